@@ -1,0 +1,1 @@
+"""Environments and the sequence tasks behind them, in numpy alone."""

@@ -1,0 +1,27 @@
+"""Recurrent agents that learn from the distant past with Sparse Attentive Backtracking."""
+
+from sab_agents.core import (
+    LSTM,
+    SAB,
+    LSTMAttention,
+    ReadLog,
+    SABState,
+    SoftmaxSAB,
+    Transformer,
+    UncreditedSAB,
+    build_core,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LSTM",
+    "SAB",
+    "LSTMAttention",
+    "ReadLog",
+    "SABState",
+    "SoftmaxSAB",
+    "Transformer",
+    "UncreditedSAB",
+    "build_core",
+]

@@ -1,0 +1,58 @@
+"""The score of each stored memory against the present: the paper's additive network, or a scaled dot product.
+
+Dimensions: B rows, S slots, H hidden size, A attention size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+AttentionKind = Literal["mlp", "dot"]
+KINDS: tuple[AttentionKind, ...] = ("mlp", "dot")
+
+
+class Attention(nn.Module):
+    """The parameters with which memories m_i are scored against a hidden state ĥ.
+
+    "mlp": a_i = w₃ᵀ tanh(W₁ m_i + W₂ ĥ + b₂), the paper's. "dot": a_i = (W₁ m_i)·(W₂ ĥ + b₂)/√A.
+
+    Args:
+        hidden_size: H.
+        attention_size: A.
+        kind: "mlp" or "dot".
+
+    Raises:
+        ValueError: `kind` is neither.
+
+    Source: Ke et al. 2018, section 3.1.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        attention_size: int,
+        kind: AttentionKind = "mlp",
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"Attention: kind must be one of {', '.join(map(repr, KINDS))}, but is {kind!r}.")
+        self.kind = kind
+        self.key = nn.Linear(hidden_size, attention_size, bias=False, device=device, dtype=dtype)
+        self.query = nn.Linear(hidden_size, attention_size, device=device, dtype=dtype)
+        self.score: nn.Linear | None = None
+        if kind == "mlp":
+            self.score = nn.Linear(attention_size, 1, bias=False, device=device, dtype=dtype)
+
+
+def attention_scores(keys: Tensor, query: Tensor, score_weight: Tensor | None) -> Tensor:
+    """Scores (B, S) of `keys` (B, S, A) = W₁m against `query` (B, A) = W₂ĥ + b₂; `score_weight` (A,) is w₃ of "mlp"."""
+    if score_weight is None:
+        return (keys @ query.unsqueeze(2)).squeeze(2) / math.sqrt(query.shape[1])
+    return torch.tanh(keys + query.unsqueeze(1)) @ score_weight

@@ -1,0 +1,170 @@
+"""What every core shares: the call signature of an nn.LSTM-like module, and the checks at its boundary.
+
+Dimensions: T steps, B rows, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sab_agents.core.state import State
+
+StateT = TypeVar("StateT", bound=State)
+
+
+class Core(nn.Module, ABC, Generic[StateT]):
+    """A recurrent module that reads a sequence, carries a state, and knows where episodes start.
+
+    Subclasses implement `initial_state` and `_run`; `forward` and `step` check their arguments and call `_run`.
+
+    Args:
+        input_size: I, numbers in one input.
+        hidden_size: H.
+        output_size: numbers in one output.
+        batch_first: sequences are (B, T, …) instead of (T, B, …), as in `nn.LSTM`. `step` is not affected.
+    """
+
+    state_class: type[StateT]
+
+    def __init__(self, input_size: int, hidden_size: int, output_size: int, *, batch_first: bool = False) -> None:
+        super().__init__()
+        at_least(type(self).__name__, "input_size", input_size, 1)
+        at_least(type(self).__name__, "hidden_size", hidden_size, 1)
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.output_size = output_size
+        self.batch_first = batch_first
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> StateT:
+        """The state of `batch_size` rows at the start of an episode."""
+
+    @abstractmethod
+    def _run(self, x: Tensor, state: StateT, episode_start: Tensor | None) -> tuple[Tensor, StateT]:
+        """Computes checked, time-major arguments: x (T, B, I) with T ≥ 1, episode_start (T, B) bool or None."""
+
+    def forward(
+        self, x: Tensor, state: StateT | None = None, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, StateT]:
+        """Runs a whole sequence.
+
+        Args:
+            x: (T, B, I) inputs, or (B, T, I) with `batch_first`.
+            state: carried from an earlier call; None starts every row's episode.
+            episode_start: (T, B) bool, or (B, T) with `batch_first`: True where x is an episode's first observation.
+
+        Returns:
+            (T, B, output_size) outputs, or (B, T, output_size), and the state after the last step.
+
+        Raises:
+            TypeError: an argument is not a tensor or not this core's state.
+            ValueError: shapes, dtypes or devices do not fit, or x is not finite.
+        """
+        x, state, episode_start = self._checked_sequence(x, state, episode_start)
+        if x.shape[0] == 0:
+            output = x.new_zeros(0, x.shape[1], self.output_size)
+        else:
+            output, state = self._run(x, state, episode_start)
+        return (output.transpose(0, 1) if self.batch_first else output), state
+
+    def step(
+        self, x: Tensor, state: StateT | None = None, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, StateT]:
+        """Runs one step: x (B, I), episode_start (B,) bool; returns (B, output_size) and the new state.
+
+        Equals `forward` on a sequence of length 1, and raises as it does.
+        """
+        name = f"{type(self).__name__}.step"
+        x, state = self._checked(name, x, state, ndim=2, form="(B, I)")
+        if episode_start is not None:
+            episode_start = self._checked_episode_start(name, episode_start, x, (x.shape[0],)).unsqueeze(0)
+        output, state = self._run(x.unsqueeze(0), state, episode_start)
+        return output.squeeze(0), state
+
+    def _checked_sequence(
+        self, x: Tensor, state: StateT | None, episode_start: Tensor | None
+    ) -> tuple[Tensor, StateT, Tensor | None]:
+        name = f"{type(self).__name__}.forward"
+        form = "(B, T, I)" if self.batch_first else "(T, B, I)"
+        x, state = self._checked(name, x, state, ndim=3, form=form)
+        if episode_start is not None:
+            episode_start = self._checked_episode_start(name, episode_start, x, tuple(x.shape[:2]))
+        if self.batch_first:
+            x = x.transpose(0, 1)
+            episode_start = None if episode_start is None else episode_start.transpose(0, 1)
+        return x, state, episode_start
+
+    def _checked(self, name: str, x: Tensor, state: StateT | None, *, ndim: int, form: str) -> tuple[Tensor, StateT]:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name}: x must be a tensor of shape {form}, but is {type(x).__name__}.")
+        if x.dim() != ndim or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"{name}: x must have shape {form} with I = {self.input_size}, but has {tuple(x.shape)}."
+                + (" Use x.unsqueeze to add the missing axis." if x.dim() == ndim - 1 else "")
+            )
+        weight = next(self.parameters())
+        if x.dtype != weight.dtype or x.device != weight.device:
+            raise ValueError(
+                f"{name}: x must be {weight.dtype} on {weight.device} like the parameters, "
+                f"but is {x.dtype} on {x.device}. Use x.to({weight.dtype}) or move the module."
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError(f"{name}: x must be finite, but holds NaN or infinity. Clean the input first.")
+        batch_size = x.shape[0] if ndim == 2 or self.batch_first else x.shape[1]
+        if state is None:
+            return x, self.initial_state(batch_size)
+        if not isinstance(state, self.state_class):
+            raise TypeError(
+                f"{name}: state must be a {self.state_class.__name__}, but is {type(state).__name__}. "
+                f"Pass the state that this module returned."
+            )
+        if state.batch_size != batch_size:
+            raise ValueError(
+                f"{name}: x has {batch_size} rows but state has {state.batch_size}. "
+                f"Build the state with initial_state({batch_size}), one row per environment."
+            )
+        self._check_state(name, state)
+        return x, state
+
+    def _check_state(self, name: str, state: StateT) -> None:
+        """Refuses a state of another dtype, device or size; subclasses add their own sizes."""
+        weight = next(self.parameters())
+        for tensor in state.tensors():
+            wrong_dtype = tensor.is_floating_point() and tensor.dtype != weight.dtype
+            if wrong_dtype or tensor.device != weight.device:
+                raise ValueError(
+                    f"{name}: state must be {weight.dtype} on {weight.device} like the parameters, "
+                    f"but is {tensor.dtype} on {tensor.device}. Use state.to(device, dtype)."
+                )
+
+    def _checked_episode_start(self, name: str, episode_start: Any, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        if not isinstance(episode_start, Tensor) or episode_start.dtype != torch.bool:
+            kind = episode_start.dtype if isinstance(episode_start, Tensor) else type(episode_start).__name__
+            raise TypeError(
+                f"{name}: episode_start must be a bool tensor of shape {shape}, but is {kind}. "
+                f"Use torch.as_tensor(episode_start, dtype=torch.bool)."
+            )
+        if tuple(episode_start.shape) != shape:
+            raise ValueError(
+                f"{name}: episode_start must have shape {shape}, one flag per step and row of x, "
+                f"but has {tuple(episode_start.shape)}."
+            )
+        return episode_start.to(x.device)
+
+
+def at_least(owner: str, name: str, value: object, minimum: int) -> int:
+    """Returns `value` where it is an int of at least `minimum`.
+
+    Raises:
+        TypeError: `value` is not an int.
+        ValueError: `value` is below `minimum`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{owner}: {name} must be an int of at least {minimum}, but is {value!r}.")
+    if value < minimum:
+        raise ValueError(f"{owner}: {name} must be at least {minimum}, but is {value}.")
+    return value

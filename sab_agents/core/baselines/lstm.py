@@ -1,0 +1,121 @@
+"""An LSTM with full or truncated backpropagation through time.
+
+Dimensions: T steps, B rows, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from sab_agents.core.base import Core, at_least
+from sab_agents.core.baselines.episodes import check_shapes, steps_in_episode
+from sab_agents.core.state import State
+
+
+@dataclass(frozen=True)
+class LSTMState(State):
+    """What `LSTM` carries.
+
+    Attributes:
+        h: (B, H) hidden state after the last step.
+        c: (B, H) cell state after the last step.
+        step: (B,) int64, steps taken since the episode's start.
+    """
+
+    h: Tensor
+    c: Tensor
+    step: Tensor
+
+
+class LSTM(Core[LSTMState]):
+    """One LSTM layer (Hochreiter & Schmidhuber, 1997) that starts anew at each episode.
+
+    With `bptt_steps` = n, backpropagation is truncated (Williams & Peng, 1990): h and c enter step t = 1, 2, … of an
+    episode without gradient where (t - 1) mod n = 0. The values are those of the full LSTM. The rule counts from the
+    episode's start, so that it does not depend on how the sequence is cut into calls.
+
+    Args:
+        input_size: I.
+        hidden_size: H, also the size of an output.
+        bptt_steps: n, at least 1; None backpropagates through the whole episode.
+        batch_first: sequences are (B, T, …) instead of (T, B, …).
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Raises:
+        TypeError: a size is not an int.
+        ValueError: a size is below 1.
+    """
+
+    state_class = LSTMState
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bptt_steps: int | None = None,
+        batch_first: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, hidden_size, batch_first=batch_first)
+        self.bptt_steps = None if bptt_steps is None else at_least("LSTM", "bptt_steps", bptt_steps, 1)
+        self.lstm = nn.LSTM(input_size, hidden_size, device=device, dtype=dtype)
+
+    def extra_repr(self) -> str:
+        """Shows the truncation, which no submodule does."""
+        return f"bptt_steps={self.bptt_steps}"
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode as `nn.Module.train` does, without effect on what is computed."""
+        super().train(mode)
+        self.lstm.train()  # cuDNN refuses to backpropagate in evaluation mode
+        return self
+
+    def initial_state(self, batch_size: int) -> LSTMState:
+        """The state of `batch_size` rows at the start of an episode: h and c (B, H) and step (B,), all zeros.
+
+        Raises:
+            TypeError: `batch_size` is not an int.
+            ValueError: `batch_size` is below 1.
+        """
+        at_least("LSTM.initial_state", "batch_size", batch_size, 1)
+        zeros = next(self.parameters()).new_zeros(batch_size, self.hidden_size)
+        return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
+
+    def _check_state(self, name: str, state: LSTMState) -> None:
+        super()._check_state(name, state)
+        rows = (state.batch_size,)
+        check_shapes(name, state, {"h": (*rows, self.hidden_size), "c": (*rows, self.hidden_size), "step": rows})
+
+    def _run(self, x: Tensor, state: LSTMState, episode_start: Tensor | None) -> tuple[Tensor, LSTMState]:
+        step = steps_in_episode(state.step, episode_start, x.shape[0])
+        cut = None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
+        firsts = _stretch_firsts(x.shape[0], episode_start, cut)
+        h, c = state.h, state.c
+        outputs = []
+        for first, end in zip(firsts, [*firsts[1:], x.shape[0]], strict=True):
+            if episode_start is not None:
+                starts = episode_start[first].unsqueeze(1)
+                h, c = h.masked_fill(starts, 0), c.masked_fill(starts, 0)
+            if cut is not None:
+                cuts = cut[first].unsqueeze(1)
+                h, c = torch.where(cuts, h.detach(), h), torch.where(cuts, c.detach(), c)
+            output, (h_last, c_last) = self.lstm(x[first:end], (h.unsqueeze(0), c.unsqueeze(0)))
+            h, c = h_last.squeeze(0), c_last.squeeze(0)
+            outputs.append(output)
+        return torch.cat(outputs), LSTMState(h, c, step[-1])
+
+
+def _stretch_firsts(length: int, *events: Tensor | None) -> list[int]:
+    """First steps of the stretches that can run in one call: 0, and each step at which a row of a (T, B) event is."""
+    happens = [event.any(dim=1) for event in events if event is not None]
+    if not happens:
+        return [0]
+    flags: list[bool] = torch.stack(happens).any(dim=0).tolist()
+    return [t for t in range(length) if t == 0 or flags[t]]

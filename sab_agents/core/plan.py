@@ -1,0 +1,124 @@
+"""Which steps are cut and which slot each step writes to, and what a scan leaves behind.
+
+Dimensions: T steps, B rows, H hidden size, S slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sab_agents.core.state import SABState
+from sab_agents.kernels import ScanOutputs, ScanPlan
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a row is cut and when and where it writes (section 1 of the mathematics).
+
+    Attributes:
+        top_k: slots that take part in one read.
+        write_every: steps between two writes.
+        bptt_steps: length of a segment.
+        capacity: slots that the memory can hold, the oldest is overwritten; None for as many as are written.
+        credit: whether gradient flows into the memories that are read.
+    """
+
+    top_k: int
+    write_every: int
+    bptt_steps: int
+    capacity: int | None
+    credit: bool = True
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A scan's plan with what is needed to name its steps afterwards.
+
+    Attributes:
+        plan: what the scan is given.
+        step: (T, B) int64, 1-based step of its episode.
+    """
+
+    plan: ScanPlan
+    step: Tensor
+
+
+def make_timeline(state: SABState, steps: int, episode_start: Tensor | None, rules: Rules) -> Timeline:
+    """Plans `steps` steps that go on from `state`; episode_start is (T, B) bool or None."""
+    device = state.step.device
+    start = episode_start
+    if start is None:
+        start = torch.zeros(steps, state.batch_size, dtype=torch.bool, device=device)
+    time = torch.arange(steps, device=device).unsqueeze(1)
+    last_start = time.where(start, time.new_tensor(-1)).cummax(dim=0).values
+    step = torch.where(last_start >= 0, time - last_start + 1, state.step + time + 1)
+
+    write = step // rules.write_every - 1
+    writes = step % rules.write_every == 0
+    slots = rules.capacity
+    if slots is None:
+        slots = max(state.slots, int(write.where(writes, write.new_tensor(-1)).max()) + 1)
+    write_slot = torch.where(writes, write % max(slots, 1), torch.full_like(write, -1))
+    filled = torch.zeros(state.batch_size, slots, dtype=torch.bool, device=device)
+    filled[:, : state.slots] = state.filled
+    plan = ScanPlan(
+        start=start,
+        cut=(step - 1) % rules.bptt_steps == 0,
+        write_slot=write_slot,
+        filled=filled,
+        top_k=rules.top_k,
+        credit=rules.credit,
+    )
+    return Timeline(plan, step)
+
+
+def padded_memory(state: SABState, slots: int) -> Tensor:
+    """The state's memory (B, S, H) with empty slots added up to `slots`."""
+    return torch.nn.functional.pad(state.memory, (0, 0, 0, slots - state.slots))
+
+
+def next_state(state: SABState, timeline: Timeline, memory: Tensor, outputs: ScanOutputs) -> SABState:
+    """The state after a scan that began with `memory` (B, S, H); gradient flows through it."""
+    plan, B = timeline.plan, state.batch_size
+    T, S = plan.start.shape[0], plan.filled.shape[1]
+    time = torch.arange(T, device=plan.start.device).unsqueeze(1)
+    last_start = time.where(plan.start, time.new_tensor(-1)).amax(dim=0)
+    kept = plan.filled & (last_start < 0).unsqueeze(1)
+    version = torch.arange(S, device=time.device).where(kept, time.new_tensor(-1))
+    written = (plan.write_slot >= 0) & (time >= last_start)
+    written_version = (time + S).where(written, time.new_tensor(-1))
+    version = version.scatter_reduce(1, plan.write_slot.clamp(min=0).t(), written_version.t(), "amax") if S else version
+
+    filled = version >= 0
+    index = version.clamp(min=0)
+    table = torch.cat([memory, outputs.h.transpose(0, 1)], dim=1)
+    held = table.gather(1, index.unsqueeze(2).expand(B, S, table.shape[2])).masked_fill(~filled.unsqueeze(2), 0)
+    return SABState(
+        h=outputs.h[-1],
+        c=outputs.c,
+        memory=held,
+        filled=filled,
+        written_at=_written_at(state, timeline).gather(1, index).masked_fill(~filled, 0),
+        step=timeline.step[-1],
+    )
+
+
+def read_steps(state: SABState, timeline: Timeline, versions: Tensor) -> Tensor:
+    """The 0-based steps of the episode at which `versions` (T, B, R) were written, −1 where nothing was read."""
+    T, B, R = versions.shape
+    written_at = _written_at(state, timeline)
+    rows = versions.clamp(min=0).transpose(0, 1).reshape(B, T * R)
+    if written_at.shape[1] == 0:
+        return torch.full_like(versions, -1)
+    steps = written_at.gather(1, rows).view(B, T, R).transpose(0, 1)
+    return steps.masked_fill(versions < 0, -1)
+
+
+def _written_at(state: SABState, timeline: Timeline) -> Tensor:
+    """The 0-based step of the episode of every version, (B, S + T)."""
+    slots = timeline.plan.filled.shape[1]
+    old = torch.nn.functional.pad(state.written_at, (0, slots - state.slots))
+    return torch.cat([old, timeline.step.t() - 1], dim=1)

@@ -1,0 +1,269 @@
+"""The SAB module: an LSTM that reminds itself, with credit through what it was reminded of.
+
+Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots, K = top_k.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sab_agents.core.attention import Attention, AttentionKind
+from sab_agents.core.base import Core, at_least
+from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, padded_memory, read_steps
+from sab_agents.core.reference import dense_softmax, reference_scan
+from sab_agents.core.state import SABState
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, scan
+
+
+@dataclass(frozen=True)
+class ReadLog:
+    """Which steps were read, with which weight; detached.
+
+    Attributes:
+        steps: (T, B, K+1) int64, 0-based step of the episode at which each slot that was read had been written, −1
+            where there was none. The last of the K+1 is the one whose score is the threshold, where more than K slots
+            were filled. (B, T, K+1) with `batch_first`.
+        weights: of the same shape, their weights in the summary.
+    """
+
+    steps: Tensor
+    weights: Tensor
+
+
+class SAB(Core[SABState]):
+    """Sparse Attentive Backtracking: an LSTM with a memory of its own past states.
+
+    At every step it scores all stored states against the present one, adds the weighted sum s of the best `top_k` to
+    its hidden state, h = ĥ + s, and outputs [h, s]. Gradient flows back through a local segment of `bptt_steps`
+    steps, and through the few states that were read into the segments that wrote them.
+
+    The starting memory of a call receives gradient like any other input; `state.detach()` cuts it off.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        top_k: K, slots that take part in one read (the paper's k_top).
+        write_every: steps between two memory writes (k_att).
+        bptt_steps: length of a segment, whose start plain backpropagation never crosses (k_trunc).
+        capacity: slots that the memory can hold; when all are filled the oldest is overwritten. None: unbounded.
+        attention: "mlp", the paper's a_i = w₃ᵀ tanh(W₁m_i + W₂ĥ + b₂), or "dot", (W₁m_i)·(W₂ĥ + b₂)/√A.
+        attention_size: A; None is H.
+        batch_first: sequences are (B, T, …), as in `nn.LSTM`.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Raises:
+        TypeError: a size or count is not an int.
+        ValueError: a size or count is below 1, or `attention` is unknown.
+
+    Example:
+        >>> sab = SAB(input_size=10, hidden_size=32, top_k=5, bptt_steps=5)
+        >>> output, state = sab(torch.randn(20, 4, 10))
+        >>> output.shape, sab.output_size
+        (torch.Size([20, 4, 64]), 64)
+        >>> output, state = sab.step(torch.randn(4, 10), state)
+
+    Source: Ke et al. 2018, "Sparse Attentive Backtracking: Temporal Credit Assignment Through Reminding".
+    """
+
+    state_class = SABState
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        top_k: int = 5,
+        write_every: int = 1,
+        bptt_steps: int = 10,
+        capacity: int | None = None,
+        attention: AttentionKind = "mlp",
+        attention_size: int | None = None,
+        batch_first: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, 2 * hidden_size, batch_first=batch_first)
+        name = type(self).__name__
+        self.rules = Rules(
+            top_k=at_least(name, "top_k", top_k, 1),
+            write_every=at_least(name, "write_every", write_every, 1),
+            bptt_steps=at_least(name, "bptt_steps", bptt_steps, 1),
+            capacity=None if capacity is None else at_least(name, "capacity", capacity, 1),
+        )
+        size = hidden_size if attention_size is None else at_least(name, "attention_size", attention_size, 1)
+        self.cell = nn.LSTMCell(input_size, hidden_size, device=device, dtype=dtype)
+        self.attention = Attention(hidden_size, size, attention, device=device, dtype=dtype)
+
+    def extra_repr(self) -> str:
+        """The settings, for `print`."""
+        rules = self.rules
+        return (
+            f"{self.input_size}, {self.hidden_size}, top_k={rules.top_k}, write_every={rules.write_every}, "
+            f"bptt_steps={rules.bptt_steps}, capacity={rules.capacity}, attention={self.attention.kind!r}"
+        )
+
+    def initial_state(self, batch_size: int) -> SABState:
+        """The state of `batch_size` rows at the start of an episode: zeros, and `capacity` empty slots."""
+        at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
+        weight, slots = self.cell.weight_hh, self.rules.capacity or 0
+        flags = {"device": weight.device}
+        return SABState(
+            h=weight.new_zeros(batch_size, self.hidden_size),
+            c=weight.new_zeros(batch_size, self.hidden_size),
+            memory=weight.new_zeros(batch_size, slots, self.hidden_size),
+            filled=torch.zeros(batch_size, slots, dtype=torch.bool, **flags),
+            written_at=torch.zeros(batch_size, slots, dtype=torch.int64, **flags),
+            step=torch.zeros(batch_size, dtype=torch.int64, **flags),
+        )
+
+    @overload  # type: ignore[override]
+    def forward(
+        self,
+        x: Tensor,
+        state: SABState | None = None,
+        episode_start: Tensor | None = None,
+        return_attention: Literal[False] = False,
+    ) -> tuple[Tensor, SABState]: ...
+
+    @overload
+    def forward(
+        self, x: Tensor, state: SABState | None, episode_start: Tensor | None, return_attention: Literal[True]
+    ) -> tuple[Tensor, SABState, ReadLog]: ...
+
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        state: SABState | None = None,
+        episode_start: Tensor | None = None,
+        *,
+        return_attention: Literal[True],
+    ) -> tuple[Tensor, SABState, ReadLog]: ...
+
+    def forward(
+        self,
+        x: Tensor,
+        state: SABState | None = None,
+        episode_start: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> tuple[Tensor, SABState] | tuple[Tensor, SABState, ReadLog]:
+        """Runs a whole sequence.
+
+        Args:
+            x: (T, B, I) inputs, or (B, T, I) with `batch_first`.
+            state: carried from an earlier call; None starts every row's episode.
+            episode_start: (T, B) bool, or (B, T) with `batch_first`: True where x is an episode's first observation.
+            return_attention: also return which steps were read, with which weight.
+
+        Returns:
+            (T, B, 2H) outputs [h, s], or (B, T, 2H); the state after the last step; and a `ReadLog` if asked for.
+
+        Raises:
+            TypeError: an argument is not a tensor or not a `SABState`.
+            ValueError: shapes, dtypes or devices do not fit, or x is not finite.
+        """
+        if not return_attention:
+            return super().forward(x, state, episode_start)
+        x, state, episode_start = self._checked_sequence(x, state, episode_start)
+        if x.shape[0] == 0:
+            empty = x.new_zeros(0, x.shape[1], self.rules.top_k + 1)
+            output, log = x.new_zeros(0, x.shape[1], self.output_size), ReadLog(empty.long(), empty)
+        else:
+            output, state, log = self._run_logged(x, state, episode_start)
+        if self.batch_first:
+            output = output.transpose(0, 1)
+            log = ReadLog(log.steps.transpose(0, 1), log.weights.transpose(0, 1))
+        return output, state, log
+
+    def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
+        timeline, memory, outputs = self._scanned(x, state, episode_start)
+        return torch.cat([outputs.h, outputs.summary], dim=2), next_state(state, timeline, memory, outputs)
+
+    def _run_logged(
+        self, x: Tensor, state: SABState, episode_start: Tensor | None
+    ) -> tuple[Tensor, SABState, ReadLog]:
+        timeline, memory, outputs = self._scanned(x, state, episode_start)
+        log = ReadLog(read_steps(state, timeline, outputs.versions), outputs.weights)
+        output = torch.cat([outputs.h, outputs.summary], dim=2)
+        return output, next_state(state, timeline, memory, outputs), log
+
+    def _scanned(
+        self, x: Tensor, state: SABState, episode_start: Tensor | None
+    ) -> tuple[Timeline, Tensor, ScanOutputs]:
+        timeline = make_timeline(state, x.shape[0], episode_start, self.rules)
+        memory = padded_memory(state, timeline.plan.filled.shape[1])
+        cell, attention = self.cell, self.attention
+        inputs = ScanInputs(
+            gates=F.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh),
+            weight_hh=cell.weight_hh,
+            key_weight=attention.key.weight,
+            query_weight=attention.query.weight,
+            query_bias=attention.query.bias,
+            score_weight=None if attention.score is None else attention.score.weight.squeeze(0),
+            h=state.h,
+            c=state.c,
+            memory=memory,
+        )
+        return timeline, memory, self._scan(inputs, timeline.plan)
+
+    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+        return scan(inputs, plan)
+
+    def _check_state(self, name: str, state: SABState) -> None:
+        super()._check_state(name, state)
+        if state.h.shape[1] != self.hidden_size or state.memory.shape[2] != self.hidden_size:
+            raise ValueError(
+                f"{name}: state must have hidden size {self.hidden_size}, but has {state.h.shape[1]}. "
+                f"Build the state with initial_state of this module."
+            )
+        capacity = self.rules.capacity
+        if capacity is not None and state.slots != capacity:
+            raise ValueError(
+                f"{name}: state must have {capacity} slots (capacity), but has {state.slots}. "
+                f"Build the state with initial_state of this module."
+            )
+
+
+class UncreditedSAB(SAB):
+    """SAB whose memory is read but not credited: an ablation.
+
+    The same network and the same outputs, but no gradient enters the states that are read; the attention's weights
+    are still learnt. Takes SAB's arguments.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, **settings: Any) -> None:
+        super().__init__(input_size, hidden_size, **settings)
+        self.rules = replace(self.rules, credit=False)
+
+
+class SoftmaxSAB(SAB):
+    """SAB with dense softmax weights over all slots instead of the sparsifier: an ablation.
+
+    Every stored state is read and credited at every step. Takes SAB's arguments but `top_k`, which has no meaning
+    here, and runs the plain reference loop. `ReadLog` names all S slots.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        temperature: the scores are divided by it.
+        settings: SAB's.
+
+    Raises:
+        ValueError: the temperature is not positive and finite.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *, temperature: float = 1.0, **settings: Any) -> None:
+        super().__init__(input_size, hidden_size, **settings)
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")
+        self.temperature = temperature
+
+    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+        return reference_scan(inputs, plan, dense_softmax(self.temperature))

@@ -1,0 +1,119 @@
+"""What a core carries from one call to the next: one owner for every tensor, with one way to reset it.
+
+Dimensions: B rows (batch or parallel streams), H hidden size, S slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class State:
+    """Base of every core's state: a fixed set of tensors whose first axis is the row.
+
+    A state is a value: its methods return a new state and leave the old one as it was. All zeros (False for flags)
+    is the state at the start of an episode, for every core.
+    """
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors in the order of the dataclass's fields."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows B."""
+        return int(self.tensors()[0].shape[0])
+
+    def _replace(self, tensors: list[Tensor]) -> Self:
+        changes: dict[str, Any] = {field.name: tensor for field, tensor in zip(fields(self), tensors, strict=True)}
+        return replace(self, **changes)
+
+    def detach(self) -> Self:
+        """The same values, cut from the autograd graph."""
+        return self._replace([tensor.detach() for tensor in self.tensors()])
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Moves every tensor to `device`; `dtype` changes the floating-point tensors only."""
+        return self._replace(
+            [
+                tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+                for tensor in self.tensors()
+            ]
+        )
+
+    def reset(self, rows: Tensor) -> Self:
+        """Puts the given rows at the start of an episode, and cuts them from the autograd graph.
+
+        Args:
+            rows: (B,) bool, True for each row to reset.
+
+        Raises:
+            ValueError: `rows` is not a bool tensor of shape (B,).
+        """
+        if rows.dtype != torch.bool or tuple(rows.shape) != (self.batch_size,):
+            raise ValueError(
+                f"{type(self).__name__}.reset: rows must be a bool tensor of shape ({self.batch_size},), "
+                f"but is {rows.dtype} of shape {tuple(rows.shape)}. Pass one flag per row."
+            )
+        rows = rows.to(self.tensors()[0].device)
+
+        def cleared(tensor: Tensor) -> Tensor:
+            mask = rows.view(-1, *[1] * (tensor.dim() - 1))
+            return tensor.masked_fill(mask, False if tensor.dtype == torch.bool else 0)
+
+        return self._replace([cleared(tensor) for tensor in self.tensors()])
+
+    def to_numpy(self) -> tuple[npt.NDArray[Any], ...]:
+        """The state as a flat tuple of numpy arrays, detached, for `predict` and for pickling."""
+        return tuple(tensor.detach().cpu().numpy() for tensor in self.tensors())
+
+    @classmethod
+    def from_numpy(cls, arrays: tuple[npt.NDArray[np.generic], ...], device: torch.device | str | None = None) -> Self:
+        """The state that `to_numpy` flattened.
+
+        Raises:
+            ValueError: the number of arrays is not that of this state's tensors.
+        """
+        names = [field.name for field in fields(cls)]
+        if len(arrays) != len(names):
+            raise ValueError(
+                f"{cls.__name__}.from_numpy: needs {len(names)} arrays ({', '.join(names)}), but got {len(arrays)}. "
+                f"Pass what {cls.__name__}.to_numpy() returned."
+            )
+        tensors = {name: torch.tensor(array, device=device) for name, array in zip(names, arrays, strict=True)}
+        return cls(**tensors)
+
+
+@dataclass(frozen=True)
+class SABState(State):
+    """Everything that `SAB` carries: the LSTM's state, the memory, and where each row stands in its episode.
+
+    Attributes:
+        h: (B, H) hidden state after the last step.
+        c: (B, H) cell state after the last step.
+        memory: (B, S, H) stored hidden states; empty slots hold zeros.
+        filled: (B, S) bool, which slots hold a memory.
+        written_at: (B, S) int64, 0-based step of the episode at which each slot was written; 0 in empty slots.
+        step: (B,) int64, steps taken since the episode's start.
+    """
+
+    h: Tensor
+    c: Tensor
+    memory: Tensor
+    filled: Tensor
+    written_at: Tensor
+    step: Tensor
+
+    @property
+    def slots(self) -> int:
+        """Number of slots S that are allocated, filled or not."""
+        return int(self.memory.shape[1])

@@ -1,0 +1,82 @@
+"""The one operation under everything: the arguments and results of a SAB scan, whichever way it is computed.
+
+Dimensions: T steps, B rows, H hidden size, A attention size, S slots, K = top_k.
+
+A *version* is one content of one slot: the scan keeps an append-only list of them, first the S slots of the starting
+memory, then the hidden state of each step, so version S + t is step t of this scan. Reads name versions, and an
+overwritten slot needs no undo in the backward pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """Everything of a scan that does not depend on numbers in the network.
+
+    Attributes:
+        start: (T, B) bool, episode starts: h, c and the row's memory are emptied before the step.
+        cut: (T, B) bool, steps that h and c enter without gradient; True at every episode start.
+        write_slot: (T, B) int64, the slot each step writes to after its read, −1 where it writes none.
+        filled: (B, S) bool, slots of the starting memory that hold something.
+        top_k: K.
+        credit: whether gradient flows into the memories that were read.
+    """
+
+    start: Tensor
+    cut: Tensor
+    write_slot: Tensor
+    filled: Tensor
+    top_k: int
+    credit: bool = True
+
+
+@dataclass(frozen=True)
+class ScanInputs:
+    """The differentiable arguments of a scan.
+
+    Attributes:
+        gates: (T, B, 4H) x·W_ihᵀ + b_ih + b_hh for all steps, in PyTorch's order i, f, g, o.
+        weight_hh: (4H, H).
+        key_weight: (A, H) W₁.
+        query_weight: (A, H) W₂.
+        query_bias: (A,) b₂.
+        score_weight: (A,) w₃ for "mlp", None for "dot".
+        h: (B, H) hidden state before the first step.
+        c: (B, H) cell state before the first step.
+        memory: (B, S, H) the starting memory.
+    """
+
+    gates: Tensor
+    weight_hh: Tensor
+    key_weight: Tensor
+    query_weight: Tensor
+    query_bias: Tensor
+    score_weight: Tensor | None
+    h: Tensor
+    c: Tensor
+    memory: Tensor
+
+
+@dataclass(frozen=True)
+class ScanOutputs:
+    """The results of a scan.
+
+    Attributes:
+        h: (T, B, H) hidden states ĥ + s.
+        summary: (T, B, H) summaries s.
+        c: (B, H) cell state after the last step.
+        versions: (T, B, R) int64, the versions that were scored best, −1 where there was none; no gradient. R is
+            K + 1 for the sparsifier (the last is the one whose score is the threshold), S for dense softmax.
+        weights: (T, B, R) their weights; no gradient.
+    """
+
+    h: Tensor
+    summary: Tensor
+    c: Tensor
+    versions: Tensor
+    weights: Tensor

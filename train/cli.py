@@ -1,0 +1,45 @@
+"""The `sab-agents` command. Each subcommand is a module with a function `command`, imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from sab_agents.train.errors import UserError, did_you_mean
+
+# For each subcommand its module, which has `command(arguments) -> exit code`, and what it does.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("sab_agents.train.train_command", "train a model from a config file into a run folder"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Args:
+        argv: the arguments after the program's name; None takes them from the command line.
+
+    Returns:
+        The exit code: 0; 2 for an error that the user can put right; 1 for training that failed.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(_help())
+            return 0 if arguments else 2
+        name = arguments[0]
+        if name not in COMMANDS:
+            raise UserError(f"unknown command '{name}'. {did_you_mean(name, COMMANDS)}")
+        return int(importlib.import_module(COMMANDS[name][0]).command(arguments[1:]))
+    except UserError as error:
+        print(f"sab-agents: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("sab-agents: interrupted; a training run goes on with --resume true.", file=sys.stderr)
+        return 130
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: sab-agents COMMAND …", "", *lines, "", "`sab-agents COMMAND --help` says more of each."])
