@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from sab_agents.train.config import BUDGET_KEYS, WATCH_KEYS, WHERE_KEYS, TrainConfig
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.run_folder import write_atomically
 
@@ -22,17 +23,12 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from sab_agents.core.state import State
-    from sab_agents.train.config import TrainConfig
     from sab_agents.train.model import SequenceModel
 
 FORMAT = "sab-agents/checkpoint"
 VERSION = 1
-# Settings that may change between a run and its continuation: none of them alters what an update computes. A decayed
-# learning rate depends on `steps`, which is then checked too.
-MAY_CHANGE = frozenset(
-    ["steps", "minutes", "target", "threads", "device", "data_dir", "checkpoint_every", "eval_every", "eval_sequences"]
-    + ["log_every"]
-)
+# Settings that may change between a run and its continuation. A learning rate that decays over `steps` binds those too.
+MAY_CHANGE = frozenset([*BUDGET_KEYS, *WATCH_KEYS, *WHERE_KEYS])
 
 
 @dataclass
@@ -145,7 +141,7 @@ def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: a safetensors file, but not written by sab-agents train.")
     if facts.get("version") != VERSION:
         raise UserError(
-            f"{path}: written in version {facts.get('version')} of the format, but this program reads version {VERSION}."
+            f"{path}: written in version {facts.get('version')} of the format, but this program reads {VERSION}."
         )
     return tensors, facts
 

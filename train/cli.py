@@ -11,6 +11,9 @@ from sab_agents.train.errors import UserError, did_you_mean
 # For each subcommand its module, which has `command(arguments) -> exit code`, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("sab_agents.train.train_command", "train a model from a config file into a run folder"),
+    "evaluate": ("sab_agents.train.evaluate", "score a trained model on held-out data, also at other lengths"),
+    "compare": ("sab_agents.train.compare", "train several cores with several seeds: a table and curves"),
+    "demo": ("sab_agents.train.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
 }
 
 

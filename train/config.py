@@ -29,6 +29,10 @@ CORE_KEYS = (
     "heads",
     "context",
 )
+# Settings that alter no update: how long a run goes on, how it is watched, and where it computes.
+BUDGET_KEYS = ("steps", "minutes", "target")
+WATCH_KEYS = ("eval_every", "eval_sequences", "checkpoint_every", "log_every")
+WHERE_KEYS = ("threads", "device", "data_dir")
 # Where a run is kept and how it is resumed is not part of what it computes, so the run folder's config omits it.
 RUN_KEYS = ("out", "resume")
 
@@ -42,7 +46,7 @@ class TrainConfig:
         length: the task's length (blanks, delay, steps …); null is the task's own default.
         symbols: number of symbols of copying and recall.
         distractors: number of noise tokens of recall.
-        corpus: text of the characters task: ptb, text8, topics or the path of a text file.
+        corpus: text of the characters task: pydoc, ptb, text8 or the path of a text file.
         dataset: images of the pixels task: digits, mnist or cifar10.
         permuted: pixels in one fixed random order instead of row by row.
         data_dir: folder of downloaded data; null is the environment variable SAB_DATA_DIR or the user's cache.

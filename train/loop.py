@@ -6,35 +6,26 @@ parameters, to the bit, as one that was not (on one machine, with one number of 
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from sab_agents.train.checkpoint import Progress, load_checkpoint, save_checkpoint, save_model
 from sab_agents.train.errors import TrainingError, UserError, one_line
+from sab_agents.train.journal import Journal, Rate
 from sab_agents.train.maps import maps_of
 from sab_agents.train.metrics import carried, evaluate, loss_of, reached, tensors_of
 from sab_agents.train.model import SequenceModel, model_of, task_of
-from sab_agents.train.plots import (
-    image_of_attention,
-    image_of_credit,
-    plot_attention,
-    plot_credit,
-    plot_learning_curve,
-)
+from sab_agents.train.plots import plot_attention, plot_credit, plot_learning_curve
 from sab_agents.train.progress import ProgressBar
 from sab_agents.train.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
     from sab_agents.envs.supervised import SequenceTask
     from sab_agents.train.config import TrainConfig
-    from sab_agents.train.maps import Maps
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -63,7 +54,7 @@ class Trainer:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.folder = RunFolder(config.folder)
-        self.device = device_of(config)
+        self.device = device_of(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.task: SequenceTask = task_of(config)
@@ -199,75 +190,21 @@ class Trainer:
             plot_attention(plots / "attention.png", title, maps.attention)
 
 
-class Journal:
-    """Writes what is measured to metrics.jsonl and to TensorBoard.
-
-    Args:
-        log: metrics.jsonl, opened to append.
-        board: TensorBoard's writer.
-        task: gives the memoryless line of each metric.
-    """
-
-    def __init__(self, log: IO[str], board: SummaryWriter, task: SequenceTask) -> None:
-        self.log = log
-        self.board = board
-        self.task = task
-
-    def write(self, split: str, progress: Progress, values: dict[str, float]) -> None:
-        """Logs named values of a split at the present step."""
-        line = {"step": progress.step, "split": split, "seconds": round(progress.seconds, 3), **values}
-        self.log.write(json.dumps(line) + "\n")
-        self.log.flush()
-        for name, value in values.items():
-            self.board.add_scalar(f"{split}/{name}", value, progress.step)  # type: ignore[no-untyped-call]
-            if name in self.task.memoryless:
-                memoryless = self.task.memoryless[name]
-                self.board.add_scalar(f"{split}/{name} memoryless", memoryless, progress.step)  # type: ignore[no-untyped-call]
-
-    def draw(self, maps: Maps, progress: Progress) -> None:
-        """Shows the attention and credit maps in TensorBoard."""
-        images = {"credit (log scale)": image_of_credit(maps.credit)}
-        if maps.attention is not None:
-            images["attention"] = image_of_attention(maps.attention)
-        for name, image in images.items():
-            self.board.add_image(name, image, progress.step, dataformats="HWC")  # type: ignore[no-untyped-call]
-
-    def flush(self) -> None:
-        """Hands everything to the operating system, so that a kill loses nothing that was logged."""
-        self.log.flush()
-        self.board.flush()  # type: ignore[no-untyped-call]
-
-
-class Rate:
-    """Updates per second since the last measurement."""
-
-    def __init__(self, step: int, seconds: float) -> None:
-        self.step = step
-        self.seconds = seconds
-        self.last = 0.0
-
-    def measure(self, progress: Progress) -> float:
-        """The rate since the last call."""
-        self.last = round((progress.step - self.step) / max(progress.seconds - self.seconds, 1e-9), 3)
-        self.step, self.seconds = progress.step, progress.seconds
-        return self.last
-
-
 def title_of(config: TrainConfig, task: SequenceTask) -> str:
     """What a plot says of the run: the task and its length, the core and the seed."""
     length = "" if task.length is None else f", length {task.length}"
     return f"{config.task}{length} · {config.core} · seed {config.seed}"
 
 
-def device_of(config: TrainConfig) -> torch.device:
-    """The config's device.
+def device_of(name: str) -> torch.device:
+    """The torch device of that name.
 
     Raises:
         UserError: torch does not know it, or it is not there.
     """
     try:
-        device = torch.device(config.device)
+        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{config.device}' cannot be used: {one_line(error)}") from error
+        raise UserError(f"device '{name}' cannot be used: {one_line(error)}") from error
     return device

@@ -51,20 +51,16 @@ def maps_of(model: SequenceModel, task: SequenceTask, device: torch.device) -> M
     The credit map takes the gradient at the input, which every core has, so that maps of different cores compare.
     """
     batch = next(iter(task.evaluation_batches("validation", 1, 1)))
-    x, targets, episode_start = tensors_of(batch, device)
+    tensors = tensors_of(batch, device)
     steps = np.flatnonzero(batch.scored[:, 0])
     scored = steps[np.unique(np.linspace(0, len(steps) - 1, min(SCORED_STEPS, len(steps))).round().astype(np.int64))]
-    credit = [
-        _credit(model, task, x, targets, episode_start, scored[first : first + ROWS])
-        for first in range(0, len(scored), ROWS)
-    ]
-    return Maps(_attention(model, x, episode_start), np.concatenate(credit), scored)
+    credit = [_credit(model, task, tensors, scored[first : first + ROWS]) for first in range(0, len(scored), ROWS)]
+    return Maps(_attention(model, tensors), np.concatenate(credit), scored)
 
 
-def _credit(
-    model: SequenceModel, task: SequenceTask, x: Tensor, targets: Tensor, episode_start: Tensor, scored: Ints
-) -> Floats:
+def _credit(model: SequenceModel, task: SequenceTask, tensors: tuple[Tensor, Tensor, Tensor], scored: Ints) -> Floats:
     """(N, T) gradient norms. One copy of the sequence for each scored step makes it one backward pass."""
+    x, targets, episode_start = tensors
     N = len(scored)
     x = x.expand(-1, N, -1).clone().requires_grad_()
     output, _ = model(x, None, episode_start.expand(-1, N).contiguous())
@@ -77,10 +73,11 @@ def _credit(
 
 
 @torch.no_grad()
-def _attention(model: SequenceModel, x: Tensor, episode_start: Tensor) -> Floats | None:
+def _attention(model: SequenceModel, tensors: tuple[Tensor, Tensor, Tensor]) -> Floats | None:
     core: Any = model.core
     if "return_attention" not in inspect.signature(core.forward).parameters:
         return None
+    x, _, episode_start = tensors
     _, _, attention = core(x, None, episode_start, return_attention=True)
     T = x.shape[0]
     weights: Floats = np.zeros((T, T), dtype=np.float32)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sab_agents.train.metrics import UNITS
 
@@ -42,12 +43,13 @@ def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[
     return new, [new.add_subplot(1, columns, column + 1) for column in range(columns)]
 
 
-def tidy(axes: Axes, title: str, x: str, y: str) -> None:
-    """Titles, labels and a light grid."""
+def tidy(axes: Axes, title: str, x: str, y: str, *, grid: bool = True) -> None:
+    """Titles, labels and, unless it would cover an image, a light grid."""
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.grid(alpha=0.3, linewidth=0.6)
+    if grid:
+        axes.grid(alpha=0.3, linewidth=0.6)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
@@ -85,7 +87,9 @@ def plot_learning_curve(
     )
     tested = [line for line in lines if line["split"] == "test"]
     if tested:
-        right.plot(tested[-1]["step"], tested[-1][metric], marker="*", markersize=11, color="tab:red", label="test", ls="")
+        right.plot(
+            tested[-1]["step"], tested[-1][metric], marker="*", markersize=11, color="tab:red", label="test", ls=""
+        )
     memoryless_line(right, memoryless[metric])
     tidy(right, "Held-out data", "updates", f"{metric.replace('_', ' ')} ({UNITS[metric]})")
     right.legend(frameon=False)
@@ -101,7 +105,7 @@ def plot_attention(path: Path, title: str, attention: Floats) -> None:
         np.ma.masked_equal(attention, 0), cmap=_color_map(), vmin=0, vmax=1, origin="lower", interpolation="nearest"
     )
     axes.plot([0, T - 1], [0, T - 1], color=MEMORYLESS, linewidth=0.8, linestyle=":")
-    tidy(axes, f"{title}\nWhat each step read", "past step that was read", "step that read")
+    tidy(axes, f"{title}\nWhat each step read", "past step that was read", "step that read", grid=False)
     canvas.colorbar(image, ax=axes, label="weight in the summary (grey: not read)", shrink=0.85)
     canvas.savefig(path)
 
@@ -126,7 +130,7 @@ def plot_credit(path: Path, title: str, maps: Maps) -> None:
         ticks = np.unique(np.linspace(0, len(maps.scored) - 1, 9).round().astype(int))
         axes.set_yticks(ticks, [str(step) for step in maps.scored[ticks]])
         axes.plot(maps.scored, np.arange(len(maps.scored)), color="tab:red", linewidth=1, linestyle=":")
-        tidy(axes, heading, "past step", "scored step (dotted line: itself)")
+        tidy(axes, heading, "past step", "scored step (dotted line: itself)", grid=False)
         canvas.colorbar(image, ax=axes, label=f"{quantity} (log scale; grey: none)", shrink=0.85)
     canvas.savefig(path)
 
@@ -137,14 +141,15 @@ def _credit_curves(axes: Axes, maps: Maps) -> None:
     for scored, credit in zip(maps.scored, maps.credit, strict=True):
         steps = np.flatnonzero(credit > 0)
         axes.plot(steps, np.maximum(credit[steps], floor), "o", markersize=3, label=f"loss at step {scored}")
-        axes.vlines(steps, floor / 2, np.maximum(credit[steps], floor), linewidth=0.8, alpha=0.6)
+        axes.vlines(steps, floor / 4, np.maximum(credit[steps], floor), linewidth=1, alpha=0.6)
         nothing = np.flatnonzero(credit[: scored + 1] == 0)
-        axes.plot(nothing, np.full(len(nothing), floor / 2), "|", color=MEMORYLESS, markersize=5)
-    axes.plot([], [], "|", color=MEMORYLESS, label="exactly zero")
+        axes.plot(nothing, np.full(len(nothing), floor / 2), "x", color=MEMORYLESS, markersize=4)
+    axes.plot([], [], "x", color=MEMORYLESS, markersize=4, label="exactly zero")
     axes.set_yscale("log")
-    axes.set_ylim(floor / 2, top * 2)
+    axes.set_ylim(floor / 4, top * 3)
     axes.set_xlim(-1, maps.credit.shape[1])
-    axes.legend(frameon=False, loc="upper center", ncols=4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=4)
 
 
 def _credit_limits(credit: Floats) -> tuple[float, float]:

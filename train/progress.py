@@ -37,7 +37,8 @@ class ProgressBar:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task(self.label, total=1.0, completed=self._fraction(step, seconds), note="")
+        self.task = self.bar.add_task(self.label, total=1.0, note="")
+        self.bar.update(self.task, completed=self._fraction(step, seconds))
 
     def __enter__(self) -> Self:
         self.bar.start()

@@ -41,7 +41,9 @@ class RunFolder:
             UserError: a run is there already and `config.resume` is not set, or the folder cannot be written.
         """
         if not config.resume and self.config.exists():
-            raise UserError(f"{self.path} already holds a run. Go on with it by --resume true, or choose another --out.")
+            raise UserError(
+                f"{self.path} already holds a run. Go on with it by --resume true, or choose another --out."
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.config, yaml.safe_dump(config.settings(), sort_keys=False).encode())

@@ -20,5 +20,10 @@ def command(arguments: Sequence[str]) -> int:
         raise UserError(f"train needs a config file: {USAGE}.")
     config = load_config(arguments[0], arguments[1:])
     # Imported only now, so that help and errors in a config don't wait for torch.
-    importlib.import_module("sab_agents.train.loop").train(config)
+    result = importlib.import_module("sab_agents.train.loop").train(config)
+    scores = ", ".join(
+        f"{name} {values['test']:.4g} (memoryless {values['memoryless']:.4g})"
+        for name, values in result["metrics"].items()
+    )
+    print(f"{config.folder} · {result['steps']} updates in {result['seconds']:.0f} s · test {scores}")
     return 0

@@ -90,7 +90,7 @@ def download(dataset: str, published: Published) -> Path:
         ConnectionError: the download failed.
         ValueError: what came is not the published file.
     """
-    import pooch  # type: ignore[import-untyped]  # noqa: PLC0415  # slow to import, and needed here alone
+    import pooch  # noqa: PLC0415  # slow to import, and needed here alone
 
     try:
         path = pooch.retrieve(

@@ -102,7 +102,7 @@ def digits_images(_folder: Path | None = None) -> Images:
     labels = digits.target.astype(np.int64)[order]
     first, second = n * 70 // 100, n * 80 // 100
     parts = {"train": slice(first), "validation": slice(first, second), "test": slice(second, n)}
-    return Images(16, MappingProxyType({split: Labelled(pixels[part], labels[part]) for split, part in parts.items()}))
+    return Images(16, {split: Labelled(pixels[part], labels[part]) for split, part in parts.items()})
 
 
 def mnist_images(folder: Path | None = None) -> Images:
@@ -207,7 +207,7 @@ def _with_validation(train: Labelled, test: Labelled) -> Images:
         "validation": Labelled(train.pixels[first:], train.labels[first:]),
         "test": test,
     }
-    return Images(255, MappingProxyType(splits))
+    return Images(255, splits)
 
 
 IMAGE_SETS = MappingProxyType({"digits": digits_images, "mnist": mnist_images, "cifar10": cifar10_images})

@@ -174,7 +174,7 @@ def _encode(pieces: Mapping[str, str], description: str) -> Text:
     vocabulary = np.flatnonzero(present)
     code_of = np.zeros(len(present), dtype=np.min_scalar_type(len(vocabulary) - 1))
     code_of[vocabulary] = np.arange(len(vocabulary))
-    codes = MappingProxyType({split: code_of[piece] for split, piece in points.items()})
+    codes = {split: code_of[piece] for split, piece in points.items()}
     return Text(description, tuple(map(chr, vocabulary)), codes)
 
 

@@ -23,7 +23,7 @@ class Recall(SequenceTask):
     query, 0 before; only the query is trained and scored. Its input is always the same, so that a memoryless learner
     can only guess among equally likely symbols: accuracy 1/symbols, cross-entropy ln(symbols) nats.
 
-    Source: a classification form of the "noise between two signals" tasks of Hochreiter & Schmidhuber (1997).
+    Source: in the manner of the long-time-lag tasks of Hochreiter & Schmidhuber (1997).
 
     Attributes:
         length: the delay, steps of noise between symbol and query, at least 1.

@@ -62,44 +62,40 @@ def make_timeline(state: SABState, steps: int, episode_start: Tensor | None, rul
     if slots is None:
         slots = max(state.slots, int(write.where(writes, write.new_tensor(-1)).max()) + 1)
     write_slot = torch.where(writes, write % max(slots, 1), torch.full_like(write, -1))
-    filled = torch.zeros(state.batch_size, slots, dtype=torch.bool, device=device)
-    filled[:, : state.slots] = state.filled
     plan = ScanPlan(
         start=start,
         cut=(step - 1) % rules.bptt_steps == 0,
         write_slot=write_slot,
-        filled=filled,
+        filled=state.filled,
+        slots=slots,
         top_k=rules.top_k,
         credit=rules.credit,
     )
     return Timeline(plan, step)
 
 
-def padded_memory(state: SABState, slots: int) -> Tensor:
-    """The state's memory (B, S, H) with empty slots added up to `slots`."""
-    return torch.nn.functional.pad(state.memory, (0, 0, 0, slots - state.slots))
-
-
-def next_state(state: SABState, timeline: Timeline, memory: Tensor, outputs: ScanOutputs) -> SABState:
-    """The state after a scan that began with `memory` (B, S, H); gradient flows through it."""
+def next_state(state: SABState, timeline: Timeline, outputs: ScanOutputs) -> SABState:
+    """The state after a scan; gradient flows through it."""
     plan, B = timeline.plan, state.batch_size
-    T, S = plan.start.shape[0], plan.filled.shape[1]
+    T, held = plan.start.shape[0], plan.filled.shape[1]
     time = torch.arange(T, device=plan.start.device).unsqueeze(1)
     last_start = time.where(plan.start, time.new_tensor(-1)).amax(dim=0)
+    version = time.new_full((B, plan.slots), -1)
     kept = plan.filled & (last_start < 0).unsqueeze(1)
-    version = torch.arange(S, device=time.device).where(kept, time.new_tensor(-1))
+    version[:, :held] = torch.arange(held, device=time.device).where(kept, time.new_tensor(-1))
     written = (plan.write_slot >= 0) & (time >= last_start)
-    written_version = (time + S).where(written, time.new_tensor(-1))
-    version = version.scatter_reduce(1, plan.write_slot.clamp(min=0).t(), written_version.t(), "amax") if S else version
+    written_version = (time + held).where(written, time.new_tensor(-1))
+    if plan.slots:
+        version = version.scatter_reduce(1, plan.write_slot.clamp(min=0).t(), written_version.t(), "amax")
 
     filled = version >= 0
     index = version.clamp(min=0)
-    table = torch.cat([memory, outputs.h.transpose(0, 1)], dim=1)
-    held = table.gather(1, index.unsqueeze(2).expand(B, S, table.shape[2])).masked_fill(~filled.unsqueeze(2), 0)
+    table = torch.cat([state.memory, outputs.h.transpose(0, 1)], dim=1)
+    memory = table.gather(1, index.unsqueeze(2).expand(B, plan.slots, table.shape[2]))
     return SABState(
         h=outputs.h[-1],
         c=outputs.c,
-        memory=held,
+        memory=memory.masked_fill(~filled.unsqueeze(2), 0),
         filled=filled,
         written_at=_written_at(state, timeline).gather(1, index).masked_fill(~filled, 0),
         step=timeline.step[-1],
@@ -109,16 +105,11 @@ def next_state(state: SABState, timeline: Timeline, memory: Tensor, outputs: Sca
 def read_steps(state: SABState, timeline: Timeline, versions: Tensor) -> Tensor:
     """The 0-based steps of the episode at which `versions` (T, B, R) were written, −1 where nothing was read."""
     T, B, R = versions.shape
-    written_at = _written_at(state, timeline)
     rows = versions.clamp(min=0).transpose(0, 1).reshape(B, T * R)
-    if written_at.shape[1] == 0:
-        return torch.full_like(versions, -1)
-    steps = written_at.gather(1, rows).view(B, T, R).transpose(0, 1)
+    steps = _written_at(state, timeline).gather(1, rows).view(B, T, R).transpose(0, 1)
     return steps.masked_fill(versions < 0, -1)
 
 
 def _written_at(state: SABState, timeline: Timeline) -> Tensor:
-    """The 0-based step of the episode of every version, (B, S + T)."""
-    slots = timeline.plan.filled.shape[1]
-    old = torch.nn.functional.pad(state.written_at, (0, slots - state.slots))
-    return torch.cat([old, timeline.step.t() - 1], dim=1)
+    """The 0-based step of the episode of every version, (B, S₀ + T)."""
+    return torch.cat([state.written_at, timeline.step.t() - 1], dim=1)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from sab_agents.core.attention import attention_scores
 from sab_agents.core.sparsify import sparsify
@@ -43,8 +43,9 @@ def reference_scan(inputs: ScanInputs, plan: ScanPlan, weigh: Weigh | None = Non
     """
     weigh = weigh or (lambda scores, filled: sparsify(scores, filled, plan.top_k))
     T, B = plan.start.shape
-    S = plan.filled.shape[1]
-    h, c, memory, filled = inputs.h, inputs.c, inputs.memory, plan.filled
+    S, held = plan.slots, plan.filled.shape[1]
+    h, c = inputs.h, inputs.c
+    memory, filled = functional.pad(inputs.memory, (0, 0, 0, S - held)), functional.pad(plan.filled, (0, S - held))
     if not plan.credit:
         memory = memory.detach()
     keys = memory @ inputs.key_weight.t()
@@ -65,7 +66,7 @@ def reference_scan(inputs: ScanInputs, plan: ScanPlan, weigh: Weigh | None = Non
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
 
-        query = F.linear(h, inputs.query_weight, inputs.query_bias)
+        query = functional.linear(h, inputs.query_weight, inputs.query_bias)
         weights = weigh(attention_scores(keys[:, :n], query, inputs.score_weight), filled[:, :n])
         summary = (weights.unsqueeze(1) @ memory[:, :n]).squeeze(1)
         h = h + summary
@@ -78,7 +79,7 @@ def reference_scan(inputs: ScanInputs, plan: ScanPlan, weigh: Weigh | None = Non
             memory = torch.where(written.unsqueeze(2), stored.unsqueeze(1), memory)
             keys = torch.where(written.unsqueeze(2), (stored @ inputs.key_weight.t()).unsqueeze(1), keys)
             filled = filled | written
-            version = torch.where(written, S + t, version)
+            version = torch.where(written, held + t, version)
         hidden.append(h)
         summaries.append(summary)
     return ScanOutputs(torch.stack(hidden), torch.stack(summaries), c, versions, all_weights)
@@ -86,8 +87,8 @@ def reference_scan(inputs: ScanInputs, plan: ScanPlan, weigh: Weigh | None = Non
 
 def _extents(plan: ScanPlan) -> list[int]:
     """For each step, how many slots, from the first, may be filled: those beyond need not be looked at."""
-    slots = plan.filled.shape[1]
-    last = (plan.filled.any(dim=0) * torch.arange(1, slots + 1, device=plan.filled.device)).amax() if slots else 0
-    written = torch.cat([torch.zeros(1, dtype=torch.int64), plan.write_slot.amax(dim=1).cpu()[:-1] + 1])
-    extents: list[int] = written.clamp(min=int(last)).cummax(dim=0).values.tolist()
+    held = plan.filled.shape[1]
+    last = (plan.filled.any(dim=0).cpu() * torch.arange(1, held + 1)).amax() if held else torch.tensor(0)
+    written = torch.cat([last.unsqueeze(0), plan.write_slot.amax(dim=1).cpu()[:-1] + 1])
+    extents: list[int] = written.cummax(dim=0).values.tolist()
     return extents

@@ -11,11 +11,11 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from sab_agents.core.attention import Attention, AttentionKind
 from sab_agents.core.base import Core, at_least
-from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, padded_memory, read_steps
+from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, read_steps
 from sab_agents.core.reference import dense_softmax, reference_scan
 from sab_agents.core.state import SABState
 from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, scan
@@ -113,17 +113,16 @@ class SAB(Core[SABState]):
         """The state of `batch_size` rows at the start of an episode: zeros, and `capacity` empty slots."""
         at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
         weight, slots = self.cell.weight_hh, self.rules.capacity or 0
-        flags = {"device": weight.device}
         return SABState(
             h=weight.new_zeros(batch_size, self.hidden_size),
             c=weight.new_zeros(batch_size, self.hidden_size),
             memory=weight.new_zeros(batch_size, slots, self.hidden_size),
-            filled=torch.zeros(batch_size, slots, dtype=torch.bool, **flags),
-            written_at=torch.zeros(batch_size, slots, dtype=torch.int64, **flags),
-            step=torch.zeros(batch_size, dtype=torch.int64, **flags),
+            filled=weight.new_zeros(batch_size, slots, dtype=torch.bool),
+            written_at=weight.new_zeros(batch_size, slots, dtype=torch.int64),
+            step=weight.new_zeros(batch_size, dtype=torch.int64),
         )
 
-    @overload  # type: ignore[override]
+    @overload
     def forward(
         self,
         x: Tensor,
@@ -183,25 +182,20 @@ class SAB(Core[SABState]):
         return output, state, log
 
     def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
-        timeline, memory, outputs = self._scanned(x, state, episode_start)
-        return torch.cat([outputs.h, outputs.summary], dim=2), next_state(state, timeline, memory, outputs)
+        timeline, outputs = self._scanned(x, state, episode_start)
+        return torch.cat([outputs.h, outputs.summary], dim=2), next_state(state, timeline, outputs)
 
-    def _run_logged(
-        self, x: Tensor, state: SABState, episode_start: Tensor | None
-    ) -> tuple[Tensor, SABState, ReadLog]:
-        timeline, memory, outputs = self._scanned(x, state, episode_start)
+    def _run_logged(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState, ReadLog]:
+        timeline, outputs = self._scanned(x, state, episode_start)
         log = ReadLog(read_steps(state, timeline, outputs.versions), outputs.weights)
         output = torch.cat([outputs.h, outputs.summary], dim=2)
-        return output, next_state(state, timeline, memory, outputs), log
+        return output, next_state(state, timeline, outputs), log
 
-    def _scanned(
-        self, x: Tensor, state: SABState, episode_start: Tensor | None
-    ) -> tuple[Timeline, Tensor, ScanOutputs]:
+    def _scanned(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Timeline, ScanOutputs]:
         timeline = make_timeline(state, x.shape[0], episode_start, self.rules)
-        memory = padded_memory(state, timeline.plan.filled.shape[1])
         cell, attention = self.cell, self.attention
         inputs = ScanInputs(
-            gates=F.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh),
+            gates=functional.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh),
             weight_hh=cell.weight_hh,
             key_weight=attention.key.weight,
             query_weight=attention.query.weight,
@@ -209,9 +203,9 @@ class SAB(Core[SABState]):
             score_weight=None if attention.score is None else attention.score.weight.squeeze(0),
             h=state.h,
             c=state.c,
-            memory=memory,
+            memory=state.memory,
         )
-        return timeline, memory, self._scan(inputs, timeline.plan)
+        return timeline, self._scan(inputs, timeline.plan)
 
     def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
         return scan(inputs, plan)

@@ -1,7 +1,10 @@
 """The scan in plain torch with a hand-written backward pass: no autograd graph per step, no memory that grows.
 
-Dimensions: T steps, B rows, H hidden size, A attention size, S slots, V versions, K = top_k, R = K + 1 slots that a
-read touches (the last one only as the threshold).
+Dimensions: T steps, B rows, H hidden size, A attention size, S slots, S₀ of them in the starting memory, V versions,
+K = top_k, R = K + 1 slots that a read touches (the last one only as the threshold).
+
+torch's sigmoid is ten times as fast as its tanh on a CPU, so "mlp" takes tanh(x) as 2·sigmoid(2x) − 1, with keys that
+are doubled where they are stored for scoring.
 
 Every version is a row of one table, V·B rows long; a slot holds the number of its row. One more version at the end
 stands for slots that do not exist: it is read with weight 0 and receives gradient 0.
@@ -16,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.eager_backward import EPSILON, Gradients, Tape, backward, threshold
+from sab_agents.kernels.eager_backward import EPSILON, Backward, Tape, threshold
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
 from sab_agents.kernels.schedule import MIXED_WRITE, NO_WRITE, Schedule, make_schedule
 
@@ -24,7 +27,7 @@ from sab_agents.kernels.schedule import MIXED_WRITE, NO_WRITE, Schedule, make_sc
 def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
     """Computes a scan; gradient flows to every tensor of `inputs`."""
     x = inputs
-    h, summary, c, versions, weights = _Scan.apply(
+    h, summary, c, versions, weights = _Scan.apply(  # type: ignore[no-untyped-call]
         x.gates, x.weight_hh, x.key_weight, x.query_weight, x.query_bias, x.score_weight, x.h, x.c, x.memory, plan
     )
     return ScanOutputs(h=h, summary=summary, c=c, versions=versions, weights=weights)
@@ -38,19 +41,18 @@ class _Scan(torch.autograd.Function):
         tape = _Forward(inputs, plan, schedule).run()
         ctx.plan, ctx.schedule = plan, schedule
         ctx.save_for_backward(*arguments[:9], *tape)
-        steps, batch, slots = plan.start.shape[0], plan.start.shape[1], plan.filled.shape[1]
-        versions = (tape.index.div(batch, rounding_mode="floor")).masked_fill_(tape.scores == -torch.inf, -1)
-        h = tape.hidden[slots : slots + steps]
+        steps, batch, held = plan.start.shape[0], plan.start.shape[1], plan.filled.shape[1]
+        versions = (tape.read.div(batch, rounding_mode="floor")).masked_fill_(tape.scores == -torch.inf, -1)
+        h = tape.hidden[held : held + steps]
         ctx.mark_non_differentiable(versions, tape.weights)
         return h, tape.summary, tape.cell[steps], versions, tape.weights
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor, *_: Tensor) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
-        gradients: Gradients = backward(
-            ScanInputs(*saved[:9]), Tape(*saved[9:]), ctx.plan, ctx.schedule, grad_h, grad_summary, grad_c
-        )
+        scan_backward = Backward(ScanInputs(*saved[:9]), Tape(*saved[9:]), ctx.plan, ctx.schedule)
+        gradients = scan_backward.run(grad_h, grad_summary, grad_c)
         return (*gradients, None)
 
 
@@ -61,8 +63,8 @@ class _Forward:
         self.inputs, self.plan, self.schedule = inputs, plan, schedule
         new = inputs.gates.new_empty
         self.steps, self.batch, width = inputs.gates.shape
-        self.size, self.slots, self.reads = width // 4, plan.filled.shape[1], plan.top_k + 1
-        T, B, H, S, R = self.steps, self.batch, self.size, self.slots, self.reads
+        self.size, self.held, self.reads = width // 4, plan.filled.shape[1], plan.top_k + 1
+        T, B, H, S, R = self.steps, self.batch, self.size, self.held, self.reads
         A = inputs.key_weight.shape[0]
 
         hidden, keys = new(S + T + 1, B, H), new(S + T + 1, B, A)
@@ -75,31 +77,37 @@ class _Forward:
         self.tape = Tape(
             gates=new(T, B, 4 * H),
             cell=cell,
+            tanh_cell=new(T, B, H),
             output=new(T, B, H),
             summary=new(T, B, H),
-            query=new(T, B, A),
+            query=cell.new_zeros(T, B, A),
             hidden=hidden,
             keys=keys,
-            index=torch.full((T, B, R), (S + T) * B, device=cell.device),
+            read=torch.full((T, B, R), (S + T) * B, device=cell.device),
             scores=torch.full((T, B, R), -torch.inf, dtype=cell.dtype, device=cell.device),
             weights=cell.new_zeros(T, B, R),
         )
         # A read of R slots needs R to choose from; those beyond the memory stay empty and name the extra version.
-        width = max(S, R)
+        width = max(plan.slots, R)
         self.rows = torch.arange(B, device=cell.device)
         self.slot_index = torch.full((B, width), (S + T) * B, device=cell.device)
         self.slot_index[:, :S] = self.rows[:, None] + B * torch.arange(S, device=cell.device)
         self.slot_keys = new(B, width, A)
-        self.slot_keys[:, :S] = keys[:S].transpose(0, 1)
+        if inputs.score_weight is None:
+            self.key_scale, self.score_offset = 1.0, None
+            self.score_vector = new(A).fill_(1 / math.sqrt(A))
+        else:
+            self.key_scale, self.score_offset = 2.0, inputs.score_weight.sum()
+            self.score_vector = 2 * inputs.score_weight
+        self.slot_keys[:, :S] = self.key_scale * keys[:S].transpose(0, 1)
         self.slot_keys[:, S:] = 0
         self.empty = torch.ones(B, width, dtype=torch.bool, device=cell.device)
         self.empty[:, :S] = ~plan.filled
         most = max([R, *schedule.extent])
-        self.hidden_layer = new(B * most * A if inputs.score_weight is not None else 0)
+        self.hidden_layer = new(B * most * A)
         self.weight_hh_t = inputs.weight_hh.t()
         self.query_weight_t = inputs.query_weight.t()
         self.key_weight_t = inputs.key_weight.t()
-        self.tanh_cell = new(B, H)
 
     def run(self) -> Tape:
         h = self.inputs.h
@@ -113,7 +121,7 @@ class _Forward:
                 self._read(t)
             else:
                 self.tape.summary[t] = 0
-            h = self.tape.hidden[self.slots + t]
+            h = self.tape.hidden[self.held + t]
             torch.add(self.tape.output[t], self.tape.summary[t], out=h)
             if self.schedule.write[t] != NO_WRITE:
                 self._write(t, h)
@@ -131,8 +139,8 @@ class _Forward:
             gates[:, H : 2 * H].masked_fill_(self.plan.start[t][:, None], 0)
         torch.mul(gates[:, H : 2 * H], tape.cell[t], out=cell)
         cell.addcmul_(gates[:, :H], gates[:, 2 * H : 3 * H])
-        torch.tanh(cell, out=self.tanh_cell)
-        torch.mul(gates[:, 3 * H :], self.tanh_cell, out=tape.output[t])
+        tanh_cell = torch.tanh(cell, out=tape.tanh_cell[t])
+        torch.mul(gates[:, 3 * H :], tanh_cell, out=tape.output[t])
 
     def _read(self, t: int) -> None:
         tape, R = self.tape, self.reads
@@ -145,35 +153,37 @@ class _Forward:
             scores = scores.masked_fill_(self.empty[:, :n], -torch.inf)
         best, slots = torch.topk(scores, R, dim=1, sorted=True)
         tape.scores[t] = best
-        torch.gather(self.slot_index, 1, slots, out=tape.index[t])
+        torch.gather(self.slot_index, 1, slots, out=tape.read[t])
         weights = torch.nn.functional.normalize(
             (best - threshold(best, full=not masked)).relu_(), p=1.0, dim=1, eps=EPSILON, out=tape.weights[t]
         )
-        values = tape.hidden.view(-1, self.size).index_select(0, tape.index[t].view(-1))
+        values = tape.hidden.view(-1, self.size).index_select(0, tape.read[t].view(-1))
         torch.bmm(weights.unsqueeze(1), values.view(self.batch, R, self.size), out=tape.summary[t].unsqueeze(1))
 
     def _scores(self, query: Tensor, n: int) -> Tensor:
         keys, A = self.slot_keys[:, :n], query.shape[1]
-        if self.inputs.score_weight is None:
-            return torch.bmm(keys, (query / math.sqrt(A)).unsqueeze(2)).squeeze(2)
         layer = self.hidden_layer[: self.batch * n * A].view(self.batch, n, A)
-        torch.add(keys, query.unsqueeze(1), out=layer)
-        return torch.mv(layer.tanh_().view(-1, A), self.inputs.score_weight).view(self.batch, n)
+        # For "dot" too, a product and a sum over whole rows of memory outrun a batched matrix-vector product.
+        if self.score_offset is None:
+            torch.mul(keys, query.unsqueeze(1), out=layer)
+            return torch.mv(layer.view(-1, A), self.score_vector).view(self.batch, n)
+        torch.add(keys, (2 * query).unsqueeze(1), out=layer)
+        scores = torch.mv(layer.sigmoid_().view(-1, A), self.score_vector)
+        return scores.sub_(self.score_offset).view(self.batch, n)
 
     def _write(self, t: int, h: Tensor) -> None:
-        version, slot = self.slots + t, self.schedule.write[t]
+        version, slot = self.held + t, self.schedule.write[t]
         key = self.tape.keys[version]
         torch.mm(h, self.key_weight_t, out=key)
         index = self.rows + version * self.batch
         if slot != MIXED_WRITE:
-            self.slot_keys[:, slot] = key
+            torch.mul(key, self.key_scale, out=self.slot_keys[:, slot])
             self.slot_index[:, slot] = index
             self.empty[:, slot] = False
             return
         target = self.plan.write_slot[t]
         rows = (target >= 0).nonzero().squeeze(1)
         target = target[rows]
-        self.slot_keys[rows, target] = key[rows]
+        self.slot_keys[rows, target] = self.key_scale * key[rows]
         self.slot_index[rows, target] = index[rows]
         self.empty[rows, target] = False
-

@@ -1,4 +1,4 @@
-"""The backward pass of the scan in plain torch: the chain rule of one step, written out, from the last step to the first.
+"""The backward pass of the scan in plain torch: the chain rule of one step, written out, from the last step back.
 
 Dimensions as in `sab_agents.kernels.eager`.
 
@@ -27,18 +27,19 @@ class Tape(NamedTuple):
 
     gates: Tensor  # (T, B, 4H) after their activations; the forget gate is 0 at episode starts
     cell: Tensor  # (T + 1, B, H) c before the first step and after each
+    tanh_cell: Tensor  # (T, B, H) tanh of c after each step
     output: Tensor  # (T, B, H) ĥ
     summary: Tensor  # (T, B, H) s
-    query: Tensor  # (T, B, A); not set where nothing could be read
+    query: Tensor  # (T, B, A); 0 where nothing could be read
     hidden: Tensor  # (V, B, H) all versions: starting memory, h of each step, and one of zeros
     keys: Tensor  # (V, B, A) W₁ of those that were written
-    index: Tensor  # (T, B, R) row of (V·B) that was read
+    read: Tensor  # (T, B, R) row of (V·B) that was read
     scores: Tensor  # (T, B, R) their scores, falling, −inf where the slot is empty
     weights: Tensor  # (T, B, R) their weights
 
 
 def threshold(best: Tensor, *, full: bool) -> Tensor:
-    """θ (…, 1) of the best R scores (…, R), falling, −inf where fewer are filled; `full` says that R are, in all rows."""
+    """θ (…, 1) of the best R scores (…, R), falling, −inf where fewer are filled; `full`: R are, in every row."""
     last = best[..., -1:]
     if full:
         return last
@@ -72,21 +73,15 @@ class _Block(NamedTuple):
     cell: Tensor  # (steps, B, H) derivative of ĥ by c
 
 
-def backward(
-    inputs: ScanInputs,
-    tape: Tape,
-    plan: ScanPlan,
-    schedule: Schedule,
-    grad_h: Tensor,
-    grad_summary: Tensor,
-    grad_c: Tensor,
-) -> Gradients:
-    """The gradient of a scan from that of its outputs: grad_h and grad_summary (T, B, H), grad_c (B, H)."""
-    return _Backward(inputs, tape, plan, schedule, grad_h, grad_summary).run(grad_c)
+class Backward:
+    """One backward scan: its buffers, allocated once, and its loop.
 
-
-class _Backward:
-    """One backward scan: its buffers, allocated once, and its loop."""
+    Args:
+        inputs: of the scan.
+        tape: of its forward pass.
+        plan: of the scan.
+        schedule: of the plan.
+    """
 
     def __init__(
         self,
@@ -94,51 +89,49 @@ class _Backward:
         tape: Tape,
         plan: ScanPlan,
         schedule: Schedule,
-        grad_h: Tensor,
-        grad_summary: Tensor,
     ) -> None:
         self.inputs, self.tape, self.plan, self.schedule = inputs, tape, plan, schedule
-        self.grad_summary = grad_summary
-        T, B, R = tape.index.shape
+        T, B, R = tape.read.shape
         H, A, S = tape.output.shape[2], tape.query.shape[2], plan.filled.shape[1]
-        self.size, self.slots = H, S
+        self.size, self.held = H, S
         # One table of the gradients that versions receive: of the stored state (H), then of its key (A).
-        self.versions = grad_h.new_zeros(S + T + 1, B, H + A)
-        self.versions[S : S + T, :, :H] = grad_h
+        self.versions = tape.hidden.new_zeros(S + T + 1, B, H + A)
         self.gates = torch.empty_like(tape.gates)
         self.query = torch.zeros_like(tape.query)
         self.scores = torch.zeros_like(tape.weights)
-        self.received = grad_h.new_zeros(B, R, H + A)
+        self.received = tape.hidden.new_zeros(B, R, H + A)
         self.score_weight = None if inputs.score_weight is None else torch.zeros_like(inputs.score_weight)
 
-    def run(self, grad_cell: Tensor) -> Gradients:
-        steps = self.tape.index.shape[0]
+    def run(self, grad_h: Tensor, grad_summary: Tensor, grad_cell: Tensor) -> Gradients:
+        """The gradient from that of h and s, (T, B, H) both, and of c after the last step, (B, H)."""
+        steps = self.tape.read.shape[0]
+        self.versions[self.held : self.held + steps, :, : self.size] = grad_h
         size = max(1, BLOCK_ELEMENTS // max(1, self.received[..., : self.size].numel()))
         for end in range(steps, 0, -size):
             first = max(0, end - size)
             block = _local_derivatives(self.inputs, self.tape, first, end)
             for t in range(end - 1, first - 1, -1):
-                grad_state = self.versions[self.slots + t, :, : self.size]
+                grad_state = self.versions[self.held + t, :, : self.size]
                 if self.plan.credit and self.schedule.write[t] != NO_WRITE:
-                    grad_state.addmm_(self.versions[self.slots + t, :, self.size :], self.inputs.key_weight)
+                    grad_state.addmm_(self.versions[self.held + t, :, self.size :], self.inputs.key_weight)
                 if self.schedule.extent[t] > 0:
-                    self._read(t, block, t - first, grad_state)
+                    self._read(t, block, t - first, grad_state, grad_summary[t])
                 grad_cell = self._cell(t, block, t - first, grad_state, grad_cell)
             if self.score_weight is not None and block.layer is not None:
                 self.score_weight += self.scores[first:end].view(-1) @ block.layer.view(-1, block.layer.shape[3])
         return self._gather(grad_cell)
 
-    def _read(self, t: int, block: _Block, i: int, grad_state: Tensor) -> None:
+    def _read(self, t: int, block: _Block, i: int, grad_state: Tensor, grad_summary: Tensor) -> None:
         """Sends the gradient of s to the slots that were read and, through their scores, to keys and query."""
         H, scores, query, received = self.size, self.scores[t], self.query[t], self.received
-        grad_summary = self.grad_summary[t] + grad_state
+        grad_summary = grad_summary + grad_state
         torch.bmm(block.score_by_summary[i], grad_summary.unsqueeze(2), out=scores.unsqueeze(2))
         torch.bmm(scores.unsqueeze(1), block.query[i], out=query.unsqueeze(1))
         torch.mul(scores.unsqueeze(2), block.key[i], out=received[:, :, H:])
         if self.plan.credit:
             torch.mul(self.tape.weights[t].unsqueeze(2), grad_summary.unsqueeze(1), out=received[:, :, :H])
         width = received.shape[2]
-        self.versions.view(-1, width).index_add_(0, self.tape.index[t].view(-1), received.view(-1, width))
+        self.versions.view(-1, width).index_add_(0, self.tape.read[t].view(-1), received.view(-1, width))
         grad_state.addmm_(query, self.inputs.query_weight)
 
     def _cell(self, t: int, block: _Block, i: int, grad_output: Tensor, grad_cell: Tensor) -> Tensor:
@@ -155,14 +148,14 @@ class _Backward:
             gates = gates.masked_fill(cut, 0)
             grad_cell.masked_fill_(cut, 0)
         if t > 0:
-            self.versions[self.slots + t - 1, :, :H].addmm_(gates, self.inputs.weight_hh)
+            self.versions[self.held + t - 1, :, :H].addmm_(gates, self.inputs.weight_hh)
         return grad_cell
 
     def _gather(self, grad_cell: Tensor) -> Gradients:
         """The gradients of the weights, one product each, and of what the scan started from."""
-        inputs, tape, H, S = self.inputs, self.tape, self.size, self.slots
+        inputs, tape, H, S = self.inputs, self.tape, self.size, self.held
         states, keys = self.versions[:, :, :H], self.versions[:, :, H:]
-        before = torch.cat([inputs.h.unsqueeze(0), tape.hidden[S : S + len(tape.index) - 1]])
+        before = torch.cat([inputs.h.unsqueeze(0), tape.hidden[S : S + len(tape.read) - 1]])
         if any(self.schedule.any_start):
             before = before.masked_fill(self.plan.start.unsqueeze(2), 0)
         memory = torch.zeros_like(states[:S])
@@ -188,7 +181,7 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 def _local_derivatives(inputs: ScanInputs, tape: Tape, first: int, end: int) -> _Block:
     """The derivatives that follow from the forward pass alone, for steps first … end − 1."""
-    index, weights, summary = tape.index[first:end], tape.weights[first:end], tape.summary[first:end]
+    index, weights, summary = tape.read[first:end], tape.weights[first:end], tape.summary[first:end]
     H, A = tape.output.shape[2], tape.query.shape[2]
     values = tape.hidden.view(-1, H).index_select(0, index.view(-1)).view(*index.shape, H)
     keys = tape.keys.view(-1, A).index_select(0, index.view(-1)).view(*index.shape, A)
@@ -198,10 +191,11 @@ def _local_derivatives(inputs: ScanInputs, tape: Tape, first: int, end: int) -> 
         by_key = (query / math.sqrt(A)).expand_as(keys)
         by_query = keys.div_(math.sqrt(A))
     else:
-        layer = keys.add_(query).tanh_()
-        by_key = by_query = (1 - layer * layer).mul_(inputs.score_weight)
+        layer = keys.add_(query).mul_(2).sigmoid_()
+        by_key = by_query = ((1 - layer) * layer).mul_(4 * inputs.score_weight)
+        layer.mul_(2).sub_(1)
     i, f, g, o = tape.gates[first:end].chunk(4, dim=2)
-    tanh_cell = tape.cell[first + 1 : end + 1].tanh()
+    tanh_cell = tape.tanh_cell[first:end]
     input_gates = torch.stack([g * i * (1 - i), tape.cell[first:end] * f * (1 - f), i * (1 - g * g)], dim=2)
     return _Block(
         score_by_summary=_score_by_summary(tape.scores[first:end], weights, values, summary),

@@ -2,9 +2,9 @@
 
 Dimensions: T steps, B rows, H hidden size, A attention size, S slots, K = top_k.
 
-A *version* is one content of one slot: the scan keeps an append-only list of them, first the S slots of the starting
-memory, then the hidden state of each step, so version S + t is step t of this scan. Reads name versions, and an
-overwritten slot needs no undo in the backward pass.
+A *version* is one content of one slot: the scan keeps an append-only list of them, first the S₀ slots of the starting
+memory, then the hidden state of each step, so version S₀ + t is step t of this scan. Reads name versions, and an
+overwritten slot needs no undo in the backward pass. S ≥ S₀: slots beyond the starting memory begin empty.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class ScanPlan:
         start: (T, B) bool, episode starts: h, c and the row's memory are emptied before the step.
         cut: (T, B) bool, steps that h and c enter without gradient; True at every episode start.
         write_slot: (T, B) int64, the slot each step writes to after its read, −1 where it writes none.
-        filled: (B, S) bool, slots of the starting memory that hold something.
+        filled: (B, S₀) bool, slots of the starting memory that hold something.
+        slots: S.
         top_k: K.
         credit: whether gradient flows into the memories that were read.
     """
@@ -31,6 +32,7 @@ class ScanPlan:
     cut: Tensor
     write_slot: Tensor
     filled: Tensor
+    slots: int
     top_k: int
     credit: bool = True
 
@@ -48,7 +50,7 @@ class ScanInputs:
         score_weight: (A,) w₃ for "mlp", None for "dot".
         h: (B, H) hidden state before the first step.
         c: (B, H) cell state before the first step.
-        memory: (B, S, H) the starting memory.
+        memory: (B, S₀, H) the starting memory.
     """
 
     gates: Tensor

@@ -39,20 +39,20 @@ class Schedule:
 def make_schedule(plan: ScanPlan) -> Schedule:
     """Reads the plan's tensors once."""
     start, cut, write_slot, filled = (x.cpu() for x in (plan.start, plan.cut, plan.write_slot, plan.filled))
-    steps, slots = start.shape[0], filled.shape[1]
+    steps, held = start.shape[0], filled.shape[1]
     first = write_slot[:, 0]
     same = (write_slot == first[:, None]).all(dim=1)
     write = torch.where(same, first, torch.full_like(first, MIXED_WRITE))
 
-    occupied = torch.arange(1, slots + 1).where(filled.any(dim=0), torch.zeros((), dtype=torch.int64))
+    occupied = torch.arange(1, held + 1).where(filled.any(dim=0), torch.zeros((), dtype=torch.int64))
     extent = torch.zeros(steps, dtype=torch.int64)
-    extent[0] = occupied.max() if slots else 0
+    extent[0] = occupied.max() if held else 0
     extent[1:] = write_slot.amax(dim=1)[:-1] + 1
     extent = extent.cummax(dim=0).values
 
     # Without a mask: nothing was ever emptied, and slots were filled by all rows together, in order, from the first.
     prefix = int(extent[0])
-    in_order = bool(filled[:, :prefix].all()) and not bool((plan.start[1:].any() | plan.start[0].any() & (prefix > 0)))
+    in_order = bool(filled[:, :prefix].all()) and not bool(plan.start[1:].any() | plan.start[0].any() & (prefix > 0))
     grown = (write[:-1] <= extent[:-1]) & (write[:-1] != MIXED_WRITE)
     unmasked = torch.cat([torch.tensor([in_order]), in_order & (grown.cumprod(dim=0) > 0)])
     return Schedule(

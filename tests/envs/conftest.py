@@ -1,0 +1,41 @@
+"""Fixtures for the tests of the tasks: a folder with the published data sets, where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture
+def published_data(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Returns a function that gives the folder of published files, or skips where one of them is not there."""
+    monkeypatch.delenv("SAB_DATA_DIR", raising=False)
+
+    def folder(needed: str) -> Path:
+        if not (SHARED_DATA / needed).exists():
+            pytest.skip(f"needs the published file {needed} in the folder shared/data beside the repository")
+        return SHARED_DATA
+
+    return folder
+
+
+@pytest.fixture
+def mnist_folder(tmp_path: Path) -> Path:
+    """A folder with a small data set of random images in MNIST's plain files: 40 to train on, 12 to test on."""
+    generator = np.random.default_rng(1)
+    for stem, n in (("train", 40), ("t10k", 12)):
+        images = generator.integers(0, 256, size=(n, 5, 4), dtype=np.uint8)
+        labels = generator.integers(0, 10, size=n, dtype=np.uint8)
+        (tmp_path / f"{stem}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (tmp_path / f"{stem}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    return tmp_path
+
+
+def idx_bytes(array: np.typing.NDArray[np.uint8]) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return header + array.tobytes()
