@@ -95,27 +95,23 @@ def load_checkpoint(path: Path, config: TrainConfig, model: SequenceModel, optim
     tensors, facts = _unpacked(path)
     _check_settings(path, facts["config"], config)
     _fill_model(path, model, tensors)
-    try:
-        for name, parameter in model.named_parameters():
-            state = {
-                key.split(".", 2)[1]: _placed(value, like=parameter)
-                for key, value in tensors.items()
-                if key.startswith("adam.") and key.split(".", 2)[2] == name
-            }
-            if state:
-                optimizer.state[parameter] = state
-        carried = [tensors[f"state.{index}"] for index in range(sum(key.startswith("state.") for key in tensors))]
-        device = next(model.parameters()).device
-        state_class = model.core.state_class
-        torch.set_rng_state(tensors["rng"])
-        return Progress(
-            step=int(facts["step"]),
-            seconds=float(facts["seconds"]),
-            validation=dict(facts["validation"]),
-            state=state_class(*carried).to(device) if carried else None,
-        )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: not a whole checkpoint ({one_line(error)}). Start anew in another --out.") from error
+    for name, parameter in model.named_parameters():
+        state = {
+            key.split(".", 2)[1]: _placed(value, like=parameter)
+            for key, value in tensors.items()
+            if key.startswith("adam.") and key.split(".", 2)[2] == name
+        }
+        if state:
+            optimizer.state[parameter] = state
+    carried = [tensors[f"state.{index}"] for index in range(sum(key.startswith("state.") for key in tensors))]
+    device = next(model.parameters()).device
+    torch.set_rng_state(tensors["rng"])
+    return Progress(
+        step=int(facts["step"]),
+        seconds=float(facts["seconds"]),
+        validation=dict(facts["validation"]),
+        state=model.core.state_class(*carried).to(device) if carried else None,
+    )
 
 
 def _placed(value: Tensor, like: Tensor) -> Tensor:
@@ -125,7 +121,7 @@ def _placed(value: Tensor, like: Tensor) -> Tensor:
 
 def _packed(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    return save(plain, metadata={"facts": json.dumps(facts)})
+    return save(plain, metadata={"facts": json.dumps(facts | {"tensors": sorted(plain)})})
 
 
 def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -143,6 +139,9 @@ def _unpacked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(
             f"{path}: written in version {facts.get('version')} of the format, but this program reads {VERSION}."
         )
+    if sorted(tensors) != facts["tensors"]:
+        differing = ", ".join(sorted(set(tensors) ^ set(facts["tensors"])))
+        raise UserError(f"{path}: not a whole checkpoint: {differing} missing or unexpected. Use another copy of it.")
     return tensors, facts
 
 

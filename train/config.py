@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 
 from sab_agents.train.errors import UserError, did_you_mean, one_line
 
-TASK_KEYS = ("length", "symbols", "distractors", "corpus", "dataset", "permuted", "data_dir")
+TASK_KEYS = ("length", "symbols", "distractors", "corpus", "dataset", "permuted", "carry", "data_dir")
 CORE_KEYS = (
     "top_k",
     "write_every",
@@ -44,11 +44,12 @@ class TrainConfig:
     Attributes:
         task: copying, adding, recall, characters or pixels.
         length: the task's length (blanks, delay, steps …); null is the task's own default.
-        symbols: number of symbols of copying and recall.
+        symbols: number of symbols of recall.
         distractors: number of noise tokens of recall.
         corpus: text of the characters task: pydoc, ptb, text8 or the path of a text file.
         dataset: images of the pixels task: digits, mnist or cifar10.
         permuted: pixels in one fixed random order instead of row by row.
+        carry: whether a window of characters goes on from the one before; false starts each without a past.
         data_dir: folder of downloaded data; null is the environment variable SAB_DATA_DIR or the user's cache.
         core: sab, sab_softmax, sab_uncredited, lstm, lstm_tbptt, lstm_attention or transformer.
         hidden_size: H, size of the recurrent state (the Transformer's width).
@@ -87,6 +88,7 @@ class TrainConfig:
     corpus: str | None = None
     dataset: str | None = None
     permuted: bool | None = None
+    carry: bool | None = None
     data_dir: str | None = None
     core: str = "sab"
     hidden_size: int = 128

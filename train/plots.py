@@ -93,6 +93,8 @@ def plot_learning_curve(
     memoryless_line(right, memoryless[metric])
     tidy(right, "Held-out data", "updates", f"{metric.replace('_', ' ')} ({UNITS[metric]})")
     right.legend(frameon=False)
+    for axes in (left, right):
+        axes.set_xlim(left=0)
     canvas.suptitle(title, fontsize=11)
     canvas.savefig(path)
 

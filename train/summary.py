@@ -67,6 +67,7 @@ def plot_curves(path: Path, runs: Sequence[tuple[TrainConfig, Lines]], metric: s
                 label=config.core,
             )
         memoryless_line(axes, memoryless)
+        axes.set_xlim(left=0)
         tidy(axes, f"by {name.partition(' (')[0]}", name, f"validation {metric.replace('_', ' ')} ({UNITS[metric]})")
     handles, labels = panels[1].get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))

@@ -43,6 +43,7 @@ def make_task(
     corpus: str | os.PathLike[str] | None = None,
     dataset: str | None = None,
     permuted: bool | None = None,
+    carry: bool | None = None,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> SequenceTask:
     """Makes the task of this name; settings left at None keep the task's own defaults.
@@ -59,6 +60,7 @@ def make_task(
         "corpus": corpus,
         "dataset": dataset,
         "permuted": permuted,
+        "carry": carry,
         "data_dir": data_dir,
     }
     given = {setting: value for setting, value in settings.items() if value is not None}

@@ -43,6 +43,8 @@ class Characters(SequenceTask):
             Treebank; "text8"; or the path of a text file in UTF-8, split in first 90 %, next 5 % and last 5 %.
         data_dir: the folder with the files of "ptb" or "text8"; None for the variable SAB_DATA_DIR, and where that is
             not set either, for a download.
+        carry: whether a window goes on from the one before; False makes each a sequence of its own, as Ke et al. do,
+            whose first characters are predicted without a past, in training and evaluation alike.
         text: the characters' codes and vocabulary; its `description` says what was read and how it was split.
 
     Raises:
@@ -54,6 +56,7 @@ class Characters(SequenceTask):
     length: int = 100
     corpus: str | os.PathLike[str] = "pydoc"
     data_dir: str | os.PathLike[str] | None = None
+    carry: bool = True
     text: Text = field(init=False, repr=False, compare=False)
     input_size: int = field(init=False, repr=False, compare=False)
     output_size: int = field(init=False, repr=False, compare=False)
@@ -103,7 +106,7 @@ class Characters(SequenceTask):
             )
         window = index % windows
         starts = share * np.arange(batch_size) + T * window
-        return self._window(codes, starts, T, begins=window == 0)
+        return self._window(codes, starts, T, begins=window == 0 or not self.carry)
 
     def evaluation_batches(self, split: Split, batch_size: int, sequences: int) -> Iterator[Batch]:
         """See `SequenceTask.evaluation_batches`; a sequence is one row's window."""
@@ -123,7 +126,7 @@ class Characters(SequenceTask):
         firsts = np.concatenate([[0], np.cumsum(shares)[:-1]])
         for start in range(0, int(shares[0]), self.length)[:most_windows]:
             T = min(self.length, int(shares[0]) - start)
-            yield self._window(codes, firsts + start, T, begins=start == 0, ends=shares - start)
+            yield self._window(codes, firsts + start, T, begins=start == 0 or not self.carry, ends=shares - start)
 
     def _window(self, codes: Codes, starts: Ints, T: int, *, begins: bool, ends: Ints | None = None) -> Batch:
         """Returns the window of T steps from `starts` (B,); steps from a row's `ends` (B,) on are not asked for."""

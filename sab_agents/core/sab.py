@@ -212,7 +212,7 @@ class SAB(Core[SABState]):
 
     def _check_state(self, name: str, state: SABState) -> None:
         super()._check_state(name, state)
-        if state.h.shape[1] != self.hidden_size or state.memory.shape[2] != self.hidden_size:
+        if state.h.shape[1] != self.hidden_size:
             raise ValueError(
                 f"{name}: state must have hidden size {self.hidden_size}, but has {state.h.shape[1]}. "
                 f"Build the state with initial_state of this module."
@@ -223,6 +223,18 @@ class SAB(Core[SABState]):
                 f"{name}: state must have {capacity} slots (capacity), but has {state.slots}. "
                 f"Build the state with initial_state of this module."
             )
+
+        rows, H, slots = state.batch_size, self.hidden_size, state.slots
+        shapes = {"h": (rows, H), "c": (rows, H), "memory": (rows, slots, H), "step": (rows,)}
+        shapes |= {"filled": (rows, slots), "written_at": (rows, slots)}
+        dtypes = {"filled": torch.bool, "written_at": torch.int64, "step": torch.int64}
+        for field, shape in shapes.items():
+            tensor: Tensor = getattr(state, field)
+            if tuple(tensor.shape) != shape or tensor.dtype != dtypes.get(field, tensor.dtype):
+                raise ValueError(
+                    f"{name}: state.{field} must have shape {shape} and dtype {dtypes.get(field, tensor.dtype)}, "
+                    f"but has {tuple(tensor.shape)} and {tensor.dtype}."
+                )
 
 
 class UncreditedSAB(SAB):

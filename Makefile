@@ -1,0 +1,39 @@
+# Every target does its own set-up in .venv: `make demo` and `make test` need nothing before them.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test test-learning check bench dist-test clean
+
+demo: $(READY)
+	$(BIN)/sab-agents demo
+
+test: $(READY)
+	$(BIN)/pytest -n auto
+
+test-learning: $(READY)
+	$(BIN)/pytest -m learning
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/sab-agents bench core
+
+# Builds the sdist and the wheel, and uses each alone, in an empty environment outside this folder.
+dist-test: $(READY)
+	$(BIN)/python -m build --outdir dist .
+	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.whl
+	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.tar.gz
+
+# torch first and pinned: a looser request would bring gigabytes of CUDA.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

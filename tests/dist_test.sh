@@ -1,0 +1,16 @@
+#!/bin/sh
+# Installs one built package alone in an empty environment outside the repository and uses it as a stranger would.
+# Usage: dist_test.sh PYTHON CONSTRAINTS PACKAGE
+set -eu
+constraints=$(realpath "$2")
+package=$(realpath "$3")
+config=$(realpath configs/recall.yaml)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+"$1" -m venv venv
+venv/bin/pip install --quiet --disable-pip-version-check --constraint "$constraints" torch
+venv/bin/pip install --quiet --disable-pip-version-check --constraint "$constraints" "$package"
+venv/bin/python -c 'import sab_agents; print(*sab_agents.__all__)'
+venv/bin/sab-agents train "$config" --steps 20 --out run
+venv/bin/sab-agents evaluate run --length 50 100

@@ -1,0 +1,98 @@
+"""Dependencies point down only: the imports of every module are read and compared with what its layer may use."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# For each layer, the layers of this project and the packages that its modules may import; the standard library is free.
+ALLOWED = {
+    "sab_agents": {"sab_agents.core"},
+    "sab_agents.kernels": {"torch"},
+    "sab_agents.core": {"sab_agents.kernels", "torch"},
+    "sab_agents.envs": {"numpy", "pooch", "sklearn"},
+    "sab_agents.train": {
+        *("sab_agents", "sab_agents.core", "sab_agents.kernels", "sab_agents.envs"),
+        *("torch", "numpy", "rich", "matplotlib", "jsonargparse", "yaml", "safetensors"),
+    },
+}
+FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}
+
+
+def layer_of(module: str) -> str:
+    """The longest layer name that the module's name begins with."""
+    return max((name for name in ALLOWED if module == name or module.startswith(name + ".")), key=len)
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The full names of the modules that a source file imports, those for type checking alone left out."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        else:
+            yield from imported(node)
+
+
+def violations(layer: str, source: str) -> list[str]:
+    """What a module of the layer imports and may not."""
+    found = []
+    for name in imported(ast.parse(source)):
+        package = name.split(".")[0]
+        target = layer_of(name) if package == "sab_agents" else package
+        if package not in sys.stdlib_module_names and target != layer and target not in ALLOWED[layer]:
+            found.append(name)
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for layer in ALLOWED:
+        folder = ROOT / FOLDERS.get(layer, layer.replace(".", "/"))
+        paths = folder.glob("*.py") if layer == "sab_agents" else folder.rglob("*.py")
+        found += [(layer, path) for path in sorted(paths)]
+    return found
+
+
+@pytest.mark.parametrize(("layer", "path"), modules(), ids=lambda value: getattr(value, "stem", value))
+def test_a_module_imports_only_what_its_layer_may(layer: str, path: Path) -> None:
+    assert violations(layer, path.read_text(encoding="utf-8")) == []
+
+
+def test_every_module_is_looked_at() -> None:
+    tracked = {path for folder in ("sab_agents", "envs", "train") for path in (ROOT / folder).rglob("*.py")}
+    links = (ROOT / "sab_agents" / "envs", ROOT / "sab_agents" / "train")
+    own = {path for path in tracked if not any(link in path.parents for link in links)}
+    assert {path for _, path in modules()} == own
+
+
+@pytest.mark.parametrize(
+    ("layer", "source"),
+    [
+        ("sab_agents.core", "import numpy"),
+        ("sab_agents.core", "from sab_agents.train.loop import train"),
+        ("sab_agents.kernels", "from sab_agents.core.sab import SAB"),
+        ("sab_agents.envs", "def f():\n    import torch"),
+    ],
+)
+def test_an_upward_import_is_found(layer: str, source: str) -> None:
+    assert violations(layer, source)
+
+
+def test_environments_do_not_load_torch() -> None:
+    code = (
+        "import sys, importlib.util as u; sys.modules['sab_agents'] = m = type(sys)('sab_agents'); "
+        f"m.__path__ = [{str(ROOT / 'sab_agents')!r}]; import sab_agents.envs.supervised; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,31 @@
+"""Tests of `sab-agents demo`, with so few updates that nothing is learnt."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sab_agents.train.demo import DEMO, demo
+
+
+def test_the_delay_is_at_least_ten_segments() -> None:
+    assert DEMO.length is not None
+    assert DEMO.length >= 10 * DEMO.bptt_steps
+
+
+def test_it_prints_the_table_the_plots_and_what_to_do_next_and_can_be_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(
+        DEMO, steps=2, hidden_size=8, batch_size=4, eval_every=2, eval_sequences=8, length=5, threads=1
+    )
+    for _ in range(2):
+        demo(config, tmp_path / "demo")
+        printed = capsys.readouterr().out
+        for part in ("SAB, segments of 5 steps", "LSTM, full gradient", "memoryless", "10.0%", "longer delays"):
+            assert part in printed
+        for core in ("sab", "lstm_tbptt", "lstm"):
+            assert str(tmp_path / "demo" / core / "plots" / "credit.png") in printed
+        assert f"tensorboard --logdir {tmp_path / 'demo'}" in printed

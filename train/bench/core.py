@@ -1,0 +1,82 @@
+"""`sab-agents bench core`: forward and backward of SAB against nn.LSTM and against its own plain autograd loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sab_agents import SAB
+from sab_agents.core.attention import KINDS
+from sab_agents.core.reference import reference_scan
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.train.bench.timing import Timing, Work, race
+
+SHAPES = ((32, 128, 220), (1, 64, 1000), (64, 128, 320))
+"""(B, H, T) of the measurements; inputs have size H."""
+
+
+class PlainLoopSAB(SAB):
+    """SAB computed by the reference loop under autograd."""
+
+    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+        return reference_scan(inputs, plan)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: a side at a shape, and how it compares with nn.LSTM and with its plain loop in the same run."""
+
+    shape: tuple[int, int, int]
+    side: str
+    timing: Timing
+    to_lstm: float
+    to_loop: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as JSON holds it."""
+        B, H, T = self.shape
+        return {
+            "batch": B,
+            "hidden_size": H,
+            "steps": T,
+            "side": self.side,
+            "milliseconds": round(1e3 * self.timing.seconds, 3),
+            "low": round(1e3 * self.timing.low, 3),
+            "high": round(1e3 * self.timing.high, 3),
+            "threads": self.timing.threads,
+            "ratio_to_lstm": round(self.to_lstm, 3),
+            "ratio_to_plain_loop": None if self.to_loop is None else round(self.to_loop, 3),
+        }
+
+
+def forward_backward(module: nn.Module, x: Tensor) -> Work:
+    """A function that runs the module on x and differentiates the sum of its outputs by its parameters."""
+
+    def work() -> None:
+        module.zero_grad(set_to_none=True)
+        output, _ = module(x)
+        output.sum().backward()
+
+    return work
+
+
+def measure(shape: tuple[int, int, int], settings: dict[str, Any], rounds: int) -> list[Row]:
+    """Races nn.LSTM, SAB and the plain loop at one (B, H, T); `settings` are SAB's."""
+    B, H, T = shape
+    torch.manual_seed(0)
+    x = torch.randn(T, B, H)
+    sides = {"nn.LSTM": forward_backward(nn.LSTM(H, H), x)}
+    for kind in KINDS:
+        sides[f"SAB {kind}"] = forward_backward(SAB(H, H, attention=kind, **settings), x)
+        sides[f"plain loop {kind}"] = forward_backward(PlainLoopSAB(H, H, attention=kind, **settings), x)
+    timings = race(sides, rounds)
+    lstm = timings["nn.LSTM"].seconds
+    rows = []
+    for side, timing in timings.items():
+        loop = timings.get(side.replace("SAB", "plain loop")) if side.startswith("SAB") else None
+        to_loop = None if loop is None else timing.seconds / loop.seconds
+        rows.append(Row(shape, side, timing, timing.seconds / lstm, to_loop))
+    return rows

@@ -1,0 +1,60 @@
+"""Fair timing on a noisy machine: the sides take turns, medians are compared, and each has its best thread count."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one side took.
+
+    Attributes:
+        seconds: median of the rounds.
+        low: fastest round, in seconds.
+        high: slowest round, in seconds.
+        threads: the thread count at which it was measured, the side's best.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    threads: int
+
+
+def thread_counts() -> list[int]:
+    """One thread, and as many as this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({1, cores})
+
+
+def race(sides: Mapping[str, Work], rounds: int) -> dict[str, Timing]:
+    """Times every side in turn, `rounds` times at each thread count, and keeps each side's best thread count."""
+    best: dict[str, Timing] = {}
+    before = torch.get_num_threads()
+    try:
+        for threads in thread_counts():
+            torch.set_num_threads(threads)
+            for work in sides.values():
+                work()
+            seconds: dict[str, list[float]] = {name: [] for name in sides}
+            for _ in range(rounds):
+                for name, work in sides.items():
+                    start = time.perf_counter()
+                    work()
+                    seconds[name].append(time.perf_counter() - start)
+            for name, times in seconds.items():
+                timing = Timing(statistics.median(times), min(times), max(times), threads)
+                if name not in best or timing.seconds < best[name].seconds:
+                    best[name] = timing
+    finally:
+        torch.set_num_threads(before)
+    return best
