@@ -26,21 +26,18 @@ from sab_agents.kernels.schedule import MIXED_WRITE, NO_WRITE, Schedule, make_sc
 
 def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
     """Computes a scan; gradient flows to every tensor of `inputs`."""
-    x = inputs
-    h, summary, c, versions, weights = _Scan.apply(  # type: ignore[no-untyped-call]
-        x.gates, x.weight_hh, x.key_weight, x.query_weight, x.query_bias, x.score_weight, x.h, x.c, x.memory, plan
-    )
-    return ScanOutputs(h=h, summary=summary, c=c, versions=versions, weights=weights)
+    outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan)  # type: ignore[no-untyped-call]
+    return ScanOutputs(*outputs)
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        inputs, plan = ScanInputs(*arguments[:9]), arguments[9]
+        inputs, plan = ScanInputs(*arguments[:-1]), arguments[-1]
         schedule = make_schedule(plan)
         tape = _Forward(inputs, plan, schedule).run()
         ctx.plan, ctx.schedule = plan, schedule
-        ctx.save_for_backward(*arguments[:9], *tape)
+        ctx.save_for_backward(*inputs, *tape)
         steps, batch, held = plan.start.shape[0], plan.start.shape[1], plan.filled.shape[1]
         versions = (tape.read.div(batch, rounding_mode="floor")).masked_fill_(tape.scores == -torch.inf, -1)
         h = tape.hidden[held : held + steps]
@@ -50,8 +47,8 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        scan_backward = Backward(ScanInputs(*saved[:9]), Tape(*saved[9:]), ctx.plan, ctx.schedule)
+        saved, count = ctx.saved_tensors, len(ScanInputs._fields)
+        scan_backward = Backward(ScanInputs(*saved[:count]), Tape(*saved[count:]), ctx.plan, ctx.schedule)
         gradients = scan_backward.run(grad_h, grad_summary, grad_c)
         return (*gradients, None)
 

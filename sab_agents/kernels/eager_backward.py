@@ -47,20 +47,6 @@ def threshold(best: Tensor, *, full: bool) -> Tensor:
     return torch.where(last > -torch.inf, last, smallest - 1)
 
 
-class Gradients(NamedTuple):
-    """The gradient with respect to each tensor of `ScanInputs`, in its order."""
-
-    gates: Tensor
-    weight_hh: Tensor
-    key_weight: Tensor
-    query_weight: Tensor
-    query_bias: Tensor
-    score_weight: Tensor | None
-    h: Tensor
-    c: Tensor
-    memory: Tensor
-
-
 class _Block(NamedTuple):
     """Local derivatives of a block of steps."""
 
@@ -102,8 +88,8 @@ class Backward:
         self.received = tape.hidden.new_zeros(B, R, H + A)
         self.score_weight = None if inputs.score_weight is None else torch.zeros_like(inputs.score_weight)
 
-    def run(self, grad_h: Tensor, grad_summary: Tensor, grad_cell: Tensor) -> Gradients:
-        """The gradient from that of h and s, (T, B, H) both, and of c after the last step, (B, H)."""
+    def run(self, grad_h: Tensor, grad_summary: Tensor, grad_cell: Tensor) -> ScanInputs:
+        """The gradient of every input, from that of h and s, (T, B, H), and of c after the last step, (B, H)."""
         steps = self.tape.read.shape[0]
         self.versions[self.held : self.held + steps, :, : self.size] = grad_h
         size = max(1, BLOCK_ELEMENTS // max(1, self.received[..., : self.size].numel()))
@@ -151,7 +137,7 @@ class Backward:
             self.versions[self.held + t - 1, :, :H].addmm_(gates, self.inputs.weight_hh)
         return grad_cell
 
-    def _gather(self, grad_cell: Tensor) -> Gradients:
+    def _gather(self, grad_cell: Tensor) -> ScanInputs:
         """The gradients of the weights, one product each, and of what the scan started from."""
         inputs, tape, H, S = self.inputs, self.tape, self.size, self.held
         states, keys = self.versions[:, :, :H], self.versions[:, :, H:]
@@ -161,7 +147,7 @@ class Backward:
         memory = torch.zeros_like(states[:S])
         if self.plan.credit:
             memory = states[:S] + keys[:S] @ inputs.key_weight
-        return Gradients(
+        return ScanInputs(
             gates=self.gates,
             weight_hh=_product(self.gates, before),
             key_weight=_product(keys, tape.hidden),

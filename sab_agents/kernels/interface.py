@@ -10,6 +10,7 @@ overwritten slot needs no undo in the backward pass. S ≥ S₀: slots beyond th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -37,8 +38,7 @@ class ScanPlan:
     credit: bool = True
 
 
-@dataclass(frozen=True)
-class ScanInputs:
+class ScanInputs(NamedTuple):
     """The differentiable arguments of a scan.
 
     Attributes:
@@ -64,8 +64,7 @@ class ScanInputs:
     memory: Tensor
 
 
-@dataclass(frozen=True)
-class ScanOutputs:
+class ScanOutputs(NamedTuple):
     """The results of a scan.
 
     Attributes:
