@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("sab_agents.train.evaluate", "score a trained model on held-out data, also at other lengths"),
     "compare": ("sab_agents.train.compare", "train several cores with several seeds: a table and curves"),
     "demo": ("sab_agents.train.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
-    "bench": ("sab_agents.train.bench", "time SAB against nn.LSTM and a plain loop"),
+    "bench": ("sab_agents.train.bench.command", "time SAB against nn.LSTM and a plain loop"),
 }
 
 

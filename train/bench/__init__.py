@@ -1,5 +1,1 @@
 """`sab-agents bench`: how fast SAB is, always as a ratio to a peer timed in the same run."""
-
-from sab_agents.train.bench.command import command
-
-__all__ = ["command"]

@@ -1,0 +1,64 @@
+"""`sab-agents bench`: ratios of one run, fair to both sides; no assertion on how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sab_agents import SAB
+from sab_agents.train.bench import core
+from sab_agents.train.bench.command import command as bench
+from sab_agents.train.bench.timing import race, thread_counts
+from sab_agents.train.cli import main
+
+
+def test_sides_take_turns_and_each_keeps_its_best_thread_count() -> None:
+    calls: list[tuple[str, int]] = []
+
+    def side(name: str, seconds: float) -> None:
+        calls.append((name, torch.get_num_threads()))
+        time.sleep(seconds)
+
+    before = torch.get_num_threads()
+    timings = race({"slow": lambda: side("slow", 0.02), "fast": lambda: side("fast", 0.001)}, rounds=3)
+    assert torch.get_num_threads() == before
+    for start, threads in enumerate(thread_counts()):
+        part = calls[8 * start : 8 * start + 8]  # one warm-up and three rounds of both sides
+        assert part == [("slow", threads), ("fast", threads)] * 4
+    assert timings["slow"].low <= timings["slow"].seconds <= timings["slow"].high
+    assert timings["slow"].seconds > timings["fast"].seconds
+
+
+def test_the_plain_loop_that_is_timed_computes_the_same() -> None:
+    torch.manual_seed(0)
+    sab = SAB(3, 4, top_k=2, bptt_steps=2)
+    plain = core.PlainLoopSAB(3, 4, top_k=2, bptt_steps=2)
+    plain.load_state_dict(sab.state_dict())
+    x = torch.randn(9, 2, 3)
+    torch.testing.assert_close(sab(x)[0], plain(x)[0])
+
+
+def test_the_command_prints_and_writes_ratios_to_both_peers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sab_agents.train.bench.command.SHAPES", ((2, 4, 6),))
+    file = tmp_path / "bench.json"
+    assert bench(["core", "--rounds", "2", "--json", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "nn.LSTM" in printed
+    assert "threads" in printed
+    rows = {row["side"]: row for row in json.loads(file.read_text())["rows"]}
+    assert set(rows) == {"nn.LSTM", "SAB mlp", "SAB dot", "plain loop mlp", "plain loop dot"}
+    lstm, sab, loop = (rows[side]["milliseconds"] for side in ("nn.LSTM", "SAB mlp", "plain loop mlp"))
+    assert rows["SAB mlp"]["ratio_to_lstm"] == pytest.approx(sab / lstm, rel=0.02)
+    assert rows["SAB mlp"]["ratio_to_plain_loop"] == pytest.approx(sab / loop, rel=0.02)
+    assert rows["nn.LSTM"]["ratio_to_plain_loop"] is None
+
+
+def test_an_unknown_benchmark_is_one_line_of_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "cores"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
