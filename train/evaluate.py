@@ -59,6 +59,8 @@ def load_run(path: str | Path, device: str | None = None) -> tuple[TrainConfig, 
     folder = RunFolder(path)
     config = folder.read_config()
     place = device_of(config.device if device is None else device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     task = task_of(config)
     with torch.random.fork_rng(devices=[]):
         model = model_of(config, task).to(place)
