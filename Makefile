@@ -24,6 +24,7 @@ bench: $(READY)
 
 # Builds the sdist and the wheel, and uses each alone, in an empty environment outside this folder.
 dist-test: $(READY)
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.whl
 	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.tar.gz
