@@ -59,7 +59,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
 def test_a_run_that_is_killed_again_and_again_ends_the_same_to_the_bit(
     changes: dict[str, Any], kills: int, make_config: MakeConfig, text_file: str
 ) -> None:
-    changes = {"steps": 300, "eval_every": 50, "checkpoint_every": 3, "log_every": 5} | changes
+    changes = {"steps": 600, "eval_every": 100, "checkpoint_every": 3, "log_every": 5} | changes
     if changes.get("task") == "characters":
         changes["corpus"] = text_file
     train(make_config(**changes, out="whole"))
@@ -71,7 +71,7 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same_to_the_bit(
         process = start(config)
         while written(folder) == before and process.is_alive():
             time.sleep(0.001)
-        process.join(moments.uniform(0, 0.06))
+        process.join(moments.uniform(0, 0.04))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL, "the run was over too soon; give it more steps"
