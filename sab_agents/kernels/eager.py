@@ -3,8 +3,8 @@
 Dimensions: T steps, B rows, H hidden size, A attention size, S slots, S₀ of them in the starting memory, V versions,
 K = top_k, R = K + 1 slots that a read touches (the last one only as the threshold).
 
-torch's sigmoid is ten times as fast as its tanh on a CPU, so "mlp" takes tanh(x) as 2·sigmoid(2x) − 1, with keys that
-are doubled where they are stored for scoring.
+torch's sigmoid is ten times as fast as its tanh on a CPU, so tanh(x) is taken as 2·sigmoid(2x) − 1. For "mlp" the keys
+are doubled where they are stored for scoring, and the constant is left out: the sparsifier sees differences alone.
 
 Every version is a row of one table, V·B rows long; a slot holds the number of its row. One more version at the end
 stands for slots that do not exist: it is read with weight 0 and receives gradient 0.
@@ -91,17 +91,17 @@ class _Forward:
         self.slot_index[:, :S] = self.rows[:, None] + B * torch.arange(S, device=cell.device)
         self.slot_keys = new(B, width, A)
         if inputs.score_weight is None:
-            self.key_scale, self.score_offset = 1.0, None
-            self.score_vector = new(A).fill_(1 / math.sqrt(A))
+            self.key_scale, self.score_vector = 1.0, new(A).fill_(1 / math.sqrt(A))
         else:
-            self.key_scale, self.score_offset = 2.0, inputs.score_weight.sum()
-            self.score_vector = 2 * inputs.score_weight
+            self.key_scale, self.score_vector = 2.0, 2 * inputs.score_weight
         self.slot_keys[:, :S] = self.key_scale * keys[:S].transpose(0, 1)
         self.slot_keys[:, S:] = 0
         self.empty = torch.ones(B, width, dtype=torch.bool, device=cell.device)
         self.empty[:, :S] = ~plan.filled
         most = max([R, *schedule.extent])
         self.hidden_layer = new(B * most * A)
+        self.best_slots = torch.empty(B, R, dtype=torch.int64, device=cell.device)
+        self.minus_one = new(()).fill_(-1)
         self.weight_hh_t = inputs.weight_hh.t()
         self.query_weight_t = inputs.query_weight.t()
         self.key_weight_t = inputs.key_weight.t()
@@ -128,15 +128,17 @@ class _Forward:
         H, tape = self.size, self.tape
         gates, cell = tape.gates[t], tape.cell[t + 1]
         torch.addmm(self.inputs.gates[t], h, self.weight_hh_t, out=gates)
-        gates[:, : 2 * H].sigmoid_()
-        gates[:, 2 * H : 3 * H].tanh_()
-        gates[:, 3 * H :].sigmoid_()
+        candidate = gates[:, 2 * H : 3 * H]
+        candidate.mul_(2)
+        gates.sigmoid_()
+        torch.add(self.minus_one, candidate, alpha=2, out=candidate)
         if self.schedule.any_start[t]:
             # A forget gate of 0 empties c, and keeps its gradient 0 in the backward pass.
             gates[:, H : 2 * H].masked_fill_(self.plan.start[t][:, None], 0)
         torch.mul(gates[:, H : 2 * H], tape.cell[t], out=cell)
-        cell.addcmul_(gates[:, :H], gates[:, 2 * H : 3 * H])
-        tanh_cell = torch.tanh(cell, out=tape.tanh_cell[t])
+        cell.addcmul_(gates[:, :H], candidate)
+        tanh_cell = torch.mul(cell, 2, out=tape.tanh_cell[t]).sigmoid_()
+        torch.add(self.minus_one, tanh_cell, alpha=2, out=tanh_cell)
         torch.mul(gates[:, 3 * H :], tanh_cell, out=tape.output[t])
 
     def _read(self, t: int) -> None:
@@ -148,12 +150,10 @@ class _Forward:
         masked = self.schedule.masked[t] or n > self.schedule.extent[t]
         if masked:
             scores = scores.masked_fill_(self.empty[:, :n], -torch.inf)
-        best, slots = torch.topk(scores, R, dim=1, sorted=True)
-        tape.scores[t] = best
+        best, slots = torch.topk(scores, R, dim=1, out=(tape.scores[t], self.best_slots))
         torch.gather(self.slot_index, 1, slots, out=tape.read[t])
-        weights = torch.nn.functional.normalize(
-            (best - threshold(best, full=not masked)).relu_(), p=1.0, dim=1, eps=EPSILON, out=tape.weights[t]
-        )
+        above = (best - threshold(best, full=not masked)).relu_()
+        weights = torch.div(above, above.sum(dim=1, keepdim=True).clamp_(min=EPSILON), out=tape.weights[t])
         values = tape.hidden.view(-1, self.size).index_select(0, tape.read[t].view(-1))
         torch.bmm(weights.unsqueeze(1), values.view(self.batch, R, self.size), out=tape.summary[t].unsqueeze(1))
 
@@ -161,12 +161,11 @@ class _Forward:
         keys, A = self.slot_keys[:, :n], query.shape[1]
         layer = self.hidden_layer[: self.batch * n * A].view(self.batch, n, A)
         # For "dot" too, a product and a sum over whole rows of memory outrun a batched matrix-vector product.
-        if self.score_offset is None:
+        if self.inputs.score_weight is None:
             torch.mul(keys, query.unsqueeze(1), out=layer)
-            return torch.mv(layer.view(-1, A), self.score_vector).view(self.batch, n)
-        torch.add(keys, (2 * query).unsqueeze(1), out=layer)
-        scores = torch.mv(layer.sigmoid_().view(-1, A), self.score_vector)
-        return scores.sub_(self.score_offset).view(self.batch, n)
+        else:
+            torch.add(keys, (2 * query).unsqueeze(1), out=layer).sigmoid_()
+        return torch.mv(layer.view(-1, A), self.score_vector).view(self.batch, n)
 
     def _write(self, t: int, h: Tensor) -> None:
         version, slot = self.held + t, self.schedule.write[t]
