@@ -1,6 +1,6 @@
 """Faster ways to compute exactly what `sab_agents.core` defines, behind one entry."""
 
-from sab_agents.kernels.eager import scan
+from sab_agents.kernels.choose import kernel_in_use, scan
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
 
-__all__ = ["ScanInputs", "ScanOutputs", "ScanPlan", "scan"]
+__all__ = ["ScanInputs", "ScanOutputs", "ScanPlan", "kernel_in_use", "scan"]

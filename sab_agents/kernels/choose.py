@@ -1,0 +1,47 @@
+"""Which way a scan is computed: compiled for float32 on a CPU where it was built, plain torch everywhere else."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from sab_agents.kernels import compiled, eager
+from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
+
+VARIABLE = "SAB_KERNEL"
+"""The environment variable that forces a way."""
+
+NATIVE, TORCH = "native", "torch"
+
+
+def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+    """Computes a scan by the way in use for its device and dtype; gradient flows to every tensor of `inputs`."""
+    way = compiled if kernel_in_use(inputs.gates.device, inputs.gates.dtype) == NATIVE else eager
+    return way.scan(inputs, plan)
+
+
+def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
+    """The way in which scans of tensors on `device` of `dtype` are computed: "native" or "torch".
+
+    The environment variable `SAB_KERNEL` forces one of them.
+
+    Raises:
+        ValueError: `SAB_KERNEL` is neither, or is "native" for tensors that the compiled kernel does not take.
+        RuntimeError: `SAB_KERNEL` is "native", but the compiled kernel was not built.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in {"", NATIVE, TORCH}:
+        raise ValueError(f'{VARIABLE} must be "native" or "torch", but is {wanted!r}. Unset it to let the library choose.')
+    fits = torch.device(device).type == "cpu" and dtype == torch.float32
+    if wanted == NATIVE and compiled.native is None:
+        raise RuntimeError(
+            f'{VARIABLE} is "native", but the compiled kernel was not built when sab-agents was installed. Install a '
+            f'C++ compiler (GCC or Clang) and reinstall, or set {VARIABLE} to "torch".'
+        )
+    if wanted == NATIVE and not fits:
+        raise ValueError(
+            f'{VARIABLE} is "native", which takes float32 on a CPU only, but the tensors are {dtype} on {device}. '
+            f"Convert them, or unset {VARIABLE}."
+        )
+    return NATIVE if fits and compiled.native is not None and wanted != TORCH else TORCH

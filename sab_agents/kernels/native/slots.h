@@ -1,0 +1,61 @@
+// The keys of one row's slots, stored so that LANES slots are scored at once: (blocks, A, LANES).
+
+struct Slots {
+    float* keys;
+    int64_t* versions;  // of each slot, −1 where it is empty
+    int64_t attention;
+    int64_t extent = 0;  // slots beyond are empty
+
+    static int64_t keys_size(int64_t slots, int64_t attention) { return round_up(slots, LANES) * attention; }
+
+    void clear() {
+        for (int64_t i = 0; i < extent; ++i) versions[i] = -1;
+        extent = 0;
+    }
+
+    void write(int64_t slot, int64_t version, const float* key) {
+        float* to = keys + slot / LANES * attention * LANES + slot % LANES;
+        for (int64_t a = 0; a < attention; ++a) to[a * LANES] = key[a];
+        for (; extent <= slot; ++extent) versions[extent] = -1;
+        versions[slot] = version;
+    }
+};
+
+// scores (round_up(extent, LANES)), those of empty slots meaningless; score_weight is null for "dot".
+template <int BLOCKS>
+INLINE void score_blocks(const float* keys, int64_t attention, const float* query, const float* score_weight,
+                         float scale, float* scores) {
+    Vec total[BLOCKS];
+#pragma GCC unroll 8
+    for (int b = 0; b < BLOCKS; ++b) total[b] = Vec{};
+    for (int64_t a = 0; a < attention; ++a) {
+        const Vec q = broadcast(query[a]);
+#pragma GCC unroll 8
+        for (int b = 0; b < BLOCKS; ++b) {
+            const Vec key = load(keys + (b * attention + a) * LANES);
+            total[b] += score_weight == nullptr ? key * q : tanh(key + q) * broadcast(score_weight[a]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int b = 0; b < BLOCKS; ++b) store(scores + b * LANES, total[b] * scale);
+}
+
+inline void score_slots(const Slots& slots, const float* query, const float* score_weight, float* scores) {
+    const int64_t A = slots.attention;
+    const int64_t blocks = round_up(slots.extent, LANES) / LANES;
+    const float scale = score_weight == nullptr ? 1.0f / std::sqrt(static_cast<float>(A)) : 1.0f;
+    int64_t b = 0;
+    for (; b + 4 <= blocks; b += 4) {
+        const float* keys = slots.keys + b * A * LANES;
+        if (score_weight == nullptr) score_blocks<4>(keys, A, query, nullptr, scale, scores + b * LANES);
+        else score_blocks<4>(keys, A, query, score_weight, scale, scores + b * LANES);
+    }
+    for (; b < blocks; ++b)
+        score_blocks<1>(slots.keys + b * A * LANES, A, query, score_weight, scale, scores + b * LANES);
+}
+
+inline void rank_slots(const Slots& slots, const float* scores, Ranking& best) {
+    best.clear();
+    for (int64_t i = 0; i < slots.extent; ++i)
+        if (best.beats_lowest(scores[i]) && slots.versions[i] >= 0) best.insert(scores[i], slots.versions[i]);
+}
