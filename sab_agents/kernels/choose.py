@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from sab_agents.kernels import compiled, eager
+from sab_agents.kernels import compiled, compiled_products, eager, extension
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
 
 VARIABLE = "SAB_KERNEL"
@@ -19,6 +21,13 @@ def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
     """Computes a scan by the way in use for its device and dtype; gradient flows to every tensor of `inputs`."""
     way = compiled if kernel_in_use(inputs.gates.device, inputs.gates.dtype) == NATIVE else eager
     return way.scan(inputs, plan)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (T, B, I) · weight (N, I)ᵀ + bias (N,), as (T, B, N), by the way that a scan of x takes."""
+    if kernel_in_use(x.device, x.dtype) == NATIVE:
+        return compiled_products.linear(x, weight, bias)
+    return functional.linear(x, weight, bias)
 
 
 def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
@@ -34,7 +43,7 @@ def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
     if wanted not in {"", NATIVE, TORCH}:
         raise ValueError(f'{VARIABLE} must be "native" or "torch", but is {wanted!r}. Unset it to let the library choose.')
     fits = torch.device(device).type == "cpu" and dtype == torch.float32
-    if wanted == NATIVE and compiled.native is None:
+    if wanted == NATIVE and extension.native is None:
         raise RuntimeError(
             f'{VARIABLE} is "native", but the compiled kernel was not built when sab-agents was installed. Install a '
             f'C++ compiler (GCC or Clang) and reinstall, or set {VARIABLE} to "torch".'
@@ -44,4 +53,4 @@ def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
             f'{VARIABLE} is "native", which takes float32 on a CPU only, but the tensors are {dtype} on {device}. '
             f"Convert them, or unset {VARIABLE}."
         )
-    return NATIVE if fits and compiled.native is not None and wanted != TORCH else TORCH
+    return NATIVE if fits and extension.native is not None and wanted != TORCH else TORCH

@@ -9,22 +9,16 @@ trusts them: every shape, every dtype and the range of every slot are checked he
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sab_agents.kernels.compiled_products import outer
+from sab_agents.kernels.extension import addresses, native, threads
 from sab_agents.kernels.gather import LoopGradients, input_gradients
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
-
-try:
-    native: Any = import_module("sab_agents.kernels._native")
-except ImportError:  # not built: no compiler when the package was installed
-    native = None
-
-ROW_WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
 
 
 def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
@@ -32,7 +26,8 @@ def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
         outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan)  # type: ignore[no-untyped-call]
         return ScanOutputs(*outputs)
-    return _outputs(_forward(_contiguous(inputs), _checked(inputs, plan), keep=False), plan)
+    inputs, plan = _contiguous(inputs), _checked(inputs, plan)
+    return _outputs(_forward(inputs, plan, keep=False), plan)
 
 
 class _Tape(NamedTuple):
@@ -69,7 +64,7 @@ class _Scan(torch.autograd.Function):
         inputs, tape = ScanInputs(*saved[:count]), _Tape(*saved[count:])
         found = _backward(inputs, ctx.plan, tape, grad_h, grad_summary, grad_c)
         any_start = bool(ctx.plan.start.any())
-        return (*input_gradients(inputs, ctx.plan, any_start, tape.hidden, tape.output, found), None)
+        return (*input_gradients(inputs, ctx.plan, any_start, tape.hidden, tape.output, found, outer), None)
 
 
 def _contiguous(inputs: ScanInputs) -> ScanInputs:
@@ -126,15 +121,6 @@ def _checked(inputs: ScanInputs, plan: ScanPlan) -> ScanPlan:
     )
 
 
-def _threads(T: int, B: int, H: int) -> int:
-    """As many as torch uses, fewer where there is too little to do; the result does not depend on it."""
-    return max(1, min(torch.get_num_threads(), T * B * 4 * H * H // ROW_WORK_PER_THREAD))
-
-
-def _addresses(*tensors: Tensor | None) -> list[int]:
-    return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-
-
 def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
     """Runs the forward pass; with `keep` the tape has every step, without only the last."""
     T, B, width = inputs.gates.shape
@@ -153,8 +139,8 @@ def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
         versions=new(T, B, R, dtype=torch.int64),
         weights=new(T, B, R),
     )
-    sizes = (_threads(T, B, H), T, B, H, A, plan.slots, S, R, int(keep))
-    native.forward(*sizes, *_addresses(*inputs, plan.start, plan.write_slot, plan.filled, *tape))
+    sizes = (threads(T * B * 4 * H * H), T, B, H, A, plan.slots, S, R, int(keep))
+    native.forward(*sizes, *addresses(*inputs, plan.start, plan.write_slot, plan.filled, *tape))
     return tape
 
 
@@ -181,9 +167,9 @@ def _backward(
     )
     grad_summary = grad_summary.contiguous()
     native.backward(
-        *(_threads(T, B, H), T, B, H, A, S, R, int(plan.credit)),
-        *_addresses(inputs.weight_hh, inputs.key_weight, inputs.query_weight, inputs.score_weight),
-        *_addresses(plan.cut, plan.write_slot, *(x for x in tape if x is not tape.output), grad_summary),
-        *_addresses(found.cell, found.gates, found.states, found.keys, found.query, rows),
+        *(threads(T * B * 4 * H * H), T, B, H, A, S, R, int(plan.credit)),
+        *addresses(inputs.weight_hh, inputs.key_weight, inputs.query_weight, inputs.score_weight),
+        *addresses(plan.cut, plan.write_slot, *(x for x in tape if x is not tape.output), grad_summary),
+        *addresses(found.cell, found.gates, found.states, found.keys, found.query, rows),
     )
     return found if rows is None else found._replace(score_weight=rows.sum(dim=0))

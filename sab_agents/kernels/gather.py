@@ -5,6 +5,7 @@ Dimensions as in `sab_agents.kernels.eager`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -23,8 +24,19 @@ class LoopGradients(NamedTuple):
     cell: Tensor  # (B, H) of c before the first step
 
 
+def outer(left: Tensor, right: Tensor) -> Tensor:
+    """Σ over steps and rows of left (T, B, M) ⊗ right (T, B, N), as (M, N)."""
+    return left.reshape(-1, left.shape[2]).t() @ right.reshape(-1, right.shape[2])
+
+
 def input_gradients(
-    inputs: ScanInputs, plan: ScanPlan, any_start: bool, hidden: Tensor, output: Tensor, found: LoopGradients
+    inputs: ScanInputs,
+    plan: ScanPlan,
+    any_start: bool,
+    hidden: Tensor,
+    output: Tensor,
+    found: LoopGradients,
+    outer: Callable[[Tensor, Tensor], Tensor] = outer,
 ) -> ScanInputs:
     """The gradient of every input: one product for each matrix.
 
@@ -35,6 +47,7 @@ def input_gradients(
         hidden: (V, B, H) all versions.
         output: (T, B, H) ĥ of every step.
         found: what the loop left.
+        outer: sums the products.
     """
     steps, held = plan.start.shape[0], plan.filled.shape[1]
     before, later = inputs.h, hidden[held : held + steps - 1]
@@ -46,9 +59,9 @@ def input_gradients(
         memory = found.states[:held] + found.keys[:held] @ inputs.key_weight
     return ScanInputs(
         gates=found.gates,
-        weight_hh=_product(found.gates[1:], later).addmm_(found.gates[0].t(), before),
-        key_weight=_product(found.keys, hidden),
-        query_weight=_product(found.query, output),
+        weight_hh=outer(found.gates[1:], later).addmm_(found.gates[0].t(), before),
+        key_weight=outer(found.keys, hidden),
+        query_weight=outer(found.query, output),
         query_bias=found.query.sum(dim=(0, 1)),
         score_weight=found.score_weight,
         h=found.gates[0].masked_fill(plan.cut[0].unsqueeze(1), 0) @ inputs.weight_hh,
@@ -56,7 +69,3 @@ def input_gradients(
         memory=memory.transpose(0, 1),
     )
 
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Σ over steps and rows of left ⊗ right."""
-    return left.reshape(-1, left.shape[2]).t() @ right.reshape(-1, right.shape[2])

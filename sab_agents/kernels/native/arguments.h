@@ -64,6 +64,25 @@ struct Backward {
     float* grad_score_weight;      // (B, A) in: zeros; null for "dot"
 };
 
+// out (rows, N) = x (rows, K) · W + bias, where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].
+struct Linear {
+    int64_t threads;
+    int64_t rows, k, n, along_k, along_n;
+    const float* x;
+    const float* weight;
+    const float* bias;             // (N), or null
+    float* out;
+};
+
+// out (M, N) = Σ over `terms` of left (terms, M) ⊗ right (terms, N): a weight's gradient.
+struct Outer {
+    int64_t threads;
+    int64_t rows, columns, terms;  // M, N
+    const float* left;
+    const float* right;
+    float* out;
+};
+
 // One entry, compiled once for each instruction set. Rows never depend on each other, so that any split of them gives
 // the same numbers.
 template <class Arguments>
@@ -77,6 +96,8 @@ struct Entry {
 struct Kernels {
     Entry<Forward> forward;
     Entry<Backward> backward;
+    Entry<Linear> linear;
+    Entry<Outer> outer;
     void (*activate)(int64_t count, const float* x, float* tanh, float* sigmoid);  // for the tests of their error
 };
 

@@ -13,14 +13,25 @@ INLINE int64_t packed_size(int64_t k, int64_t n) { return k * padded(n); }
 
 // From W (K, N) where element (k, n) is at from[k · along_k + n · along_n].
 inline void pack(const float* from, int64_t k, int64_t n, int64_t along_k, int64_t along_n, float* packed) {
-    for (int64_t column = 0; column < padded(n); ++column) {
+    for (int64_t column = 0; column < padded(n); column += LANES) {
         float* to = packed + column / PANEL * PANEL * k + column % PANEL;
-        for (int64_t i = 0; i < k; ++i) to[i * PANEL] = column < n ? from[i * along_k + column * along_n] : 0.0f;
+        const int64_t left = column < n ? n - column : 0, lanes = left < LANES ? left : LANES;
+        for (int64_t i = 0; i < k; ++i, to += PANEL) {
+            const float* row = from + i * along_k + (lanes > 0 ? column * along_n : 0);
+            if (along_n == 1) {
+                store(to, load(row, lanes));
+                continue;
+            }
+            Vec w{};
+            for (int64_t j = 0; j < lanes; ++j) w[j] = row[j * along_n];
+            store(to, w);
+        }
     }
 }
 
+// ROWS rows, the element (r, k) at x[r · x_stride + k · along_k], by PANELS panels.
 template <int ROWS, int PANELS>
-INLINE void product_block(const float* x, int64_t x_stride, int64_t k, const float* packed, float* c,
+INLINE void product_block(const float* x, int64_t x_stride, int64_t along_k, int64_t k, const float* packed, float* c,
                           int64_t c_stride) {
     Vec low[ROWS][PANELS], high[ROWS][PANELS];
 #pragma GCC unroll 8
@@ -34,7 +45,7 @@ INLINE void product_block(const float* x, int64_t x_stride, int64_t k, const flo
             const Vec first = load(w), second = load(w + LANES);
 #pragma GCC unroll 8
             for (int r = 0; r < ROWS; ++r) {
-                const Vec factor = broadcast(x[r * x_stride + i]);
+                const Vec factor = broadcast(x[r * x_stride + i * along_k]);
                 low[r][p] += factor * first;
                 high[r][p] += factor * second;
             }
@@ -57,10 +68,9 @@ INLINE void product_rows(const float* x, int64_t x_stride, int64_t k, int64_t n,
     const int64_t panels = padded(n) / PANEL;
     int64_t p = 0;
     for (; p + PANELS <= panels; p += PANELS)
-        product_block<ROWS, PANELS>(x, x_stride, k, packed + p * k * PANEL, c + p * PANEL, c_stride);
-    if (PANELS > 1)
-        for (; p < panels; ++p)
-            product_block<ROWS, 1>(x, x_stride, k, packed + p * k * PANEL, c + p * PANEL, c_stride);
+        product_block<ROWS, PANELS>(x, x_stride, 1, k, packed + p * k * PANEL, c + p * PANEL, c_stride);
+    for (; p < panels; ++p)
+        product_block<ROWS, 1>(x, x_stride, 1, k, packed + p * k * PANEL, c + p * PANEL, c_stride);
 }
 
 // C has rows of padded(n) floats.

@@ -97,6 +97,14 @@ PyObject* backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     return call(chosen.kernels->backward, given, count);
 }
 
+PyObject* linear(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    return call(chosen.kernels->linear, given, count);
+}
+
+PyObject* outer(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    return call(chosen.kernels->outer, given, count);
+}
+
 struct Activation {
     int64_t count;
     const float* x;
@@ -134,6 +142,8 @@ PyCFunction as_method(Function function) {
 PyMethodDef methods[] = {
     {"forward", as_method(forward), METH_FASTCALL, "The fields of `Forward` (arguments.h), in order."},
     {"backward", as_method(backward), METH_FASTCALL, "The fields of `Backward` (arguments.h), in order."},
+    {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
+    {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
     {"activate", as_method(activate), METH_FASTCALL, "count, x, and where tanh(x) and sigmoid(x) go: float32."},
     {"instruction_set", instruction_set, METH_NOARGS, "The one in use: \"avx512\", \"avx2\" or \"baseline\"."},
     {"use_instruction_set", use_instruction_set, METH_O, "For tests: another that this processor has."},

@@ -22,6 +22,8 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "backward.h"
 
+#include "products.h"
+
 void activate(int64_t count, const float* x, float* tanh_x, float* sigmoid_x) {
     for (int64_t i = 0; i < count; i += LANES) {
         store(tanh_x + i, tanh(load(x + i, count - i)), count - i);
@@ -35,6 +37,8 @@ extern const Kernels kernels;
 const Kernels kernels = {
     {forward_shared_size, forward_prepare, forward_scratch_size, forward_run},
     {backward_shared_size, backward_prepare, backward_scratch_size, backward_run},
+    {linear_shared_size, linear_prepare, linear_scratch_size, linear_run},
+    {outer_shared_size, outer_prepare, outer_scratch_size, outer_run},
     activate,
 };
 
