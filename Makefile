@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-learning check bench dist-test clean
+.PHONY: demo test test-learning check bench dist-test sanitize clean
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
@@ -27,6 +27,10 @@ dist-test: $(READY)
 	$(BIN)/python -m build --outdir dist .
 	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.whl
 	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.tar.gz
+
+# Builds the native kernel with the address and undefined-behaviour sanitizers, apart, and runs random shapes through it.
+sanitize: $(READY)
+	sh tests/kernels/sanitize.sh $(BIN)/python 1000
 
 # torch first and pinned: a looser request would bring gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt

@@ -14,7 +14,14 @@ setup(
             depends=sorted(glob(f"{SOURCES}/*.h")),
             language="c++",
             # Of fast-math only what changes no result but the rounding of a·b + c.
-            extra_compile_args=["-std=c++17", "-O3", "-pthread", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"],
+            extra_compile_args=[
+                "-std=c++17",
+                "-O3",
+                "-pthread",
+                "-fno-math-errno",
+                "-fno-trapping-math",
+                "-ffp-contract=fast",
+            ],
             extra_link_args=["-pthread"],
             # GCC and Clang only: without them, or where the build fails, plain torch serves.
             optional=True,

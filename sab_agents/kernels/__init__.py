@@ -3,7 +3,7 @@
 `scan` is that entry; `linear` computes the input gates it takes.
 """
 
-from sab_agents.kernels.choose import kernel_in_use, linear, scan
+from sab_agents.kernels.choose import forced_kernel, kernel_in_use, linear, scan
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
 
-__all__ = ["ScanInputs", "ScanOutputs", "ScanPlan", "kernel_in_use", "linear", "scan"]
+__all__ = ["ScanInputs", "ScanOutputs", "ScanPlan", "forced_kernel", "kernel_in_use", "linear", "scan"]

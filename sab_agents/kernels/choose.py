@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -19,12 +21,13 @@ NATIVE, TORCH = "native", "torch"
 
 def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
     """Computes a scan by the way in use for its device and dtype; gradient flows to every tensor of `inputs`."""
-    way = compiled if kernel_in_use(inputs.gates.device, inputs.gates.dtype) == NATIVE else eager
-    return way.scan(inputs, plan)
+    if kernel_in_use(inputs.gates.device, inputs.gates.dtype) == NATIVE:
+        return compiled.scan(inputs, plan)
+    return eager.scan(inputs, plan)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (T, B, I) · weight (N, I)ᵀ + bias (N,), as (T, B, N), by the way that a scan of x takes."""
+    """Computes x (T, B, I) · weight (N, I)ᵀ + bias (N,), as (T, B, N), by the way that a scan of x takes."""
     if kernel_in_use(x.device, x.dtype) == NATIVE:
         return compiled_products.linear(x, weight, bias)
     return functional.linear(x, weight, bias)
@@ -41,7 +44,9 @@ def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
     """
     wanted = os.environ.get(VARIABLE, "")
     if wanted not in {"", NATIVE, TORCH}:
-        raise ValueError(f'{VARIABLE} must be "native" or "torch", but is {wanted!r}. Unset it to let the library choose.')
+        raise ValueError(
+            f'{VARIABLE} must be "native" or "torch", but is {wanted!r}. Unset it to let the library choose.'
+        )
     fits = torch.device(device).type == "cpu" and dtype == torch.float32
     if wanted == NATIVE and extension.native is None:
         raise RuntimeError(
@@ -54,3 +59,17 @@ def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
             f"Convert them, or unset {VARIABLE}."
         )
     return NATIVE if fits and extension.native is not None and wanted != TORCH else TORCH
+
+
+@contextmanager
+def forced_kernel(name: str) -> Iterator[None]:
+    """Forces "native" or "torch" within a `with` block, by the environment variable; for measurements."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before

@@ -107,7 +107,7 @@ def _checked(inputs: ScanInputs, plan: ScanPlan) -> ScanPlan:
     lowest, highest = (int(x) for x in torch.aminmax(plan.write_slot)) if T * B else (-1, -1)
     if lowest < -1 or highest >= plan.slots or held > plan.slots or plan.top_k < 1:
         raise ValueError(
-            f"scan: write_slot must lie in −1 … {plan.slots - 1}, slots must be at least {held} and top_k at least 1, "
+            f"scan: write_slot must lie in -1 … {plan.slots - 1}, slots must be at least {held} and top_k at least 1, "
             f"but write_slot lies in {lowest} … {highest}, slots is {plan.slots} and top_k {plan.top_k}."
         )
     return ScanPlan(

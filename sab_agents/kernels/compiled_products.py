@@ -17,7 +17,7 @@ from sab_agents.kernels.extension import addresses, native, threads
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (T, B, I) · weight (N, I)ᵀ + bias (N,), as (T, B, N); gradient flows to all three."""
+    """Computes x (T, B, I) · weight (N, I)ᵀ + bias (N,), as (T, B, N); gradient flows to all three."""
     result: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return result
 
@@ -27,7 +27,9 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
     left, right = left.contiguous(), right.contiguous()
     rows, columns, terms = left.shape[2], right.shape[2], left.shape[0] * left.shape[1]
     if right.shape[:2] != left.shape[:2] or {left.dtype, right.dtype} != {torch.float32}:
-        raise ValueError(f"outer: left {left.shape} and right {right.shape} must be float32 with the same steps and rows.")
+        raise ValueError(
+            f"outer: left {left.shape} and right {right.shape} must be float32 with the same steps and rows."
+        )
     if terms == 0:
         return left.new_zeros(rows, columns)
     result = left.new_empty(rows, columns)
@@ -56,7 +58,7 @@ class _Linear(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x (T, B, K) · weight (K, N) + bias (N,); x and bias contiguous, weight with any strides."""
+    """Computes x (T, B, K) · weight (K, N) + bias (N,); x and bias contiguous, weight with any strides."""
     rows, (k, n) = x.shape[0] * x.shape[1], weight.shape
     if x.shape[2] != k or {x.dtype, weight.dtype} != {torch.float32} or (bias is not None and bias.shape != (n,)):
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape} must be float32 and agree in {k}.")

@@ -68,4 +68,3 @@ def input_gradients(
         c=found.cell,
         memory=memory.transpose(0, 1),
     )
-
