@@ -16,7 +16,7 @@ struct ForwardWeights {  // packed once, shared by all threads
 };
 
 struct ForwardScratch {  // of one thread
-    float *recurrent, *attended, *before, *slot_scores, *slot_keys;
+    float *recurrent, *attended, *before, *slot_scores, *slot_keys, *slot_empty;
     int64_t* slot_versions;
     int64_t used;
 
@@ -27,6 +27,7 @@ struct ForwardScratch {  // of one thread
         before = carver.floats(GROUP * of.size);
         slot_scores = carver.floats(round_up(of.slots, LANES));
         slot_keys = carver.floats(GROUP * Slots::keys_size(of.slots, of.attention));
+        slot_empty = carver.floats(GROUP * round_up(of.slots, LANES));
         slot_versions = carver.integers(GROUP * of.slots);
         used = carver.used;
     }
@@ -54,6 +55,7 @@ struct ForwardGroup {
     void start_row(int64_t r) {
         slots[r].attention = A;
         slots[r].keys = scratch.slot_keys + r * Slots::keys_size(of.slots, A);
+        slots[r].empty = scratch.slot_empty + r * round_up(of.slots, LANES);
         slots[r].versions = scratch.slot_versions + r * of.slots;
         std::memcpy(of.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
     }
