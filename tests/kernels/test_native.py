@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sab_agents.kernels import ScanInputs, compiled, compiled_products, extension
+from sab_agents.kernels import ScanInputs, ScanPlan, compiled, compiled_products, eager, extension
 from sab_agents.kernels.extension import native
 from tests.core.test_scan_equals_reference import blocked_scan, in_single, results
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
@@ -52,6 +52,32 @@ def test_an_attention_weight_that_is_not_a_number_shows_in_the_output() -> None:
     single = in_single(arguments)
     single[2] = torch.full_like(single[2], torch.nan)
     assert compiled.scan(ScanInputs(*single), plan).h[-1].isnan().any()
+
+
+@pytest.mark.parametrize("size", [0.0, 10.0, 15.9, 16.1, 60.0, -60.0, 300.0])
+@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+def test_keys_and_queries_that_cancel_are_scored_whatever_their_size(size: float, name: str) -> None:
+    torch.manual_seed(0)
+    slots, H = 70, 4
+    exact = ScanInputs(
+        gates=torch.randn(1, 2, 4 * H, dtype=torch.float64),
+        weight_hh=torch.zeros(4 * H, H, dtype=torch.float64),
+        key_weight=torch.eye(H, dtype=torch.float64),
+        query_weight=torch.zeros(H, H, dtype=torch.float64),
+        query_bias=torch.full((H,), size, dtype=torch.float64),
+        score_weight=torch.randn(H, dtype=torch.float64),
+        h=torch.zeros(2, H, dtype=torch.float64),
+        c=torch.zeros(2, H, dtype=torch.float64),
+        memory=torch.randn(2, slots, H, dtype=torch.float64) - size,
+    )
+    single = ScanInputs(*(None if x is None else x.float() for x in exact))  # type: ignore[arg-type]
+    no = torch.zeros(1, 2, dtype=torch.bool)
+    plan = ScanPlan(no, no, torch.full((1, 2), -1), torch.rand(2, slots) < 0.8, slots, top_k=3)
+    with with_instruction_set(name):
+        actual = compiled.scan(single, plan)
+    expected = eager.scan(exact, plan)
+    assert torch.equal(actual.versions, expected.versions)
+    torch.testing.assert_close(actual.weights.double(), expected.weights, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(7, 3, 5, 9), (300, 2, 33, 70), (1, 1, 1, 1), (2, 4, 64, 32)])

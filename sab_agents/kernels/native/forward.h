@@ -16,7 +16,7 @@ struct ForwardWeights {  // packed once, shared by all threads
 };
 
 struct ForwardScratch {  // of one thread
-    float *recurrent, *attended, *before, *slot_scores, *slot_keys, *slot_empty;
+    float *recurrent, *attended, *before, *slot_scores, *slot_keys, *slot_exponentials, *slot_empty, *query_workspace;
     int64_t* slot_versions;
     int64_t used;
 
@@ -27,6 +27,9 @@ struct ForwardScratch {  // of one thread
         before = carver.floats(GROUP * of.size);
         slot_scores = carver.floats(round_up(of.slots, LANES));
         slot_keys = carver.floats(GROUP * Slots::keys_size(of.slots, of.attention));
+        const bool mlp = of.score_weight != nullptr;
+        slot_exponentials = mlp ? carver.floats(GROUP * Slots::keys_size(of.slots, of.attention)) : nullptr;
+        query_workspace = carver.floats(of.attention);
         slot_empty = carver.floats(GROUP * round_up(of.slots, LANES));
         slot_versions = carver.integers(GROUP * of.slots);
         used = carver.used;
@@ -55,6 +58,8 @@ struct ForwardGroup {
     void start_row(int64_t r) {
         slots[r].attention = A;
         slots[r].keys = scratch.slot_keys + r * Slots::keys_size(of.slots, A);
+        slots[r].exponentials =
+            of.score_weight == nullptr ? nullptr : scratch.slot_exponentials + r * Slots::keys_size(of.slots, A);
         slots[r].empty = scratch.slot_empty + r * round_up(of.slots, LANES);
         slots[r].versions = scratch.slot_versions + r * of.slots;
         std::memcpy(of.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
@@ -114,7 +119,8 @@ struct ForwardGroup {
             float* query = of.query + now * A;
             const float* raw = scratch.attended + r * padded(A);
             for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.query_bias[a];
-            score_slots(slots[r], query, of.score_weight, scratch.slot_scores);
+            if (of.score_weight == nullptr) score_dot(slots[r], query, scratch.slot_scores);
+            else score_mlp(slots[r], query, of.score_weight, scratch.query_workspace, scratch.slot_scores);
         }
         rank_slots(slots[r], scratch.slot_scores, best);
         weigh(best, weight);
