@@ -9,6 +9,7 @@ trusts them: every shape, every dtype and the range of every slot are checked he
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sab_agents.kernels.compiled_products import outer
-from sab_agents.kernels.extension import addresses, native, threads
+from sab_agents.kernels.extension import addresses, native, new_empty, threads
 from sab_agents.kernels.gather import LoopGradients, input_gradients
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
 
@@ -125,7 +126,7 @@ def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
     """Runs the forward pass; with `keep` the tape has every step, without only the last."""
     T, B, width = inputs.gates.shape
     H, A, S, R = width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1
-    new, kept = inputs.gates.new_empty, T if keep else 1
+    new, kept = partial(new_empty, inputs.gates), T if keep else 1
     tape = _Tape(
         gates=new(kept, B, 4 * H),
         cell=new(kept + 1 if keep else 1, B, H),
@@ -153,19 +154,20 @@ def _backward(
 ) -> LoopGradients:
     T, B, H = tape.summary.shape
     A, S, R = tape.query.shape[2], plan.filled.shape[1], plan.top_k + 1
-    states = torch.empty_like(tape.hidden)
+    states = new_empty(tape.hidden, *tape.hidden.shape)
     states[:S] = 0
     states[S:] = grad_h
     rows = None if inputs.score_weight is None else tape.query.new_zeros(B, A)
     found = LoopGradients(
-        gates=torch.empty_like(tape.gates),
+        gates=new_empty(tape.gates, *tape.gates.shape),
         states=states,
         keys=torch.zeros_like(tape.keys),
         query=torch.zeros_like(tape.query),
         score_weight=rows,
         cell=grad_c.clone(memory_format=torch.contiguous_format),
     )
-    grad_summary = grad_summary.contiguous()
+    if not grad_summary.is_contiguous():
+        grad_summary = new_empty(tape.summary, T, B, H).copy_(grad_summary)
     native.backward(
         *(threads(T * B * 4 * H * H), T, B, H, A, S, R, int(plan.credit)),
         *addresses(inputs.weight_hh, inputs.key_weight, inputs.query_weight, inputs.score_weight),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.extension import addresses, native, threads
+from sab_agents.kernels.extension import addresses, native, new_empty, threads
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows, (k, n) = x.shape[0] * x.shape[1], weight.shape
     if x.shape[2] != k or {x.dtype, weight.dtype} != {torch.float32} or (bias is not None and bias.shape != (n,)):
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape} must be float32 and agree in {k}.")
-    result = x.new_empty(x.shape[0], x.shape[1], n)
+    result = new_empty(x, x.shape[0], x.shape[1], n)
     sizes = (threads(rows * k * n), rows, k, n, *weight.stride())
     native.linear(*sizes, *addresses(x, weight, bias, result))
     return result

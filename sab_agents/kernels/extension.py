@@ -14,6 +14,7 @@ except ImportError:  # not built: no C++ compiler when the package was installed
     native = None
 
 WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
+LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
 
 
 def threads(work: int) -> int:
@@ -24,3 +25,11 @@ def threads(work: int) -> int:
 def addresses(*tensors: Tensor | None) -> list[int]:
     """Where each tensor's numbers begin, 0 for None."""
     return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+def new_empty(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    """As `like.new_empty`, with large pages for a large buffer, whose first touch is then several times as fast."""
+    tensor = like.new_empty(shape, dtype=dtype)
+    if tensor.nbytes >= LARGE:
+        native.use_large_pages(tensor.data_ptr(), tensor.nbytes)
+    return tensor

@@ -1,6 +1,6 @@
 // The forward scan of a range of rows, GROUP at a time, each group through the whole sequence.
 
-constexpr int64_t GROUP = 8;  // rows that share one pass over the packed weights
+constexpr int64_t GROUP = 16;  // rows that share one pass over the packed weights
 
 struct ForwardWeights {  // packed once, shared by all threads
     float *hh, *key, *query;

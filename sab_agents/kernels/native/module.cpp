@@ -7,6 +7,10 @@
 
 #include <cstring>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "arguments.h"
 #include "threads.h"
 
@@ -105,6 +109,23 @@ PyObject* outer(PyObject*, PyObject* const* given, Py_ssize_t count) {
     return call(chosen.kernels->outer, given, count);
 }
 
+struct Memory {
+    int64_t address, bytes;
+};
+
+// Asks for large pages in the part of a new buffer that can have them: with small ones, the first touch of a large
+// buffer costs more than the computation that fills it. Only advice: nothing depends on whether it is taken.
+PyObject* use_large_pages(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Memory of;
+    if (!parse(given, count, of)) return nullptr;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr int64_t page = int64_t{1} << 21;
+    const int64_t first = (of.address + page - 1) / page * page, last = (of.address + of.bytes) / page * page;
+    if (last > first) madvise(reinterpret_cast<void*>(first), static_cast<size_t>(last - first), MADV_HUGEPAGE);
+#endif
+    Py_RETURN_NONE;
+}
+
 struct Activation {
     int64_t count;
     const float* x;
@@ -144,6 +165,7 @@ PyMethodDef methods[] = {
     {"backward", as_method(backward), METH_FASTCALL, "The fields of `Backward` (arguments.h), in order."},
     {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
     {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
+    {"use_large_pages", as_method(use_large_pages), METH_FASTCALL, "Address and bytes of a new buffer."},
     {"activate", as_method(activate), METH_FASTCALL, "count, x, and where tanh(x) and sigmoid(x) go: float32."},
     {"instruction_set", instruction_set, METH_NOARGS, "The one in use: \"avx512\", \"avx2\" or \"baseline\"."},
     {"use_instruction_set", use_instruction_set, METH_O, "For tests: another that this processor has."},
