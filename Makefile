@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-learning check bench dist-test clean
+.PHONY: demo test test-learning check bench dist-test sanitize clean
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
@@ -29,12 +29,16 @@ dist-test: $(READY)
 	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.whl
 	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.tar.gz
 
+# Builds the native kernel with the address and undefined-behaviour sanitizers, apart, and runs random shapes through it.
+sanitize: $(READY)
+	sh tests/kernels/sanitize.sh $(BIN)/python 1000
+
 # torch first and pinned: a looser request would bring gigabytes of CUDA.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml setup.py constraints.txt $(wildcard sab_agents/kernels/native/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf sab_agents/kernels/*.so .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

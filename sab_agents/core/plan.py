@@ -90,8 +90,9 @@ def next_state(state: SABState, timeline: Timeline, outputs: ScanOutputs) -> SAB
 
     filled = version >= 0
     index = version.clamp(min=0)
-    table = torch.cat([state.memory, outputs.h.transpose(0, 1)], dim=1)
-    memory = table.gather(1, index.unsqueeze(2).expand(B, plan.slots, table.shape[2]))
+    table = torch.cat([state.memory.transpose(0, 1), outputs.h]) if held else outputs.h
+    rows = index * B + torch.arange(B, device=index.device).unsqueeze(1)
+    memory = table.reshape(-1, table.shape[2]).index_select(0, rows.view(-1)).view(B, plan.slots, table.shape[2])
     return SABState(
         h=outputs.h[-1],
         c=outputs.c,

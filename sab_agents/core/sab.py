@@ -11,14 +11,13 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sab_agents.core.attention import Attention, AttentionKind
 from sab_agents.core.base import Core, at_least
 from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, read_steps
 from sab_agents.core.reference import dense_softmax, reference_scan
 from sab_agents.core.state import SABState
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, scan
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, linear, scan
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ class SAB(Core[SABState]):
         timeline = make_timeline(state, x.shape[0], episode_start, self.rules)
         cell, attention = self.cell, self.attention
         inputs = ScanInputs(
-            gates=functional.linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh),
+            gates=linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh),
             weight_hh=cell.weight_hh,
             key_weight=attention.key.weight,
             query_weight=attention.query.weight,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sab_agents.kernels.gather import LoopGradients, input_gradients
 from sab_agents.kernels.interface import ScanInputs, ScanPlan
 from sab_agents.kernels.schedule import NO_WRITE, Schedule
 
@@ -138,31 +139,16 @@ class Backward:
         return grad_cell
 
     def _gather(self, grad_cell: Tensor) -> ScanInputs:
-        """The gradients of the weights, one product each, and of what the scan started from."""
-        inputs, tape, H, S = self.inputs, self.tape, self.size, self.held
-        states, keys = self.versions[:, :, :H], self.versions[:, :, H:]
-        before = torch.cat([inputs.h.unsqueeze(0), tape.hidden[S : S + len(tape.read) - 1]])
-        if any(self.schedule.any_start):
-            before = before.masked_fill(self.plan.start.unsqueeze(2), 0)
-        memory = torch.zeros_like(states[:S])
-        if self.plan.credit:
-            memory = states[:S] + keys[:S] @ inputs.key_weight
-        return ScanInputs(
+        found = LoopGradients(
             gates=self.gates,
-            weight_hh=_product(self.gates, before),
-            key_weight=_product(keys, tape.hidden),
-            query_weight=_product(self.query, tape.output),
-            query_bias=self.query.sum(dim=(0, 1)),
+            states=self.versions[:, :, : self.size],
+            keys=self.versions[:, :, self.size :],
+            query=self.query,
             score_weight=self.score_weight,
-            h=self.gates[0].masked_fill(self.plan.cut[0][:, None], 0) @ inputs.weight_hh,
-            c=grad_cell,
-            memory=memory.transpose(0, 1),
+            cell=grad_cell,
         )
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Σ over steps and rows of left ⊗ right."""
-    return left.reshape(-1, left.shape[2]).t() @ right.reshape(-1, right.shape[2])
+        any_start = any(self.schedule.any_start)
+        return input_gradients(self.inputs, self.plan, any_start, self.tape.hidden, self.tape.output, found)
 
 
 def _local_derivatives(inputs: ScanInputs, tape: Tape, first: int, end: int) -> _Block:

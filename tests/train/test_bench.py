@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sab_agents import SAB
+from sab_agents.kernels import kernel_in_use
 from sab_agents.train.bench import core
 from sab_agents.train.bench.command import command as bench
 from sab_agents.train.bench.timing import race, thread_counts
@@ -52,7 +53,12 @@ def test_the_command_prints_and_writes_ratios_to_both_peers(
     assert "nn.LSTM" in printed
     assert "threads" in printed
     rows = {row["side"]: row for row in json.loads(file.read_text())["rows"]}
-    assert set(rows) == {"nn.LSTM", "SAB mlp", "SAB dot", "plain loop mlp", "plain loop dot"}
+    sides = {"nn.LSTM", "SAB mlp", "SAB dot", "plain loop mlp", "plain loop dot"}
+    if kernel_in_use("cpu", torch.float32) == "native":
+        sides |= {"SAB mlp, torch", "SAB dot, torch"}
+        assert rows["SAB mlp, torch"]["ratio_to_plain_loop"] is not None
+    assert set(rows) == sides
+    assert f"kernel: {kernel_in_use('cpu', torch.float32)}" in printed
     lstm, sab, loop = (rows[side]["milliseconds"] for side in ("nn.LSTM", "SAB mlp", "plain loop mlp"))
     assert rows["SAB mlp"]["ratio_to_lstm"] == pytest.approx(sab / lstm, rel=0.02)
     assert rows["SAB mlp"]["ratio_to_plain_loop"] == pytest.approx(sab / loop, rel=0.02)

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from sab_agents.kernels import kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench.core import SHAPES, Row, measure
 from sab_agents.train.bench.timing import thread_counts
@@ -37,7 +38,9 @@ def command(arguments: Sequence[str]) -> int:
     console = Console()
     named = ", ".join(f"{name} {value}" for name, value in settings.items())
     counts = " or ".join(map(str, thread_counts()))
-    console.print(f"torch {torch.__version__}, CPU, float32, {counts} threads (each side's best); SAB: {named}")
+    kernel = kernel_in_use("cpu", torch.float32)
+    console.print(f"torch {torch.__version__}, CPU, float32, {counts} threads (each side's best)")
+    console.print(f"SAB: {named}; kernel: {kernel}")
     rows = []
     with console.status("timing …") as status:
         for shape in SHAPES:
@@ -45,7 +48,7 @@ def command(arguments: Sequence[str]) -> int:
             rows += measure(shape, settings, given.rounds)
     console.print(table_of(rows))
     if given.json is not None:
-        text = json.dumps({"settings": settings, "rows": [row.as_json() for row in rows]}, indent=2)
+        text = json.dumps({"settings": settings, "kernel": kernel, "rows": [row.as_json() for row in rows]}, indent=2)
         try:
             write_atomically(given.json, (text + "\n").encode())
         except OSError as error:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sab_agents import SAB
 from sab_agents.core.attention import KINDS
 from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, forced_kernel, kernel_in_use
 from sab_agents.train.bench.timing import Timing, Work, race
 
 SHAPES = ((32, 128, 220), (1, 64, 1000), (64, 128, 320))
@@ -63,8 +63,24 @@ def forward_backward(module: nn.Module, x: Tensor) -> Work:
     return work
 
 
+def by_torch(work: Work) -> Work:
+    """The same work with scans in plain torch."""
+
+    def forced() -> None:
+        with forced_kernel("torch"):
+            work()
+
+    return forced
+
+
 def measure(shape: tuple[int, int, int], settings: dict[str, Any], rounds: int) -> list[Row]:
-    """Races nn.LSTM, SAB and the plain loop at one (B, H, T); `settings` are SAB's."""
+    """Races nn.LSTM, SAB and the plain loop at one (B, H, T), SAB also in plain torch where it is compiled.
+
+    Args:
+        shape: (B, H, T).
+        settings: SAB's.
+        rounds: timed rounds of each side.
+    """
     B, H, T = shape
     torch.manual_seed(0)
     x = torch.randn(T, B, H)
@@ -72,11 +88,16 @@ def measure(shape: tuple[int, int, int], settings: dict[str, Any], rounds: int) 
     for kind in KINDS:
         sides[f"SAB {kind}"] = forward_backward(SAB(H, H, attention=kind, **settings), x)
         sides[f"plain loop {kind}"] = forward_backward(PlainLoopSAB(H, H, attention=kind, **settings), x)
+    if kernel_in_use("cpu", torch.float32) == "native":
+        for kind in KINDS:
+            sides[f"SAB {kind}, torch"] = by_torch(sides[f"SAB {kind}"])
     timings = race(sides, rounds)
     lstm = timings["nn.LSTM"].seconds
     rows = []
     for side, timing in timings.items():
-        loop = timings.get(side.replace("SAB", "plain loop")) if side.startswith("SAB") else None
+        loop = (
+            timings.get(side.removesuffix(", torch").replace("SAB", "plain loop")) if side.startswith("SAB") else None
+        )
         to_loop = None if loop is None else timing.seconds / loop.seconds
         rows.append(Row(shape, side, timing, timing.seconds / lstm, to_loop))
     return rows

@@ -1,0 +1,75 @@
+"""Which way a scan is computed: compiled for float32 on a CPU where it was built, plain torch everywhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sab_agents.kernels import compiled, compiled_products, eager, extension
+from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
+
+VARIABLE = "SAB_KERNEL"
+"""The environment variable that forces a way."""
+
+NATIVE, TORCH = "native", "torch"
+
+
+def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+    """Computes a scan by the way in use for its device and dtype; gradient flows to every tensor of `inputs`."""
+    if kernel_in_use(inputs.gates.device, inputs.gates.dtype) == NATIVE:
+        return compiled.scan(inputs, plan)
+    return eager.scan(inputs, plan)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Computes x (T, B, I) · weight (N, I)ᵀ + bias (N,), as (T, B, N), by the way that a scan of x takes."""
+    if kernel_in_use(x.device, x.dtype) == NATIVE:
+        return compiled_products.linear(x, weight, bias)
+    return functional.linear(x, weight, bias)
+
+
+def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
+    """The way in which scans of tensors on `device` of `dtype` are computed: "native" or "torch".
+
+    The environment variable `SAB_KERNEL` forces one of them.
+
+    Raises:
+        ValueError: `SAB_KERNEL` is neither, or is "native" for tensors that the compiled kernel does not take.
+        RuntimeError: `SAB_KERNEL` is "native", but the compiled kernel was not built.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in {"", NATIVE, TORCH}:
+        raise ValueError(
+            f'{VARIABLE} must be "native" or "torch", but is {wanted!r}. Unset it to let the library choose.'
+        )
+    fits = torch.device(device).type == "cpu" and dtype == torch.float32
+    if wanted == NATIVE and extension.native is None:
+        raise RuntimeError(
+            f'{VARIABLE} is "native", but the compiled kernel was not built when sab-agents was installed. Install a '
+            f'C++ compiler (GCC or Clang) and reinstall, or set {VARIABLE} to "torch".'
+        )
+    if wanted == NATIVE and not fits:
+        raise ValueError(
+            f'{VARIABLE} is "native", which takes float32 on a CPU only, but the tensors are {dtype} on {device}. '
+            f"Convert them, or unset {VARIABLE}."
+        )
+    return NATIVE if fits and extension.native is not None and wanted != TORCH else TORCH
+
+
+@contextmanager
+def forced_kernel(name: str) -> Iterator[None]:
+    """Forces "native" or "torch" within a `with` block, by the environment variable; for measurements."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before

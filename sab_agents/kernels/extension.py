@@ -1,0 +1,35 @@
+"""The compiled extension, if it was built, and what every call of it needs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    native: Any = import_module("sab_agents.kernels._native")
+except ImportError:  # not built: no C++ compiler when the package was installed
+    native = None
+
+WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
+LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
+
+
+def threads(work: int) -> int:
+    """As many as torch uses, fewer for few multiply-adds; no result depends on it."""
+    return max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
+
+
+def addresses(*tensors: Tensor | None) -> list[int]:
+    """Where each tensor's numbers begin, 0 for None."""
+    return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+
+
+def new_empty(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    """As `like.new_empty`, with large pages for a large buffer, whose first touch is then several times as fast."""
+    tensor = like.new_empty(shape, dtype=dtype)
+    if tensor.nbytes >= LARGE:
+        native.use_large_pages(tensor.data_ptr(), tensor.nbytes)
+    return tensor

@@ -1,0 +1,104 @@
+// What the native scan is given: one struct per entry, filled from Python's integers in the order of its fields.
+//
+// Dimensions: T steps, B rows, H hidden size, A attention size, S slots, S0 of them in the starting memory, V = S0 + T
+// versions, R = K + 1 slots that a read touches. Every array is contiguous; times(t) is the step's place in the tape.
+#pragma once
+
+#include <cstdint>
+
+namespace sab {
+
+struct Forward {
+    int64_t threads;
+    int64_t steps, rows, size, attention, slots, held, reads;
+    int64_t keep;  // 1: the tape has T steps, for a backward pass; 0: it has one, written over and over
+    // in
+    const float* gates_in;         // (T, B, 4H)
+    const float* weight_hh;        // (4H, H)
+    const float* key_weight;       // (A, H)
+    const float* query_weight;     // (A, H)
+    const float* query_bias;       // (A)
+    const float* score_weight;     // (A) for "mlp", null for "dot"
+    const float* h;                // (B, H)
+    const float* c;                // (B, H)
+    const float* memory;           // (B, S0, H)
+    const uint8_t* start;          // (T, B)
+    const int64_t* write_slot;     // (T, B), −1 where nothing is written
+    const uint8_t* filled;         // (B, S0)
+    // out: the tape
+    float* gates;                  // (T, B, 4H) after their activations; the forget gate is 0 at episode starts
+    float* cell;                   // (T + 1, B, H) c before the first step and after each
+    float* tanh_cell;              // (T, B, H)
+    float* output;                 // (T, B, H)
+    float* query;                  // (T, B, A)
+    float* keys;                   // (V, B, A) of the versions that were written; without `keep` (1, B, A)
+    float* scores;                 // (T, B, R) falling, −inf where nothing was there to be read
+    // out: results
+    float* summary;                // (T, B, H)
+    float* hidden;                 // (V, B, H) all versions
+    int64_t* versions;             // (T, B, R), −1 where nothing was there to be read
+    float* weights;                // (T, B, R)
+};
+
+struct Backward {
+    int64_t threads;
+    int64_t steps, rows, size, attention, held, reads;
+    int64_t credit;  // whether gradient flows into the memories that were read
+    const float* weight_hh;
+    const float* key_weight;
+    const float* query_weight;
+    const float* score_weight;
+    const uint8_t* cut;            // (T, B)
+    const int64_t* write_slot;     // (T, B)
+    // the tape, as above
+    const float *gates, *cell, *tanh_cell, *query, *keys, *scores, *summary, *hidden;
+    const int64_t* versions;
+    const float* weights;
+    const float* grad_summary;     // (T, B, H)
+    // out, or both
+    float* grad_cell;              // (B, H) in: of c after the last step; out: of c before the first
+    float* grad_gates;             // (T, B, 4H) out
+    float* grad_states;            // (V, B, H) in: of h; out: of every version
+    float* grad_keys;              // (V, B, A) in: zeros
+    float* grad_query;             // (T, B, A) in: zeros
+    float* grad_score_weight;      // (B, A) in: zeros; null for "dot"
+};
+
+// out (rows, N) = x (rows, K) · W + bias, where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].
+struct Linear {
+    int64_t threads;
+    int64_t rows, k, n, along_k, along_n;
+    const float* x;
+    const float* weight;
+    const float* bias;             // (N), or null
+    float* out;
+};
+
+// out (M, N) = Σ over `terms` of left (terms, M) ⊗ right (terms, N): a weight's gradient.
+struct Outer {
+    int64_t threads;
+    int64_t rows, columns, terms;  // M, N
+    const float* left;
+    const float* right;
+    float* out;
+};
+
+// One entry, compiled once for each instruction set. Rows never depend on each other, so that any split of them gives
+// the same numbers.
+template <class Arguments>
+struct Entry {
+    int64_t (*shared_size)(const Arguments&);               // floats that all threads read: packed weights
+    void (*prepare)(const Arguments&, float* shared);
+    int64_t (*scratch_size)(const Arguments&);              // floats that each thread needs
+    void (*run)(const Arguments&, const float* shared, float* scratch, int64_t first, int64_t last);
+};
+
+struct Kernels {
+    Entry<Forward> forward;
+    Entry<Backward> backward;
+    Entry<Linear> linear;
+    Entry<Outer> outer;
+    void (*activate)(int64_t count, const float* x, float* tanh, float* sigmoid);  // for the tests of their error
+};
+
+}  // namespace sab

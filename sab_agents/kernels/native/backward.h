@@ -1,0 +1,153 @@
+// The backward scan of a range of rows, from the last step to the first. What reaches the weights is left in gradients
+// of gates, keys and queries, to be summed by one product each outside.
+
+struct BackwardWeights {
+    float *hh, *key, *query;
+    int64_t used;
+
+    BackwardWeights(const Backward& of, float* base) {
+        Carver carver{base};
+        hh = carver.floats(packed_size(4 * of.size, of.size));
+        key = carver.floats(packed_size(of.attention, of.size));
+        query = carver.floats(packed_size(of.attention, of.size));
+        used = carver.used;
+    }
+};
+
+struct BackwardScratch {
+    float *sent, *value_grads, *score_grads, *grad_summary;
+    int64_t used;
+
+    BackwardScratch(const Backward& of, float* base) {
+        Carver carver{base};
+        sent = carver.floats(GROUP * padded(of.size));
+        value_grads = carver.floats(of.reads);
+        score_grads = carver.floats(of.reads);
+        grad_summary = carver.floats(of.size);
+        used = carver.used;
+    }
+};
+
+struct BackwardGroup {
+    const Backward& of;
+    const BackwardWeights weights;
+    const BackwardScratch scratch;
+    const int64_t first, count;
+    const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, R = of.reads;
+
+    void run() {
+        for (int64_t t = T - 1; t >= 0; --t) step(t);
+    }
+
+    int64_t at(int64_t t, int64_t r) const { return t * B + first + r; }
+    int64_t version(int64_t t) const { return of.held + t; }
+    float* grad_state(int64_t t, int64_t r) const { return of.grad_states + at(version(t), r) * H; }
+
+    void step(int64_t t) {
+        if (of.credit && any_written(t)) {
+            send(of.grad_keys + at(version(t), 0) * A, A, weights.key);
+            for (int64_t r = 0; r < count; ++r) receive(grad_state(t, r), r);
+        }
+        bool any_read = false;
+        for (int64_t r = 0; r < count; ++r) {
+            const int64_t filled = filled_ranks(of.versions + at(t, r) * R, R);
+            if (filled > 0) read(t, r, filled);
+            any_read |= filled > 0;
+        }
+        if (any_read) {
+            send(of.grad_query + at(t, 0) * A, A, weights.query);
+            for (int64_t r = 0; r < count; ++r) receive(grad_state(t, r), r);
+        }
+        cell(t);
+    }
+
+    bool any_written(int64_t t) const {
+        for (int64_t r = 0; r < count; ++r)
+            if (of.write_slot[at(t, r)] >= 0) return true;
+        return false;
+    }
+
+    // Gradients (count, K) times a packed matrix (K, H), into scratch.sent.
+    void send(const float* grads, int64_t k, const float* packed) {
+        product(grads, k, count, k, H, packed, scratch.sent);
+    }
+
+    void receive(float* grad, int64_t r) { add_scaled(grad, 1.0f, scratch.sent + r * padded(H), H); }
+
+    // The gradient of s goes to the slots that were read and, through their scores, to their keys and to the query.
+    void read(int64_t t, int64_t r, int64_t filled) {
+        const int64_t now = at(t, r);
+        const int64_t* versions = of.versions + now * R;
+        float* grad_summary = scratch.grad_summary;
+        std::memcpy(grad_summary, of.grad_summary + now * H, static_cast<size_t>(H) * sizeof(float));
+        add_scaled(grad_summary, 1.0f, grad_state(t, r), H);
+        for (int64_t i = 0; i < filled; ++i)
+            scratch.value_grads[i] = dot(of.hidden + at(versions[i], r) * H, grad_summary, H);
+        score_gradients(of.scores + now * R, filled, R, scratch.value_grads,
+                        dot(of.summary + now * H, grad_summary, H), scratch.score_grads);
+        for (int64_t i = 0; i < filled; ++i) {
+            const float weight = of.weights[now * R + i], grad_score = scratch.score_grads[i];
+            const int64_t place = at(versions[i], r);
+            if (of.credit && weight != 0.0f) add_scaled(of.grad_states + place * H, weight, grad_summary, H);
+            if (grad_score == 0.0f) continue;
+            if (of.score_weight == nullptr) dot_score(grad_score, now, place);
+            else mlp_score(grad_score, now, place, first + r);
+        }
+    }
+
+    // From the score's gradient to query `now` and key `place`.
+    void dot_score(float grad_score, int64_t now, int64_t place) {
+        const float factor = grad_score / std::sqrt(static_cast<float>(A));
+        add_scaled(of.grad_keys + place * A, factor, of.query + now * A, A);
+        add_scaled(of.grad_query + now * A, factor, of.keys + place * A, A);
+    }
+
+    void mlp_score(float grad_score, int64_t now, int64_t place, int64_t row) {
+        float *grad_key = of.grad_keys + place * A, *grad_query = of.grad_query + now * A;
+        float* grad_weight = of.grad_score_weight + row * A;
+        for (int64_t a = 0; a < A; a += LANES) {
+            const int64_t left = A - a;
+            const Vec layer = tanh(load(of.keys + place * A + a, left) + load(of.query + now * A + a, left));
+            const Vec grad = grad_score * load(of.score_weight + a, left) * (1.0f - layer * layer);
+            store(grad_key + a, load(grad_key + a, left) + grad, left);
+            store(grad_query + a, load(grad_query + a, left) + grad, left);
+            store(grad_weight + a, load(grad_weight + a, left) + grad_score * layer, left);
+        }
+    }
+
+    // The gradient of ĥ and c goes to the gates and, where the step is not cut, to the step before.
+    void cell(int64_t t) {
+        bool all_cut = true;
+        for (int64_t r = 0; r < count; ++r) {
+            const int64_t now = at(t, r);
+            const bool cut = of.cut[now] != 0;
+            all_cut &= cut;
+            cell_backward(H, of.gates + now * 4 * H, of.cell + now * H, of.tanh_cell + now * H, grad_state(t, r), cut,
+                          of.grad_gates + now * 4 * H, of.grad_cell + (first + r) * H);
+        }
+        if (t == 0 || all_cut) return;
+        send(of.grad_gates + at(t, 0) * 4 * H, 4 * H, weights.hh);
+        for (int64_t r = 0; r < count; ++r)
+            if (!of.cut[at(t, r)]) receive(grad_state(t - 1, r), r);
+    }
+};
+
+int64_t backward_shared_size(const Backward& of) { return BackwardWeights(of, nullptr).used; }
+
+int64_t backward_scratch_size(const Backward& of) { return BackwardScratch(of, nullptr).used; }
+
+void backward_prepare(const Backward& of, float* shared) {
+    const BackwardWeights weights(of, shared);
+    const int64_t H = of.size;
+    pack(of.weight_hh, 4 * H, H, H, 1, weights.hh);
+    pack(of.key_weight, of.attention, H, H, 1, weights.key);
+    pack(of.query_weight, of.attention, H, H, 1, weights.query);
+}
+
+void backward_run(const Backward& of, const float* shared, float* scratch, int64_t first, int64_t last) {
+    const BackwardWeights weights(of, const_cast<float*>(shared));
+    for (; first < last; first += GROUP) {
+        const int64_t count = last - first < GROUP ? last - first : GROUP;
+        BackwardGroup{of, weights, BackwardScratch(of, scratch), first, count}.run();
+    }
+}

@@ -1,0 +1,179 @@
+// The forward scan of a range of rows, GROUP at a time, each group through the whole sequence.
+
+constexpr int64_t GROUP = 16;  // rows that share one pass over the packed weights
+
+struct ForwardWeights {  // packed once, shared by all threads
+    float *hh, *key, *query;
+    int64_t used;
+
+    ForwardWeights(const Forward& of, float* base) {
+        Carver carver{base};
+        hh = carver.floats(packed_size(of.size, 4 * of.size));
+        key = carver.floats(packed_size(of.size, of.attention));
+        query = carver.floats(packed_size(of.size, of.attention));
+        used = carver.used;
+    }
+};
+
+struct ForwardScratch {  // of one thread
+    float *recurrent, *attended, *before, *slot_scores, *slot_keys, *slot_exponentials, *slot_empty, *query_workspace;
+    int64_t* slot_versions;
+    int64_t used;
+
+    ForwardScratch(const Forward& of, float* base) {
+        Carver carver{base};
+        recurrent = carver.floats(GROUP * padded(4 * of.size));
+        attended = carver.floats(GROUP * padded(of.attention));
+        before = carver.floats(GROUP * of.size);
+        slot_scores = carver.floats(round_up(of.slots, LANES));
+        slot_keys = carver.floats(GROUP * Slots::keys_size(of.slots, of.attention));
+        const bool mlp = of.score_weight != nullptr;
+        slot_exponentials = mlp ? carver.floats(GROUP * Slots::keys_size(of.slots, of.attention)) : nullptr;
+        query_workspace = carver.floats(of.attention);
+        slot_empty = carver.floats(GROUP * round_up(of.slots, LANES));
+        slot_versions = carver.integers(GROUP * of.slots);
+        used = carver.used;
+    }
+};
+
+struct ForwardGroup {
+    const Forward& of;
+    const ForwardWeights weights;
+    const ForwardScratch scratch;
+    const int64_t first, count;  // rows
+    const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, R = of.reads;
+    Slots slots[GROUP];
+
+    void run() {
+        for (int64_t r = 0; r < count; ++r) start_row(r);
+        hold_memory();
+        for (int64_t t = 0; t < T; ++t) step(t);
+    }
+
+    // Places in the arrays of steps and of versions; `keep` is the tape's stride in steps.
+    int64_t taped(int64_t t, int64_t r) const { return of.keep * t * B + first + r; }
+    int64_t at(int64_t t, int64_t r) const { return t * B + first + r; }
+    int64_t version(int64_t t) const { return of.held + t; }
+
+    void start_row(int64_t r) {
+        slots[r].attention = A;
+        slots[r].keys = scratch.slot_keys + r * Slots::keys_size(of.slots, A);
+        slots[r].exponentials =
+            of.score_weight == nullptr ? nullptr : scratch.slot_exponentials + r * Slots::keys_size(of.slots, A);
+        slots[r].empty = scratch.slot_empty + r * round_up(of.slots, LANES);
+        slots[r].versions = scratch.slot_versions + r * of.slots;
+        std::memcpy(of.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
+    }
+
+    // The starting memory becomes the first versions, zeros where a slot is empty.
+    void hold_memory() {
+        for (int64_t slot = 0; slot < of.held; ++slot) {
+            for (int64_t r = 0; r < count; ++r) {
+                float* to = of.hidden + at(slot, r) * H;
+                const float* from = of.memory + ((first + r) * of.held + slot) * H;
+                for (int64_t j = 0; j < H; ++j) to[j] = holds(slot, r) ? from[j] : 0.0f;
+            }
+            product(of.hidden + at(slot, 0) * H, H, count, H, A, weights.key, scratch.attended);
+            for (int64_t r = 0; r < count; ++r)
+                if (holds(slot, r)) store_key(slot, slot, r);
+        }
+    }
+
+    bool holds(int64_t slot, int64_t r) const { return of.filled[(first + r) * of.held + slot] != 0; }
+
+    void step(int64_t t) {
+        const float* before = hidden_before(t);
+        product(before, H, count, H, 4 * H, weights.hh, scratch.recurrent);
+        int64_t extent = 0;
+        for (int64_t r = 0; r < count; ++r) {
+            const int64_t now = taped(t, r);
+            const bool start = of.start[at(t, r)] != 0;
+            cell_forward(H, of.gates_in + at(t, r) * 4 * H, scratch.recurrent + r * padded(4 * H), start,
+                         of.cell + now * H, of.gates + now * 4 * H, of.cell + (now + of.keep * B) * H,
+                         of.tanh_cell + now * H, of.output + now * H);
+            if (start) slots[r].clear();
+            extent = slots[r].extent > extent ? slots[r].extent : extent;
+        }
+        if (extent > 0)
+            product(of.output + taped(t, 0) * H, H, count, H, A, weights.query, scratch.attended);
+        for (int64_t r = 0; r < count; ++r) read(t, r);
+        write(t);
+    }
+
+    // h of the step before, (count, H), zeros for the rows that start an episode.
+    const float* hidden_before(int64_t t) const {
+        const float* before = t == 0 ? of.h + first * H : of.hidden + at(version(t - 1), 0) * H;
+        bool any = false;
+        for (int64_t r = 0; r < count; ++r) any |= of.start[at(t, r)] != 0;
+        if (!any) return before;
+        for (int64_t r = 0; r < count; ++r)
+            for (int64_t j = 0; j < H; ++j) scratch.before[r * H + j] = of.start[at(t, r)] ? 0.0f : before[r * H + j];
+        return scratch.before;
+    }
+
+    void read(int64_t t, int64_t r) {
+        const int64_t now = taped(t, r);
+        Ranking best{of.scores + now * R, of.versions + at(t, r) * R, R};
+        float* weight = of.weights + at(t, r) * R;
+        if (slots[r].extent > 0) {
+            float* query = of.query + now * A;
+            const float* raw = scratch.attended + r * padded(A);
+            for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.query_bias[a];
+            if (of.score_weight == nullptr) score_dot(slots[r], query, scratch.slot_scores);
+            else score_mlp(slots[r], query, of.score_weight, scratch.query_workspace, scratch.slot_scores);
+        }
+        rank_slots(slots[r], scratch.slot_scores, best);
+        weigh(best, weight);
+        sum_up(t, r, best, weight);
+    }
+
+    // s = Σ weight · m and h = ĥ + s
+    void sum_up(int64_t t, int64_t r, const Ranking& best, const float* weight) {
+        float* summary = of.summary + at(t, r) * H;
+        const float* output = of.output + taped(t, r) * H;
+        float* hidden = of.hidden + at(version(t), r) * H;
+        for (int64_t j = 0; j < H; j += LANES) {
+            Vec s{};
+            for (int64_t i = 0; i < best.count; ++i)
+                s += broadcast(weight[i]) * load(of.hidden + at(best.versions[i], r) * H + j, H - j);
+            store(summary + j, s, H - j);
+            store(hidden + j, load(output + j, H - j) + s, H - j);
+        }
+    }
+
+    void write(int64_t t) {
+        bool any = false;
+        for (int64_t r = 0; r < count; ++r) any |= of.write_slot[at(t, r)] >= 0;
+        if (!any) return;
+        product(of.hidden + at(version(t), 0) * H, H, count, H, A, weights.key, scratch.attended);
+        for (int64_t r = 0; r < count; ++r)
+            if (of.write_slot[at(t, r)] >= 0) store_key(of.write_slot[at(t, r)], version(t), r);
+    }
+
+    // The key of a version, from scratch.attended, to its slot and to the tape.
+    void store_key(int64_t slot, int64_t version, int64_t r) {
+        const float* key = scratch.attended + r * padded(A);
+        slots[r].write(slot, version, key);
+        std::memcpy(of.keys + (of.keep * version * B + first + r) * A, key, static_cast<size_t>(A) * sizeof(float));
+    }
+};
+
+int64_t forward_shared_size(const Forward& of) { return ForwardWeights(of, nullptr).used; }
+
+int64_t forward_scratch_size(const Forward& of) { return ForwardScratch(of, nullptr).used; }
+
+void forward_prepare(const Forward& of, float* shared) {
+    const ForwardWeights weights(of, shared);
+    const int64_t H = of.size;
+    pack(of.weight_hh, H, 4 * H, 1, H, weights.hh);
+    pack(of.key_weight, H, of.attention, 1, H, weights.key);
+    pack(of.query_weight, H, of.attention, 1, H, weights.query);
+}
+
+void forward_run(const Forward& of, const float* shared, float* scratch, int64_t first, int64_t last) {
+    const ForwardWeights weights(of, const_cast<float*>(shared));
+    for (; first < last; first += GROUP) {
+        const int64_t count = last - first < GROUP ? last - first : GROUP;
+        ForwardGroup{of, weights, ForwardScratch(of, scratch), first, count}.run();
+    }
+}

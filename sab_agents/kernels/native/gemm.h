@@ -1,0 +1,88 @@
+// Products of a few rows with a packed matrix that stays in cache: C (rows × N) = X (rows × K) · W (K × N).
+//
+// W is packed into panels of PANEL columns, each K × PANEL, the last one filled up with zeros, so that the inner loop
+// reads it in order. Every element of C is one chain of multiply-adds over k from 0: no blocking changes a bit of it.
+
+constexpr int64_t PANEL = 2 * LANES;
+// Rows times panels of one block: two accumulators each must fit in the registers and hide the latency of an add.
+constexpr int64_t BLOCK = LANES >= 16 ? 8 : 4;
+
+INLINE int64_t padded(int64_t columns) { return round_up(columns, PANEL); }
+
+INLINE int64_t packed_size(int64_t k, int64_t n) { return k * padded(n); }
+
+// From W (K, N) where element (k, n) is at from[k · along_k + n · along_n].
+inline void pack(const float* from, int64_t k, int64_t n, int64_t along_k, int64_t along_n, float* packed) {
+    for (int64_t column = 0; column < padded(n); column += LANES) {
+        float* to = packed + column / PANEL * PANEL * k + column % PANEL;
+        const int64_t left = column < n ? n - column : 0, lanes = left < LANES ? left : LANES;
+        for (int64_t i = 0; i < k; ++i, to += PANEL) {
+            const float* row = from + i * along_k + (lanes > 0 ? column * along_n : 0);
+            if (along_n == 1) {
+                store(to, load(row, lanes));
+                continue;
+            }
+            Vec w{};
+            for (int64_t j = 0; j < lanes; ++j) w[j] = row[j * along_n];
+            store(to, w);
+        }
+    }
+}
+
+// ROWS rows, the element (r, k) at x[r · x_stride + k · along_k], by PANELS panels.
+template <int ROWS, int PANELS>
+INLINE void product_block(const float* x, int64_t x_stride, int64_t along_k, int64_t k, const float* packed, float* c,
+                          int64_t c_stride) {
+    Vec low[ROWS][PANELS], high[ROWS][PANELS];
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int p = 0; p < PANELS; ++p) low[r][p] = high[r][p] = Vec{};
+    for (int64_t i = 0; i < k; ++i) {
+#pragma GCC unroll 8
+        for (int p = 0; p < PANELS; ++p) {
+            const float* w = packed + (p * k + i) * PANEL;
+            const Vec first = load(w), second = load(w + LANES);
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; ++r) {
+                const Vec factor = broadcast(x[r * x_stride + i * along_k]);
+                low[r][p] += factor * first;
+                high[r][p] += factor * second;
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+        for (int p = 0; p < PANELS; ++p) {
+            store(c + r * c_stride + p * PANEL, low[r][p]);
+            store(c + r * c_stride + p * PANEL + LANES, high[r][p]);
+        }
+}
+
+// All panels for ROWS rows, BLOCK / ROWS panels at a time.
+template <int ROWS>
+INLINE void product_rows(const float* x, int64_t x_stride, int64_t k, int64_t n, const float* packed, float* c,
+                         int64_t c_stride) {
+    constexpr int PANELS = BLOCK / ROWS;
+    const int64_t panels = padded(n) / PANEL;
+    int64_t p = 0;
+    for (; p + PANELS <= panels; p += PANELS)
+        product_block<ROWS, PANELS>(x, x_stride, 1, k, packed + p * k * PANEL, c + p * PANEL, c_stride);
+    for (; p < panels; ++p)
+        product_block<ROWS, 1>(x, x_stride, 1, k, packed + p * k * PANEL, c + p * PANEL, c_stride);
+}
+
+// C has rows of padded(n) floats.
+inline void product(const float* x, int64_t x_stride, int64_t rows, int64_t k, int64_t n, const float* packed,
+                    float* c) {
+    const int64_t c_stride = padded(n);
+    int64_t r = 0;
+    for (; r + BLOCK <= rows; r += BLOCK)
+        product_rows<BLOCK>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+    for (; r + 4 <= rows; r += 4)
+        product_rows<4>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+    for (; r + 2 <= rows; r += 2)
+        product_rows<2>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+    for (; r < rows; ++r) product_rows<1>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+}

@@ -1,0 +1,181 @@
+// The CPython extension `sab_agents.kernels._native`: addresses and sizes in, as Python integers.
+//
+// The caller (sab_agents/kernels/compiled.py) vouches for shapes, dtypes, contiguity and the range of every index.
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <cstring>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "arguments.h"
+#include "threads.h"
+
+static_assert(sizeof(void*) == sizeof(int64_t), "addresses are passed as 64-bit integers");
+
+namespace sab {
+namespace baseline {
+extern const Kernels kernels;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+struct Choice {
+    const char* name;
+    const Kernels* kernels;
+};
+
+Choice best_choice() {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw"))
+        return {"avx512", &avx512::kernels};
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {"avx2", &avx2::kernels};
+#endif
+    return {"baseline", &baseline::kernels};
+}
+
+// What this processor cannot run gives null.
+const Kernels* kernels_named(const char* name) {
+    const Choice best = best_choice();
+    if (std::strcmp(name, best.name) == 0) return best.kernels;
+    if (std::strcmp(name, "baseline") == 0) return &baseline::kernels;
+#if defined(__x86_64__)
+    if (std::strcmp(name, "avx2") == 0 && std::strcmp(best.name, "avx512") == 0) return &avx2::kernels;
+#endif
+    return nullptr;
+}
+
+Choice chosen = best_choice();
+
+// Fills a struct of 64-bit fields, in order. False with a Python error set.
+template <class Arguments>
+bool parse(PyObject* const* given, Py_ssize_t count, Arguments& arguments) {
+    constexpr Py_ssize_t fields = sizeof(Arguments) / sizeof(int64_t);
+    if (count != fields) {
+        PyErr_Format(PyExc_TypeError, "expected %zd integers, got %zd", fields, count);
+        return false;
+    }
+    int64_t values[fields];
+    for (Py_ssize_t i = 0; i < fields; ++i) {
+        values[i] = PyLong_AsLongLong(given[i]);
+        if (values[i] == -1 && PyErr_Occurred()) return false;
+    }
+    std::memcpy(&arguments, values, sizeof arguments);
+    return true;
+}
+
+template <class Arguments>
+PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t count) {
+    Arguments arguments;
+    if (!parse(given, count, arguments)) return nullptr;
+    bool enough_memory = true;
+    Py_BEGIN_ALLOW_THREADS
+    try {
+        run(entry, arguments);
+    } catch (const std::bad_alloc&) {
+        enough_memory = false;
+    }
+    Py_END_ALLOW_THREADS
+    if (!enough_memory) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+PyObject* forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    return call(chosen.kernels->forward, given, count);
+}
+
+PyObject* backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    return call(chosen.kernels->backward, given, count);
+}
+
+PyObject* linear(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    return call(chosen.kernels->linear, given, count);
+}
+
+PyObject* outer(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    return call(chosen.kernels->outer, given, count);
+}
+
+struct Memory {
+    int64_t address, bytes;
+};
+
+// Asks for large pages in the part of a new buffer that can have them: with small ones, the first touch of a large
+// buffer costs more than the computation that fills it. Only advice: nothing depends on whether it is taken.
+PyObject* use_large_pages(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Memory of;
+    if (!parse(given, count, of)) return nullptr;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr int64_t page = int64_t{1} << 21;
+    const int64_t first = (of.address + page - 1) / page * page, last = (of.address + of.bytes) / page * page;
+    if (last > first) madvise(reinterpret_cast<void*>(first), static_cast<size_t>(last - first), MADV_HUGEPAGE);
+#endif
+    Py_RETURN_NONE;
+}
+
+struct Activation {
+    int64_t count;
+    const float* x;
+    float *tanh, *sigmoid;
+};
+
+PyObject* activate(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Activation of;
+    if (!parse(given, count, of)) return nullptr;
+    chosen.kernels->activate(of.count, of.x, of.tanh, of.sigmoid);
+    Py_RETURN_NONE;
+}
+
+PyObject* instruction_set(PyObject*, PyObject*) { return PyUnicode_FromString(chosen.name); }
+
+PyObject* use_instruction_set(PyObject*, PyObject* name) {
+    const char* wanted = PyUnicode_AsUTF8(name);
+    if (wanted == nullptr) return nullptr;
+    const Kernels* kernels = kernels_named(wanted);
+    if (kernels == nullptr) {
+        PyErr_Format(PyExc_ValueError, "this processor or build has no kernels named %R", name);
+        return nullptr;
+    }
+    static const char* const names[] = {"baseline", "avx2", "avx512"};
+    for (const char* known : names)
+        if (std::strcmp(known, wanted) == 0) chosen = {known, kernels};
+    Py_RETURN_NONE;
+}
+
+template <class Function>
+PyCFunction as_method(Function function) {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+PyMethodDef methods[] = {
+    {"forward", as_method(forward), METH_FASTCALL, "The fields of `Forward` (arguments.h), in order."},
+    {"backward", as_method(backward), METH_FASTCALL, "The fields of `Backward` (arguments.h), in order."},
+    {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
+    {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
+    {"use_large_pages", as_method(use_large_pages), METH_FASTCALL, "Address and bytes of a new buffer."},
+    {"activate", as_method(activate), METH_FASTCALL, "count, x, and where tanh(x) and sigmoid(x) go: float32."},
+    {"instruction_set", instruction_set, METH_NOARGS, "The one in use: \"avx512\", \"avx2\" or \"baseline\"."},
+    {"use_instruction_set", use_instruction_set, METH_O, "For tests: another that this processor has."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", "SAB's scan on the CPU, compiled.", -1, methods,
+                      nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+}  // namespace sab
+
+PyMODINIT_FUNC PyInit__native() { return PyModule_Create(&sab::module); }

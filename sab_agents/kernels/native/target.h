@@ -1,0 +1,46 @@
+// Everything for one instruction set. The including file defines LANES and TARGET (a namespace) and has switched the
+// compiler to that instruction set. Standard headers must come before that switch: an inline function of theirs that
+// was compiled for it could otherwise be the copy that the linker keeps for all.
+
+#define INLINE_LAMBDA __attribute__((always_inline))
+
+namespace sab {
+namespace TARGET {
+namespace {  // no name of one instruction set is visible to another
+
+#include "vector.h"
+
+#include "gemm.h"
+
+#include "cell.h"
+
+#include "select.h"
+
+#include "slots.h"
+
+#include "forward.h"
+
+#include "backward.h"
+
+#include "products.h"
+
+void activate(int64_t count, const float* x, float* tanh_x, float* sigmoid_x) {
+    for (int64_t i = 0; i < count; i += LANES) {
+        store(tanh_x + i, tanh(load(x + i, count - i)), count - i);
+        store(sigmoid_x + i, sigmoid(load(x + i, count - i)), count - i);
+    }
+}
+
+}  // namespace
+
+extern const Kernels kernels;
+const Kernels kernels = {
+    {forward_shared_size, forward_prepare, forward_scratch_size, forward_run},
+    {backward_shared_size, backward_prepare, backward_scratch_size, backward_run},
+    {linear_shared_size, linear_prepare, linear_scratch_size, linear_run},
+    {outer_shared_size, outer_prepare, outer_scratch_size, outer_run},
+    activate,
+};
+
+}  // namespace TARGET
+}  // namespace sab

@@ -1,0 +1,103 @@
+// Short vectors of floats and the functions of them, for the instruction set that the including file selects.
+// LANES floats are one register. No include guard on purpose: each instruction set has its own namespace.
+
+typedef float Vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t IntVec __attribute__((vector_size(4 * LANES)));
+typedef float UnalignedVec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define INLINE inline __attribute__((always_inline))
+
+INLINE Vec broadcast(float x) { return x - Vec{}; }  // x − 0 keeps the sign of a zero
+
+INLINE Vec load(const float* from) { return *reinterpret_cast<const UnalignedVec*>(from); }
+
+INLINE void store(float* to, Vec x) { *reinterpret_cast<UnalignedVec*>(to) = x; }
+
+// The first `count` floats; zeros beyond. Full registers take the short way.
+INLINE Vec load(const float* from, int64_t count) {
+    if (count >= LANES) return load(from);
+    Vec x{};
+    std::memcpy(&x, from, static_cast<size_t>(count) * sizeof(float));
+    return x;
+}
+
+INLINE void store(float* to, Vec x, int64_t count) {
+    if (count >= LANES) return store(to, x);
+    std::memcpy(to, &x, static_cast<size_t>(count) * sizeof(float));
+}
+
+INLINE float sum(Vec x) {
+    float lanes[LANES];
+    std::memcpy(lanes, &x, sizeof lanes);
+    for (int width = LANES / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+    return lanes[0];
+}
+
+// exp(x) for −87 ≤ x ≤ 88, clamped to there: 2^n · e^r with |r| ≤ ln(2)/2. Relative error below 2e-7.
+INLINE Vec exponential(Vec x) {
+    x = x < -87.0f ? broadcast(-87.0f) : x;
+    x = x > 88.0f ? broadcast(88.0f) : x;
+    const Vec shift = broadcast(12582912.0f);  // 1.5 · 2^23: adding it rounds to an integer
+    const Vec shifted = x * 1.44269504f + shift;
+    const Vec n = shifted - shift;
+    const Vec r = (x - n * 0.693359375f) - n * -2.12194440e-4f;
+    Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    const Vec fraction = p * (r * r) + (r + 1.0f);
+    const IntVec exponent = (__builtin_convertvector(n, IntVec) + 127) << 23;
+    Vec power;
+    std::memcpy(&power, &exponent, sizeof power);
+    return fraction * power;
+}
+
+// Relative error below 4e-7 for x ≥ −87; below e^−87 beyond.
+INLINE Vec sigmoid(Vec x) { return 1.0f / (exponential(-x) + 1.0f); }
+
+// A rational minimax fit of tanh(x)/x in x² on |x| ≤ 8.5, whose own error is 4e-9; relative error below 6e-7.
+INLINE Vec tanh(Vec x) {
+    x = x < -8.5f ? broadcast(-8.5f) : x;
+    x = x > 8.5f ? broadcast(8.5f) : x;
+    const Vec y = x * x;
+    Vec p = y * -9.913446783e-14f + 5.802472342e-11f;
+    p = p * y + -2.126482747e-08f;
+    p = p * y + 1.140221168e-05f;
+    p = p * y + 3.127249711e-03f;
+    p = p * y + 1.310476032e-01f;
+    p = p * y + 9.999999965e-01f;
+    Vec q = y * 2.580295634e-04f + 2.458760735e-02f;
+    q = q * y + 4.643809017e-01f;
+    q = q * y + 1.0f;
+    return x * p / q;
+}
+
+// Σ a_j b_j
+INLINE float dot(const float* a, const float* b, int64_t count) {
+    Vec total{};
+    for (int64_t j = 0; j < count; j += LANES) total += load(a + j, count - j) * load(b + j, count - j);
+    return sum(total);
+}
+
+// to += factor · from
+INLINE void add_scaled(float* to, float factor, const float* from, int64_t count) {
+    for (int64_t j = 0; j < count; j += LANES)
+        store(to + j, load(to + j, count - j) + broadcast(factor) * load(from + j, count - j), count - j);
+}
+
+INLINE int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+// Hands out parts of a buffer, each at a cache line's start; over no buffer it only counts.
+struct Carver {
+    float* base;
+    int64_t used = 0;
+
+    float* floats(int64_t count) {
+        float* part = base == nullptr ? nullptr : base + used;
+        used += round_up(count, 16);
+        return part;
+    }
+    int64_t* integers(int64_t count) { return reinterpret_cast<int64_t*>(floats(2 * count)); }
+};

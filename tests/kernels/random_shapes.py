@@ -1,0 +1,66 @@
+"""Runs random shapes through the native kernel of another build: `make sanitize`, whose build stops at any bad access.
+
+Usage: python -m tests.kernels.random_shapes FOLDER SHAPES
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from pathlib import Path
+
+import torch
+
+from sab_agents.kernels import ScanInputs, compiled, compiled_products, extension
+from tests.core.test_scan_equals_reference import random_plan
+from tests.kernels.extension import with_instruction_set
+
+
+def load(folder: Path) -> None:
+    """Puts the extension under `folder` in the place of the installed one."""
+    file = next(folder.glob("sab_agents/kernels/_native*.so"))
+    spec = importlib.util.spec_from_file_location("sab_agents.kernels._native", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for user in (extension, compiled, compiled_products, sys.modules["tests.kernels.extension"]):
+        vars(user)["native"] = module
+
+
+def run(seed: int) -> None:
+    """One shape, forward and backward, split over threads as finely as it goes."""
+    choose = random.Random(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(choose.randint(1, 3))
+    T, B, H, A = choose.randint(1, 20), choose.randint(1, 20), choose.randint(1, 40), choose.randint(1, 40)
+    inputs_size, held = choose.randint(1, 40), choose.randint(0, 20)
+    plan = random_plan(choose, T, B, held)
+    shapes = [(4 * H, H), (A, H), (A, H), (A,), (A,), (B, H), (B, H), (B, held, H)]
+    rest = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    x, weight, bias = (
+        torch.randn(shape, requires_grad=True) for shape in ((T, B, inputs_size), (4 * H, inputs_size), (4 * H,))
+    )
+    inputs = ScanInputs(compiled_products.linear(x, weight, bias), *rest)
+    if choose.random() < 0.5:
+        inputs = inputs._replace(score_weight=None)
+    outputs = compiled.scan(inputs, plan)
+    (outputs.h.sum() + outputs.summary.sum() + outputs.c.sum()).backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        assert torch.equal(compiled.scan(inputs, plan).h, outputs.h)
+
+
+def main() -> None:
+    load(Path(sys.argv[1]))
+    extension.WORK_PER_THREAD = 1
+    names = ["baseline", "avx2", "avx512"]
+    names = names[: names.index(extension.native.instruction_set()) + 1]
+    for seed in range(int(sys.argv[2])):
+        with with_instruction_set(names[seed % len(names)]):
+            run(seed)
+    print(f"{sys.argv[2]} random shapes without a report: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    main()
