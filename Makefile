@@ -7,6 +7,7 @@ READY := .venv/ready
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
+	@echo; echo 'To use these commands: . .venv/bin/activate'
 
 test: $(READY)
 	$(BIN)/pytest -n auto

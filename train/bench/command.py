@@ -36,6 +36,8 @@ def command(arguments: Sequence[str]) -> int:
         "write_every": given.write_every,
     }
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)  # a file or a pipe has no width of its own, and narrow columns would fold
     named = ", ".join(f"{name} {value}" for name, value in settings.items())
     counts = " or ".join(map(str, thread_counts()))
     kernel = kernel_in_use("cpu", torch.float32)
@@ -59,10 +61,10 @@ def command(arguments: Sequence[str]) -> int:
 def table_of(rows: Sequence[Row]) -> Table:
     """The rows as a table, a block for each shape."""
     table = Table(title="Forward + backward, medians (spread)")
-    table.add_column("B, H, T")
-    table.add_column("side")
+    table.add_column("B, H, T", no_wrap=True)
+    table.add_column("side", no_wrap=True)
     for heading in ("ms", "spread", "threads", "/ nn.LSTM", "/ plain loop"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=heading == "spread")
     last = None
     for row in rows:
         if last is not None and row.shape != last:
