@@ -106,6 +106,14 @@ class _Forward:
         self.query_weight_t = inputs.query_weight.t()
         self.key_weight_t = inputs.key_weight.t()
 
+        # Views of every step, made at once: cheaper than one by one in the loop.
+        tape = self.tape
+        self.gates_in, self.gates, self.cell = inputs.gates.unbind(), tape.gates.unbind(), tape.cell.unbind()
+        self.tanh_cell, self.output, self.summary = (x.unbind() for x in (tape.tanh_cell, tape.output, tape.summary))
+        self.query, self.read, self.scores, self.weights = (
+            x.unbind() for x in (tape.query, tape.read, tape.scores, tape.weights)
+        )
+
     def run(self) -> Tape:
         h = self.inputs.h
         for t in range(self.steps):
@@ -117,17 +125,17 @@ class _Forward:
             if self.schedule.extent[t] > 0:
                 self._read(t)
             else:
-                self.tape.summary[t] = 0
+                self.summary[t].zero_()
             h = self.tape.hidden[self.held + t]
-            torch.add(self.tape.output[t], self.tape.summary[t], out=h)
+            torch.add(self.output[t], self.summary[t], out=h)
             if self.schedule.write[t] != NO_WRITE:
                 self._write(t, h)
         return self.tape
 
     def _cell(self, t: int, h: Tensor) -> None:
-        H, tape = self.size, self.tape
-        gates, cell = tape.gates[t], tape.cell[t + 1]
-        torch.addmm(self.inputs.gates[t], h, self.weight_hh_t, out=gates)
+        H = self.size
+        gates, cell = self.gates[t], self.cell[t + 1]
+        torch.addmm(self.gates_in[t], h, self.weight_hh_t, out=gates)
         candidate = gates[:, 2 * H : 3 * H]
         candidate.mul_(2)
         gates.sigmoid_()
@@ -135,27 +143,27 @@ class _Forward:
         if self.schedule.any_start[t]:
             # A forget gate of 0 empties c, and keeps its gradient 0 in the backward pass.
             gates[:, H : 2 * H].masked_fill_(self.plan.start[t][:, None], 0)
-        torch.mul(gates[:, H : 2 * H], tape.cell[t], out=cell)
+        torch.mul(gates[:, H : 2 * H], self.cell[t], out=cell)
         cell.addcmul_(gates[:, :H], candidate)
-        tanh_cell = torch.mul(cell, 2, out=tape.tanh_cell[t]).sigmoid_()
+        tanh_cell = torch.mul(cell, 2, out=self.tanh_cell[t]).sigmoid_()
         torch.add(self.minus_one, tanh_cell, alpha=2, out=tanh_cell)
-        torch.mul(gates[:, 3 * H :], tanh_cell, out=tape.output[t])
+        torch.mul(gates[:, 3 * H :], tanh_cell, out=self.output[t])
 
     def _read(self, t: int) -> None:
-        tape, R = self.tape, self.reads
-        query = tape.query[t]
-        torch.addmm(self.inputs.query_bias, tape.output[t], self.query_weight_t, out=query)
+        R = self.reads
+        query = self.query[t]
+        torch.addmm(self.inputs.query_bias, self.output[t], self.query_weight_t, out=query)
         n = max(self.schedule.extent[t], R)
         scores = self._scores(query, n)
         masked = self.schedule.masked[t] or n > self.schedule.extent[t]
         if masked:
             scores = scores.masked_fill_(self.empty[:, :n], -torch.inf)
-        best, slots = torch.topk(scores, R, dim=1, out=(tape.scores[t], self.best_slots))
-        torch.gather(self.slot_index, 1, slots, out=tape.read[t])
+        best, slots = torch.topk(scores, R, dim=1, out=(self.scores[t], self.best_slots))
+        torch.gather(self.slot_index, 1, slots, out=self.read[t])
         above = (best - threshold(best, full=not masked)).relu_()
-        weights = torch.div(above, above.sum(dim=1, keepdim=True).clamp_(min=EPSILON), out=tape.weights[t])
-        values = tape.hidden.view(-1, self.size).index_select(0, tape.read[t].view(-1))
-        torch.bmm(weights.unsqueeze(1), values.view(self.batch, R, self.size), out=tape.summary[t].unsqueeze(1))
+        weights = torch.div(above, above.sum(dim=1, keepdim=True).clamp_(min=EPSILON), out=self.weights[t])
+        values = self.tape.hidden.view(-1, self.size).index_select(0, self.read[t].view(-1))
+        torch.bmm(weights.unsqueeze(1), values.view(self.batch, R, self.size), out=self.summary[t].unsqueeze(1))
 
     def _scores(self, query: Tensor, n: int) -> Tensor:
         keys, A = self.slot_keys[:, :n], query.shape[1]

@@ -20,7 +20,7 @@ from sab_agents.kernels.schedule import NO_WRITE, Schedule
 
 EPSILON = 1e-8  # the sparsifier's smallest divisor
 
-BLOCK_ELEMENTS = 1 << 20  # of (steps, B, R, H) in one block: large enough to fill the cores, small enough for the cache
+BLOCK_ELEMENTS = 1 << 18  # of (steps, B, R, H) in one block: large enough to fill the cores, small enough for the cache
 
 
 class Tape(NamedTuple):
