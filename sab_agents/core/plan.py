@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sab_agents.core.episodes import steps_in_episode
 from sab_agents.core.state import SABState
 from sab_agents.kernels import ScanOutputs, ScanPlan
 
@@ -48,14 +49,10 @@ class Timeline:
 
 def make_timeline(state: SABState, steps: int, episode_start: Tensor | None, rules: Rules) -> Timeline:
     """Plans `steps` steps that go on from `state`; episode_start is (T, B) bool or None."""
-    device = state.step.device
     start = episode_start
     if start is None:
-        start = torch.zeros(steps, state.batch_size, dtype=torch.bool, device=device)
-    time = torch.arange(steps, device=device).unsqueeze(1)
-    last_start = time.where(start, time.new_tensor(-1)).cummax(dim=0).values
-    step = torch.where(last_start >= 0, time - last_start + 1, state.step + time + 1)
-
+        start = torch.zeros(steps, state.batch_size, dtype=torch.bool, device=state.step.device)
+    step = steps_in_episode(state.step, episode_start, steps)
     write = step // rules.write_every - 1
     writes = step % rules.write_every == 0
     slots = rules.capacity

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sab_agents.core.attention import Attention, AttentionKind
 from sab_agents.core.base import Core, at_least
+from sab_agents.core.episodes import check_shapes
 from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, read_steps
 from sab_agents.core.reference import dense_softmax, reference_scan
 from sab_agents.core.state import SABState
@@ -225,15 +226,11 @@ class SAB(Core[SABState]):
 
         rows, H, slots = state.batch_size, self.hidden_size, state.slots
         shapes = {"h": (rows, H), "c": (rows, H), "memory": (rows, slots, H), "step": (rows,)}
-        shapes |= {"filled": (rows, slots), "written_at": (rows, slots)}
-        dtypes = {"filled": torch.bool, "written_at": torch.int64, "step": torch.int64}
-        for field, shape in shapes.items():
-            tensor: Tensor = getattr(state, field)
-            if tuple(tensor.shape) != shape or tensor.dtype != dtypes.get(field, tensor.dtype):
-                raise ValueError(
-                    f"{name}: state.{field} must have shape {shape} and dtype {dtypes.get(field, tensor.dtype)}, "
-                    f"but has {tuple(tensor.shape)} and {tensor.dtype}."
-                )
+        check_shapes(name, state, shapes | {"filled": (rows, slots), "written_at": (rows, slots)})
+        for field, dtype in {"filled": torch.bool, "written_at": torch.int64, "step": torch.int64}.items():
+            received = getattr(state, field).dtype
+            if received != dtype:
+                raise ValueError(f"{name}: state.{field} must be {dtype}, but is {received}.")
 
 
 class UncreditedSAB(SAB):

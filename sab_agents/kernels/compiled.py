@@ -9,6 +9,7 @@ trusts them: every shape, every dtype and the range of every slot are checked he
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -111,14 +112,12 @@ def _checked(inputs: ScanInputs, plan: ScanPlan) -> ScanPlan:
             f"scan: write_slot must lie in -1 … {plan.slots - 1}, slots must be at least {held} and top_k at least 1, "
             f"but write_slot lies in {lowest} … {highest}, slots is {plan.slots} and top_k {plan.top_k}."
         )
-    return ScanPlan(
+    return replace(
+        plan,
         start=plan.start.contiguous(),
         cut=plan.cut.contiguous(),
         write_slot=plan.write_slot.contiguous(),
         filled=plan.filled.contiguous(),
-        slots=plan.slots,
-        top_k=plan.top_k,
-        credit=plan.credit,
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.core.base import Core, at_least
-from sab_agents.core.baselines.episodes import check_shapes, first_used, same_episode, steps_in_episode
+from sab_agents.core.episodes import check_shapes, first_used, same_episode, steps_in_episode
 from sab_agents.core.state import State
 
 
