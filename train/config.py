@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 
 from sab_agents.train.errors import UserError, did_you_mean, one_line
 
-TASK_KEYS = ("length", "symbols", "distractors", "corpus", "dataset", "permuted", "carry", "data_dir")
+TASK_KEYS = ("length", "min_length", "symbols", "distractors", "corpus", "dataset", "permuted", "carry", "data_dir")
 CORE_KEYS = (
     "top_k",
     "write_every",
@@ -44,6 +44,7 @@ class TrainConfig:
     Attributes:
         task: copying, adding, recall, characters or pixels.
         length: the task's length (blanks, delay, steps …); null is the task's own default.
+        min_length: training batches of copying draw their length from min_length to length; null trains at length.
         symbols: number of symbols of recall.
         distractors: number of noise tokens of recall.
         corpus: text of the characters task: pydoc, ptb, text8 or the path of a text file.
@@ -83,6 +84,7 @@ class TrainConfig:
 
     task: str = "copying"
     length: int | None = None
+    min_length: int | None = None
     symbols: int | None = None
     distractors: int | None = None
     corpus: str | None = None

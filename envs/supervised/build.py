@@ -38,6 +38,7 @@ def make_task(
     name: str,
     *,
     length: int | None = None,
+    min_length: int | None = None,
     symbols: int | None = None,
     distractors: int | None = None,
     corpus: str | os.PathLike[str] | None = None,
@@ -55,6 +56,7 @@ def make_task(
     """
     settings: dict[str, Any] = {
         "length": length,
+        "min_length": min_length,
         "symbols": symbols,
         "distractors": distractors,
         "corpus": corpus,

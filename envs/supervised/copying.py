@@ -32,13 +32,16 @@ class Copying(SequenceTask):
 
     Attributes:
         length: T, steps between the last symbol read and the marker, at least 1.
+        min_length: each training batch draws its own length, uniform in `min_length` … `length`; None trains at
+            `length` alone. Held-out batches always have `length`.
 
     Raises:
-        TypeError: the length is no int.
-        ValueError: the length is below 1.
+        TypeError: a length is no int.
+        ValueError: a length is below 1, or `min_length` is above `length`.
     """
 
     length: int = 100
+    min_length: int | None = None
 
     name = "copying"
     input_size = MARKER + 1
@@ -48,6 +51,12 @@ class Copying(SequenceTask):
 
     def __post_init__(self) -> None:
         check_whole("Copying", "length", self.length, 1)
+        if self.min_length is not None:
+            check_whole("Copying", "min_length", self.min_length, 1)
+            if self.min_length > self.length:
+                raise ValueError(
+                    f"Copying: min_length must be at most length = {self.length}, but is {self.min_length}."
+                )
 
     @property
     def memoryless(self) -> Mapping[str, float]:
@@ -57,7 +66,11 @@ class Copying(SequenceTask):
     def train_batch(self, index: int, batch_size: int, seed: int) -> Batch:
         """See `SequenceTask.train_batch`."""
         check_training("Copying.train_batch", index, batch_size, seed)
-        return self._draw(training_generator(index, seed), batch_size)
+        generator = training_generator(index, seed)
+        if self.min_length is None:
+            return self._draw(generator, batch_size)
+        length = int(generator.integers(self.min_length, self.length + 1))
+        return replace(self, length=length, min_length=None)._draw(generator, batch_size)
 
     def evaluation_batches(self, split: Split, batch_size: int, sequences: int) -> Iterator[Batch]:
         """See `SequenceTask.evaluation_batches`; the same symbols at every length."""
@@ -66,7 +79,7 @@ class Copying(SequenceTask):
 
     def with_length(self, length: int) -> Self:
         """See `SequenceTask.with_length`."""
-        return replace(self, length=length)
+        return replace(self, length=length, min_length=None)
 
     def _draw(self, generator: np.random.Generator, B: int) -> Batch:
         T = self.length + 2 * COPIED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,3 +227,19 @@ def test_recalls_noise_is_independent_of_the_symbol_and_of_the_noise_before() ->
     for earlier, later in ((tokens[0], tokens[1] - 3), (tokens[1] - 3, tokens[2] - 3)):
         shares = np.bincount(3 * earlier + later, minlength=9) / 30_000
         np.testing.assert_allclose(shares, 1 / 9, atol=0.01)
+
+
+def test_copying_trains_at_varied_lengths_and_is_tested_at_its_own() -> None:
+    task = Copying(length=9, min_length=4)
+    lengths = [task.train_batch(index, 2, seed=0).inputs.shape[0] - 20 for index in range(60)]
+    assert set(lengths) == set(range(4, 10))
+    same = task.train_batch(7, 2, seed=0).inputs
+    np.testing.assert_array_equal(same, task.train_batch(7, 2, seed=0).inputs)
+    assert {batch.inputs.shape[0] for batch in task.evaluation_batches("validation", 2, 6)} == {29}
+    assert task.with_length(3).train_batch(0, 2, seed=0).inputs.shape[0] == 23
+
+
+@pytest.mark.parametrize(("value", "error"), [(0, ValueError), (10, ValueError), (2.5, TypeError)])
+def test_copying_refuses_a_minimum_outside_its_lengths(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="min_length"):
+        Copying(length=9, min_length=value)
