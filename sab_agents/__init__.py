@@ -11,6 +11,7 @@ from sab_agents.core import (
     UncreditedSAB,
     build_core,
 )
+from sab_agents.online import StreamAC
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "ReadLog",
     "SABState",
     "SoftmaxSAB",
+    "StreamAC",
     "Transformer",
     "UncreditedSAB",
     "build_core",

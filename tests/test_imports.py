@@ -14,9 +14,13 @@ ROOT = Path(__file__).parents[1]
 
 # For each layer, the layers of this project and the packages that its modules may import; the standard library is free.
 ALLOWED = {
-    "sab_agents": {"sab_agents.core"},
+    "sab_agents": {"sab_agents.core", "sab_agents.online"},
     "sab_agents.kernels": {"torch"},
     "sab_agents.core": {"sab_agents.kernels", "torch"},
+    "sab_agents.online": {
+        *("sab_agents.core", "sab_agents.kernels"),
+        *("torch", "numpy", "gymnasium", "stable_baselines3", "safetensors"),
+    },
     "sab_agents.envs": {"numpy", "pooch", "sklearn"},
     "sab_agents.train": {
         *("sab_agents", "sab_agents.core", "sab_agents.kernels", "sab_agents.envs"),

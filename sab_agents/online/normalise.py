@@ -1,0 +1,85 @@
+"""Running statistics that bring observations and rewards to one scale, from one pass over a stream.
+
+Source: Elsayed, Vasan & Mahmood 2024, algorithms 4 to 6; the recurrence is Welford's (1962).
+Dimensions: O numbers in an observation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+EPSILON = 1e-8
+
+
+class ObservationNormaliser:
+    """Subtracts the mean of all observations so far and divides by their standard deviation, number by number.
+
+    Args:
+        size: O.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self.mean: npt.NDArray[np.float64] = np.zeros(size)
+        self.squares: npt.NDArray[np.float64] = np.zeros(size)  # sum of squared distances from the mean
+
+    def update(self, observation: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Takes one observation (O,) into the statistics and returns it normalised.
+
+        Raises:
+            ValueError: the observation is not finite; the statistics are as they were.
+        """
+        if not np.isfinite(observation).all():
+            raise ValueError(
+                f"An observation must be finite, but is {observation.tolist()}. Clean it in the environment first."
+            )
+        self.count += 1
+        difference = observation - self.mean
+        self.mean = self.mean + difference / self.count
+        self.squares = self.squares + difference * (observation - self.mean)
+        return self.normalise(observation)
+
+    def normalise(self, observation: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The observations (…, O) normalised by the statistics as they are."""
+        variance = self.squares / (self.count - 1) if self.count > 1 else np.ones_like(self.mean)
+        normalised: npt.NDArray[np.float32] = ((observation - self.mean) / np.sqrt(variance + EPSILON)).astype(
+            np.float32
+        )
+        return normalised
+
+
+class RewardScaler:
+    """Divides rewards by the standard deviation of their running discounted sum.
+
+    The sum is u ← γ u + r, and u ← r at the last step of an episode.
+
+    Args:
+        gamma: γ, the discount.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        self.gamma = gamma
+        self.discounted_sum = 0.0
+        self.count = 0
+        self.mean = 0.0
+        self.squares = 0.0
+
+    def update(self, reward: float, episode_end: bool) -> float:
+        """Takes one reward into the statistics and returns it scaled.
+
+        Raises:
+            ValueError: the reward is not finite; the statistics are as they were.
+        """
+        if not math.isfinite(reward):
+            raise ValueError(f"A reward must be finite, but is {reward}. Clean it in the environment first.")
+        self.discounted_sum = (0.0 if episode_end else self.gamma * self.discounted_sum) + reward
+        self.count += 1
+        difference = self.discounted_sum - self.mean
+        self.mean += difference / self.count
+        self.squares += difference * (self.discounted_sum - self.mean)
+        variance = self.squares / (self.count - 1) if self.count > 1 else 1.0
+        return reward / math.sqrt(variance + EPSILON)

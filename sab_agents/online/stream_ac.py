@@ -1,0 +1,283 @@
+"""StreamAC: an actor-critic that learns from each step once, as it happens, with stable-baselines3's face.
+
+Source: Elsayed, Vasan & Mahmood 2024, "Streaming Deep Reinforcement Learning Finally Works", algorithm 6 (AC(λ)).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from sab_agents.online.normalise import RewardScaler
+from sab_agents.online.obgd import ObGD
+from sab_agents.online.policies import Array, Decision, MlpLstmPolicy, MlpRtuPolicy, StreamPolicy
+from sab_agents.online.saving import read_agent, space_from_json, write_agent
+from sab_agents.online.snapshot import restore, snapshot
+
+
+class StreamAC(BaseAlgorithm):
+    """Streaming actor-critic with eligibility traces: one environment, one pass, no replay, no target network.
+
+    At each step the temporal-difference error δ = r + γ V(o') - V(o) moves all parameters along their traces by ObGD;
+    into the traces goes the gradient of log π(a) + sign(δ) · `ent_coef` · entropy and of V(o). V(o') is 0 where an
+    episode terminated and the critic's value where it was truncated. Observations are normalised and rewards scaled by
+    running statistics. Gradients reach the past by the policy's own way; see the policies.
+
+    Args:
+        policy: "MlpLstmPolicy" or "MlpRtuPolicy".
+        env: a Gymnasium environment, its id, or a stable-baselines3 VecEnv of one environment; None only for loading.
+        learning_rate: α, a bound on ObGD's step size.
+        gamma: γ, the discount.
+        trace_decay: λ of the traces.
+        ent_coef: weight of the policy's entropy.
+        kappa_policy: ObGD's κ of the actor, and of all parameters where actor and critic share a core.
+        kappa_value: ObGD's κ of the critic.
+        policy_kwargs: settings of the policy; see `StreamPolicy`.
+        stats_window_size: episodes over which the logged return is averaged.
+        tensorboard_log: folder of TensorBoard's events; None writes none.
+        verbose: 0 is silent, 1 prints the log.
+        seed: of parameters, actions and environment; None draws one.
+        device: of the parameters. For one stream a CPU is the fastest.
+
+    Raises:
+        TypeError: a setting is of the wrong kind, or a space is not supported.
+        ValueError: a setting is out of range, or there is more than one environment.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpLstmPolicy": MlpLstmPolicy,
+        "MlpRtuPolicy": MlpRtuPolicy,
+    }
+    policy: StreamPolicy
+
+    def __init__(
+        self,
+        policy: str,
+        env: GymEnv | str | None,
+        learning_rate: float = 1.0,
+        gamma: float = 0.99,
+        trace_decay: float = 0.8,
+        ent_coef: float = 0.01,
+        kappa_policy: float = 3.0,
+        kappa_value: float = 2.0,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        _check_arguments(policy, self.policy_aliases, env)
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+        )
+        self.policy_name = policy
+        self.gamma, self.trace_decay, self.ent_coef = gamma, trace_decay, ent_coef
+        self.kappa_policy, self.kappa_value = kappa_policy, kappa_value
+        # The current observation, normalised (1, O): None until an episode has been started.
+        self.observation: Tensor | None = None
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self.set_random_seed(self.seed)
+        seeds = np.random.SeedSequence(self.seed).spawn(2)
+        self.generator, self.predict_generator = (np.random.default_rng(seed) for seed in seeds)
+        built = self.policy_class(self.observation_space, self.action_space, **self.policy_kwargs).to(self.device)
+        assert isinstance(built, StreamPolicy)
+        self.policy = built
+        self.reward_scaler = RewardScaler(self.gamma)
+        groups = self.policy.groups()
+        kappas = [self.kappa_policy, self.kappa_value][: len(groups)]
+        settings: dict[str, Any] = {"gamma": self.gamma, "trace_decay": self.trace_decay}
+        settings["learning_rate"] = self.learning_rate
+        self.optimisers = [ObGD(group, kappa=kappa, **settings) for group, kappa in zip(groups, kappas, strict=True)]
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 100,
+        tb_log_name: str = "StreamAC",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Learns from `total_timesteps` steps of the environment.
+
+        Args:
+            total_timesteps: steps to take.
+            callback: called after each step, when what it taught has been learned.
+            log_interval: episodes between two logs; None logs nothing.
+            tb_log_name: name of the run in TensorBoard.
+            reset_num_timesteps: count from 0 and start a new episode; else go on in the present one.
+            progress_bar: show one.
+
+        Returns:
+            The agent.
+        """
+        if self.env is None:
+            raise ValueError("StreamAC.learn: needs an environment, but has none. Use set_env, or load(path, env=env).")
+        before = self._last_obs
+        total_timesteps, callbacks = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        if self._last_obs is not before or self.observation is None:
+            self._begin_stream()
+        callbacks.on_training_start(locals(), globals())
+        while self.num_timesteps < total_timesteps:
+            episode_end = self._learn_one()
+            callbacks.update_locals(locals())
+            if not callbacks.on_step():
+                break
+            if episode_end and log_interval is not None and self._episode_num % log_interval == 0:
+                self.dump_logs()
+        callbacks.on_training_end()
+        return self
+
+    def _begin_stream(self) -> None:
+        """The environment was reset outside of `_learn_one`: whatever led up to it is not continued."""
+        assert isinstance(self._last_obs, np.ndarray)
+        for optimiser in self.optimisers:
+            optimiser.trace.zero_()
+        self.observation = self._normalised(self._last_obs)
+
+    def _learn_one(self) -> bool:
+        """Takes one step and learns from it. Returns whether it ended an episode."""
+        assert self.env is not None
+        assert self.observation is not None
+        assert self._last_episode_starts is not None
+        decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
+        observations, rewards, dones, infos = self.env.step(self.policy.bounded(decision.action)[None])
+        assert isinstance(observations, np.ndarray)
+        done, terminated = bool(dones[0]), bool(dones[0]) and not infos[0].get("TimeLimit.truncated", False)
+        after = infos[0]["terminal_observation"][None] if done else observations
+        following = self._normalised(after)
+        reward = self.reward_scaler.update(float(rewards[0]), done)
+        self._update(decision, reward, 0.0 if terminated else self.policy.value_of_next(following), done)
+        self.observation = self._normalised(observations) if done else following
+        self._last_obs, self._last_episode_starts = observations, dones
+        self.num_timesteps += 1
+        self._episode_num += done
+        self._update_info_buffer(infos, dones)
+        return done
+
+    def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
+        """One step of ObGD along the traces, for the decision that the reward followed."""
+        delta = reward + self.gamma * value_of_next - decision.value.item()
+        self.policy.backward(decision, self.ent_coef * float(np.sign(delta)))
+        for optimiser in self.optimisers:
+            optimiser.step(delta, reset=done)
+        self._n_updates += 1
+
+    def _normalised(self, observations: Array) -> Tensor:
+        """Takes the environment's one observation (1, …) into the statistics and returns it normalised, (1, O)."""
+        row = self.policy.normaliser.update(self.policy.flattened(observations)[0])
+        return torch.from_numpy(row).unsqueeze(0).to(self.device)
+
+    def dump_logs(self) -> None:
+        """Writes the log: mean return and length of the last episodes, speed and time."""
+        assert self.ep_info_buffer is not None
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        if self.ep_info_buffer:
+            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if self.ep_success_buffer:
+            self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+    def predict(
+        self,
+        observation: Array | dict[str, Array],
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """Acts without learning; see `StreamPolicy.predict`. Draws from a random stream apart from that of `learn`."""
+        return self.policy.predict(observation, state, episode_start, deterministic, self.predict_generator)
+
+    def save(self, path: str | Path) -> None:  # type: ignore[override]
+        """Writes everything that `learn` needs to go on to the bit, but for the environment, which is the caller's.
+
+        Args:
+            path: .zip is added where it has no suffix. The file holds safetensors and JSON, and no code.
+
+        Raises:
+            TypeError: a setting or a space cannot be written as JSON.
+        """
+        write_agent(path, *snapshot(self))
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | Path,
+        env: GymEnv | None = None,
+        device: torch.device | str = "cpu",
+        force_reset: bool = True,
+        **changes: Any,
+    ) -> Self:
+        """The agent that `save` wrote.
+
+        Args:
+            path: as for `save`.
+            env: to go on learning in; None to act only, or to use `set_env` later.
+            device: of the parameters.
+            force_reset: `learn` starts a new episode. False goes on in the middle of the episode that was saved, for
+                an `env` that stands where the saved one stood, and needs `learn(…, reset_num_timesteps=False)`.
+            changes: arguments of `StreamAC` that are to differ from the saved ones, such as tensorboard_log.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged or not ours, or `env` has other spaces.
+        """
+        settings, tensors = read_agent(path)
+        arguments = settings["arguments"] | {"device": device} | changes
+        agent = cls(**arguments, env=None, _init_setup_model=False)
+        agent.observation_space = space_from_json(settings["observation_space"])
+        agent.action_space = space_from_json(settings["action_space"])
+        agent.n_envs = 1
+        agent._setup_model()
+        restore(agent, settings, tensors)
+        if env is not None:
+            _check_arguments(agent.policy_name, cls.policy_aliases, env)
+            agent.set_env(env, force_reset=force_reset)
+        return agent
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """Learns in another environment of the same spaces; `force_reset` as for `load`."""
+        super().set_env(env, force_reset)
+        if force_reset:
+            self.observation = None
+
+
+def _check_arguments(policy: object, known: dict[str, type[BasePolicy]], env: object) -> None:
+    if not isinstance(policy, str) or policy not in known:
+        raise ValueError(f"StreamAC: policy must be one of {', '.join(known)}, but is {policy!r}.")
+    count = env.num_envs if isinstance(env, VecEnv) else 1
+    if count != 1:
+        raise ValueError(
+            f"StreamAC: learns from one environment, but got {count}. Use a VecEnv of one, or a plain one."
+        )
