@@ -80,6 +80,8 @@ class StreamAC(BaseAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         _check_arguments(policy, self.policy_aliases, env)
+        if not 0 <= ent_coef < float("inf"):
+            raise ValueError(f"StreamAC: ent_coef must be a number of at least 0, but is {ent_coef!r}.")
         super().__init__(
             policy,
             env,
@@ -246,7 +248,7 @@ class StreamAC(BaseAlgorithm):
             env: to go on learning in; None to act only, or to use `set_env` later.
             device: of the parameters.
             force_reset: `learn` starts a new episode. False goes on in the middle of the episode that was saved, for
-                an `env` that stands where the saved one stood, and needs `learn(…, reset_num_timesteps=False)`.
+                a VecEnv that stands where the saved one stood; call `learn(…, reset_num_timesteps=False)` then.
             changes: arguments of `StreamAC` that are to differ from the saved ones, such as tensorboard_log.
 
         Raises:

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from sab_agents.online.learners import LSTMLearner, RecurrentLearner
 from sab_agents.online.rtu import RTULearner
 
-O, H, T = 3, 5, 23
+INPUTS, H, T = 3, 5, 23
 
 
 def learners() -> list[RecurrentLearner]:
     torch.manual_seed(0)
-    return [LSTMLearner(O, H, bptt_steps=4).double(), RTULearner(O, H).double()]
+    return [LSTMLearner(INPUTS, H, bptt_steps=4).double(), RTULearner(INPUTS, H).double()]
 
 
 def episode(seed: int = 1, length: int = T) -> Tensor:
-    return torch.randn(length, 1, O, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(length, 1, INPUTS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def unrolled_rtu(learner: RTULearner, observations: Tensor) -> Tensor:
@@ -40,14 +40,14 @@ def unrolled_rtu(learner: RTULearner, observations: Tensor) -> Tensor:
 
 def unrolled_lstm(learner: LSTMLearner, observations: Tensor) -> Tensor:
     """The outputs (T, H) of one episode, cut before each segment of `bptt_steps`."""
-    cell = nn.LSTMCell(O, H, dtype=torch.float64)
+    cell = nn.LSTMCell(INPUTS, H, dtype=torch.float64)
     weights = dict(learner.lstm.named_parameters())
     h = c = torch.zeros(1, H, dtype=torch.float64)
     outputs = []
     for index, observation in enumerate(observations):
         if index % learner.bptt_steps == 0:
             h, c = h.detach(), c.detach()
-        named = {name: weights[f"{name}_l0"] for name, _ in cell.named_parameters()}
+        named: dict[str, Tensor] = {name: weights[f"{name}_l0"] for name, _ in cell.named_parameters()}
         h, c = torch.func.functional_call(cell, named, (observation, (h, c)))
         outputs.append(h[0])
     return torch.stack(outputs)
@@ -79,7 +79,7 @@ def test_each_steps_gradient_is_that_of_the_whole_episode(learner: RecurrentLear
 
 
 def test_a_truncated_gradient_is_not_that_of_the_whole_episode() -> None:
-    cut, whole = (LSTMLearner(O, H, bptt_steps=steps).double() for steps in (4, T))
+    cut, whole = (LSTMLearner(INPUTS, H, bptt_steps=steps).double() for steps in (4, T))
     whole.load_state_dict(cut.state_dict())
     for learner in (cut, whole):
         for index, observation in enumerate(episode()):
@@ -146,7 +146,7 @@ def test_a_restored_learner_goes_on_to_the_bit(pair: tuple[RecurrentLearner, Rec
 
 
 def test_radii_start_on_the_ring_and_stay_finite_at_its_edge() -> None:
-    learner = RTULearner(O, 1000, min_radius=0.9, max_radius=1.0, max_angle=math.pi)
+    learner = RTULearner(INPUTS, 1000, min_radius=0.9, max_radius=1.0, max_angle=math.pi)
     radius, angle = torch.exp(-torch.exp(learner.nu)), torch.exp(learner.omega)
     assert radius.min() >= 0.9
     assert radius.max() <= 1
@@ -154,7 +154,7 @@ def test_radii_start_on_the_ring_and_stay_finite_at_its_edge() -> None:
     with torch.no_grad():
         learner.nu.fill_(-40.0)  # r rounds to 1
     for index in range(5):
-        learner.step(torch.ones(1, O), index == 0)
+        learner.step(torch.ones(1, INPUTS), index == 0)
         learner.backward(torch.ones(1, 2000))
     assert all(torch.isfinite(parameter.grad).all() for parameter in learner.parameters() if parameter.grad is not None)
 
@@ -169,11 +169,11 @@ def test_radii_start_on_the_ring_and_stay_finite_at_its_edge() -> None:
 )
 def test_a_ring_that_is_none_is_refused(setting: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        RTULearner(O, H, **setting)
+        RTULearner(INPUTS, H, **setting)
 
 
 def test_sizes_are_checked() -> None:
     with pytest.raises(ValueError, match="bptt_steps must be at least 1, but is 0"):
-        LSTMLearner(O, H, bptt_steps=0)
+        LSTMLearner(INPUTS, H, bptt_steps=0)
     with pytest.raises(TypeError, match="hidden_size must be an int"):
-        RTULearner(O, 2.5)  # type: ignore[arg-type]
+        RTULearner(INPUTS, 2.5)  # type: ignore[arg-type]

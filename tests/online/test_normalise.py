@@ -63,5 +63,5 @@ def test_a_sparse_layer_with_few_inputs_is_not_silent() -> None:
 
 
 def test_a_share_above_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="sparsity must be a number from 0 to 1, but is 1.5"):
+    with pytest.raises(ValueError, match=r"sparsity must be a number from 0 to 1, but is 1\.5"):
         sparse_linear(3, 3, 1.5)

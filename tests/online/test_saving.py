@@ -1,0 +1,153 @@
+"""Saved agents go on to the bit, from files that hold no code."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sab_agents import StreamAC
+from tests.online.conftest import Clock
+
+SMALL = {"hidden_size": 8, "width": 8}
+ROOT = Path(__file__).parents[2]
+
+
+def agent(policy: str, env: Any, **kwargs: Any) -> StreamAC:
+    return StreamAC(policy, env, policy_kwargs={**SMALL, **kwargs}, seed=0)
+
+
+def everything(model: StreamAC) -> list[Any]:
+    """All that learning changes."""
+    tensors = [part for each in model.optimisers for part in (each.vector, each.trace)]
+    cores = [tensor for core in model.policy.cores().values() for tensor in core.carried().values()]
+    normaliser, scaler = model.policy.normaliser, model.reward_scaler
+    numbers = [normaliser.mean.tolist(), normaliser.squares.tolist(), vars(scaler), model.num_timesteps]
+    random = [model.generator.bit_generator.state, model.predict_generator.bit_generator.state]
+    returns = [info["r"] for info in model.ep_info_buffer or ()]
+    return [[tensor.tolist() for tensor in (*tensors, *cores)], numbers, random, returns]
+
+
+@pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MlpRtuPolicy"])
+@pytest.mark.parametrize("shared_core", [True, False], ids=["shared", "separate"])
+@pytest.mark.parametrize("steps", [45, 49], ids=["mid-episode", "episode-end"])
+def test_a_loaded_agent_goes_on_to_the_bit(policy: str, shared_core: bool, steps: int, tmp_path: Path) -> None:
+    for continuous in (False, True):
+        env = Clock(continuous=continuous)
+        model = agent(policy, env, shared_core=shared_core).learn(steps)
+        model.save(tmp_path / "agent")
+        same = StreamAC.load(tmp_path / "agent", copy.deepcopy(model.get_env()), force_reset=False)
+        assert everything(same) == everything(model)
+        for each in (model, same):
+            each.learn(40, reset_num_timesteps=False)
+        assert everything(same) == everything(model)
+
+
+def test_without_the_environments_place_a_new_episode_begins(tmp_path: Path) -> None:
+    agent("MlpRtuPolicy", Clock()).learn(45).save(tmp_path / "agent")
+    loaded = StreamAC.load(tmp_path / "agent", Clock(step=3))
+    assert loaded.optimisers[0].trace.abs().sum() > 0
+    loaded.learn(0, reset_num_timesteps=False)
+    assert loaded.optimisers[0].trace.abs().sum() == 0
+    assert loaded._last_episode_starts is not None
+    assert loaded._last_episode_starts[0]
+    np.testing.assert_array_equal(loaded._last_obs, Clock(step=3).observation()[None])
+    loaded.learn(10, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 55
+
+
+KILLED = """
+import sys, time, torch
+from stable_baselines3.common.callbacks import CheckpointCallback
+from sab_agents import StreamAC
+from tests.online.conftest import Clock
+torch.set_num_threads(1)
+model = StreamAC("MlpLstmPolicy", Clock(), policy_kwargs={"hidden_size": 8, "width": 8}, seed=0)
+model.learn(10**9, CheckpointCallback(10, sys.argv[1]))
+"""
+
+
+def test_a_killed_agent_goes_on_to_the_bit(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=environment, cwd=ROOT)
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.zip"))) < 5 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    steps = max(int(path.stem.split("_")[2]) for path in tmp_path.glob("*.zip"))
+    env = DummyVecEnv([lambda: Clock(step=steps)])
+    env.reset()
+    loaded = StreamAC.load(tmp_path / f"rl_model_{steps}_steps", env, force_reset=False)
+    loaded.learn(25, reset_num_timesteps=False)
+    *learned, _ = everything(loaded)  # without the returns: a Monitor does not know of steps before it
+    *uninterrupted, _ = everything(agent("MlpLstmPolicy", Clock()).learn(steps + 25))
+    assert learned == uninterrupted
+
+
+def test_the_file_holds_tensors_and_json_alone(tmp_path: Path) -> None:
+    agent("MlpRtuPolicy", Clock(continuous=True)).learn(10).save(tmp_path / "agent")
+    with zipfile.ZipFile(tmp_path / "agent.zip") as file:
+        assert file.namelist() == ["settings.json", "tensors.safetensors"]
+        assert json.loads(file.read("settings.json"))["arguments"]["policy"] == "MlpRtuPolicy"
+    assert [path.name for path in tmp_path.iterdir()] == ["agent.zip"]
+
+
+def test_spaces_survive(tmp_path: Path) -> None:
+    for continuous in (False, True):
+        env = Clock(continuous=continuous)
+        agent("MlpRtuPolicy", env).save(tmp_path / "agent")
+        loaded = StreamAC.load(tmp_path / "agent")
+        assert loaded.observation_space == env.observation_space
+        assert loaded.action_space == env.action_space
+
+
+def test_arguments_can_be_changed_on_loading(tmp_path: Path) -> None:
+    agent("MlpRtuPolicy", Clock()).save(tmp_path / "agent")
+    assert StreamAC.load(tmp_path / "agent", verbose=1).verbose == 1
+
+
+def test_an_environment_with_other_spaces_is_refused(tmp_path: Path) -> None:
+    agent("MlpRtuPolicy", Clock()).save(tmp_path / "agent")
+    with pytest.raises(ValueError, match="Action spaces do not match"):
+        StreamAC.load(tmp_path / "agent", Clock(continuous=True))
+
+
+def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        StreamAC.load(tmp_path / "missing")
+    (tmp_path / "noise.zip").write_bytes(b"noise")
+    with pytest.raises(ValueError, match="damaged, or not a file of StreamAC"):
+        StreamAC.load(tmp_path / "noise")
+    agent("MlpRtuPolicy", Clock()).save(tmp_path / "agent")
+    whole = (tmp_path / "agent.zip").read_bytes()
+    (tmp_path / "half.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        StreamAC.load(tmp_path / "half")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
+        file.writestr("settings.json", '{"format": "sab-agents/stream-ac", "version": 99}')
+        file.writestr("tensors.safetensors", zipfile.ZipFile(tmp_path / "agent.zip").read("tensors.safetensors"))
+    with pytest.raises(ValueError, match=r"in version 1, but is .* in version 99"):
+        StreamAC.load(tmp_path / "other")
+
+
+def test_a_setting_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    model = agent("MlpRtuPolicy", Clock())
+    model.policy_kwargs = {"width": torch.tensor(8)}
+    with pytest.raises(TypeError, match="loading runs no code"):
+        model.save(tmp_path / "agent")
+    assert not list(tmp_path.iterdir())

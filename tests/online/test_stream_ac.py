@@ -1,0 +1,247 @@
+"""StreamAC behind stable-baselines3's face: acting, callbacks, logs, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sab_agents import StreamAC
+from tests.online.conftest import Clock
+
+POLICIES = ["MlpLstmPolicy", "MlpRtuPolicy"]
+SMALL = {"hidden_size": 8, "width": 8}
+
+
+def agent(policy: str = "MlpRtuPolicy", env: Any = None, **settings: Any) -> StreamAC:
+    return StreamAC(policy, env or Clock(), **{"policy_kwargs": SMALL, "seed": 0, **settings})
+
+
+class CountingCallback(BaseCallback):
+    """Notes the agent's count of steps at each call; stops it after `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit, self.seen = limit, list[int]()
+
+    def _on_step(self) -> bool:
+        self.seen.append(self.num_timesteps)
+        assert self.model._n_updates == self.num_timesteps  # what a step taught is learned before the callback
+        return self.num_timesteps < self.limit
+
+
+class Records(KVWriter):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:  # noqa: ARG002
+        self.rows.append({**key_values, "step": step})
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
+@pytest.mark.parametrize("shared_core", [True, False], ids=["shared", "separate"])
+def test_it_learns_acts_and_is_evaluated(policy: str, continuous: bool, shared_core: bool) -> None:
+    model = agent(policy, Clock(continuous=continuous), policy_kwargs={**SMALL, "shared_core": shared_core})
+    before = [parameter.clone() for parameter in model.policy.parameters()]
+    assert model.learn(30) is model
+    # What decides a recurrent core, and what follows it: everything has been moved.
+    moved = [not torch.equal(*pair) for pair in zip(before, model.policy.parameters(), strict=True)]
+    assert all(moved)
+    mean, _ = evaluate_policy(model, Monitor(Clock(continuous=continuous)), n_eval_episodes=3)
+    assert np.isfinite(mean)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_predict_carries_state_and_forgets_at_an_episodes_start(policy: str) -> None:
+    model = agent(policy).learn(50)
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(2, 4, 3)).astype(np.float32)
+    whole, _ = model.policy.actor_core(torch.zeros(2, 3), model.policy.actor_core.initial_state(2))
+    assert whole.shape == (2, model.policy.actor_core.output_size)
+    state = None
+    for step in range(4):
+        _, state = model.predict(observations[:, step], state, np.array([step == 0] * 2), deterministic=True)
+    _, alone = model.predict(observations[1, 3], None, None, deterministic=True)
+    _, restarted = model.predict(observations[:, 3], state, np.array([False, True]), deterministic=True)
+    assert state is not None
+    assert alone is not None
+    assert restarted is not None
+    for after, single in zip(restarted, alone, strict=True):
+        np.testing.assert_allclose(after[1], single[0], rtol=1e-6)
+        assert np.abs(after[0] - single[0]).max() > 1e-3
+
+
+def test_predict_takes_one_observation_or_a_batch_within_the_bounds() -> None:
+    model = agent(env=Clock(continuous=True)).learn(10)
+    one, _ = model.predict(np.zeros(3, np.float32))
+    many, state = model.predict(np.zeros((5, 3), np.float32))
+    assert one.shape == (2,)
+    assert many.shape == (5, 2)
+    assert np.abs(many).max() <= 1
+    with pytest.raises(ValueError, match=r"observation must have shape \(3,\).*has \(4,\)"):
+        model.predict(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="for 2 observations the state must have shapes"):
+        model.predict(np.zeros((2, 3), np.float32), state)
+
+
+def test_deterministic_actions_are_the_likeliest_and_others_are_drawn() -> None:
+    model = agent().learn(10)
+    observation = np.ones((200, 3), np.float32)
+    drawn, _ = model.predict(observation)
+    likeliest, _ = model.predict(observation, deterministic=True)
+    assert len(set(drawn.tolist())) == 3
+    counts = np.bincount(drawn)
+    assert set(likeliest.tolist()) == {int(counts.argmax())}
+
+
+def test_acting_in_between_does_not_change_what_is_learned() -> None:
+    learned = []
+    for looks in (False, True):
+        model = agent().learn(20)
+        if looks:
+            model.predict(np.ones((7, 3), np.float32))
+        model.learn(20, reset_num_timesteps=False)
+        learned.append(torch.cat([parameter.flatten() for parameter in model.policy.parameters()]))
+    assert torch.equal(*learned)
+
+
+def test_the_seed_decides_everything() -> None:
+    vectors = [agent(seed=seed).learn(30).optimisers[0].vector for seed in (1, 1, 2)]
+    assert torch.equal(vectors[0], vectors[1])
+    assert not torch.equal(vectors[0], vectors[2])
+
+
+def test_a_callback_sees_each_step_and_can_stop() -> None:
+    callback = CountingCallback(limit=12)
+    model = agent().learn(100, callback)
+    assert callback.seen == list(range(1, 13))
+    assert model.num_timesteps == 12
+
+
+def test_learn_goes_on_or_starts_anew() -> None:
+    model = agent()
+    model.learn(10)
+    assert model._last_episode_starts is not None
+    assert not model._last_episode_starts[0]
+    model.learn(5, reset_num_timesteps=False)
+    assert model.num_timesteps == 15
+    model.learn(5)
+    assert model.num_timesteps == 5
+
+
+def test_a_new_start_forgets_the_traces() -> None:
+    model = agent().learn(10)
+    trace = model.optimisers[0].trace
+    assert trace.abs().sum() > 0
+    model._last_obs = None
+    model.learn(0, reset_num_timesteps=False)
+    assert trace.abs().sum() == 0
+
+
+def test_evaluation_and_checkpoints_by_callback(tmp_path: Path) -> None:
+    evaluation = EvalCallback(
+        Monitor(Clock()), n_eval_episodes=2, eval_freq=20, best_model_save_path=str(tmp_path), verbose=0
+    )
+    checkpoints = CheckpointCallback(15, str(tmp_path))
+    agent().learn(40, [evaluation, checkpoints])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"best_model.zip", "rl_model_15_steps.zip", "rl_model_30_steps.zip"}
+    assert StreamAC.load(tmp_path / "rl_model_30_steps").num_timesteps == 30
+
+
+def test_the_log_has_returns_lengths_and_speed(tmp_path: Path) -> None:
+    model = agent(tensorboard_log=str(tmp_path))
+    records = Records()
+    model.set_logger(Logger(None, [records]))
+    model.learn(30, log_interval=2)
+    assert [row["step"] for row in records.rows] == [14, 28]
+    assert records.rows[0]["rollout/ep_len_mean"] == 7
+    assert records.rows[1]["time/fps"] > 0
+    assert np.isfinite(records.rows[1]["rollout/ep_rew_mean"])
+
+
+def test_tensorboard_gets_the_run_under_its_name(tmp_path: Path) -> None:
+    agent(tensorboard_log=str(tmp_path)).learn(30, log_interval=1, tb_log_name="clock")
+    assert list((tmp_path / "clock_1").glob("events*"))
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiBinary(3), spaces.MultiDiscrete([2, 3])])
+def test_observations_that_are_no_box_are_flattened(space: spaces.Space[Any]) -> None:
+    class Drawn(Clock):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = space
+
+        def observation(self) -> Any:
+            return space.sample()
+
+    model = agent(env=Drawn()).learn(20)
+    assert model.policy.input_size == spaces.flatdim(space)
+    model.predict(np.asarray(space.sample()))
+
+
+def test_more_than_one_environment_is_refused() -> None:
+    envs = DummyVecEnv([Clock, Clock])
+    with pytest.raises(ValueError, match="learns from one environment, but got 2"):
+        agent(env=envs)
+
+
+def test_an_unknown_policy_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"must be one of MlpLstmPolicy, .*but is 'MlpPolicy'"):
+        agent("MlpPolicy")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be a number above 0"),
+        ({"gamma": 2.0}, "gamma must be a number from 0 to 1, but is 2"),
+        ({"ent_coef": -1.0}, "ent_coef must be a number of at least 0, but is -1"),
+        ({"policy_kwargs": {"width": 0}}, "width must be at least 1, but is 0"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        agent(**setting)
+
+
+def test_spaces_that_are_not_supported_are_refused() -> None:
+    env = Clock()
+    env.action_space = spaces.MultiBinary(2)
+    with pytest.raises(TypeError, match="actions must be of a Discrete or a Box space"):
+        agent(env=env)
+    env = Clock()
+    env.observation_space = spaces.Dict({"a": spaces.Discrete(2)})
+    with pytest.raises(TypeError, match="observations must be one array"):
+        agent(env=env)
+
+
+def test_an_observation_that_is_not_finite_is_refused_before_anything_changes() -> None:
+    class Broken(Clock):
+        def observation(self) -> Any:
+            return np.full(3, np.nan, np.float32) if self.now == 5 else super().observation()
+
+    model = agent(env=Broken())
+    callback = CountingCallback(limit=100)
+    with pytest.raises(ValueError, match="observation must be finite"):
+        model.learn(20, callback)
+    assert callback.seen[-1] == model._n_updates == 4
+    assert torch.isfinite(model.optimisers[0].vector).all()
+
+
+def test_learning_without_an_environment_is_refused(tmp_path: Path) -> None:
+    agent().save(tmp_path / "agent")
+    with pytest.raises(ValueError, match="needs an environment"):
+        StreamAC.load(tmp_path / "agent").learn(1)
