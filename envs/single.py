@@ -70,7 +70,7 @@ class DynamicsEnv(gym.Env[Any, Any]):
         if not self._running:
             came = "the last one has ended" if self._begun else "none has begun"
             raise ResetNeeded(f"{type(self).__name__}.step needs an episode, but {came}. Call reset() first.")
-        rewards, terminated, truncated = self.dynamics.advance(self._check(np.asarray(action)[None]))
+        rewards, terminated, truncated = self.dynamics.advance(self._check([action]))
         ended = bool(terminated[0] or truncated[0])
         self._running = not ended
         facts = {**self.dynamics.info(), **(self.dynamics.ending_info() if ended else {})}
