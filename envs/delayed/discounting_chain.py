@@ -101,12 +101,12 @@ class DiscountingChain(Timed):
     def picture(self, copy: int) -> Image:
         """See `Dynamics.picture`: the five chains, where each pays (green with the bonus), the agent."""
         columns = min(self.length + 1, WIDEST)
-        tiles = np.full((CHAINS, columns + 3), GROUND)
+        tiles = np.full((CHAINS, columns + 4), GROUND)
         chain, t = int(self._chain[copy]), min(int(self._t[copy]), self.length)
         for row, paid in enumerate(self.pays_after):
-            tiles[row, 2:-1] = MARK if row == chain else FLOOR
-            tiles[row, 2 + squeezed(int(paid), self.length, columns)] = GOOD if row == self.bonus_chain else SIGN
-        tiles[(CHAINS // 2, 0) if chain < 0 else (chain, 2 + squeezed(t, self.length, columns))] = AGENT
+            tiles[row, 3:-1] = MARK if row == chain else FLOOR
+            tiles[row, 3 + squeezed(int(paid), self.length, columns)] = GOOD if row == self.bonus_chain else SIGN
+        tiles[(CHAINS // 2, 1) if chain < 0 else (chain, 3 + squeezed(t, self.length, columns))] = AGENT
         return picture_of(tiles, self._progress(copy))
 
     def text(self, copy: int) -> str:

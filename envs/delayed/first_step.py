@@ -91,17 +91,17 @@ class FirstStepCredit(Timed):
     def picture(self, copy: int) -> Image:
         """See `Dynamics.picture`: the previous action at the left, and the way to the end, which is won or lost."""
         columns = min(self.length + 1, WIDEST)
-        tiles = np.full((4, columns + 4), GROUND)
-        tiles[1:3, 1] = FLOOR
+        tiles = np.full((5, columns + 5), GROUND)
         t = int(self._t[copy])
+        lanes = [1, 3]  # of action 0 and of action 1
+        tiles[lanes, 1] = FLOOR
+        tiles[lanes, 4:-1] = FLOOR
+        tiles[lanes, -2] = GOOD, BAD
         if t:
-            tiles[1 + self._previous[copy], 1] = MARK
-            tiles[1 if self._first[copy] == 0 else 2, 3:-1] = FLOOR
+            tiles[lanes[self._previous[copy]], 1] = MARK
+            tiles[lanes[self._first[copy]], 4 + squeezed(min(t, self.length), self.length, columns)] = AGENT
         else:
-            tiles[1:3, 3:-1] = FLOOR
-        tiles[1:3, -2] = GOOD, BAD
-        row = 1 + int(self._first[copy]) if t else slice(1, 3)
-        tiles[row, 3 + squeezed(min(t, self.length), self.length, columns)] = AGENT
+            tiles[2, 3] = AGENT
         return picture_of(tiles, self._progress(copy))
 
     def text(self, copy: int) -> str:

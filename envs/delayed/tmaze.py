@@ -118,14 +118,15 @@ class TMaze(Dynamics):
         return np.where(first, LEFT, actions) if self.start else actions
 
     def picture(self, copy: int) -> Image:
-        """See `Dynamics.picture`: the corridor, squeezed to at most 40 columns; the oracle is lit while it is seen."""
+        """See `Dynamics.picture`: the corridor, in 40 columns at most; a lamp is lit while the oracle tells."""
         state = self._state[copy]
         columns = min(self.junction + 1, WIDEST)
         tiles = np.full((5, columns + 2), GROUND)
         tiles[2, 1:-1] = FLOOR
         above = state >= self._side
         tiles[1, -2], tiles[3, -2] = (GOOD, BAD) if above else (BAD, GOOD)
-        tiles[2, 1] = SIGN if self._shown[state, 0] == 0 and self._shown[state, 1] else MARK
+        tiles[2, 1] = MARK
+        tiles[1, 1] = SIGN if self._shown[state, 0] == 0 and self._shown[state, 1] else GROUND
         tiles[2 - self._y[state], 1 + squeezed(self._x[state], self.junction, columns)] = AGENT
         return picture_of(tiles, self._elapsed(copy) / self.horizon)
 
