@@ -11,6 +11,7 @@ from sab_agents.core import (
     UncreditedSAB,
     build_core,
 )
+from sab_agents.envs.registration import register_environments
 from sab_agents.online import StreamAC
 
 __version__ = "0.1.0"
@@ -27,3 +28,5 @@ __all__ = [
     "UncreditedSAB",
     "build_core",
 ]
+
+register_environments()
