@@ -65,6 +65,13 @@ class RecurrentLearner(nn.Module, ABC):
         """Takes back what `carried` gave."""
 
 
+def gradient_of(parameter: Tensor) -> Tensor:
+    """The parameter's `.grad`, to be added to; zeros where there was none yet."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
 class LSTMLearner(RecurrentLearner):
     """An LSTM with truncated backpropagation through time.
 

@@ -6,44 +6,36 @@ Dimensions: B rows, O numbers in an observation, F numbers in a core's output, W
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
 from sab_agents.core.base import at_least
-from sab_agents.online.heads import Actions, Hidden, policy_head
+from sab_agents.online.distributions import Array, distribution_over
 from sab_agents.online.learners import LSTMLearner, RecurrentLearner, Tensors
 from sab_agents.online.normalise import ObservationNormaliser
+from sab_agents.online.readout import Readout
 from sab_agents.online.rtu import RTULearner
-from sab_agents.online.sparse import sparse_linear
-
-Array = npt.NDArray[Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Decision:
-    """What was computed at one step, with its graph: it waits for the step's temporal-difference error.
+    """What was computed at one step: it waits for the step's temporal-difference error.
 
     Attributes:
         action: what was drawn, before any bounds.
-        log_probability: log π of that action.
-        entropy: of the policy.
+        row: the numbers that describe the distribution that it was drawn from.
         value: of the critic.
-        outputs: for each core the output (1, F) at which the graph of the above ends.
     """
 
-    action: Actions
-    log_probability: Tensor
-    entropy: Tensor
-    value: Tensor
-    outputs: list[tuple[RecurrentLearner, Tensor]]
+    action: Array
+    row: Array
+    value: float
 
 
 class StreamPolicy(BasePolicy):
@@ -87,10 +79,9 @@ class StreamPolicy(BasePolicy):
         self.critic_core = (
             self.actor_core if shared_core else self.build_learner(self.input_size, hidden_size, **core_kwargs)
         )
-        self.actor_hidden = Hidden(self.actor_core.output_size, width, sparsity)
-        self.critic_hidden = Hidden(self.critic_core.output_size, width, sparsity)
-        self.actor_head = policy_head(action_space, width, sparsity)
-        self.critic_head = sparse_linear(width, 1, sparsity)
+        self.distribution = distribution_over(action_space)
+        self.actor = Readout(self.actor_core.output_size, width, self.distribution.size, sparsity)
+        self.critic = Readout(self.critic_core.output_size, width, 1, sparsity)
 
     @abstractmethod
     def build_learner(self, input_size: int, hidden_size: int, **core_kwargs: Any) -> RecurrentLearner:
@@ -107,10 +98,9 @@ class StreamPolicy(BasePolicy):
 
     def groups(self) -> list[list[nn.Parameter]]:
         """The parameters that share a trace: the actor's and the critic's, or all of them."""
-        actor: list[nn.Module] = [self.actor_core, self.actor_hidden, self.actor_head]
-        critic: list[nn.Module] = [self.critic_core, self.critic_hidden, self.critic_head]
-        parts = [[*actor, *critic[1:]]] if self.shared_core else [actor, critic]
-        return [list(_parameters(modules)) for modules in parts]
+        actor = [*self.actor_core.parameters(), *self.actor.parameters()]
+        critic = list(self.critic.parameters())
+        return [actor + critic] if self.shared_core else [actor, [*self.critic_core.parameters(), *critic]]
 
     def flattened(self, observations: Array) -> Array:
         """Observations (B, …) of the environment as rows (B, O)."""
@@ -121,25 +111,29 @@ class StreamPolicy(BasePolicy):
 
     def decide(self, observation: Tensor, episode_start: bool, generator: np.random.Generator) -> Decision:
         """Takes the stream's next normalised observation (1, O) and draws an action."""
-        outputs = [(core, core.step(observation, episode_start).requires_grad_()) for core in self.cores().values()]
-        row = self.actor_head(self.actor_hidden(outputs[0][1]))
-        value = self.critic_head(self.critic_hidden(outputs[-1][1]))[0, 0]
-        action = self.actor_head.choose(row, generator)[0]
-        log_probability = self.actor_head.log_probability(row, action)
-        return Decision(action, log_probability, self.actor_head.entropy(row), value, outputs)
+        output = self.actor_core.step(observation, episode_start)[0]
+        row = self.actor.step(output).numpy(force=True)
+        if not self.shared_core:
+            output = self.critic_core.step(observation, episode_start)[0]
+        value = self.critic.step(output).item()
+        return Decision(self.distribution.choose(row[None], generator)[0], row, value)
 
     @torch.no_grad()
     def value_of_next(self, observation: Tensor) -> float:
         """The critic's value of a normalised observation (1, O) that would follow in this episode."""
-        return float(self.critic_head(self.critic_hidden(self.critic_core.peek(observation))))
+        return float(self.critic(self.critic_core.peek(observation)))
 
     def backward(self, decision: Decision, entropy_weight: float) -> None:
         """Adds the gradient of log π + `entropy_weight` · entropy + value to the parameters' `.grad`."""
-        objective = decision.log_probability + entropy_weight * decision.entropy + decision.value
-        objective.backward()  # type: ignore[no-untyped-call]
-        for core, output in decision.outputs:
-            assert output.grad is not None
-            core.backward(output.grad)
+        into_row = self.distribution.gradient(decision.row, decision.action, entropy_weight)
+        weight = self.critic.second.weight
+        into_actor = self.actor.backward(torch.as_tensor(into_row, dtype=weight.dtype, device=weight.device))
+        into_critic = self.critic.backward(weight.new_ones(1))
+        if self.shared_core:
+            self.actor_core.backward((into_actor + into_critic).unsqueeze(0))
+        else:
+            self.actor_core.backward(into_actor.unsqueeze(0))
+            self.critic_core.backward(into_critic.unsqueeze(0))
 
     def predict(
         self,
@@ -169,12 +163,12 @@ class StreamPolicy(BasePolicy):
         carried = self._carried(state, episode_start, len(observations))
         with torch.no_grad():
             output, carried = self.actor_core(features, carried)
-            row = self.actor_head(self.actor_hidden(output))
-        drawn = self.actor_head.choose(row, None if deterministic else generator or np.random.default_rng())
+            rows = self.actor(output).numpy(force=True)
+        drawn = self.distribution.choose(rows, None if deterministic else generator or np.random.default_rng())
         actions = self.bounded(drawn)
         return (actions[0] if single else actions), tuple(tensor.numpy() for tensor in carried)
 
-    def bounded(self, actions: Actions) -> Actions:
+    def bounded(self, actions: Array) -> Array:
         """The actions, brought within the bounds of a Box space."""
         if isinstance(self.action_space, spaces.Box):
             return np.clip(actions, self.action_space.low, self.action_space.high)
@@ -228,8 +222,3 @@ class MlpRtuPolicy(StreamPolicy):
     def build_learner(self, input_size: int, hidden_size: int, **core_kwargs: Any) -> RecurrentLearner:
         """An `RTULearner`."""
         return RTULearner(input_size, hidden_size, **core_kwargs)
-
-
-def _parameters(modules: list[nn.Module]) -> Iterator[nn.Parameter]:
-    for module in modules:
-        yield from module.parameters()

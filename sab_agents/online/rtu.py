@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.core.base import at_least
-from sab_agents.online.learners import RecurrentLearner, Tensors
+from sab_agents.online.learners import RecurrentLearner, Tensors, gradient_of
 from sab_agents.online.obgd import fraction
 
 
@@ -114,9 +114,9 @@ class RTULearner(RecurrentLearner):
         into_parts = gradient.view(2, self.units) * (self._state[0].t() > 0)
         # For real f, df = Re(conj(g) dc) with g = ∂f/∂Re c + i ∂f/∂Im c.
         along = torch.complex(into_parts[0], -into_parts[1]).unsqueeze(1) * self._sensitivity
-        add_gradient(self.nu, along[:, 0].real)
-        add_gradient(self.omega, along[:, 1].real)
-        add_gradient(self.weight, torch.stack([along[:, 2:].real, -along[:, 2:].imag]))
+        gradient_of(self.nu).add_(along[:, 0].real)
+        gradient_of(self.omega).add_(along[:, 1].real)
+        gradient_of(self.weight).add_(torch.stack([along[:, 2:].real, -along[:, 2:].imag]))
 
     def carried(self) -> dict[str, Tensor]:
         """The units' state and its derivatives."""
@@ -131,14 +131,6 @@ class RTULearner(RecurrentLearner):
 def _output(unit: Tensor) -> Tensor:
     """The relu of the real and of the imaginary parts: (B, n) complex -> (B, 2 n)."""
     return torch.cat([unit.real, unit.imag], dim=1).relu_()
-
-
-def add_gradient(parameter: nn.Parameter, gradient: Tensor) -> None:
-    """Adds to `.grad` as autograd does."""
-    if parameter.grad is None:
-        parameter.grad = gradient.clone()
-    else:
-        parameter.grad.add_(gradient)
 
 
 def _check_ring(min_radius: float, max_radius: float, max_angle: float) -> None:

@@ -19,9 +19,10 @@ from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.obgd import ObGD
-from sab_agents.online.policies import Array, Decision, MlpLstmPolicy, MlpRtuPolicy, StreamPolicy
+from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, StreamPolicy
 from sab_agents.online.saving import read_agent, space_from_json, write_agent
 from sab_agents.online.snapshot import restore, snapshot
 
@@ -185,7 +186,7 @@ class StreamAC(BaseAlgorithm):
 
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
         """One step of ObGD along the traces, for the decision that the reward followed."""
-        delta = reward + self.gamma * value_of_next - decision.value.item()
+        delta = reward + self.gamma * value_of_next - decision.value
         self.policy.backward(decision, self.ent_coef * float(np.sign(delta)))
         for optimiser in self.optimisers:
             optimiser.step(delta, reset=done)

@@ -62,13 +62,12 @@ def normalised(history: list[Any]) -> Tensor:
 
 def objective(policy: StreamPolicy, observation: Tensor, action: Any, continuous: bool) -> tuple[Tensor, Tensor]:
     """The logarithm of the action's probability, and the entropy, by torch's own distributions."""
-    hidden = policy.actor_hidden(observation)
-    head: Any = policy.actor_head
+    row = policy.actor(observation)
     if continuous:
-        deviation = torch.nn.functional.softplus(head.deviation(hidden))
-        distribution: Any = torch.distributions.Normal(head.mean(hidden), deviation)
+        mean, raw = row[0].chunk(2)
+        distribution: Any = torch.distributions.Normal(mean, torch.nn.functional.softplus(raw))
     else:
-        distribution = torch.distributions.Categorical(logits=head.linear(hidden))
+        distribution = torch.distributions.Categorical(logits=row)
     return distribution.log_prob(torch.as_tensor(action)).sum(), distribution.entropy().sum()
 
 
@@ -77,8 +76,7 @@ def published(
 ) -> StreamPolicy:
     """Runs the algorithm over `Clock(length=3)`, with the actions that were taken."""
     policy = copy.deepcopy(policy)
-    parts = [policy.actor_hidden, policy.actor_head], [policy.critic_hidden, policy.critic_head]
-    actor, critic = ([parameter for part in side for parameter in part.parameters()] for side in parts)
+    actor, critic = list(policy.actor.parameters()), list(policy.critic.parameters())
     groups = [(actor + critic, KAPPA_POLICY)] if policy.shared_core else [(actor, KAPPA_POLICY), (critic, KAPPA_VALUE)]
     traces = {parameter: torch.zeros_like(parameter) for parameter in actor + critic}
     env = Clock(length=3, truncates=truncates, continuous=continuous)
@@ -92,8 +90,8 @@ def published(
         sums.append(reward if done else GAMMA * sums[-1] + reward)
         scaled = reward / math.sqrt((np.var(sums[1:], ddof=1) if index else 1) + 1e-8)
         after = normalised(history)
-        value = policy.critic_head(policy.critic_hidden(observation)).squeeze()
-        bootstrap = 0.0 if terminated else float(policy.critic_head(policy.critic_hidden(after)).detach())
+        value = policy.critic(observation).squeeze()
+        bootstrap = 0.0 if terminated else float(policy.critic(after).detach())
         delta = scaled + GAMMA * bootstrap - float(value.detach())
         log_probability, entropy = objective(policy, observation, action, continuous)
         gain = log_probability + ENTROPY * math.copysign(1, delta) * entropy + value
@@ -147,7 +145,7 @@ def test_truncation_and_termination_teach_different_things() -> None:
     for truncates in (False, True):
         env = Clock(length=3, truncates=truncates)
         agent = MemorylessAC("MemorylessPolicy", env, learning_rate=1e-3, seed=3)  # so short that δ decides
-        learned.append(agent.learn(3).policy.critic_head.weight.clone())
+        learned.append(agent.learn(3).policy.critic.second.weight.clone())
     assert not torch.equal(*learned)
 
 
