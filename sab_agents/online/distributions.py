@@ -72,7 +72,8 @@ class Gaussian(ActionDistribution):
         """Actions (B, *shape) float32, unbounded; see `ActionDistribution.choose`."""
         mean, raw = np.split(rows, 2, axis=1)
         drawn = mean if generator is None else mean + np.logaddexp(raw, 0) * generator.standard_normal(mean.shape)
-        return np.asarray(drawn.astype(np.float32).reshape(-1, *self.shape))
+        chosen: Array = drawn.astype(np.float32).reshape(-1, *self.shape)
+        return chosen
 
     def gradient(self, row: Array, action: Array, entropy_weight: float) -> Array:
         """With z = (a - μ) / σ, of log π it is z / σ and (z² - 1) / σ, of the entropy 0 and 1 / σ, in μ and σ."""

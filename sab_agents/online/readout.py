@@ -58,7 +58,8 @@ class Readout(nn.Module):
         output, normal, hidden = self._kept
         gradient_of(self.second.weight).addr_(gradient, hidden)
         gradient_of(self.second.bias).add_(gradient)
-        into_normal = torch.where(normal > 0, 1.0, SLOPE).mul_(torch.mv(self.second.weight.t(), gradient))
+        into_hidden = torch.mv(self.second.weight.t(), gradient)
+        into_normal = torch.where(normal > 0, into_hidden, into_hidden * SLOPE)
         along = torch.dot(into_normal, normal).div_(len(normal))
         into_raw = (into_normal - into_normal.mean()).addcmul_(normal, along, value=-1).mul_(self._scale)
         gradient_of(self.first.weight).addr_(into_raw, output)
