@@ -184,6 +184,38 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(
     assert resumed.run()["steps"] == 6
 
 
+def overflow_at(trainer: Trainer, updates: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = trainer.model.forward
+
+    def overflowing(*arguments: Any) -> Any:
+        output, state = forward(*arguments)
+        if output.requires_grad and trainer.progress.step in updates:
+            output.register_hook(lambda gradient: gradient * math.inf)
+        return output, state
+
+    monkeypatch.setattr(trainer.model, "forward", overflowing)
+
+
+def test_an_update_whose_gradient_overflows_is_skipped_and_counted(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(log_every=1, eval_every=100)
+    trainer = Trainer(config)
+    overflow_at(trainer, range(2, 4), monkeypatch)
+    trainer.run()
+    lines = [line for line in RunFolder(config.folder).read_metrics() if line["split"] == "train"]
+    assert [line["skipped_updates"] for line in lines] == [0, 0, 1, 2, 2, 2]
+    assert ["gradient_norm" in line for line in lines] == [True, True, False, False, True, True]
+    assert all(bool(torch.isfinite(value).all()) for value in trainer.model.parameters())
+
+
+def test_too_many_overflowing_gradients_stop_training(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(make_config(steps=100, eval_every=100))
+    overflow_at(trainer, range(100), monkeypatch)
+    with pytest.raises(TrainingError, match=r"update 21 has loss .* gradient norm nan|inf .*21 updates skipped"):
+        trainer.run()
+
+
 def test_state_is_carried_from_window_to_window_without_gradient(
     make_config: MakeConfig, text_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
