@@ -68,7 +68,16 @@ def test_metrics_are_logged_as_often_as_asked(make_config: MakeConfig) -> None:
         (6, "validation"),
         (6, "test"),
     ]
-    first = {"step", "split", "seconds", "loss", "gradient_norm", "learning_rate", "steps_per_second"}
+    first = {
+        "step",
+        "split",
+        "seconds",
+        "loss",
+        "gradient_norm",
+        "learning_rate",
+        "skipped_updates",
+        "steps_per_second",
+    }
     assert set(lines[0]) == first
     assert set(lines[1]) == {"step", "split", "seconds", "accuracy", "cross_entropy"}
 
@@ -84,7 +93,9 @@ def test_tensorboard_has_scalars_their_memoryless_line_and_maps(make_config: Mak
     events.Reload()
     tags = events.Tags()
     assert set(tags["images"]) == {"attention", "credit (log scale)"}
-    expected = {f"train/{name}" for name in ("loss", "gradient_norm", "learning_rate", "steps_per_second")}
+    expected = {
+        f"train/{name}" for name in ("loss", "gradient_norm", "learning_rate", "skipped_updates", "steps_per_second")
+    }
     for split in ("validation", "test"):
         for name in ("accuracy", "cross_entropy"):
             expected |= {f"{split}/{name}", f"{split}/{name} memoryless"}
@@ -190,7 +201,7 @@ def overflow_at(trainer: Trainer, updates: range, monkeypatch: pytest.MonkeyPatc
     def overflowing(*arguments: Any) -> Any:
         output, state = forward(*arguments)
         if output.requires_grad and trainer.progress.step in updates:
-            output.register_hook(lambda gradient: gradient * math.inf)
+            output.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
         return output, state
 
     monkeypatch.setattr(trainer.model, "forward", overflowing)
