@@ -5,13 +5,13 @@ Dimensions: B rows, S slots, H hidden size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from sab_agents.core.state import SABState, State
+from sab_agents.core.state import SABState
+from sab_agents.core.streaming.statistics import SlotStatistics
 
 Eviction = Literal["oldest", "least_used", "least_credited", "most_redundant", "reservoir"]
 EVICTIONS: tuple[Eviction, ...] = get_args(Eviction)
@@ -20,19 +20,6 @@ WRITES: tuple[Write, ...] = get_args(Write)
 
 PROTECTED = 4
 """The newest S / 4 slots are protected from the rules that go by what a slot has been good for."""
-
-
-@dataclass(frozen=True)
-class SlotStatistics(State):
-    """What each slot has been good for; zeros for an empty one.
-
-    Attributes:
-        usage: (B, S) decayed sum of the attention weights with which it was read.
-        credit: (B, S) decayed sum of the norms of the gradients that reached it.
-    """
-
-    usage: Tensor
-    credit: Tensor
 
 
 def eviction_order(rule: Eviction, state: SABState, statistics: SlotStatistics) -> Tensor:

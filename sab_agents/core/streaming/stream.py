@@ -15,10 +15,11 @@ from sab_agents.core.base import at_least
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.core.streaming.contexts import Contexts, Record
-from sab_agents.core.streaming.eviction import Eviction, SlotStatistics, Write
+from sab_agents.core.streaming.eviction import Eviction, Write
 from sab_agents.core.streaming.refresh import refresh_memory
 from sab_agents.core.streaming.rerun import Credit, push_credit
-from sab_agents.core.streaming.window import Window
+from sab_agents.core.streaming.statistics import SlotStatistics, counted
+from sab_agents.core.streaming.window import Step, Window, written
 from sab_agents.core.streaming.writing import SlotWriter
 from sab_agents.kernels import ScanPlan
 
@@ -127,9 +128,45 @@ class SABStream:
         Raises:
             ValueError: a shape, dtype or device does not fit, or the observation is not finite. Nothing has changed.
         """
+        step = self.propose(observation, episode_start)
+        self.take(step)
+        return step.output
+
+    def propose(self, observation: Tensor, episode_start: Tensor | None = None) -> Step:
+        """Computes the next step as `step` does, but does not take it; arguments and errors are the same."""
         observation, start = self._checked(observation, episode_start)
         with torch.no_grad():
-            return self._step(observation, start)
+            state = self.state.reset(start) if bool(start.any()) else self.state
+            plan = ScanPlan(
+                start=self._no_start.unsqueeze(0),
+                cut=self._no_start.unsqueeze(0),
+                write_slot=torch.full_like(state.step, -1).unsqueeze(0),
+                filled=state.filled,
+                slots=state.slots,
+                top_k=self.core.rules.top_k,
+            )
+            x = self.encoder(observation).unsqueeze(0)
+            outputs = self.core.scan(x, state.h, state.c, state.memory, plan)
+        return Step(observation, start, state, outputs)
+
+    def take(self, step: Step) -> None:
+        """Takes the step that `propose` computed last, and records it."""
+        state, outputs = step.before, step.outputs
+        h, read_slot, count = outputs.h[0], outputs.versions[0], state.step + 1
+        write_slot = self.writer.choose(h, state, count, step.start, self.statistics)
+        self._window.append(
+            observation=step.observation.clone(),
+            start=step.start,
+            step=count,
+            h_before=state.h,
+            c_before=state.c,
+            h=h,
+            read_slot=read_slot,
+            read_step=state.written_at.gather(1, read_slot.clamp(min=0)),
+            weight=outputs.weights[0],
+            write_slot=write_slot,
+        )
+        self.state = written(state, h, outputs.c, count, write_slot)
 
     def window(self) -> Tensor:
         """Runs the steps since the last `advance` again, with gradient: (T, B, 2H), what `step` returned for them.
@@ -201,7 +238,8 @@ class SABStream:
             memory=before.memory,
         )
         self.contexts.remember(record, state.filled, kept)
-        self._count(record, window.stacked("weight"), kept)
+        weight = window.stacked("weight")
+        self.statistics = counted(self.statistics, record, weight, self._reached, kept, state, self.decay)
         self._begin_window()
 
     def refresh(self) -> None:
@@ -274,70 +312,8 @@ class SABStream:
             )
         return observation, episode_start.to(like.device)
 
-    def _step(self, observation: Tensor, start: Tensor) -> Tensor:
-        state = self.state
-        if bool(start.any()):
-            state = state.reset(start)
-        step = state.step + 1
-        plan = ScanPlan(
-            start=self._no_start.unsqueeze(0),
-            cut=self._no_start.unsqueeze(0),
-            write_slot=torch.full_like(step, -1).unsqueeze(0),
-            filled=state.filled,
-            slots=state.slots,
-            top_k=self.core.rules.top_k,
-        )
-        x = self.encoder(observation).unsqueeze(0)
-        outputs = self.core.scan(x, state.h, state.c, state.memory, plan)
-        h, read_slot = outputs.h[0], outputs.versions[0]
-        write_slot = self.writer.choose(h, state, step, start, self.statistics)
-        self._window.append(
-            observation=observation.clone(),
-            start=start,
-            step=step,
-            h_before=state.h,
-            c_before=state.c,
-            h=h,
-            read_slot=read_slot,
-            read_step=state.written_at.gather(1, read_slot.clamp(min=0)),
-            weight=outputs.weights[0],
-            write_slot=write_slot,
-        )
-        self.state = _written(state, h, outputs.c, step, write_slot)
-        return torch.cat([h, outputs.summary[0]], dim=1)
-
     def _begin_window(self) -> None:
         self._window = Window()
         self._before = self.state
         self._memory = None
         self._reached = torch.zeros_like(self.statistics.credit)
-
-    def _count(self, record: Record, weight: Tensor, kept: Tensor) -> None:
-        """Usage and credit after the window, of what is still held."""
-        T, B = record.step.shape
-        state, usage, credit = self.state, self.statistics.usage, self.statistics.credit
-        # A read counts for what it read: not for what was written over that since, nor for another episode's.
-        read_slot, time = record.read_slot.clamp(min=0), torch.arange(T, device=weight.device).unsqueeze(1)
-        last_start = time.where(record.start, time.new_tensor(-1)).amax(dim=0)
-        same = state.written_at.unsqueeze(0).expand(T, B, -1).gather(2, read_slot) == record.read_step
-        same &= (record.read_slot >= 0) & (time >= last_start).unsqueeze(2)
-        faded = self.decay ** (T - 1 - time).unsqueeze(2)
-        read = (weight * same * faded).transpose(0, 1).flatten(1)
-        slots = read_slot.transpose(0, 1).flatten(1)
-        fading = kept * self.decay**T
-        self.statistics = SlotStatistics(
-            (usage * fading).scatter_add(1, slots, read), (credit + self._reached) * fading
-        )
-
-
-def _written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Tensor) -> SABState:
-    """The state after a step that left h and c, with h (B, H) in the slots (B,) written, −1 for none."""
-    at = write_slot.unsqueeze(1) == torch.arange(state.slots, device=step.device)
-    return SABState(
-        h=h,
-        c=c,
-        memory=torch.where(at.unsqueeze(2), h.unsqueeze(1), state.memory),
-        filled=state.filled | at,
-        written_at=torch.where(at, (step - 1).unsqueeze(1), state.written_at),
-        step=step,
-    )

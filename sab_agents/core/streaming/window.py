@@ -1,11 +1,51 @@
-"""The steps since a learner last learnt, as they were taken."""
+"""The steps since a learner last learnt, as they were taken.
+
+Dimensions: T steps, B rows, S slots, H hidden size.
+"""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+from sab_agents.core.state import SABState
+from sab_agents.kernels import ScanOutputs
+
+
+class Step(NamedTuple):
+    """One step that was computed and not yet taken.
+
+    Attributes:
+        observation: (B, …).
+        start: (B,) bool, episode starts.
+        before: the state before it, emptied where an episode starts.
+        outputs: of a scan of one step.
+    """
+
+    observation: Tensor
+    start: Tensor
+    before: SABState
+    outputs: ScanOutputs
+
+    @property
+    def output(self) -> Tensor:
+        """(B, 2H) [h, s]."""
+        return torch.cat([self.outputs.h[0], self.outputs.summary[0]], dim=1)
+
+
+def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Tensor) -> SABState:
+    """The state after a step that left h and c, with h (B, H) in the slots (B,) written, −1 for none."""
+    at = write_slot.unsqueeze(1) == torch.arange(state.slots, device=step.device)
+    return SABState(
+        h=h,
+        c=c,
+        memory=torch.where(at.unsqueeze(2), h.unsqueeze(1), state.memory),
+        filled=state.filled | at,
+        written_at=torch.where(at, (step - 1).unsqueeze(1), state.written_at),
+        step=step,
+    )
 
 
 class Window:

@@ -16,12 +16,12 @@ from sab_agents.core.streaming.eviction import (
     PROTECTED,
     WRITES,
     Eviction,
-    SlotStatistics,
     Write,
     eviction_order,
     is_novel,
     reservoir_slots,
 )
+from sab_agents.core.streaming.statistics import SlotStatistics
 
 
 class SlotWriter:

@@ -104,7 +104,7 @@ def test_with_all_links_it_is_the_gradient_of_the_whole_sequence(seed: int) -> N
         case.encoder(case.observation.flatten(0, 1)).view(*case.observation.shape[:2], -1), None, case.start
     )
     torch.testing.assert_close(outputs, output.detach(), rtol=1e-10, atol=1e-12)
-    (output * case.weights).sum().backward()  # type: ignore[no-untyped-call]
+    (output * case.weights).sum().backward()
     assert_equal(found, case.gradients())
     assert dropped == 0
 
