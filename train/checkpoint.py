@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sab_agents.train.model import SequenceModel
 
 FORMAT = "sab-agents/checkpoint"
-VERSION = 1
+VERSION = 2
 # Settings that may change between a run and its continuation. A learning rate that decays over `steps` binds those too.
 MAY_CHANGE = frozenset([*BUDGET_KEYS, *WATCH_KEYS, *WHERE_KEYS])
 
@@ -40,12 +40,14 @@ class Progress:
         seconds: time spent on them, evaluation not counted.
         validation: the task's metrics at the last evaluation, empty before the first.
         state: what the last batch left to carry over, None where nothing was.
+        skipped: updates, among those done, that changed nothing because their gradient was not finite.
     """
 
     step: int = 0
     seconds: float = 0.0
     validation: dict[str, float] = field(default_factory=dict)
     state: State | None = None
+    skipped: int = 0
 
 
 def save_checkpoint(
@@ -65,6 +67,7 @@ def save_checkpoint(
         "step": progress.step,
         "seconds": progress.seconds,
         "validation": progress.validation,
+        "skipped": progress.skipped,
         "config": config.settings(),
     }
     write_atomically(path, _packed(tensors, facts))
@@ -111,6 +114,7 @@ def load_checkpoint(path: Path, config: TrainConfig, model: SequenceModel, optim
         seconds=float(facts["seconds"]),
         validation=dict(facts["validation"]),
         state=model.core.state_class(*carried).to(device) if carried else None,
+        skipped=int(facts["skipped"]),
     )
 
 

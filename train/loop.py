@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from sab_agents.envs.supervised import SequenceTask
     from sab_agents.train.config import TrainConfig
 
+SKIPPED_AT_FIRST, SKIPPED_SHARE = 20, 0.01
+"""A run stops once more updates than these (a number, and a share of all so far) had a gradient that overflowed."""
+
 
 def train(config: TrainConfig) -> dict[str, Any]:
     """Trains one model and leaves its run folder.
@@ -36,7 +39,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     Raises:
         UserError: a setting does not fit, or the folder already holds a run.
-        TrainingError: the loss or its gradient is not finite.
+        TrainingError: the loss is not finite, or the gradient of too many updates is not.
     """
     return Trainer(config).run()
 
@@ -101,8 +104,10 @@ class Trainer:
             progress.seconds += time.perf_counter() - start
             last = self._finished()
             if progress.step % config.log_every == 0 or last:
-                values = {"loss": loss, "gradient_norm": norm, "learning_rate": self._learning_rate(progress.step - 1)}
-                journal.write("train", progress, values | {"steps_per_second": rate.measure(progress)})
+                values = {"loss": loss, "learning_rate": self._learning_rate(progress.step - 1)}
+                values |= {"gradient_norm": norm} if math.isfinite(norm) else {}
+                values |= {"skipped_updates": progress.skipped, "steps_per_second": rate.measure(progress)}
+                journal.write("train", progress, values)
             bar.update(progress.step, progress.seconds, loss, rate.last)
             if progress.step % config.eval_every == 0 or last:
                 progress.validation = self._evaluate("validation")
@@ -114,7 +119,11 @@ class Trainer:
                 save_checkpoint(self.folder.checkpoint, config, self.model, self.optimizer, progress)
 
     def _update(self) -> tuple[float, float]:
-        """One update; returns its loss and its gradient's norm before clipping."""
+        """One update; returns its loss and its gradient's norm before clipping.
+
+        Where many states are read in a chain the gradient can overflow although the loss is sound: such an update is
+        skipped.
+        """
         config, progress = self.config, self.progress
         batch = self.task.train_batch(progress.step, config.batch_size, config.seed)
         x, targets, episode_start = tensors_of(batch, self.device)
@@ -125,11 +134,14 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         loss_value, norm_value = float(loss.detach()), float(norm)
-        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+        sound = math.isfinite(norm_value)
+        progress.skipped += not sound
+        if not math.isfinite(loss_value) or progress.skipped > SKIPPED_AT_FIRST + SKIPPED_SHARE * progress.step:
             self._stop_at_non_finite(loss_value, norm_value)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(progress.step)
-        self.optimizer.step()
+        if sound:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._learning_rate(progress.step)
+            self.optimizer.step()
         progress.step += 1
         progress.state = state.detach()
         return loss_value, norm_value
@@ -146,8 +158,8 @@ class Trainer:
         if self.folder.checkpoint.exists():
             kept = f"the last checkpoint stays in {self.folder.checkpoint}"
         raise TrainingError(
-            f"update {self.progress.step + 1} has loss {loss} and gradient norm {norm}, which must be finite; "
-            f"{kept}. Try a lower learning_rate or clip_norm."
+            f"update {self.progress.step + 1} has loss {loss} and gradient norm {norm}, which must be finite "
+            f"({self.progress.skipped} updates skipped so far); {kept}. Try a lower learning_rate or clip_norm."
         )
 
     def _evaluate(self, split: Any) -> dict[str, float]:

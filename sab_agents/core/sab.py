@@ -193,6 +193,18 @@ class SAB(Core[SABState]):
 
     def _scanned(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Timeline, ScanOutputs]:
         timeline = make_timeline(state, x.shape[0], episode_start, self.rules)
+        return timeline, self.scan(x, state.h, state.c, state.memory, timeline.plan)
+
+    def scan(self, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> ScanOutputs:
+        """Runs steps whose cuts and writes are planned: what streams and re-runs are made of. Checks nothing.
+
+        Args:
+            x: (T, B, I) inputs.
+            h: (B, H) hidden state before the first step.
+            c: (B, H) cell state before it.
+            memory: (B, S₀, H) the memory before it.
+            plan: cuts, episode starts and writes.
+        """
         cell, attention = self.cell, self.attention
         inputs = ScanInputs(
             gates=linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh),
@@ -201,11 +213,11 @@ class SAB(Core[SABState]):
             query_weight=attention.query.weight,
             query_bias=attention.query.bias,
             score_weight=None if attention.score is None else attention.score.weight.squeeze(0),
-            h=state.h,
-            c=state.c,
-            memory=state.memory,
+            h=h,
+            c=c,
+            memory=memory,
         )
-        return timeline, self._scan(inputs, timeline.plan)
+        return self._scan(inputs, plan)
 
     def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
         return scan(inputs, plan)

@@ -68,7 +68,16 @@ def test_metrics_are_logged_as_often_as_asked(make_config: MakeConfig) -> None:
         (6, "validation"),
         (6, "test"),
     ]
-    first = {"step", "split", "seconds", "loss", "gradient_norm", "learning_rate", "steps_per_second"}
+    first = {
+        "step",
+        "split",
+        "seconds",
+        "loss",
+        "gradient_norm",
+        "learning_rate",
+        "skipped_updates",
+        "steps_per_second",
+    }
     assert set(lines[0]) == first
     assert set(lines[1]) == {"step", "split", "seconds", "accuracy", "cross_entropy"}
 
@@ -84,7 +93,9 @@ def test_tensorboard_has_scalars_their_memoryless_line_and_maps(make_config: Mak
     events.Reload()
     tags = events.Tags()
     assert set(tags["images"]) == {"attention", "credit (log scale)"}
-    expected = {f"train/{name}" for name in ("loss", "gradient_norm", "learning_rate", "steps_per_second")}
+    expected = {
+        f"train/{name}" for name in ("loss", "gradient_norm", "learning_rate", "skipped_updates", "steps_per_second")
+    }
     for split in ("validation", "test"):
         for name in ("accuracy", "cross_entropy"):
             expected |= {f"{split}/{name}", f"{split}/{name} memoryless"}
@@ -182,6 +193,38 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(
     assert resumed.progress.step == 4
     assert all(bool(torch.isfinite(value).all()) for value in resumed.model.parameters())
     assert resumed.run()["steps"] == 6
+
+
+def overflow_at(trainer: Trainer, updates: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = trainer.model.forward
+
+    def overflowing(*arguments: Any) -> Any:
+        output, state = forward(*arguments)
+        if output.requires_grad and trainer.progress.step in updates:
+            output.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
+        return output, state
+
+    monkeypatch.setattr(trainer.model, "forward", overflowing)
+
+
+def test_an_update_whose_gradient_overflows_is_skipped_and_counted(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(log_every=1, eval_every=100)
+    trainer = Trainer(config)
+    overflow_at(trainer, range(2, 4), monkeypatch)
+    trainer.run()
+    lines = [line for line in RunFolder(config.folder).read_metrics() if line["split"] == "train"]
+    assert [line["skipped_updates"] for line in lines] == [0, 0, 1, 2, 2, 2]
+    assert ["gradient_norm" in line for line in lines] == [True, True, False, False, True, True]
+    assert all(bool(torch.isfinite(value).all()) for value in trainer.model.parameters())
+
+
+def test_too_many_overflowing_gradients_stop_training(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(make_config(steps=100, eval_every=100))
+    overflow_at(trainer, range(100), monkeypatch)
+    with pytest.raises(TrainingError, match=r"update 21 has loss .* gradient norm nan|inf .*21 updates skipped"):
+        trainer.run()
 
 
 def test_state_is_carried_from_window_to_window_without_gradient(

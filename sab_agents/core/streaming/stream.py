@@ -1,0 +1,319 @@
+"""One or more endless streams through a SAB core: a bounded memory whose slots can be run again for credit.
+
+Dimensions: T steps of a window, B rows, S slots, R = top_k + 1 slots that a step touches, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sab_agents.core.base import at_least
+from sab_agents.core.sab import SAB
+from sab_agents.core.state import SABState
+from sab_agents.core.streaming.contexts import Contexts, Record
+from sab_agents.core.streaming.eviction import Eviction, Write
+from sab_agents.core.streaming.refresh import refresh_memory
+from sab_agents.core.streaming.rerun import Credit, push_credit
+from sab_agents.core.streaming.statistics import SlotStatistics, counted
+from sab_agents.core.streaming.window import Step, Window, written
+from sab_agents.core.streaming.writing import SlotWriter
+from sab_agents.kernels import ScanPlan
+
+
+class SABStream:
+    """Runs B streams step by step, and lets gradient reach the steps that wrote what a window remembers.
+
+    Each step is taken without gradient, and what it observed, read and wrote is recorded. Now and then the steps since
+    the last such time, the *window*, are run again with gradient, and the gradient that arrives at the memory as it was
+    before the window is pushed through re-runs of the pieces that wrote it. Cost and memory of all this depend on the
+    sizes, not on how long the stream has run.
+
+        output = stream.step(observation)            # any number of times
+        outputs = stream.window()                    # (T, B, 2H), the same numbers, with gradient
+        loss_of(outputs).backward()
+        stream.credit()                              # adds to the parameters' .grad
+        optimizer.step()
+        stream.advance()                             # the window is over, learnt from or not
+
+    A held slot is *stale* after an update: older weights computed it. `refresh` computes all of them anew.
+
+    Args:
+        core: a `SAB` with a bounded `capacity`. Its own rule of writing to the next slot is replaced by `eviction`.
+        rows: B.
+        encoder: makes inputs (N, I) of observations (N, …); it is run again with the core and receives credit. None
+            takes observations as they are.
+        observation_shape: of one observation; None is (I,).
+        eviction: which slot a write takes when all are filled: "oldest", "least_used" (smallest decayed attention
+            weight), "least_credited" (smallest decayed gradient norm), "most_redundant" (closest to a newer one), or
+            "reservoir" (the memory is a uniform sample of the episode). Slots among the newest quarter are never
+            taken by a `least_*` rule.
+        write: "every" (the paper's), or "novel", which skips a write whose h lies within `novelty` · ‖h‖ of a slot.
+        novelty: see `write`.
+        decay: of usage and credit, for each step.
+        credit_depth: links that credit follows from slot to slot; 0 for none, None for all that are still held.
+        seed: of the reservoir.
+
+    Raises:
+        TypeError: a count is not an int.
+        ValueError: the core's capacity is unbounded, or a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        core: SAB,
+        rows: int = 1,
+        *,
+        encoder: nn.Module | None = None,
+        observation_shape: tuple[int, ...] | None = None,
+        eviction: Eviction = "oldest",
+        write: Write = "every",
+        novelty: float = 0.1,
+        decay: float = 0.99,
+        credit_depth: int | None = 1,
+        seed: int = 0,
+    ) -> None:
+        if core.rules.capacity is None:
+            raise ValueError("SABStream: the core must have a bounded memory, but its capacity is None. Set capacity.")
+        if not 0 <= decay <= 1:
+            raise ValueError(f"SABStream: decay must be between 0 and 1, but is {decay!r}.")
+        self.core = core
+        self.encoder = nn.Identity() if encoder is None else encoder
+        self.rows = at_least("SABStream", "rows", rows, 1)
+        self.observation_shape = (core.input_size,) if observation_shape is None else tuple(observation_shape)
+        self.writer = SlotWriter(eviction, write, novelty, core.rules.write_every, seed)
+        self.decay = decay
+        self.credit_depth = None if credit_depth is None else at_least("SABStream", "credit_depth", credit_depth, 0)
+        self._memory: Tensor | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Puts every row at the start of an episode and forgets all that was recorded."""
+        core, weight = self.core, self.core.cell.weight_hh
+        self.state = core.initial_state(self.rows)
+        slots = self.state.slots
+        self.contexts = Contexts.empty(
+            weight.detach(),
+            self.rows,
+            slots,
+            core.rules.bptt_steps,
+            core.rules.top_k + 1,
+            self.observation_shape,
+            core.hidden_size,
+        )
+        zeros = weight.new_zeros(self.rows, slots)
+        self.statistics = SlotStatistics(zeros, zeros.clone())
+        self._no_start = torch.zeros(self.rows, dtype=torch.bool, device=weight.device)
+        self.writer.reset(self.state, self.statistics)
+        self._begin_window()
+
+    @property
+    def steps(self) -> int:
+        """Steps in the present window, T."""
+        return self._window.steps
+
+    def step(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
+        """Takes one step without gradient and records it.
+
+        Args:
+            observation: (B, …) what is observed.
+            episode_start: (B,) bool, rows whose episode begins with it: their memory is emptied. None for none.
+
+        Returns:
+            (B, 2H) [h, s].
+
+        Raises:
+            ValueError: a shape, dtype or device does not fit, or the observation is not finite. Nothing has changed.
+        """
+        step = self.propose(observation, episode_start)
+        self.take(step)
+        return step.output
+
+    def propose(self, observation: Tensor, episode_start: Tensor | None = None) -> Step:
+        """Computes the next step as `step` does, but does not take it; arguments and errors are the same."""
+        observation, start = self._checked(observation, episode_start)
+        with torch.no_grad():
+            state = self.state.reset(start) if bool(start.any()) else self.state
+            plan = ScanPlan(
+                start=self._no_start.unsqueeze(0),
+                cut=self._no_start.unsqueeze(0),
+                write_slot=torch.full_like(state.step, -1).unsqueeze(0),
+                filled=state.filled,
+                slots=state.slots,
+                top_k=self.core.rules.top_k,
+            )
+            x = self.encoder(observation).unsqueeze(0)
+            outputs = self.core.scan(x, state.h, state.c, state.memory, plan)
+        return Step(observation, start, state, outputs)
+
+    def take(self, step: Step) -> None:
+        """Takes the step that `propose` computed last, and records it."""
+        state, outputs = step.before, step.outputs
+        h, read_slot, count = outputs.h[0], outputs.versions[0], state.step + 1
+        write_slot = self.writer.choose(h, state, count, step.start, self.statistics)
+        self._window.append(
+            observation=step.observation.clone(),
+            start=step.start,
+            step=count,
+            h_before=state.h,
+            c_before=state.c,
+            h=h,
+            read_slot=read_slot,
+            read_step=state.written_at.gather(1, read_slot.clamp(min=0)),
+            weight=outputs.weights[0],
+            write_slot=write_slot,
+        )
+        self.state = written(state, h, outputs.c, count, write_slot)
+
+    def window(self) -> Tensor:
+        """Runs the steps since the last `advance` again, with gradient: (T, B, 2H), what `step` returned for them.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        if not self.steps:
+            raise RuntimeError("SABStream.window: no step was taken since the last advance(). Call step() first.")
+        window, before = self._window, self._before
+        observation = window.stacked("observation")
+        x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
+        step = window.stacked("step")
+        plan = ScanPlan(
+            start=window.stacked("start"),
+            cut=(step - 1) % self.core.rules.bptt_steps == 0,
+            write_slot=window.stacked("write_slot"),
+            filled=before.filled,
+            slots=before.slots,
+            top_k=self.core.rules.top_k,
+            credit=self.core.rules.credit,
+        )
+        self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
+        outputs = self.core.scan(x, before.h, before.c, self._memory, plan)
+        return torch.cat([outputs.h, outputs.summary], dim=2)
+
+    def credit(self, gradient: Tensor | None = None) -> Credit:
+        """Pushes the gradient that reached the memory before the window on to the steps that wrote it.
+
+        Args:
+            gradient: (B, S, H); None takes what `backward` left for the last `window()`.
+
+        Returns:
+            What was credited; slots are those of the memory before the window.
+
+        Raises:
+            RuntimeError: neither is there.
+        """
+        if gradient is None:
+            if self._memory is None:
+                raise RuntimeError("SABStream.credit: there is no window. Call window() and backpropagate first.")
+            gradient = self._memory.grad
+            self._memory = None
+        if gradient is None:
+            return Credit(torch.zeros_like(self.statistics.credit), 0, 0)
+        found = push_credit(self.core, self.encoder, self.contexts, self._before, gradient, self.credit_depth)
+        self._reached += found.norm
+        return found
+
+    def advance(self) -> None:
+        """Ends the window: its pieces become the contexts of the slots it wrote, and usage and credit are counted."""
+        if not self.steps:
+            return
+        window, before, state = self._window, self._before, self.state
+        start, step, write_slot = (window.stacked(name) for name in ("start", "step", "write_slot"))
+        kept = before.filled & ~start.any(dim=0).unsqueeze(1)
+        kept &= (write_slot.unsqueeze(2) != torch.arange(state.slots, device=step.device)).all(dim=0)
+        record = Record(
+            observation=window.stacked("observation"),
+            start=start,
+            cut=(step - 1) % self.core.rules.bptt_steps == 0,
+            step=step,
+            h_before=window.stacked("h_before"),
+            c_before=window.stacked("c_before"),
+            h=window.stacked("h"),
+            read_slot=window.stacked("read_slot"),
+            read_step=window.stacked("read_step"),
+            write_slot=write_slot,
+            memory=before.memory,
+        )
+        self.contexts.remember(record, state.filled, kept)
+        weight = window.stacked("weight")
+        self.statistics = counted(self.statistics, record, weight, self._reached, kept, state, self.decay)
+        self._begin_window()
+
+    def refresh(self) -> None:
+        """Computes every held slot anew from its context with today's weights, oldest first, without gradient.
+
+        Raises:
+            RuntimeError: a window is open, whose reads would no longer be those of the steps taken.
+        """
+        if self.steps:
+            raise RuntimeError("SABStream.refresh: a window is open. Call advance() first.")
+        with torch.no_grad():
+            self.state = refresh_memory(self.core, self.encoder, self.contexts, self.state)
+        self._begin_window()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that is carried, the open window included, as tensors under plain names; not the parameters."""
+        found: dict[str, Tensor] = {}
+        parts = {"state": self.state, "before": self._before, "contexts": self.contexts, "statistics": self.statistics}
+        for part, owner in parts.items():
+            found |= {f"{part}.{field.name}": getattr(owner, field.name) for field in fields(owner)}
+        found |= {f"writer.{name}": value for name, value in self.writer.state_dict().items()}
+        found |= {f"window.{name}": value for name, value in self._window.state_dict().items()}
+        found["reached"] = self._reached
+        return {name: value.detach().clone() for name, value in found.items()}
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Goes on where `state_dict` was taken from a stream of the same settings.
+
+        Raises:
+            ValueError: a tensor is missing, unexpected or of another shape. Nothing has changed.
+        """
+        own = {name: value.shape for name, value in self.state_dict().items() if not name.startswith("window.")}
+        given = {name: value.shape for name, value in saved.items() if not name.startswith("window.")}
+        for name in sorted(own.keys() | given.keys()):
+            if own.get(name) != given.get(name):
+                raise ValueError(
+                    f"SABStream.load_state_dict: {name} must have shape {own.get(name)}, but has {given.get(name)}. "
+                    f"Load into a stream with the same core, rows and settings."
+                )
+
+        def part(name: str) -> dict[str, Tensor]:
+            prefix = f"{name}."
+            return {key.removeprefix(prefix): saved[key].clone() for key in saved if key.startswith(prefix)}
+
+        self.state, self._before = SABState(**part("state")), SABState(**part("before"))
+        self.contexts, self.statistics = Contexts(**part("contexts")), SlotStatistics(**part("statistics"))
+        self.writer.load_state_dict(part("writer"))
+        self._window = Window.from_state_dict(part("window"))
+        self._reached, self._memory = saved["reached"].clone(), None
+
+    def _checked(self, observation: Any, episode_start: Tensor | None) -> tuple[Tensor, Tensor]:
+        like = self.state.h
+        shape = (self.rows, *self.observation_shape)
+        if not isinstance(observation, Tensor) or tuple(observation.shape) != shape:
+            received = tuple(observation.shape) if isinstance(observation, Tensor) else type(observation).__name__
+            raise ValueError(f"SABStream.step: observation must be a tensor of shape {shape}, but is {received}.")
+        if observation.dtype != like.dtype or observation.device != like.device:
+            raise ValueError(
+                f"SABStream.step: observation must be {like.dtype} on {like.device} like the parameters, "
+                f"but is {observation.dtype} on {observation.device}. Convert it first."
+            )
+        if not bool(observation.isfinite().all()):
+            raise ValueError("SABStream.step: observation must be finite, but holds NaN or infinity.")
+        if episode_start is None:
+            return observation, self._no_start
+        if episode_start.dtype != torch.bool or tuple(episode_start.shape) != (self.rows,):
+            raise ValueError(
+                f"SABStream.step: episode_start must be a bool tensor of shape ({self.rows},), "
+                f"but is {episode_start.dtype} of shape {tuple(episode_start.shape)}."
+            )
+        return observation, episode_start.to(like.device)
+
+    def _begin_window(self) -> None:
+        self._window = Window()
+        self._before = self.state
+        self._memory = None
+        self._reached = torch.zeros_like(self.statistics.credit)
