@@ -143,7 +143,7 @@ def test_the_command_prints_a_table_for_each_dimension_and_writes_all_figures(
     printed = capsys.readouterr().out
     kernel = kernel_in_use("cpu", torch.float32)
     assert f"kernel: {kernel}" in printed
-    assert [f"{name} grows" in printed for name in ("T", "slots", "H")] == [True] * 3
+    assert [f"Growing {name}" in printed for name in ("T", "slots", "H")] == [True] * 3
     assert "1.5" in printed
     saved = json.loads(file.read_text())
     assert saved["kernel"] == kernel

@@ -17,7 +17,7 @@ def scaling_table(axis: Axis, figures: Sequence[Figure]) -> Table:
     grows = NAMES[axis.field]
     others = (f"{name} = {getattr(axis.sizes[0], field):,}" for field, name in NAMES.items() if field != axis.field)
     table = Table(
-        title=f"{grows} grows: {', '.join(others)}; a step of all rows, medians (spread)",
+        title=f"Growing {grows}: {', '.join(others)}; a step of all rows, medians (spread)",
         caption=f"in chunks: calls of at most {CHUNK:,} steps, the state carried; "
         "MB: peak memory of inference beyond inputs, weights and outputs",
     )
