@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -12,7 +13,9 @@ from rich.table import Table
 
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
+from sab_agents.train.bench import scaling
 from sab_agents.train.bench.core import SHAPES, Row, measure
+from sab_agents.train.bench.scaling_table import scaling_table
 from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.errors import UserError
 from sab_agents.train.run_folder import write_atomically
@@ -20,8 +23,9 @@ from sab_agents.train.run_folder import write_atomically
 
 def command(arguments: Sequence[str]) -> int:
     """Runs a benchmark and prints its ratios."""
-    parser = Parser("bench", "Times SAB's forward and backward pass against nn.LSTM and against a plain loop.")
-    parser.add_argument("what", choices=("core",), help="core: whole sequences, forward and backward")
+    parser = Parser("bench", "Times SAB against nn.LSTM and against a plain loop.")
+    what = "core: whole sequences, forward and backward; scaling: time and memory as T, the slots and H grow; minutes"
+    parser.add_argument("what", choices=("core", "scaling"), help=what)
     parser.add_argument("--rounds", type=at_least_one, default=5, help="timed rounds of each side; default: 5")
     parser.add_argument("--attention-size", type=at_least_one, default=32, metavar="A", help="of SAB; default: 32")
     parser.add_argument("--top-k", type=at_least_one, default=5, metavar="K", help="of SAB; default: 5")
@@ -43,19 +47,36 @@ def command(arguments: Sequence[str]) -> int:
     kernel = kernel_in_use("cpu", torch.float32)
     console.print(f"torch {torch.__version__}, CPU, float32, {counts} threads (each side's best)")
     console.print(f"SAB: {named}; kernel: {kernel}")
-    rows = []
-    with console.status("timing …") as status:
-        for shape in SHAPES:
-            status.update(f"timing (B, H, T) = {shape} …")
-            rows += measure(shape, settings, given.rounds)
-    console.print(table_of(rows))
+    rows = (bench_core if given.what == "core" else bench_scaling)(console, settings, given.rounds)
     if given.json is not None:
-        text = json.dumps({"settings": settings, "kernel": kernel, "rows": [row.as_json() for row in rows]}, indent=2)
+        text = json.dumps({"settings": settings, "kernel": kernel, "rows": rows}, indent=2)
         try:
             write_atomically(given.json, (text + "\n").encode())
         except OSError as error:
             raise UserError(f"{given.json}: cannot be written: {error.strerror}.") from error
     return 0
+
+
+def bench_core(console: Console, settings: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
+    """Measures and prints whole sequences; returns the rows as JSON holds them."""
+    rows = []
+    with console.status("timing …") as status:
+        for shape in SHAPES:
+            status.update(f"timing (B, H, T) = {shape} …")
+            rows += measure(shape, settings, rounds)
+    console.print(table_of(rows))
+    return [row.as_json() for row in rows]
+
+
+def bench_scaling(console: Console, settings: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
+    """Measures and prints what grows with what; returns the figures as JSON holds them."""
+    figures = []
+    for axis in scaling.AXES:
+        with console.status("timing …") as status:
+            found = scaling.measure(axis, settings, rounds, report=status.update)
+        console.print(scaling_table(axis, found))
+        figures += [{"axis": axis.field} | figure.as_json() for figure in found]
+    return figures
 
 
 def table_of(rows: Sequence[Row]) -> Table:
