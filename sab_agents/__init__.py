@@ -11,6 +11,7 @@ from sab_agents.core import (
     UncreditedSAB,
     build_core,
 )
+from sab_agents.envs.registration import register_environments
 
 __version__ = "0.1.0"
 
@@ -25,3 +26,5 @@ __all__ = [
     "UncreditedSAB",
     "build_core",
 ]
+
+register_environments()
