@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels import compiled, compiled_products, eager, extension
-from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels import compiled, compiled_products, compiled_step, eager, extension
+from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan, StepRules, StepState, StepWeights
 
 VARIABLE = "SAB_KERNEL"
 """The environment variable that forces a way."""
@@ -24,6 +24,22 @@ def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
     if kernel_in_use(inputs.gates.device, inputs.gates.dtype) == NATIVE:
         return compiled.scan(inputs, plan)
     return eager.scan(inputs, plan)
+
+
+def step(
+    weights: StepWeights, rules: StepRules, x: Tensor, state: StepState, episode_start: Tensor | None
+) -> tuple[Tensor, StepState] | None:
+    """Takes one step without gradient: the output [h, s] (B, 2H) and the new state, in one call of compiled code.
+
+    None where there is no such code for these tensors, where gradient is wanted, or where an argument is wrong: then a
+    scan of one step is the way.
+    """
+    # Which tensors it takes is checked there: no need to ask here too, unless a way is forced.
+    if os.environ.get(VARIABLE) and kernel_in_use(x.device, x.dtype) != NATIVE:
+        return None
+    if extension.native is not None:
+        return compiled_step.step(weights, rules, x, state, episode_start)
+    return None
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

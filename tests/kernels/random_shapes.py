@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from sab_agents.kernels import ScanInputs, compiled, compiled_products, extension
+from sab_agents.kernels import ScanInputs, compiled, compiled_products, compiled_step, extension
+from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
 from tests.kernels.extension import with_instruction_set
 
@@ -25,7 +26,7 @@ def load(folder: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for user in (extension, compiled, compiled_products, sys.modules["tests.kernels.extension"]):
+    for user in (extension, compiled, compiled_products, compiled_step, sys.modules["tests.kernels.extension"]):
         vars(user)["native"] = module
 
 
@@ -51,6 +52,14 @@ def run(seed: int) -> None:
         assert torch.equal(compiled.scan(inputs, plan).h, outputs.h)
 
 
+@torch.no_grad()
+def run_step(seed: int) -> None:
+    """One step of one shape."""
+    sab, state, rows = random_case(seed)
+    _, after = sab.step(torch.randn(rows, sab.input_size), state, torch.rand(rows) < 0.3)
+    assert torch.isfinite(after.memory).all()
+
+
 def main() -> None:
     load(Path(sys.argv[1]))
     extension.WORK_PER_THREAD = 1
@@ -59,6 +68,7 @@ def main() -> None:
     for seed in range(int(sys.argv[2])):
         with with_instruction_set(names[seed % len(names)]):
             run(seed)
+            run_step(seed)
     print(f"{sys.argv[2]} random shapes without a report: {', '.join(names)}")
 
 

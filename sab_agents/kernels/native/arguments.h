@@ -64,6 +64,25 @@ struct Backward {
     float* grad_score_weight;      // (B, A) in: zeros; null for "dot"
 };
 
+// One step of `SAB.step` without gradient. The new state never shares memory with the old one.
+struct Step {
+    int64_t threads;
+    int64_t rows, input, size, attention, slots, reads, write_every;  // input: I numbers in one row of x
+    const float* x;                // (B, I)
+    const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;  // (4H, I), (4H, H), (4H), (4H)
+    const float *key_weight, *query_weight, *query_bias;     // (A, H), (A, H), (A)
+    const float* score_weight;     // (A) for "mlp", null for "dot"
+    const uint8_t* start;          // (B), or null
+    const float *h, *c, *memory;   // (B, H), (B, H), (B, S, H)
+    const uint8_t* filled;         // (B, S)
+    const int64_t *written_at, *step;  // (B, S), (B)
+    // out
+    float *output;                 // (B, 2H): h, s
+    float *new_h, *new_c, *new_memory;
+    uint8_t* new_filled;
+    int64_t *new_written_at, *new_step;
+};
+
 // out (rows, N) = x (rows, K) · W + bias, where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].
 struct Linear {
     int64_t threads;
@@ -96,6 +115,7 @@ struct Entry {
 struct Kernels {
     Entry<Forward> forward;
     Entry<Backward> backward;
+    Entry<Step> step;
     Entry<Linear> linear;
     Entry<Outer> outer;
     void (*activate)(int64_t count, const float* x, float* tanh, float* sigmoid);  // for the tests of their error

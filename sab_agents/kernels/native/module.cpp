@@ -77,10 +77,9 @@ bool parse(PyObject* const* given, Py_ssize_t count, Arguments& arguments) {
     return true;
 }
 
+// Without the interpreter lock. False where there is not enough memory.
 template <class Arguments>
-PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t count) {
-    Arguments arguments;
-    if (!parse(given, count, arguments)) return nullptr;
+bool run_without_lock(const Entry<Arguments>& entry, const Arguments& arguments) {
     bool enough_memory = true;
     Py_BEGIN_ALLOW_THREADS
     try {
@@ -89,7 +88,14 @@ PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t
         enough_memory = false;
     }
     Py_END_ALLOW_THREADS
-    if (!enough_memory) return PyErr_NoMemory();
+    return enough_memory;
+}
+
+template <class Arguments>
+PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t count) {
+    Arguments arguments;
+    if (!parse(given, count, arguments)) return nullptr;
+    if (!run_without_lock(entry, arguments)) return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
@@ -99,6 +105,16 @@ PyObject* forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
 
 PyObject* backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     return call(chosen.kernels->backward, given, count);
+}
+
+// True, or False and nothing done where x is not finite: the caller then says so.
+PyObject* step(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Step arguments;
+    if (!parse(given, count, arguments)) return nullptr;
+    float sum = 0.0f;
+    for (int64_t i = 0; i < arguments.rows * arguments.input; ++i) sum += arguments.x[i] * 0.0f;
+    if (sum != 0.0f) Py_RETURN_FALSE;
+    return run_without_lock(chosen.kernels->step, arguments) ? Py_NewRef(Py_True) : PyErr_NoMemory();
 }
 
 PyObject* linear(PyObject*, PyObject* const* given, Py_ssize_t count) {
@@ -163,6 +179,7 @@ PyCFunction as_method(Function function) {
 PyMethodDef methods[] = {
     {"forward", as_method(forward), METH_FASTCALL, "The fields of `Forward` (arguments.h), in order."},
     {"backward", as_method(backward), METH_FASTCALL, "The fields of `Backward` (arguments.h), in order."},
+    {"step", as_method(step), METH_FASTCALL, "The fields of `Step` (arguments.h), in order; False: x is not finite."},
     {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
     {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
     {"use_large_pages", as_method(use_large_pages), METH_FASTCALL, "Address and bytes of a new buffer."},

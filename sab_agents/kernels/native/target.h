@@ -12,6 +12,8 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "gemm.h"
 
+#include "rows.h"
+
 #include "cell.h"
 
 #include "select.h"
@@ -21,6 +23,8 @@ namespace {  // no name of one instruction set is visible to another
 #include "forward.h"
 
 #include "backward.h"
+
+#include "step.h"
 
 #include "products.h"
 
@@ -37,6 +41,7 @@ extern const Kernels kernels;
 const Kernels kernels = {
     {forward_shared_size, forward_prepare, forward_scratch_size, forward_run},
     {backward_shared_size, backward_prepare, backward_scratch_size, backward_run},
+    {step_shared_size, step_prepare, step_scratch_size, step_run},
     {linear_shared_size, linear_prepare, linear_scratch_size, linear_run},
     {outer_shared_size, outer_prepare, outer_scratch_size, outer_run},
     activate,

@@ -2,9 +2,12 @@
 
 #if defined(__x86_64__)
 
+#include <immintrin.h>
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "arguments.h"
 

@@ -16,6 +16,10 @@ INLINE void store(float* to, Vec x) { *reinterpret_cast<UnalignedVec*>(to) = x; 
 // The first `count` floats; zeros beyond. Full registers take the short way.
 INLINE Vec load(const float* from, int64_t count) {
     if (count >= LANES) return load(from);
+#if LANES == 16  // AVX-512 alone
+    if (count <= 0) return Vec{};
+    return _mm512_maskz_loadu_ps(static_cast<uint16_t>((1u << count) - 1), from);
+#endif
     Vec x{};
     std::memcpy(&x, from, static_cast<size_t>(count) * sizeof(float));
     return x;
@@ -23,6 +27,10 @@ INLINE Vec load(const float* from, int64_t count) {
 
 INLINE void store(float* to, Vec x, int64_t count) {
     if (count >= LANES) return store(to, x);
+#if LANES == 16  // AVX-512 alone
+    if (count > 0) _mm512_mask_storeu_ps(to, static_cast<uint16_t>((1u << count) - 1), x);
+    return;
+#endif
     std::memcpy(to, &x, static_cast<size_t>(count) * sizeof(float));
 }
 
