@@ -195,4 +195,7 @@ PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", "SAB's scan on the CPU, 
 }  // namespace
 }  // namespace sab
 
-PyMODINIT_FUNC PyInit__native() { return PyModule_Create(&sab::module); }
+PyMODINIT_FUNC PyInit__native() {
+    sab::find_team();
+    return PyModule_Create(&sab::module);
+}
