@@ -38,12 +38,18 @@ struct Forward {
     float* hidden;                 // (V, B, H) all versions
     int64_t* versions;             // (T, B, R), −1 where nothing was there to be read
     float* weights;                // (T, B, R)
+    float* last_cell;              // (B, H) c after the last step
 };
 
 struct Backward {
     int64_t threads;
     int64_t steps, rows, size, attention, held, reads;
     int64_t credit;  // whether gradient flows into the memories that were read
+    // the gradients of the results, null for zeros; a row of H in every `…_stride` floats
+    int64_t grad_hidden_stride, grad_summary_stride;
+    const float* grad_hidden;      // (T, B, H) of h
+    const float* grad_summary;     // (T, B, H)
+    const float* grad_last_cell;   // (B, H)
     const float* weight_hh;
     const float* key_weight;
     const float* query_weight;
@@ -51,17 +57,30 @@ struct Backward {
     const uint8_t* cut;            // (T, B)
     const int64_t* write_slot;     // (T, B)
     // the tape, as above
-    const float *gates, *cell, *tanh_cell, *query, *keys, *scores, *summary, *hidden;
+    const float *gates, *cell, *tanh_cell, *output, *query, *keys, *scores, *summary, *hidden;
     const int64_t* versions;
     const float* weights;
-    const float* grad_summary;     // (T, B, H)
-    // out, or both
-    float* grad_cell;              // (B, H) in: of c after the last step; out: of c before the first
-    float* grad_gates;             // (T, B, 4H) out
-    float* grad_states;            // (V, B, H) in: of h; out: of every version
-    float* grad_keys;              // (V, B, A) in: zeros
-    float* grad_query;             // (T, B, A) in: zeros
-    float* grad_score_weight;      // (B, A) in: zeros; null for "dot"
+    // out, for the weights' gradients
+    float* grad_states;            // (V, B, H)
+    float* grad_keys;              // (V, B, A)
+    float* grad_query;             // (T, B, A)
+    float* grad_score_weight;      // (B, A); null for "dot"
+    // out: results
+    float* grad_gates;             // (T, B, 4H)
+    float* grad_h;                 // (B, H)
+    float* grad_cell;              // (B, H)
+    float* grad_memory;            // (B, S0, H), or null
+};
+
+// The gradient of every weight, from what the backward scan left: sums over steps and rows. Results may be null.
+struct WeightGradients {
+    int64_t threads;
+    int64_t steps, rows, size, attention, held;
+    const uint8_t* start;          // (T, B)
+    const float *h, *hidden, *output;
+    const float *grad_gates, *grad_keys, *grad_query, *grad_score_weight;
+    // out
+    float *weight_hh, *key_weight, *query_weight, *query_bias, *score_weight;
 };
 
 // One step of `SAB.step` without gradient. The new state never shares memory with the old one.
@@ -97,6 +116,8 @@ struct Linear {
 struct Outer {
     int64_t threads;
     int64_t rows, columns, terms;  // M, N
+    int64_t add;                   // 1: to what `out` holds
+    const uint8_t* skip;           // (terms), those that are left out, or null
     const float* left;
     const float* right;
     float* out;

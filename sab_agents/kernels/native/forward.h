@@ -48,6 +48,8 @@ struct ForwardGroup {
         for (int64_t r = 0; r < count; ++r) start_row(r);
         hold_memory();
         for (int64_t t = 0; t < T; ++t) step(t);
+        const size_t bytes = static_cast<size_t>(count * H) * sizeof(float);
+        std::memcpy(of.last_cell + first * H, of.cell + taped(T, 0) * H, bytes);
     }
 
     // Places in the arrays of steps and of versions; `keep` is the tape's stride in steps.

@@ -10,6 +10,8 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "vector.h"
 
+#include "shuffle.h"
+
 #include "gemm.h"
 
 #include "rows.h"

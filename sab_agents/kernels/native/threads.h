@@ -66,7 +66,7 @@ void in_parallel(int64_t parts, const Work& work) {
     const Team with_team = team;
     if (parts == 1) return work(0);
     if (with_team != nullptr)
-        return with_team([](void* data) { static_cast<Shared*>(data)->help(); }, &shared, static_cast<unsigned>(parts), 0);
+        return with_team([](void* of) { static_cast<Shared*>(of)->help(); }, &shared, static_cast<unsigned>(parts), 0);
     std::vector<std::thread> others;
     others.reserve(static_cast<size_t>(parts));
     try {
