@@ -239,6 +239,9 @@ class SAB(Core[SABState]):
     def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
         return scan(inputs, plan)
 
+    def _weight(self) -> Tensor:
+        return self.cell.weight_hh
+
     def _check_state(self, name: str, state: SABState) -> None:
         super()._check_state(name, state)
         if state.h.shape[1] != self.hidden_size:

@@ -83,6 +83,36 @@ class ScanOutputs(NamedTuple):
     weights: Tensor
 
 
+class Counted(NamedTuple):
+    """Where each step of a scan stands in its episode, and what follows from that.
+
+    Attributes:
+        step: (T, B) int64, 1-based step of its episode.
+        cut: (T, B) bool, as in `ScanPlan`.
+        write_slot: (T, B) int64, as in `ScanPlan`.
+        highest: the highest slot that is written to, −1 where none is.
+    """
+
+    step: Tensor
+    cut: Tensor
+    write_slot: Tensor
+    highest: int
+
+
+class Held(NamedTuple):
+    """What the memory holds after a scan, S slots.
+
+    Attributes:
+        memory: (B, S, H), zeros in empty slots; gradient flows through it.
+        filled: (B, S) bool.
+        written_at: (B, S) int64, 0-based step of the episode at which each slot was written; 0 in empty slots.
+    """
+
+    memory: Tensor
+    filled: Tensor
+    written_at: Tensor
+
+
 class StepWeights(NamedTuple):
     """All weights of the network, in the shapes of its parameters.
 

@@ -83,6 +83,35 @@ struct WeightGradients {
     float *weight_hh, *key_weight, *query_weight, *query_bias, *score_weight;
 };
 
+// Where each step stands in its episode, and what follows from that: `make_timeline`.
+struct Count {
+    int64_t steps, rows, slots, write_every, bptt_steps;  // slots: of the ring, 0 for as many as are written
+    const uint8_t* start;          // (T, B), or null
+    const int64_t* before;         // (B) steps of each row's episode before the first
+    // out
+    int64_t* step;                 // (T, B)
+    uint8_t* cut;                  // (T, B)
+    int64_t* write_slot;           // (T, B)
+};
+
+// What the memory holds after a scan: `next_state`.
+struct Remember {
+    int64_t threads;
+    int64_t steps, rows, size, slots, held;
+    const uint8_t* start;          // (T, B)
+    const int64_t* write_slot;     // (T, B)
+    const int64_t* step;           // (T, B)
+    const uint8_t* filled;         // (B, S0)
+    const int64_t* written_at;     // (B, S0)
+    const float* memory;           // (B, S0, H)
+    const float* hidden;           // (T, B, H)
+    // out
+    int64_t* versions;             // (B, S), −1 for an empty slot
+    uint8_t* new_filled;           // (B, S)
+    int64_t* new_written_at;       // (B, S)
+    float* new_memory;             // (B, S, H)
+};
+
 // One step of `SAB.step` without gradient. The new state never shares memory with the old one.
 struct Step {
     int64_t threads;
@@ -139,6 +168,7 @@ struct Kernels {
     Entry<Step> step;
     Entry<Linear> linear;
     Entry<Outer> outer;
+    bool (*all_finite)(int64_t count, const float* x);
     void (*activate)(int64_t count, const float* x, float* tanh, float* sigmoid);  // for the tests of their error
 };
 

@@ -71,6 +71,8 @@ struct BackwardGroup {
     float* grad_state(int64_t t, int64_t r) const { return of.grad_states + at(version(t), r) * H; }
 
     void step(int64_t t) {
+        if (t > 0)
+            for (int64_t r = 0; r < count; ++r) expect_read(t - 1, r);
         if (of.credit && any_written(t)) {
             send(of.grad_keys + at(version(t), 0) * A, A, weights.key);
             for (int64_t r = 0; r < count; ++r) receive(grad_state(t, r), r);
@@ -100,6 +102,18 @@ struct BackwardGroup {
     }
 
     void receive(float* grad, int64_t r) { add_scaled(grad, 1.0f, scratch.sent + r * padded(H), H); }
+
+    // What `read` will need, from all over the past.
+    void expect_read(int64_t t, int64_t r) const {
+        const int64_t* versions = of.versions + at(t, r) * R;
+        for (int64_t i = 0; i < R && versions[i] >= 0; ++i) {
+            const int64_t place = at(versions[i], r);
+            prefetch(of.hidden + place * H, H);
+            prefetch(of.grad_states + place * H, H);
+            prefetch(of.keys + place * A, A);
+            prefetch(of.grad_keys + place * A, A);
+        }
+    }
 
     // The gradient of s goes to the slots that were read and, through their scores, to their keys and to the query.
     void read(int64_t t, int64_t r, int64_t filled) {

@@ -12,6 +12,7 @@
 #endif
 
 #include "arguments.h"
+#include "memory.h"
 #include "threads.h"
 
 static_assert(sizeof(void*) == sizeof(int64_t), "addresses are passed as 64-bit integers");
@@ -150,11 +151,51 @@ PyObject* weight_gradients(PyObject*, PyObject* const* given, Py_ssize_t count) 
 PyObject* step(PyObject*, PyObject* const* given, Py_ssize_t count) {
     Step arguments;
     if (!parse(given, count, arguments)) return nullptr;
-    float sum = 0.0f;
-    for (int64_t i = 0; i < arguments.rows * arguments.input; ++i) sum += arguments.x[i] * 0.0f;
-    if (sum != 0.0f) Py_RETURN_FALSE;
+    if (!chosen.kernels->all_finite(arguments.rows * arguments.input, arguments.x)) Py_RETURN_FALSE;
     const Entry<Step>& entry = chosen.kernels->step;
     return without_lock([&] { run(entry, arguments); }) ? Py_NewRef(Py_True) : PyErr_NoMemory();
+}
+
+struct Numbers {
+    int64_t threads, count;
+    const float* x;
+};
+
+PyObject* all_finite(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Numbers of;
+    if (!parse(given, count, of)) return nullptr;
+    const Kernels& by = *chosen.kernels;
+    std::atomic<bool> finite{true};
+    without_lock([&] {
+        in_parallel(of.threads, [&](int64_t part) {
+            const int64_t first = part * of.count / of.threads, last = (part + 1) * of.count / of.threads;
+            if (!by.all_finite(last - first, of.x + first)) finite = false;
+        });
+    });
+    return PyBool_FromLong(finite);
+}
+
+// The highest slot that is written to.
+PyObject* count(PyObject*, PyObject* const* given, Py_ssize_t fields) {
+    Count of;
+    if (!parse(given, fields, of)) return nullptr;
+    return PyLong_FromLongLong(count_steps(of));
+}
+
+// True, or False and nothing done where a slot is out of range.
+PyObject* remember(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Remember of;
+    if (!parse(given, count, of)) return nullptr;
+    for (int64_t i = 0; i < of.steps * of.rows; ++i)
+        if (of.write_slot[i] >= of.slots) Py_RETURN_FALSE;
+    without_lock([&] {
+        const int64_t parts = of.threads < of.rows ? of.threads : of.rows;
+        in_parallel(parts, [&](int64_t part) {
+            for (int64_t row = part * of.rows / parts; row < (part + 1) * of.rows / parts; ++row)
+                RememberedRow{of, row}.run();
+        });
+    });
+    Py_RETURN_TRUE;
 }
 
 PyObject* linear(PyObject*, PyObject* const* given, Py_ssize_t count) {
@@ -220,6 +261,9 @@ PyMethodDef methods[] = {
     {"forward", as_method(forward), METH_FASTCALL, "The fields of `Forward`, in order; False: a slot is out of range."},
     {"backward", as_method(backward), METH_FASTCALL, "The fields of `Backward`, in order."},
     {"step", as_method(step), METH_FASTCALL, "The fields of `Step` (arguments.h), in order; False: x is not finite."},
+    {"all_finite", as_method(all_finite), METH_FASTCALL, "Threads, count and address of floats."},
+    {"count", as_method(count), METH_FASTCALL, "The fields of `Count`, in order; returns the highest slot."},
+    {"remember", as_method(remember), METH_FASTCALL, "The fields of `Remember`; False: a slot is out of range."},
     {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
     {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
     {"weight_gradients", as_method(weight_gradients), METH_FASTCALL, "The fields of `WeightGradients`, in order."},

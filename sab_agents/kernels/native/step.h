@@ -128,12 +128,11 @@ struct StepRow {
         score_all<Score::tanh>(slots, scratch.keys, {scratch.query, of.score_weight, 1.0f}, scratch.scores);
     }
 
-    // The slot follows from the step alone, as in `make_timeline`; a remainder may be negative for a count that is.
     void write() {
         const int64_t step = start ? 1 : of.step[row] + 1;
         of.new_step[row] = step;
         if (step % of.write_every != 0) return;
-        const int64_t remainder = (step / of.write_every - 1) % S, place = row * S + (remainder + S) % S;
+        const int64_t place = row * S + slot_of(step, of.write_every, S);
         std::memcpy(of.new_memory + place * H, of.new_h + row * H, static_cast<size_t>(H) * sizeof(float));
         of.new_filled[place] = 1;
         of.new_written_at[place] = step - 1;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "arguments.h"
+#include "memory.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "arguments.h"
+#include "memory.h"
 
 #define LANES 4
 #define TARGET baseline

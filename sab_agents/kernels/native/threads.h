@@ -64,6 +64,7 @@ void in_parallel(int64_t parts, const Work& work) {
         }
     } shared{work, parts};
     const Team with_team = team;
+    if (parts < 1) return;
     if (parts == 1) return work(0);
     if (with_team != nullptr)
         return with_team([](void* of) { static_cast<Shared*>(of)->help(); }, &shared, static_cast<unsigned>(parts), 0);

@@ -95,6 +95,11 @@ INLINE void add_scaled(float* to, float factor, const float* from, int64_t count
         store(to + j, load(to + j, count - j) + broadcast(factor) * load(from + j, count - j), count - j);
 }
 
+// Asks for floats that will be needed soon, while something else is computed.
+INLINE void prefetch(const float* from, int64_t count) {
+    for (int64_t j = 0; j < count; j += 16) __builtin_prefetch(from + j);
+}
+
 INLINE int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
 
 // Hands out parts of a buffer, each at a cache line's start; over no buffer it only counts.
