@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from sab_agents.kernels import ScanInputs, compiled, compiled_products, compiled_step, extension
+from sab_agents.kernels import ScanInputs, compiled, compiled_plan, compiled_products, compiled_step, extension
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
 from tests.kernels.extension import with_instruction_set
@@ -26,7 +27,14 @@ def load(folder: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for user in (extension, compiled, compiled_products, compiled_step, sys.modules["tests.kernels.extension"]):
+    for user in (
+        extension,
+        compiled,
+        compiled_plan,
+        compiled_products,
+        compiled_step,
+        sys.modules["tests.kernels.extension"],
+    ):
         vars(user)["native"] = module
 
 
@@ -52,11 +60,15 @@ def run(seed: int) -> None:
         assert torch.equal(compiled.scan(inputs, plan).h, outputs.h)
 
 
-@torch.no_grad()
-def run_step(seed: int) -> None:
-    """One step of one shape."""
+def run_module(seed: int) -> None:
+    """One step without gradient, then a sequence with it."""
     sab, state, rows = random_case(seed)
-    _, after = sab.step(torch.randn(rows, sab.input_size), state, torch.rand(rows) < 0.3)
+    steps = 1 + seed % 9
+    x, start = torch.randn(steps, rows, sab.input_size), torch.rand(steps, rows) < 0.3
+    with torch.no_grad():
+        _, after = sab.step(x[0], state, start[0])
+    output, after = sab(x, replace(after, memory=after.memory.requires_grad_()), start)
+    (output.sum() + after.memory.sum()).backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(after.memory).all()
 
 
@@ -68,7 +80,7 @@ def main() -> None:
     for seed in range(int(sys.argv[2])):
         with with_instruction_set(names[seed % len(names)]):
             run(seed)
-            run_step(seed)
+            run_module(seed)
     print(f"{sys.argv[2]} random shapes without a report: {', '.join(names)}")
 
 

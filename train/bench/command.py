@@ -12,16 +12,21 @@ from rich.table import Table
 
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
+from sab_agents.train.bench import step
 from sab_agents.train.bench.core import SHAPES, Row, measure
 from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.errors import UserError
 from sab_agents.train.run_folder import write_atomically
 
+WHAT = "core: whole sequences, forward and backward; step: one step without gradient, and a short window with it"
+
 
 def command(arguments: Sequence[str]) -> int:
     """Runs a benchmark and prints its ratios."""
+    if arguments[:1] == ["step"]:
+        return step.command(arguments[1:])
     parser = Parser("bench", "Times SAB's forward and backward pass against nn.LSTM and against a plain loop.")
-    parser.add_argument("what", choices=("core",), help="core: whole sequences, forward and backward")
+    parser.add_argument("what", choices=("core", "step"), help=WHAT)
     parser.add_argument("--rounds", type=at_least_one, default=5, help="timed rounds of each side; default: 5")
     parser.add_argument("--attention-size", type=at_least_one, default=32, metavar="A", help="of SAB; default: 32")
     parser.add_argument("--top-k", type=at_least_one, default=5, metavar="K", help="of SAB; default: 5")
