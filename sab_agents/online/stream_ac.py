@@ -22,7 +22,7 @@ from torch import Tensor
 from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.obgd import ObGD
-from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, StreamPolicy
+from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, MlpSabPolicy, StreamPolicy
 from sab_agents.online.saving import read_agent, space_from_json, write_agent
 from sab_agents.online.snapshot import restore, snapshot
 
@@ -36,7 +36,7 @@ class StreamAC(BaseAlgorithm):
     running statistics. Gradients reach the past by the policy's own way; see the policies.
 
     Args:
-        policy: "MlpLstmPolicy" or "MlpRtuPolicy".
+        policy: "MlpSabPolicy", "MlpLstmPolicy" or "MlpRtuPolicy".
         env: a Gymnasium environment, its id, or a stable-baselines3 VecEnv of one environment; None only for loading.
         learning_rate: α, a bound on ObGD's step size.
         gamma: γ, the discount.
@@ -57,6 +57,7 @@ class StreamAC(BaseAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpSabPolicy": MlpSabPolicy,
         "MlpLstmPolicy": MlpLstmPolicy,
         "MlpRtuPolicy": MlpRtuPolicy,
     }
