@@ -149,11 +149,11 @@ class StreamAC(BaseAlgorithm):
             self._begin_stream()
         callbacks.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
-            episode_end = self._learn_one()
-            callbacks.update_locals(locals())
+            rewards, dones, infos = self._learn_one()
+            callbacks.update_locals({"rewards": rewards, "dones": dones, "infos": infos})
             if not callbacks.on_step():
                 break
-            if episode_end and log_interval is not None and self._episode_num % log_interval == 0:
+            if dones[0] and log_interval is not None and self._episode_num % log_interval == 0:
                 self.dump_logs()
         callbacks.on_training_end()
         return self
@@ -165,8 +165,8 @@ class StreamAC(BaseAlgorithm):
             optimiser.trace.zero_()
         self.observation = self._normalised(self._last_obs)
 
-    def _learn_one(self) -> bool:
-        """Takes one step and learns from it. Returns whether it ended an episode."""
+    def _learn_one(self) -> tuple[Array, Array, list[dict[str, Any]]]:
+        """Takes one step and learns from it. Returns the environment's rewards, ends of episodes and infos."""
         assert self.env is not None
         assert self.observation is not None
         assert self._last_episode_starts is not None
@@ -183,7 +183,7 @@ class StreamAC(BaseAlgorithm):
         self.num_timesteps += 1
         self._episode_num += done
         self._update_info_buffer(infos, dones)
-        return done
+        return rewards, dones, infos
 
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
         """One step of ObGD along the traces, for the decision that the reward followed."""

@@ -35,6 +35,8 @@ class CountingCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         self.seen.append(self.num_timesteps)
+        assert self.locals["infos"][0]["TimeLimit.truncated"] is False
+        assert self.locals["dones"].shape == self.locals["rewards"].shape == (1,)
         assert self.model._n_updates == self.num_timesteps  # what a step taught is learned before the callback
         return self.num_timesteps < self.limit
 
