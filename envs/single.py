@@ -113,6 +113,6 @@ def rendered(dynamics: Dynamics, render_mode: str | None, copy: int) -> Image | 
 
 
 def unbatched(values: Array) -> Any:
-    """Returns the only entry of an array: a plain number, or an array where an entry is one."""
+    """Returns the only entry of an array: Python's number where it has the same precision, else as numpy holds it."""
     entry = values[0]
-    return entry.item() if isinstance(entry, np.generic) else entry
+    return entry.item() if isinstance(entry, (np.bool_, np.int64, np.float64)) else entry

@@ -11,8 +11,9 @@ from sab_agents.core import (
     UncreditedSAB,
     build_core,
 )
+from sab_agents.core.streaming import SABStream
 from sab_agents.envs.registration import register_environments
-from sab_agents.online import StreamAC
+from sab_agents.online import OnlineLearner, StreamAC
 
 __version__ = "0.1.0"
 
@@ -20,8 +21,10 @@ __all__ = [
     "LSTM",
     "SAB",
     "LSTMAttention",
+    "OnlineLearner",
     "ReadLog",
     "SABState",
+    "SABStream",
     "SoftmaxSAB",
     "StreamAC",
     "Transformer",

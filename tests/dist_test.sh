@@ -14,3 +14,11 @@ venv/bin/pip install --quiet --disable-pip-version-check --constraint "$constrai
 venv/bin/python -c 'import sab_agents; print(*sab_agents.__all__)'
 venv/bin/sab-agents train "$config" --steps 20 --out run
 venv/bin/sab-agents evaluate run --length 50 100
+case "$package" in *.tar.gz)
+    # Once more where no compiler is found: it still installs, and plain torch serves.
+    CC=/nonexistent CXX=/nonexistent venv/bin/pip install --quiet --disable-pip-version-check --no-cache-dir \
+        --force-reinstall --no-deps "$package"
+    venv/bin/python -c 'import torch; from sab_agents.kernels import kernel_in_use as kernel
+assert kernel("cpu", torch.float32) == "torch", kernel("cpu", torch.float32)'
+    venv/bin/sab-agents train "$config" --steps 20 --out run_without_compiler
+esac

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.core.state import State
+from sab_agents.kernels import all_finite
 
 StateT = TypeVar("StateT", bound=State)
 
@@ -85,6 +86,10 @@ class Core(nn.Module, ABC, Generic[StateT]):
         output, state = self._run(x.unsqueeze(0), state, episode_start)
         return output.squeeze(0), state
 
+    def _weight(self) -> Tensor:
+        """A parameter, for the dtype and device of all."""
+        return next(self.parameters())
+
     def _checked_sequence(
         self, x: Tensor, state: StateT | None, episode_start: Tensor | None
     ) -> tuple[Tensor, StateT, Tensor | None]:
@@ -106,13 +111,13 @@ class Core(nn.Module, ABC, Generic[StateT]):
                 f"{name}: x must have shape {form} with I = {self.input_size}, but has {tuple(x.shape)}."
                 + (" Use x.unsqueeze to add the missing axis." if x.dim() == ndim - 1 else "")
             )
-        weight = next(self.parameters())
+        weight = self._weight()
         if x.dtype != weight.dtype or x.device != weight.device:
             raise ValueError(
                 f"{name}: x must be {weight.dtype} on {weight.device} like the parameters, "
                 f"but is {x.dtype} on {x.device}. Use x.to({weight.dtype}) or move the module."
             )
-        if not bool(torch.isfinite(x).all()):
+        if not all_finite(x):
             raise ValueError(f"{name}: x must be finite, but holds NaN or infinity. Clean the input first.")
         batch_size = x.shape[0] if ndim == 2 or self.batch_first else x.shape[1]
         if state is None:
@@ -132,7 +137,7 @@ class Core(nn.Module, ABC, Generic[StateT]):
 
     def _check_state(self, name: str, state: StateT) -> None:
         """Refuses a state of another dtype, device or size; subclasses add their own sizes."""
-        weight = next(self.parameters())
+        weight = self._weight()
         for tensor in state.tensors():
             wrong_dtype = tensor.is_floating_point() and tensor.dtype != weight.dtype
             if wrong_dtype or tensor.device != weight.device:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sab_agents.core.episodes import steps_in_episode
 from sab_agents.core.state import SABState
-from sab_agents.kernels import ScanOutputs, ScanPlan
+from sab_agents.kernels import Counted, Held, ScanOutputs, ScanPlan, count_steps, remember
 
 
 @dataclass(frozen=True)
@@ -52,27 +52,56 @@ def make_timeline(state: SABState, steps: int, episode_start: Tensor | None, rul
     start = episode_start
     if start is None:
         start = torch.zeros(steps, state.batch_size, dtype=torch.bool, device=state.step.device)
-    step = steps_in_episode(state.step, episode_start, steps)
-    write = step // rules.write_every - 1
-    writes = step % rules.write_every == 0
-    slots = rules.capacity
-    if slots is None:
-        slots = max(state.slots, int(write.where(writes, write.new_tensor(-1)).max()) + 1)
-    write_slot = torch.where(writes, write % max(slots, 1), torch.full_like(write, -1))
+    counted = count_steps(
+        state.step,
+        episode_start,
+        steps,
+        slots=rules.capacity or 0,
+        write_every=rules.write_every,
+        bptt_steps=rules.bptt_steps,
+        dtype=state.h.dtype,
+    )
+    if counted is None:
+        counted = _counted(state, steps, episode_start, rules)
+    slots = max(state.slots, counted.highest + 1) if rules.capacity is None else rules.capacity
     plan = ScanPlan(
         start=start,
-        cut=(step - 1) % rules.bptt_steps == 0,
-        write_slot=write_slot,
+        cut=counted.cut,
+        write_slot=counted.write_slot,
         filled=state.filled,
         slots=slots,
         top_k=rules.top_k,
         credit=rules.credit,
     )
-    return Timeline(plan, step)
+    return Timeline(plan, counted.step)
+
+
+def _counted(state: SABState, steps: int, episode_start: Tensor | None, rules: Rules) -> Counted:
+    step = steps_in_episode(state.step, episode_start, steps)
+    write = step // rules.write_every - 1
+    if rules.capacity is not None:
+        write = write % rules.capacity
+    write_slot = write.where(step % rules.write_every == 0, write.new_tensor(-1))
+    highest = int(write_slot.max()) if rules.capacity is None else rules.capacity - 1
+    return Counted(step, (step - 1) % rules.bptt_steps == 0, write_slot, highest)
 
 
 def next_state(state: SABState, timeline: Timeline, outputs: ScanOutputs) -> SABState:
     """The state after a scan; gradient flows through it."""
+    held = remember(timeline.plan, timeline.step, state.written_at, state.memory, outputs.h)
+    if held is None:
+        held = _remembered(state, timeline, outputs)
+    return SABState(
+        h=outputs.h[-1],
+        c=outputs.c,
+        memory=held.memory,
+        filled=held.filled,
+        written_at=held.written_at,
+        step=timeline.step[-1],
+    )
+
+
+def _remembered(state: SABState, timeline: Timeline, outputs: ScanOutputs) -> Held:
     plan, B = timeline.plan, state.batch_size
     T, held = plan.start.shape[0], plan.filled.shape[1]
     time = torch.arange(T, device=plan.start.device).unsqueeze(1)
@@ -90,13 +119,10 @@ def next_state(state: SABState, timeline: Timeline, outputs: ScanOutputs) -> SAB
     table = torch.cat([state.memory.transpose(0, 1), outputs.h]) if held else outputs.h
     rows = index * B + torch.arange(B, device=index.device).unsqueeze(1)
     memory = table.reshape(-1, table.shape[2]).index_select(0, rows.view(-1)).view(B, plan.slots, table.shape[2])
-    return SABState(
-        h=outputs.h[-1],
-        c=outputs.c,
+    return Held(
         memory=memory.masked_fill(~filled.unsqueeze(2), 0),
         filled=filled,
         written_at=_written_at(state, timeline).gather(1, index).masked_fill(~filled, 0),
-        step=timeline.step[-1],
     )
 
 

@@ -18,7 +18,7 @@ from sab_agents.core.episodes import check_shapes
 from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, read_steps
 from sab_agents.core.reference import dense_softmax, reference_scan
 from sab_agents.core.state import SABState
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, linear, scan
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, StepRules, StepState, StepWeights, linear, scan, step
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,35 @@ class SAB(Core[SABState]):
             log = ReadLog(log.steps.transpose(0, 1), log.weights.transpose(0, 1))
         return output, state, log
 
+    def step(
+        self, x: Tensor, state: SABState | None = None, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, SABState]:
+        """Runs one step: x (B, I), episode_start (B,) bool; returns (B, 2H) outputs [h, s] and the new state.
+
+        Equals `forward` on a sequence of length 1, and raises as it does. In float32 on a CPU, without gradient and
+        with a bounded `capacity`, it is one call of compiled code.
+        """
+        found = self._step_at_once(x, state, episode_start)
+        return super().step(x, state, episode_start) if found is None else found
+
+    def _step_at_once(self, x: Any, state: Any, episode_start: Any) -> tuple[Tensor, SABState] | None:
+        """The step by compiled code; None where that does not take these arguments, right or wrong."""
+        rules, modules = self.rules, self._modules
+        known = isinstance(x, Tensor) and isinstance(state, SABState)
+        if not known or not (episode_start is None or isinstance(episode_start, Tensor)):
+            return None
+        if rules.capacity is None or type(self)._scan is not SAB._scan:
+            return None
+        try:
+            weights = _step_weights(modules["cell"], modules["attention"])
+        except KeyError:  # a weight that is no parameter but computed from others
+            return None
+        own = (state.h, state.c, state.memory, state.filled, state.written_at, state.step)
+        found = step(
+            weights, StepRules(rules.capacity, rules.top_k, rules.write_every), x, StepState(*own), episode_start
+        )
+        return None if found is None else (found[0], SABState(*found[1]))
+
     def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
         timeline, outputs = self._scanned(x, state, episode_start)
         return torch.cat([outputs.h, outputs.summary], dim=2), next_state(state, timeline, outputs)
@@ -222,6 +251,9 @@ class SAB(Core[SABState]):
     def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
         return scan(inputs, plan)
 
+    def _weight(self) -> Tensor:
+        return self.cell.weight_hh
+
     def _check_state(self, name: str, state: SABState) -> None:
         super()._check_state(name, state)
         if state.h.shape[1] != self.hidden_size:
@@ -243,6 +275,22 @@ class SAB(Core[SABState]):
             received = getattr(state, field).dtype
             if received != dtype:
                 raise ValueError(f"{name}: state.{field} must be {dtype}, but is {received}.")
+
+
+def _step_weights(cell: Any, attention: Any) -> StepWeights:
+    """Straight from the modules' own dictionaries: their `__getattr__` would take as long as the step."""
+    lstm, modules = cell._parameters, attention._modules
+    query, score = modules["query"]._parameters, modules.get("score")
+    return StepWeights(
+        lstm["weight_ih"],
+        lstm["weight_hh"],
+        lstm["bias_ih"],
+        lstm["bias_hh"],
+        modules["key"]._parameters["weight"],
+        query["weight"],
+        query["bias"],
+        None if score is None else score._parameters["weight"],
+    )
 
 
 class UncreditedSAB(SAB):

@@ -10,8 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels import compiled, compiled_products, eager, extension
-from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels import compiled, compiled_plan, compiled_products, compiled_step, eager, extension
+from sab_agents.kernels.interface import (
+    Counted,
+    Held,
+    ScanInputs,
+    ScanOutputs,
+    ScanPlan,
+    StepRules,
+    StepState,
+    StepWeights,
+)
 
 VARIABLE = "SAB_KERNEL"
 """The environment variable that forces a way."""
@@ -24,6 +33,70 @@ def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
     if kernel_in_use(inputs.gates.device, inputs.gates.dtype) == NATIVE:
         return compiled.scan(inputs, plan)
     return eager.scan(inputs, plan)
+
+
+def count_steps(
+    before: Tensor,
+    start: Tensor | None,
+    steps: int,
+    *,
+    slots: int,
+    write_every: int,
+    bptt_steps: int,
+    dtype: torch.dtype,
+) -> Counted | None:
+    """Counts the steps of a scan by compiled code; None where scans of `dtype` do not go that way.
+
+    Args:
+        before: (B,) int64, steps that each row's episode took before.
+        start: (T, B) bool, episode starts, or None for none.
+        steps: T.
+        slots: of the ring that is written to; 0 for as many as are written.
+        write_every: steps between two writes.
+        bptt_steps: steps between two cuts.
+        dtype: of the scan.
+    """
+    if kernel_in_use(before.device, dtype) != NATIVE:
+        return None
+    return compiled_plan.count_steps(before, start, steps, slots=slots, write_every=write_every, bptt_steps=bptt_steps)
+
+
+def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, hidden: Tensor) -> Held | None:
+    """What the memory holds after a scan, by compiled code; None where such scans do not go that way.
+
+    Args:
+        plan: of the scan.
+        step: (T, B) int64, 1-based step of its episode.
+        written_at: (B, S₀) int64, 0-based step of the episode at which the slots of the starting memory were written.
+        memory: (B, S₀, H), the starting memory.
+        hidden: (T, B, H), the scan's h.
+    """
+    if kernel_in_use(hidden.device, hidden.dtype) != NATIVE:
+        return None
+    return compiled_plan.remember(plan, step, written_at, memory, hidden)
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether no number of x is NaN or infinite, by the way that a scan of x takes."""
+    if kernel_in_use(x.device, x.dtype) == NATIVE:
+        return compiled_plan.all_finite(x)
+    return bool(torch.isfinite(x).all())
+
+
+def step(
+    weights: StepWeights, rules: StepRules, x: Tensor, state: StepState, episode_start: Tensor | None
+) -> tuple[Tensor, StepState] | None:
+    """Takes one step without gradient: the output [h, s] (B, 2H) and the new state, in one call of compiled code.
+
+    None where there is no such code for these tensors, where gradient is wanted, or where an argument is wrong: then a
+    scan of one step is the way.
+    """
+    # Which tensors it takes is checked there: no need to ask here too, unless a way is forced.
+    if os.environ.get(VARIABLE) and kernel_in_use(x.device, x.dtype) != NATIVE:
+        return None
+    if extension.native is not None:
+        return compiled_step.step(weights, rules, x, state, episode_start)
+    return None
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

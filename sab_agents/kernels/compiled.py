@@ -10,16 +10,14 @@ trusts them: every shape, every dtype and the range of every slot are checked he
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.compiled_products import outer
 from sab_agents.kernels.extension import addresses, native, new_empty, threads
-from sab_agents.kernels.gather import LoopGradients, input_gradients
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
 
 
@@ -28,149 +26,191 @@ def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
         outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan)  # type: ignore[no-untyped-call]
         return ScanOutputs(*outputs)
-    inputs, plan = _contiguous(inputs), _checked(inputs, plan)
+    inputs, plan = _contiguous(inputs, plan)
     return _outputs(_forward(inputs, plan, keep=False), plan)
+
+
+class _Sizes(NamedTuple):
+    T: int
+    B: int
+    H: int
+    A: int
+    S: int  # slots of the starting memory
+    R: int
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of the recurrent product, about."""
+        return self.T * self.B * 4 * self.H * self.H
 
 
 class _Tape(NamedTuple):
     """What the forward pass leaves; shapes in native/arguments.h."""
 
-    gates: Tensor
-    cell: Tensor
-    tanh_cell: Tensor
-    output: Tensor
-    query: Tensor
-    keys: Tensor
-    scores: Tensor
+    buffer: Tensor  # gates, cell, tanh_cell, output, query, keys and scores, at `_tape_places`
     summary: Tensor
     hidden: Tensor
     versions: Tensor
     weights: Tensor
+    last_cell: Tensor
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        inputs, plan = _contiguous(ScanInputs(*arguments[:-1])), arguments[-1]
-        plan = _checked(inputs, plan)
+        inputs, plan = _contiguous(ScanInputs(*arguments[:-1]), arguments[-1])
         tape = _forward(inputs, plan, keep=True)
         ctx.plan = plan
         ctx.save_for_backward(*inputs, *tape)
         ctx.mark_non_differentiable(tape.versions, tape.weights)
+        ctx.set_materialize_grads(False)
         return tuple(_outputs(tape, plan))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor, *_: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved, count = ctx.saved_tensors, len(ScanInputs._fields)
         inputs, tape = ScanInputs(*saved[:count]), _Tape(*saved[count:])
-        found = _backward(inputs, ctx.plan, tape, grad_h, grad_summary, grad_c)
-        any_start = bool(ctx.plan.start.any())
-        return (*input_gradients(inputs, ctx.plan, any_start, tape.hidden, tape.output, found, outer), None)
+        return (*_backward(inputs, ctx.plan, tape, grads, ctx.needs_input_grad), None)
 
 
-def _contiguous(inputs: ScanInputs) -> ScanInputs:
-    return ScanInputs(*(None if x is None else x.contiguous() for x in inputs))  # type: ignore[arg-type]
-
-
-def _checked(inputs: ScanInputs, plan: ScanPlan) -> ScanPlan:
-    """The plan with contiguous tensors, after everything that the compiled code relies on has been checked."""
+def _contiguous(inputs: ScanInputs, plan: ScanPlan) -> tuple[ScanInputs, ScanPlan]:
+    """Both with contiguous tensors, after everything that the compiled code relies on but slots has been checked."""
     T, B, width = inputs.gates.shape
     H, A, held = width // 4, inputs.query_bias.shape[0], plan.filled.shape[1]
-    shapes = {
-        "gates": (T, B, 4 * H),
-        "weight_hh": (4 * H, H),
-        "key_weight": (A, H),
-        "query_weight": (A, H),
-        "score_weight": (A,),
-        "h": (B, H),
-        "c": (B, H),
-        "memory": (B, held, H),
-    }
-    for name, shape in shapes.items():
-        tensor: Tensor | None = getattr(inputs, name)
-        if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != torch.float32):
-            raise ValueError(
-                f"scan: {name} must have shape {shape} and dtype torch.float32, but has {tuple(tensor.shape)} and "
-                f"{tensor.dtype}."
-            )
-    for name, shape, dtype in (
-        ("start", (T, B), torch.bool),
-        ("cut", (T, B), torch.bool),
-        ("write_slot", (T, B), torch.int64),
-        ("filled", (B, held), torch.bool),
-    ):
+    shapes = ((T, B, 4 * H), (4 * H, H), (A, H), (A, H), (A,), (A,), (B, H), (B, H), (B, held, H))
+    for i, (tensor, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        if tensor is not None and (tensor.shape != shape or tensor.dtype != torch.float32 or not tensor.is_cpu):
+            _refuse(ScanInputs._fields[i], tensor, shape, torch.float32)
+    flags = {"start": (T, B), "cut": (T, B), "filled": (B, held)}
+    for name, shape in flags.items():
         tensor = getattr(plan, name)
-        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-            raise ValueError(
-                f"scan: plan.{name} must have shape {shape} and dtype {dtype}, but has {tuple(tensor.shape)} and "
-                f"{tensor.dtype}."
-            )
-    lowest, highest = (int(x) for x in torch.aminmax(plan.write_slot)) if T * B else (-1, -1)
-    if lowest < -1 or highest >= plan.slots or held > plan.slots or plan.top_k < 1:
+        if tensor.shape != shape or tensor.dtype != torch.bool or not tensor.is_cpu:
+            _refuse(f"plan.{name}", tensor, shape, torch.bool)
+    if plan.write_slot.shape != (T, B) or plan.write_slot.dtype != torch.int64 or not plan.write_slot.is_cpu:
+        _refuse("plan.write_slot", plan.write_slot, (T, B), torch.int64)
+    if held > plan.slots or plan.top_k < 1:
         raise ValueError(
-            f"scan: write_slot must lie in -1 … {plan.slots - 1}, slots must be at least {held} and top_k at least 1, "
-            f"but write_slot lies in {lowest} … {highest}, slots is {plan.slots} and top_k {plan.top_k}."
+            f"scan: slots must be at least {held} and top_k at least 1, but slots is {plan.slots} and top_k "
+            f"{plan.top_k}."
         )
-    return replace(
-        plan,
-        start=plan.start.contiguous(),
-        cut=plan.cut.contiguous(),
-        write_slot=plan.write_slot.contiguous(),
-        filled=plan.filled.contiguous(),
+    if not all(x is None or x.is_contiguous() for x in inputs):
+        inputs = ScanInputs(*(None if x is None else x.contiguous() for x in inputs))  # type: ignore[arg-type]
+    names = ("start", "cut", "write_slot", "filled")
+    if not all(getattr(plan, name).is_contiguous() for name in names):
+        plan = replace(plan, **{name: getattr(plan, name).contiguous() for name in names})
+    return inputs, plan
+
+
+def _refuse(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    raise ValueError(
+        f"scan: {name} must have shape {shape} and dtype {dtype} on the CPU, but has {tuple(tensor.shape)} and "
+        f"{tensor.dtype} on {tensor.device}."
     )
+
+
+def _sizes(inputs: ScanInputs, plan: ScanPlan) -> _Sizes:
+    T, B, width = inputs.gates.shape
+    return _Sizes(T, B, width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1)
+
+
+def _places(counts: tuple[int, ...]) -> list[int]:
+    """Where parts of `counts` floats begin in one buffer, each at a cache line's start; last, where the buffer ends."""
+    return list(accumulate((-(-count // 16) * 16 for count in counts), initial=0))
+
+
+def _tape_places(sizes: _Sizes, keep: bool) -> list[int]:
+    T, B, H, A, S, R = sizes
+    steps, cells, versions = (T, T + 1, S + T) if keep else (1, 1, 1)
+    state = steps * B * H
+    return _places((4 * state, cells * B * H, state, state, steps * B * A, versions * B * A, steps * B * R))
+
+
+def _within(buffer: Tensor, places: list[int]) -> list[int]:
+    """The address of each part."""
+    first = buffer.data_ptr()
+    return [first + 4 * place for place in places[:-1]]
 
 
 def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
     """Runs the forward pass; with `keep` the tape has every step, without only the last."""
-    T, B, width = inputs.gates.shape
-    H, A, S, R = width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1
-    new, kept = partial(new_empty, inputs.gates), T if keep else 1
+    sizes = _sizes(inputs, plan)
+    T, B, H, A, S, R = sizes
+    like, places = inputs.gates, _tape_places(sizes, keep)
     tape = _Tape(
-        gates=new(kept, B, 4 * H),
-        cell=new(kept + 1 if keep else 1, B, H),
-        tanh_cell=new(kept, B, H),
-        output=new(kept, B, H),
-        query=new(kept, B, A),
-        keys=new(S + T if keep else 1, B, A),
-        scores=new(kept, B, R),
-        summary=new(T, B, H),
-        hidden=new(S + T, B, H),
-        versions=new(T, B, R, dtype=torch.int64),
-        weights=new(T, B, R),
+        buffer=new_empty(like, places[-1]),
+        summary=new_empty(like, T, B, H),
+        hidden=new_empty(like, S + T, B, H),
+        versions=torch.empty(T, B, R, dtype=torch.int64),
+        weights=torch.empty(T, B, R),
+        last_cell=torch.empty(B, H),
     )
-    sizes = (threads(T * B * 4 * H * H), T, B, H, A, plan.slots, S, R, int(keep))
-    native.forward(*sizes, *addresses(*inputs, plan.start, plan.write_slot, plan.filled, *tape))
+    in_range = native.forward(
+        *(threads(sizes.work), T, B, H, A, plan.slots, S, R, int(keep)),
+        *addresses(*inputs, plan.start, plan.write_slot, plan.filled),
+        *_within(tape.buffer, places),
+        *addresses(*tape[1:]),
+    )
+    if not in_range:
+        raise ValueError(
+            f"scan: write_slot must lie in -1 … {plan.slots - 1}, but lies in {int(plan.write_slot.min())} … "
+            f"{int(plan.write_slot.max())}."
+        )
     return tape
 
 
 def _outputs(tape: _Tape, plan: ScanPlan) -> ScanOutputs:
-    return ScanOutputs(tape.hidden[plan.filled.shape[1] :], tape.summary, tape.cell[-1], tape.versions, tape.weights)
+    return ScanOutputs(tape.hidden[plan.filled.shape[1] :], tape.summary, tape.last_cell, tape.versions, tape.weights)
 
 
 def _backward(
-    inputs: ScanInputs, plan: ScanPlan, tape: _Tape, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor
-) -> LoopGradients:
-    T, B, H = tape.summary.shape
-    A, S, R = tape.query.shape[2], plan.filled.shape[1], plan.top_k + 1
-    states = new_empty(tape.hidden, *tape.hidden.shape)
-    states[:S] = 0
-    states[S:] = grad_h
-    rows = None if inputs.score_weight is None else tape.query.new_zeros(B, A)
-    found = LoopGradients(
-        gates=new_empty(tape.gates, *tape.gates.shape),
-        states=states,
-        keys=torch.zeros_like(tape.keys),
-        query=torch.zeros_like(tape.query),
-        score_weight=rows,
-        cell=grad_c.clone(memory_format=torch.contiguous_format),
+    inputs: ScanInputs, plan: ScanPlan, tape: _Tape, grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
+) -> ScanInputs:
+    sizes = _sizes(inputs, plan)
+    T, B, H, A, S, R = sizes
+    grad_hidden, hidden_stride = _rows(grads[0])
+    grad_summary, summary_stride = _rows(grads[1])
+    grad_cell = None if grads[2] is None else grads[2].contiguous()
+    like, mlp = inputs.gates, inputs.score_weight is not None
+    places = _places(((S + T) * B * H, (S + T) * B * A, T * B * A, B * A))
+    buffer = new_empty(like, places[-1])
+    sent = _within(buffer, places)
+    if not mlp:
+        sent[3] = 0
+    found = ScanInputs(
+        gates=new_empty(like, T, B, 4 * H),
+        weight_hh=torch.empty(4 * H, H),
+        key_weight=torch.empty(A, H),
+        query_weight=torch.empty(A, H),
+        query_bias=torch.empty(A),
+        score_weight=torch.empty(A) if mlp else None,
+        h=torch.empty(B, H),
+        c=torch.empty(B, H),
+        memory=torch.empty(B, S, H) if needed[8] else None,  # type: ignore[arg-type]
     )
-    if not grad_summary.is_contiguous():
-        grad_summary = new_empty(tape.summary, T, B, H).copy_(grad_summary)
+    kept = _within(tape.buffer, _tape_places(sizes, keep=True))
     native.backward(
-        *(threads(T * B * 4 * H * H), T, B, H, A, S, R, int(plan.credit)),
-        *addresses(inputs.weight_hh, inputs.key_weight, inputs.query_weight, inputs.score_weight),
-        *addresses(plan.cut, plan.write_slot, *(x for x in tape if x is not tape.output), grad_summary),
-        *addresses(found.cell, found.gates, found.states, found.keys, found.query, rows),
+        *(threads(sizes.work), T, B, H, A, S, R, int(plan.credit), hidden_stride, summary_stride),
+        *addresses(grad_hidden, grad_summary, grad_cell, *inputs[1:4], inputs.score_weight, plan.cut, plan.write_slot),
+        *kept,
+        *addresses(tape.summary, tape.hidden, tape.versions, tape.weights),
+        *sent,
+        *addresses(found.gates, found.h, found.c, found.memory),
     )
-    return found if rows is None else found._replace(score_weight=rows.sum(dim=0))
+    native.weight_gradients(
+        *(threads(sizes.work), T, B, H, A, S),
+        *addresses(plan.start, inputs.h, tape.hidden),
+        *(kept[3], found.gates.data_ptr(), *sent[1:]),
+        *(addresses(*found[1:6])),
+    )
+    return found
+
+
+def _rows(grad: Tensor | None) -> tuple[Tensor | None, int]:
+    """The gradient (T, B, H) with its elements side by side, and how far its rows lie apart."""
+    if grad is None:
+        return None, 0
+    rows, size = grad.shape[1:]
+    if grad.stride() == (rows * grad.stride(1), grad.stride(1), 1) and grad.stride(1) >= size:
+        return grad, grad.stride(1)
+    return grad.contiguous(), size

@@ -33,7 +33,8 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
     if terms == 0:
         return left.new_zeros(rows, columns)
     result = left.new_empty(rows, columns)
-    native.outer(threads(terms * rows * columns), rows, columns, terms, *addresses(left, right, result))
+    sizes = (threads(terms * rows * columns), rows, columns, terms, 0)
+    native.outer(*sizes, *addresses(None, left, right, result))
     return result
 
 

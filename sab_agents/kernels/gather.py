@@ -1,11 +1,10 @@
-"""The last part of every backward pass: from what its loop left to the gradients of the scan's inputs.
+"""The last part of a backward pass in torch: from what its loop left to the gradients of the scan's inputs.
 
 Dimensions as in `sab_agents.kernels.eager`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -36,7 +35,6 @@ def input_gradients(
     hidden: Tensor,
     output: Tensor,
     found: LoopGradients,
-    outer: Callable[[Tensor, Tensor], Tensor] = outer,
 ) -> ScanInputs:
     """The gradient of every input: one product for each matrix.
 
@@ -47,7 +45,6 @@ def input_gradients(
         hidden: (V, B, H) all versions.
         output: (T, B, H) ĥ of every step.
         found: what the loop left.
-        outer: sums the products.
     """
     steps, held = plan.start.shape[0], plan.filled.shape[1]
     before, later = inputs.h, hidden[held : held + steps - 1]

@@ -81,3 +81,91 @@ class ScanOutputs(NamedTuple):
     c: Tensor
     versions: Tensor
     weights: Tensor
+
+
+class Counted(NamedTuple):
+    """Where each step of a scan stands in its episode, and what follows from that.
+
+    Attributes:
+        step: (T, B) int64, 1-based step of its episode.
+        cut: (T, B) bool, as in `ScanPlan`.
+        write_slot: (T, B) int64, as in `ScanPlan`.
+        highest: the highest slot that is written to, −1 where none is.
+    """
+
+    step: Tensor
+    cut: Tensor
+    write_slot: Tensor
+    highest: int
+
+
+class Held(NamedTuple):
+    """What the memory holds after a scan, S slots.
+
+    Attributes:
+        memory: (B, S, H), zeros in empty slots; gradient flows through it.
+        filled: (B, S) bool.
+        written_at: (B, S) int64, 0-based step of the episode at which each slot was written; 0 in empty slots.
+    """
+
+    memory: Tensor
+    filled: Tensor
+    written_at: Tensor
+
+
+class StepWeights(NamedTuple):
+    """All weights of the network, in the shapes of its parameters.
+
+    Attributes:
+        weight_ih: (4H, I).
+        weight_hh: (4H, H).
+        bias_ih: (4H,).
+        bias_hh: (4H,).
+        key_weight: (A, H) W₁.
+        query_weight: (A, H) W₂.
+        query_bias: (A,) b₂.
+        score_weight: (1, A) w₃ᵀ for "mlp", None for "dot".
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+    key_weight: Tensor
+    query_weight: Tensor
+    query_bias: Tensor
+    score_weight: Tensor | None
+
+
+class StepState(NamedTuple):
+    """What one step carries to the next; empty slots hold zeros.
+
+    Attributes:
+        h: (B, H) hidden state.
+        c: (B, H) cell state.
+        memory: (B, S, H).
+        filled: (B, S) bool, slots that hold something.
+        written_at: (B, S) int64, 0-based step of the episode at which each slot was written.
+        step: (B,) int64, steps taken since the episode's start.
+    """
+
+    h: Tensor
+    c: Tensor
+    memory: Tensor
+    filled: Tensor
+    written_at: Tensor
+    step: Tensor
+
+
+class StepRules(NamedTuple):
+    """When one step writes, and how it reads.
+
+    Attributes:
+        slots: S; the oldest of them is overwritten.
+        top_k: K.
+        write_every: steps between two writes.
+    """
+
+    slots: int
+    top_k: int
+    write_every: int

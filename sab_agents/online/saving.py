@@ -15,12 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-FORMAT = "sab-agents/stream-ac"
 VERSION = 1
 _SETTINGS, _TENSORS = "settings.json", "tensors.safetensors"
 
 
-def write_agent(path: str | Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def write_agent(path: str | Path, kind: str, settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Writes `path`, with .zip added where it has no suffix; replaces an older file in one step.
 
     Raises:
@@ -28,10 +27,10 @@ def write_agent(path: str | Path, settings: dict[str, Any], tensors: dict[str, T
     """
     target = with_suffix(path)
     try:
-        text = json.dumps({"format": FORMAT, "version": VERSION, **settings})
+        text = json.dumps({"format": f"sab-agents/{kind}", "version": VERSION, **settings})
     except TypeError as error:
         raise TypeError(
-            f"StreamAC.save: settings must be numbers, strings, lists or dicts, so that loading runs no code ({error})."
+            f"save: settings must be numbers, strings, lists or dicts, so that loading runs no code ({error})."
         ) from error
     plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     buffer = io.BytesIO()
@@ -47,8 +46,8 @@ def write_agent(path: str | Path, settings: dict[str, Any], tensors: dict[str, T
     os.replace(unfinished, target)
 
 
-def read_agent(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `write_agent` wrote: settings and tensors.
+def read_agent(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `write_agent` wrote as this kind: settings and tensors.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -62,10 +61,10 @@ def read_agent(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{source}: no such file. Save an agent there first, or name another file.") from None
     except (zipfile.BadZipFile, KeyError, ValueError, SafetensorError, OSError) as error:
-        raise ValueError(f"{source}: damaged, or not a file of StreamAC.save ({error}).") from error
-    if settings.get("format") != FORMAT or settings.get("version") != VERSION:
+        raise ValueError(f"{source}: damaged, or not a file that sab-agents saved ({error}).") from error
+    if settings.get("format") != f"sab-agents/{kind}" or settings.get("version") != VERSION:
         raise ValueError(
-            f"{source}: must be {FORMAT} in version {VERSION}, but is {settings.get('format')!r} "
+            f"{source}: must be sab-agents/{kind} in version {VERSION}, but is {settings.get('format')!r} "
             f"in version {settings.get('version')!r}. Load it with the program that wrote it."
         )
     return settings, tensors

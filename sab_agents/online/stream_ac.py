@@ -26,6 +26,8 @@ from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, Ml
 from sab_agents.online.saving import read_agent, space_from_json, write_agent
 from sab_agents.online.snapshot import restore, snapshot
 
+KIND = "stream-ac"
+
 
 class StreamAC(BaseAlgorithm):
     """Streaming actor-critic with eligibility traces: one environment, one pass, no replay, no target network.
@@ -232,7 +234,7 @@ class StreamAC(BaseAlgorithm):
         Raises:
             TypeError: a setting or a space cannot be written as JSON.
         """
-        write_agent(path, *snapshot(self))
+        write_agent(path, KIND, *snapshot(self))
 
     @classmethod
     def load(  # type: ignore[override]
@@ -257,7 +259,7 @@ class StreamAC(BaseAlgorithm):
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged or not ours, or `env` has other spaces.
         """
-        settings, tensors = read_agent(path)
+        settings, tensors = read_agent(path, KIND)
         arguments = settings["arguments"] | {"device": device} | changes
         agent = cls(**arguments, env=None, _init_setup_model=False)
         agent.observation_space = space_from_json(settings["observation_space"])

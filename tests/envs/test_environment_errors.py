@@ -180,3 +180,7 @@ def test_a_wrong_number_of_seeds_is_refused() -> None:
     envs = gym.make_vec("SAB/PassiveTMaze-v0", num_envs=2)
     with pytest.raises(ValueError, match="one seed for each of the 2 copies, but there are 3"):
         envs.reset(seed=[1, 2, 3])  # type: ignore[arg-type]
+    wrong: Any
+    for wrong in (1.5, "12"):
+        with pytest.raises(TypeError, match="seed must be an int, a sequence of 2 ints or None, but is"):
+            envs.reset(seed=wrong)

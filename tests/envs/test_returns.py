@@ -186,6 +186,22 @@ def test_the_apples_of_a_room_grow_evenly_where_their_number_is_continued() -> N
         assert counted > rate
 
 
+@pytest.mark.parametrize("N", [1, 5, 13])
+def test_no_way_to_the_apples_is_better_than_the_straight_one(N: int) -> None:
+    """Value iteration over all positions of agent and apple, with the best of the four moves at each step."""
+    cells = [(row, column) for row in range(5) for column in range(5)]
+    worth = np.zeros((25, 25))  # [agent, apple], with no step left
+    for _ in range(N):
+        fresh = (worth.sum(axis=1) - np.diagonal(worth)) / 24  # an agent whose apple has just been taken
+        moves = []
+        for down, right in ((0, 1), (-1, 0), (0, -1), (1, 0)):
+            to = [5 * min(max(row + down, 0), 4) + min(max(column + right, 0), 4) for row, column in cells]
+            moves.append(np.where(np.array(to)[:, None] == np.arange(25), (1 + fresh)[to][:, None], worth[to]))
+        worth = np.max(moves, axis=0)
+    best = (worth[12].sum() - worth[12, 12]) / 24
+    assert most_apples(N) == pytest.approx(best, abs=1e-12)
+
+
 def test_every_first_apple_counts() -> None:
     """With one step, an apple is taken where it lies beside the agent: four of 24 cells, a random move one of four."""
     assert most_apples(1) == pytest.approx(4 / 24)

@@ -5,14 +5,18 @@ Usage: python -m tests.kernels.random_shapes FOLDER SHAPES
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import random
 import sys
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 
-from sab_agents.kernels import ScanInputs, compiled, compiled_products, extension
+from sab_agents.kernels import ScanInputs, compiled, compiled_plan, compiled_products, compiled_step, extension
+from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
 from tests.kernels.extension import with_instruction_set
 
@@ -25,8 +29,34 @@ def load(folder: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for user in (extension, compiled, compiled_products, sys.modules["tests.kernels.extension"]):
+    own = sys.modules["tests.kernels.extension"]
+    for user in (extension, compiled, compiled_plan, compiled_products, compiled_step, own):
         vars(user)["native"] = module
+
+
+class Guarded(list[int]):
+    """Places in a buffer, with the ends of the parts."""
+
+    ends: list[int]
+
+
+def guard_parts() -> None:
+    """Forbids what lies between the parts of a buffer: the sanitizer alone sees only the ends of the whole."""
+    forbid = ctypes.CDLL(None).__asan_poison_memory_region
+    forbid.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+    def places(counts: tuple[int, ...]) -> Guarded:
+        found = Guarded(accumulate(((count + 31) // 16 * 16 for count in counts), initial=0))
+        found.ends = [place + count for place, count in zip(found, counts, strict=False)]
+        return found
+
+    def within(buffer: torch.Tensor, found: Guarded) -> list[int]:
+        first = buffer.data_ptr()
+        for end, following in zip(found.ends, found[1:], strict=True):
+            forbid(first + 4 * end, 4 * (following - end))
+        return [first + 4 * place for place in found[:-1]]
+
+    vars(compiled)["_places"], vars(compiled)["_within"] = places, within
 
 
 def run(seed: int) -> None:
@@ -51,14 +81,28 @@ def run(seed: int) -> None:
         assert torch.equal(compiled.scan(inputs, plan).h, outputs.h)
 
 
+def run_module(seed: int) -> None:
+    """One step without gradient, then a sequence with it."""
+    sab, state, rows = random_case(seed)
+    steps = 1 + seed % 9
+    x, start = torch.randn(steps, rows, sab.input_size), torch.rand(steps, rows) < 0.3
+    with torch.no_grad():
+        _, after = sab.step(x[0], state, start[0])
+    output, after = sab(x, replace(after, memory=after.memory.requires_grad_()), start)
+    (output.sum() + after.memory.sum()).backward()
+    assert torch.isfinite(after.memory).all()
+
+
 def main() -> None:
     load(Path(sys.argv[1]))
+    guard_parts()
     extension.WORK_PER_THREAD = 1
     names = ["baseline", "avx2", "avx512"]
     names = names[: names.index(extension.native.instruction_set()) + 1]
     for seed in range(int(sys.argv[2])):
         with with_instruction_set(names[seed % len(names)]):
             run(seed)
+            run_module(seed)
     print(f"{sys.argv[2]} random shapes without a report: {', '.join(names)}")
 
 

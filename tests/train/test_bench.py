@@ -46,7 +46,7 @@ def test_the_plain_loop_that_is_timed_computes_the_same() -> None:
 def test_the_command_prints_and_writes_ratios_to_both_peers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sab_agents.train.bench.command.SHAPES", ((2, 4, 6),))
+    monkeypatch.setattr("sab_agents.train.bench.sequences.SHAPES", ((2, 4, 6),))
     file = tmp_path / "bench.json"
     assert bench(["core", "--rounds", "2", "--json", str(file)]) == 0
     printed = capsys.readouterr().out
@@ -68,3 +68,25 @@ def test_the_command_prints_and_writes_ratios_to_both_peers(
 def test_an_unknown_benchmark_is_one_line_of_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "cores"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_step_prints_every_side_and_writes_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sab_agents.train.bench.step.REPEATS", 1)
+    file = tmp_path / "step.json"
+    assert bench(["step", "--rounds", "1", "--json", str(file)]) == 0
+    printed = capsys.readouterr().out
+    figures = json.loads(file.read_text())
+    assert f"kernel: {figures['kernel']}" in printed
+    found = {(row["what"], row["side"]): row for row in figures["rows"]}
+    for side in ("nn.LSTMCell", "SAB mlp", "SAB dot"):
+        row, peer = found["step, 1 row", side], found["step, 1 row", "nn.LSTMCell"]
+        assert row["low"] <= row["microseconds"] <= row["high"]
+        assert row["ratio"] == pytest.approx(row["microseconds"] / peer["microseconds"])
+    assert {what for what, _ in found} == {
+        "step, 1 row",
+        "step, 8 rows",
+        "step, 16 rows",
+        "window of 8, forward + backward",
+    }

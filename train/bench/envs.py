@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +12,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
-from rich.console import Console
 from rich.table import Table
 
 from sab_agents.envs.registration import DELAYED
 from sab_agents.train.arguments import Parser, at_least_one
+from sab_agents.train.bench.output import terminal, write_json
 from sab_agents.train.errors import UserError
-from sab_agents.train.run_folder import write_atomically
 
 IDS = tuple(known.id for known in DELAYED)
 """The ids that are timed, each with its own settings."""
@@ -63,9 +61,7 @@ def command(arguments: Sequence[str]) -> int:
     unknown = [env_id for env_id in given.ids if env_id not in IDS]
     if unknown:
         raise UserError(f"bench envs: there is no {unknown[0]!r}. Choose from {', '.join(IDS)}.")
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # a file or a pipe has no width of its own, and narrow columns would fold
+    console = terminal()
     rows = []
     with console.status("timing …") as status:
         for env_id in given.ids:
@@ -73,11 +69,7 @@ def command(arguments: Sequence[str]) -> int:
             rows.append(measure(env_id, given.copies, given.rounds, given.seconds))
     console.print(table_of(rows))
     if given.json is not None:
-        text = json.dumps({"numpy": np.__version__, "rows": [asdict(row) for row in rows]}, indent=2)
-        try:
-            write_atomically(given.json, (text + "\n").encode())
-        except OSError as error:
-            raise UserError(f"{given.json}: cannot be written: {error.strerror}.") from error
+        write_json(given.json, {"numpy": np.__version__, "rows": [asdict(row) for row in rows]})
     return 0
 
 

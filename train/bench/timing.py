@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 Work = Callable[[], object]
+Side = TypeVar("Side", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Timing:
     high: float
     threads: int
 
+    def of_each(self, parts: int) -> Timing:
+        """The time of one of `parts` equal parts."""
+        return Timing(self.seconds / parts, self.low / parts, self.high / parts, self.threads)
+
 
 def thread_counts() -> list[int]:
     """One thread, and as many as this process may use."""
@@ -36,16 +42,16 @@ def thread_counts() -> list[int]:
     return sorted({1, cores})
 
 
-def race(sides: Mapping[str, Work], rounds: int) -> dict[str, Timing]:
+def race(sides: Mapping[Side, Work], rounds: int) -> dict[Side, Timing]:
     """Times every side in turn, `rounds` times at each thread count, and keeps each side's best thread count."""
-    best: dict[str, Timing] = {}
+    best: dict[Side, Timing] = {}
     before = torch.get_num_threads()
     try:
         for threads in thread_counts():
             torch.set_num_threads(threads)
             for work in sides.values():
                 work()
-            seconds: dict[str, list[float]] = {name: [] for name in sides}
+            seconds: dict[Side, list[float]] = {name: [] for name in sides}
             for _ in range(rounds):
                 for name, work in sides.items():
                     start = time.perf_counter()

@@ -6,7 +6,6 @@ Dimensions: T steps of a window, B rows, S slots, R = top_k + 1 slots that a ste
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from sab_agents.core.base import at_least
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
+from sab_agents.core.streaming.checks import checked_step
 from sab_agents.core.streaming.contexts import Contexts, Record
 from sab_agents.core.streaming.eviction import Eviction, Write
 from sab_agents.core.streaming.refresh import refresh_memory
@@ -111,6 +111,11 @@ class SABStream:
         self._begin_window()
 
     @property
+    def before(self) -> SABState:
+        """The state before the window."""
+        return self._before
+
+    @property
     def steps(self) -> int:
         """Steps in the present window, T."""
         return self._window.steps
@@ -134,7 +139,9 @@ class SABStream:
 
     def propose(self, observation: Tensor, episode_start: Tensor | None = None) -> Step:
         """Computes the next step as `step` does, but does not take it; arguments and errors are the same."""
-        observation, start = self._checked(observation, episode_start)
+        observation, start = checked_step(
+            "SABStream", observation, episode_start, self.rows, self.observation_shape, self.state.h
+        )
         with torch.no_grad():
             state = self.state.reset(start) if bool(start.any()) else self.state
             plan = ScanPlan(
@@ -289,28 +296,6 @@ class SABStream:
         self.writer.load_state_dict(part("writer"))
         self._window = Window.from_state_dict(part("window"))
         self._reached, self._memory = saved["reached"].clone(), None
-
-    def _checked(self, observation: Any, episode_start: Tensor | None) -> tuple[Tensor, Tensor]:
-        like = self.state.h
-        shape = (self.rows, *self.observation_shape)
-        if not isinstance(observation, Tensor) or tuple(observation.shape) != shape:
-            received = tuple(observation.shape) if isinstance(observation, Tensor) else type(observation).__name__
-            raise ValueError(f"SABStream.step: observation must be a tensor of shape {shape}, but is {received}.")
-        if observation.dtype != like.dtype or observation.device != like.device:
-            raise ValueError(
-                f"SABStream.step: observation must be {like.dtype} on {like.device} like the parameters, "
-                f"but is {observation.dtype} on {observation.device}. Convert it first."
-            )
-        if not bool(observation.isfinite().all()):
-            raise ValueError("SABStream.step: observation must be finite, but holds NaN or infinity.")
-        if episode_start is None:
-            return observation, self._no_start
-        if episode_start.dtype != torch.bool or tuple(episode_start.shape) != (self.rows,):
-            raise ValueError(
-                f"SABStream.step: episode_start must be a bool tensor of shape ({self.rows},), "
-                f"but is {episode_start.dtype} of shape {tuple(episode_start.shape)}."
-            )
-        return observation, episode_start.to(like.device)
 
     def _begin_window(self) -> None:
         self._window = Window()

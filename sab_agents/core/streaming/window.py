@@ -10,8 +10,24 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from sab_agents.core.state import SABState
+from sab_agents.core.state import SABState, State
 from sab_agents.kernels import ScanOutputs
+
+
+class PlainStep(NamedTuple):
+    """One step of a core without slots that was computed and not yet taken.
+
+    Attributes:
+        observation: (B, …).
+        start: (B,) bool, episode starts.
+        output: (B, …) of the core.
+        state: after it.
+    """
+
+    observation: Tensor
+    start: Tensor
+    output: Tensor
+    state: State
 
 
 class Step(NamedTuple):

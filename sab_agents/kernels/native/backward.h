@@ -36,7 +36,34 @@ struct BackwardGroup {
     const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, R = of.reads;
 
     void run() {
+        begin();
         for (int64_t t = T - 1; t >= 0; --t) step(t);
+        if (of.grad_memory != nullptr)
+            for (int64_t slot = 0; slot < of.held; ++slot) memory(slot);
+    }
+
+    // Everything that gradients are added to: what came from outside, or zeros.
+    void begin() {
+        for (int64_t version = 0; version < of.held + T; ++version) {
+            clear(of.grad_keys + at(version, 0) * A, count * A);
+            if (version < of.held) clear(of.grad_states + at(version, 0) * H, count * H);
+        }
+        for (int64_t t = 0; t < T; ++t) {
+            clear(of.grad_query + at(t, 0) * A, count * A);
+            for (int64_t r = 0; r < count; ++r)
+                copy(of.grad_hidden, at(t, r) * of.grad_hidden_stride, grad_state(t, r));
+        }
+        for (int64_t r = 0; r < count; ++r)
+            copy(of.grad_last_cell, (first + r) * H, of.grad_cell + (first + r) * H);
+        if (of.grad_score_weight != nullptr) clear(of.grad_score_weight + first * A, count * A);
+    }
+
+    static void clear(float* to, int64_t floats) { std::memset(to, 0, static_cast<size_t>(floats) * sizeof(float)); }
+
+    // H floats; zeros from null.
+    void copy(const float* from, int64_t place, float* to) const {
+        if (from == nullptr) return clear(to, H);
+        std::memcpy(to, from + place, static_cast<size_t>(H) * sizeof(float));
     }
 
     int64_t at(int64_t t, int64_t r) const { return t * B + first + r; }
@@ -44,6 +71,8 @@ struct BackwardGroup {
     float* grad_state(int64_t t, int64_t r) const { return of.grad_states + at(version(t), r) * H; }
 
     void step(int64_t t) {
+        if (t > 0)
+            for (int64_t r = 0; r < count; ++r) expect_read(t - 1, r);
         if (of.credit && any_written(t)) {
             send(of.grad_keys + at(version(t), 0) * A, A, weights.key);
             for (int64_t r = 0; r < count; ++r) receive(grad_state(t, r), r);
@@ -74,12 +103,24 @@ struct BackwardGroup {
 
     void receive(float* grad, int64_t r) { add_scaled(grad, 1.0f, scratch.sent + r * padded(H), H); }
 
+    // What `read` will need, from all over the past.
+    void expect_read(int64_t t, int64_t r) const {
+        const int64_t* versions = of.versions + at(t, r) * R;
+        for (int64_t i = 0; i < R && versions[i] >= 0; ++i) {
+            const int64_t place = at(versions[i], r);
+            prefetch(of.hidden + place * H, H);
+            prefetch(of.grad_states + place * H, H);
+            prefetch(of.keys + place * A, A);
+            prefetch(of.grad_keys + place * A, A);
+        }
+    }
+
     // The gradient of s goes to the slots that were read and, through their scores, to their keys and to the query.
     void read(int64_t t, int64_t r, int64_t filled) {
         const int64_t now = at(t, r);
         const int64_t* versions = of.versions + now * R;
         float* grad_summary = scratch.grad_summary;
-        std::memcpy(grad_summary, of.grad_summary + now * H, static_cast<size_t>(H) * sizeof(float));
+        copy(of.grad_summary, now * of.grad_summary_stride, grad_summary);
         add_scaled(grad_summary, 1.0f, grad_state(t, r), H);
         for (int64_t i = 0; i < filled; ++i)
             scratch.value_grads[i] = dot(of.hidden + at(versions[i], r) * H, grad_summary, H);
@@ -125,10 +166,21 @@ struct BackwardGroup {
             cell_backward(H, of.gates + now * 4 * H, of.cell + now * H, of.tanh_cell + now * H, grad_state(t, r), cut,
                           of.grad_gates + now * 4 * H, of.grad_cell + (first + r) * H);
         }
-        if (t == 0 || all_cut) return;
+        if (t == 0) clear(of.grad_h + first * H, count * H);
+        if (all_cut) return;
         send(of.grad_gates + at(t, 0) * 4 * H, 4 * H, weights.hh);
         for (int64_t r = 0; r < count; ++r)
-            if (!of.cut[at(t, r)]) receive(grad_state(t - 1, r), r);
+            if (!of.cut[at(t, r)]) receive(t == 0 ? of.grad_h + (first + r) * H : grad_state(t - 1, r), r);
+    }
+
+    // A slot of the starting memory receives what was sent to it and, through its key, what was sent there.
+    void memory(int64_t slot) {
+        if (of.credit) send(of.grad_keys + at(slot, 0) * A, A, weights.key);
+        for (int64_t r = 0; r < count; ++r) {
+            float* to = of.grad_memory + ((first + r) * of.held + slot) * H;
+            copy(of.credit ? of.grad_states : nullptr, at(slot, r) * H, to);
+            if (of.credit) receive(to, r);
+        }
     }
 };
 

@@ -48,6 +48,8 @@ struct ForwardGroup {
         for (int64_t r = 0; r < count; ++r) start_row(r);
         hold_memory();
         for (int64_t t = 0; t < T; ++t) step(t);
+        const size_t bytes = static_cast<size_t>(count * H) * sizeof(float);
+        std::memcpy(of.last_cell + first * H, of.cell + taped(T, 0) * H, bytes);
     }
 
     // Places in the arrays of steps and of versions; `keep` is the tape's stride in steps.
@@ -97,6 +99,7 @@ struct ForwardGroup {
         if (extent > 0)
             product(of.output + taped(t, 0) * H, H, count, H, A, weights.query, scratch.attended);
         for (int64_t r = 0; r < count; ++r) read(t, r);
+        for (int64_t r = 0; r < count; ++r) sum_up(t, r);
         write(t);
     }
 
@@ -124,18 +127,21 @@ struct ForwardGroup {
         }
         rank_slots(slots[r], scratch.slot_scores, best);
         weigh(best, weight);
-        sum_up(t, r, best, weight);
+        for (int64_t i = 0; i < best.count; ++i) prefetch(of.hidden + at(best.versions[i], r) * H, H);
     }
 
     // s = Σ weight · m and h = ĥ + s
-    void sum_up(int64_t t, int64_t r, const Ranking& best, const float* weight) {
+    void sum_up(int64_t t, int64_t r) {
+        const int64_t* versions = of.versions + at(t, r) * R;
+        const float* weight = of.weights + at(t, r) * R;
+        const int64_t filled = filled_ranks(versions, R);
         float* summary = of.summary + at(t, r) * H;
         const float* output = of.output + taped(t, r) * H;
         float* hidden = of.hidden + at(version(t), r) * H;
         for (int64_t j = 0; j < H; j += LANES) {
             Vec s{};
-            for (int64_t i = 0; i < best.count; ++i)
-                s += broadcast(weight[i]) * load(of.hidden + at(best.versions[i], r) * H + j, H - j);
+            for (int64_t i = 0; i < filled; ++i)
+                s += broadcast(weight[i]) * load(of.hidden + at(versions[i], r) * H + j, H - j);
             store(summary + j, s, H - j);
             store(hidden + j, load(output + j, H - j) + s, H - j);
         }

@@ -11,21 +11,33 @@ INLINE int64_t padded(int64_t columns) { return round_up(columns, PANEL); }
 
 INLINE int64_t packed_size(int64_t k, int64_t n) { return k * padded(n); }
 
+// LANES columns from `column`, of which `lanes` are there, to every PANEL floats from `to`.
+inline void pack_lanes(const float* from, int64_t lanes, int64_t k, int64_t along_k, int64_t along_n, float* to) {
+    int64_t i = 0;
+    if (along_k == 1 && lanes == LANES)
+        for (; i + LANES <= k; i += LANES) {
+            Vec square[LANES];
+#pragma GCC unroll 16
+            for (int j = 0; j < LANES; ++j) square[j] = load(from + j * along_n + i);
+            transpose(square);
+#pragma GCC unroll 16
+            for (int j = 0; j < LANES; ++j) store(to + (i + j) * PANEL, square[j]);
+        }
+    for (; i < k; ++i) {
+        Vec w{};
+        if (along_n == 1) w = load(from + i * along_k, lanes);
+        else
+            for (int64_t j = 0; j < lanes; ++j) w[j] = from[i * along_k + j * along_n];
+        store(to + i * PANEL, w);
+    }
+}
+
 // From W (K, N) where element (k, n) is at from[k · along_k + n · along_n].
 inline void pack(const float* from, int64_t k, int64_t n, int64_t along_k, int64_t along_n, float* packed) {
     for (int64_t column = 0; column < padded(n); column += LANES) {
-        float* to = packed + column / PANEL * PANEL * k + column % PANEL;
         const int64_t left = column < n ? n - column : 0, lanes = left < LANES ? left : LANES;
-        for (int64_t i = 0; i < k; ++i, to += PANEL) {
-            const float* row = from + i * along_k + (lanes > 0 ? column * along_n : 0);
-            if (along_n == 1) {
-                store(to, load(row, lanes));
-                continue;
-            }
-            Vec w{};
-            for (int64_t j = 0; j < lanes; ++j) w[j] = row[j * along_n];
-            store(to, w);
-        }
+        float* to = packed + column / PANEL * PANEL * k + column % PANEL;
+        pack_lanes(from + (lanes > 0 ? column * along_n : 0), lanes, k, along_k, along_n, to);
     }
 }
 

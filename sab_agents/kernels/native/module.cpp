@@ -12,6 +12,7 @@
 #endif
 
 #include "arguments.h"
+#include "memory.h"
 #include "threads.h"
 
 static_assert(sizeof(void*) == sizeof(int64_t), "addresses are passed as 64-bit integers");
@@ -77,28 +78,124 @@ bool parse(PyObject* const* given, Py_ssize_t count, Arguments& arguments) {
     return true;
 }
 
-template <class Arguments>
-PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t count) {
-    Arguments arguments;
-    if (!parse(given, count, arguments)) return nullptr;
+// Without the interpreter lock. False where there is not enough memory.
+template <class Work>
+bool without_lock(const Work& work) {
     bool enough_memory = true;
     Py_BEGIN_ALLOW_THREADS
     try {
-        run(entry, arguments);
+        work();
     } catch (const std::bad_alloc&) {
         enough_memory = false;
     }
     Py_END_ALLOW_THREADS
-    if (!enough_memory) return PyErr_NoMemory();
+    return enough_memory;
+}
+
+template <class Arguments>
+PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t count) {
+    Arguments arguments;
+    if (!parse(given, count, arguments)) return nullptr;
+    if (!without_lock([&] { run(entry, arguments); })) return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
+// True, or False and nothing done where a slot is out of range.
 PyObject* forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
-    return call(chosen.kernels->forward, given, count);
+    Forward of;
+    if (!parse(given, count, of)) return nullptr;
+    for (int64_t i = 0; i < of.steps * of.rows; ++i)
+        if (of.write_slot[i] < -1 || of.write_slot[i] >= of.slots) Py_RETURN_FALSE;
+    const Entry<Forward>& entry = chosen.kernels->forward;
+    return without_lock([&] { run(entry, of); }) ? Py_NewRef(Py_True) : PyErr_NoMemory();
 }
 
 PyObject* backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     return call(chosen.kernels->backward, given, count);
+}
+
+// One sum after another, each split over the threads.
+void sum_gradients(const Kernels& by, const WeightGradients& of) {
+    const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, V = of.held + T;
+    const auto outer = [&](int64_t rows, int64_t terms, const float* left, const float* right, float* out) {
+        if (out != nullptr) run(by.outer, Outer{of.threads, rows, H, terms, 0, nullptr, left, right, out});
+    };
+    const auto sum = [&](int64_t rows, const float* from, float* out) {
+        if (out == nullptr) return;
+        std::memset(out, 0, static_cast<size_t>(A) * sizeof(float));
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t a = 0; a < A; ++a) out[a] += from[i * A + a];
+    };
+    if (of.weight_hh != nullptr) {  // the first step follows h, every other the step before; no start follows anything
+        Outer part{of.threads, 4 * H, H, B, 0, of.start, of.grad_gates, of.h, of.weight_hh};
+        run(by.outer, part);
+        part.add = 1, part.terms = (T - 1) * B;
+        part.skip += B, part.left += B * 4 * H, part.right = of.hidden + of.held * B * H;
+        run(by.outer, part);
+    }
+    outer(A, V * B, of.grad_keys, of.hidden, of.key_weight);
+    outer(A, T * B, of.grad_query, of.output, of.query_weight);
+    sum(T * B, of.grad_query, of.query_bias);
+    sum(B, of.grad_score_weight, of.score_weight);
+}
+
+PyObject* weight_gradients(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    WeightGradients of;
+    if (!parse(given, count, of)) return nullptr;
+    const Kernels& by = *chosen.kernels;
+    if (!without_lock([&] { sum_gradients(by, of); })) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+// True, or False and nothing done where x is not finite: the caller then says so.
+PyObject* step(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Step arguments;
+    if (!parse(given, count, arguments)) return nullptr;
+    if (!chosen.kernels->all_finite(arguments.rows * arguments.input, arguments.x)) Py_RETURN_FALSE;
+    const Entry<Step>& entry = chosen.kernels->step;
+    return without_lock([&] { run(entry, arguments); }) ? Py_NewRef(Py_True) : PyErr_NoMemory();
+}
+
+struct Numbers {
+    int64_t threads, count;
+    const float* x;
+};
+
+PyObject* all_finite(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Numbers of;
+    if (!parse(given, count, of)) return nullptr;
+    const Kernels& by = *chosen.kernels;
+    std::atomic<bool> finite{true};
+    without_lock([&] {
+        in_parallel(of.threads, [&](int64_t part) {
+            const int64_t first = part * of.count / of.threads, last = (part + 1) * of.count / of.threads;
+            if (!by.all_finite(last - first, of.x + first)) finite = false;
+        });
+    });
+    return PyBool_FromLong(finite);
+}
+
+// The highest slot that is written to.
+PyObject* count(PyObject*, PyObject* const* given, Py_ssize_t fields) {
+    Count of;
+    if (!parse(given, fields, of)) return nullptr;
+    return PyLong_FromLongLong(count_steps(of));
+}
+
+// True, or False and nothing done where a slot is out of range.
+PyObject* remember(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Remember of;
+    if (!parse(given, count, of)) return nullptr;
+    for (int64_t i = 0; i < of.steps * of.rows; ++i)
+        if (of.write_slot[i] >= of.slots) Py_RETURN_FALSE;
+    without_lock([&] {
+        const int64_t parts = of.threads < of.rows ? of.threads : of.rows;
+        in_parallel(parts, [&](int64_t part) {
+            for (int64_t row = part * of.rows / parts; row < (part + 1) * of.rows / parts; ++row)
+                RememberedRow{of, row}.run();
+        });
+    });
+    Py_RETURN_TRUE;
 }
 
 PyObject* linear(PyObject*, PyObject* const* given, Py_ssize_t count) {
@@ -161,10 +258,15 @@ PyCFunction as_method(Function function) {
 }
 
 PyMethodDef methods[] = {
-    {"forward", as_method(forward), METH_FASTCALL, "The fields of `Forward` (arguments.h), in order."},
-    {"backward", as_method(backward), METH_FASTCALL, "The fields of `Backward` (arguments.h), in order."},
+    {"forward", as_method(forward), METH_FASTCALL, "The fields of `Forward`, in order; False: a slot is out of range."},
+    {"backward", as_method(backward), METH_FASTCALL, "The fields of `Backward`, in order."},
+    {"step", as_method(step), METH_FASTCALL, "The fields of `Step` (arguments.h), in order; False: x is not finite."},
+    {"all_finite", as_method(all_finite), METH_FASTCALL, "Threads, count and address of floats."},
+    {"count", as_method(count), METH_FASTCALL, "The fields of `Count`, in order; returns the highest slot."},
+    {"remember", as_method(remember), METH_FASTCALL, "The fields of `Remember`; False: a slot is out of range."},
     {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
     {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
+    {"weight_gradients", as_method(weight_gradients), METH_FASTCALL, "The fields of `WeightGradients`, in order."},
     {"use_large_pages", as_method(use_large_pages), METH_FASTCALL, "Address and bytes of a new buffer."},
     {"activate", as_method(activate), METH_FASTCALL, "count, x, and where tanh(x) and sigmoid(x) go: float32."},
     {"instruction_set", instruction_set, METH_NOARGS, "The one in use: \"avx512\", \"avx2\" or \"baseline\"."},
@@ -178,4 +280,7 @@ PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", "SAB's scan on the CPU, 
 }  // namespace
 }  // namespace sab
 
-PyMODINIT_FUNC PyInit__native() { return PyModule_Create(&sab::module); }
+PyMODINIT_FUNC PyInit__native() {
+    sab::find_team();
+    return PyModule_Create(&sab::module);
+}

@@ -41,16 +41,18 @@ struct OuterScratch {
 // Adds the products of `terms` terms to rows `row` … `row + count` of the result, count ≤ BLOCK.
 inline void outer_tile(const Outer& of, const OuterScratch& scratch, int64_t term, int64_t terms, int64_t row,
                        int64_t count) {
-    for (int64_t i = 0; i < terms; ++i)
-        for (int64_t r = 0; r < BLOCK; ++r)
-            scratch.left[i * BLOCK + r] = r < count ? of.left[(term + i) * of.rows + row + r] : 0.0f;
+    for (int64_t i = 0; i < terms; ++i) {
+        const bool skipped = of.skip != nullptr && of.skip[term + i] != 0;
+        const float* from = of.left + (term + i) * of.rows + row;
+        for (int64_t r = 0; r < BLOCK; ++r) scratch.left[i * BLOCK + r] = r < count && !skipped ? from[r] : 0.0f;
+    }
     for (int64_t column = 0; column < of.columns; column += PANEL) {
         product_block<BLOCK, 1>(scratch.left, 1, BLOCK, terms, scratch.right + column * terms, scratch.tile, PANEL);
         for (int64_t r = 0; r < count; ++r) {
             float* to = of.out + (row + r) * of.columns + column;
             const int64_t left = of.columns - column;
             for (int64_t j = 0; j < PANEL && j < left; j += LANES) {
-                const Vec before = term == 0 ? Vec{} : load(to + j, left - j);
+                const Vec before = term == 0 && !of.add ? Vec{} : load(to + j, left - j);
                 store(to + j, before + load(scratch.tile + r * PANEL + j), left - j);
             }
         }
@@ -65,6 +67,8 @@ int64_t outer_scratch_size(const Outer& of) { return OuterScratch(of, nullptr).u
 
 void outer_run(const Outer& of, const float*, float* base, int64_t first, int64_t last) {
     const OuterScratch scratch(of, base);
+    if (of.terms == 0 && !of.add)
+        std::memset(of.out + first * of.columns, 0, static_cast<size_t>((last - first) * of.columns) * sizeof(float));
     for (int64_t term = 0; term < of.terms; term += TERMS) {
         const int64_t terms = of.terms - term < TERMS ? of.terms - term : TERMS;
         pack(of.right + term * of.columns, terms, of.columns, of.columns, 1, scratch.right);

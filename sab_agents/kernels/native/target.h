@@ -10,7 +10,11 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "vector.h"
 
+#include "shuffle.h"
+
 #include "gemm.h"
+
+#include "rows.h"
 
 #include "cell.h"
 
@@ -22,7 +26,18 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "backward.h"
 
+#include "step.h"
+
 #include "products.h"
+
+bool all_finite(int64_t count, const float* x) {
+    Vec zeros[4] = {};  // not, once something times 0 is not 0
+    int64_t i = 0;
+    for (; i + 4 * LANES <= count; i += 4 * LANES)
+        for (int part = 0; part < 4; ++part) zeros[part] += load(x + i + part * LANES) * 0.0f;
+    for (; i < count; i += LANES) zeros[0] += load(x + i, count - i) * 0.0f;
+    return sum(zeros[0] + zeros[1] + (zeros[2] + zeros[3])) == 0.0f;
+}
 
 void activate(int64_t count, const float* x, float* tanh_x, float* sigmoid_x) {
     for (int64_t i = 0; i < count; i += LANES) {
@@ -37,8 +52,10 @@ extern const Kernels kernels;
 const Kernels kernels = {
     {forward_shared_size, forward_prepare, forward_scratch_size, forward_run},
     {backward_shared_size, backward_prepare, backward_scratch_size, backward_run},
+    {step_shared_size, step_prepare, step_scratch_size, step_run},
     {linear_shared_size, linear_prepare, linear_scratch_size, linear_run},
     {outer_shared_size, outer_prepare, outer_scratch_size, outer_run},
+    all_finite,
     activate,
 };
 

@@ -2,11 +2,15 @@
 
 #if defined(__x86_64__)
 
+#include <immintrin.h>
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "arguments.h"
+#include "memory.h"
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), apply_to = function)

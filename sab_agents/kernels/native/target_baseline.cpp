@@ -3,8 +3,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "arguments.h"
+#include "memory.h"
 
 #define LANES 4
 #define TARGET baseline

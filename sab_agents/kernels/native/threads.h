@@ -1,6 +1,12 @@
-// Splits rows over threads that live as long as one call: nothing is left behind for a fork to miss.
+// Splits rows over threads.
+//
+// torch's idle OpenMP threads go on spinning for milliseconds after each of its operations. Threads of our own would
+// share the cores with them and lose half their time, so the work goes to the very same threads where torch's OpenMP is
+// GNU's. Elsewhere, and in a forked process, where those threads are gone and waiting for them would never end, threads
+// are started that live as long as one call.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -8,6 +14,11 @@
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#if defined(__linux__)
+#include <dlfcn.h>
+#include <pthread.h>
+#endif
 
 #include "arguments.h"
 
@@ -25,18 +36,45 @@ inline Buffer allocate(int64_t floats) {
     return buffer;
 }
 
-// Calls work(0) … work(parts − 1) at once; a part that gets no thread is done by this one. `work` must not throw.
+// `GOMP_parallel`: calls function(data) at once on up to `threads` threads, this one among them.
+using Team = void (*)(void (*function)(void*), void* data, unsigned threads, unsigned flags);
+
+inline std::atomic<Team> team{nullptr};
+
+// To be called once torch is loaded: looks for the OpenMP that is there, and loads none.
+inline void find_team() {
+#if defined(__linux__)
+    void* library = dlopen("libgomp.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    if (library == nullptr) return;
+    team = reinterpret_cast<Team>(dlsym(library, "GOMP_parallel"));
+    pthread_atfork(nullptr, nullptr, [] { team = nullptr; });
+#endif
+}
+
+// Calls work(0) … work(parts − 1) at once; a part that gets no thread is done by another. `work` must not throw.
 template <class Work>
 void in_parallel(int64_t parts, const Work& work) {
+    struct Shared {
+        const Work& work;
+        const int64_t parts;
+        std::atomic<int64_t> next{0};
+
+        void help() {
+            for (int64_t part = next++; part < parts; part = next++) work(part);
+        }
+    } shared{work, parts};
+    const Team with_team = team;
+    if (parts < 1) return;
+    if (parts == 1) return work(0);
+    if (with_team != nullptr)
+        return with_team([](void* of) { static_cast<Shared*>(of)->help(); }, &shared, static_cast<unsigned>(parts), 0);
     std::vector<std::thread> others;
     others.reserve(static_cast<size_t>(parts));
-    int64_t part = 1;
     try {
-        for (; part < parts; ++part) others.emplace_back(work, part);
-    } catch (const std::system_error&) {
-        for (; part < parts; ++part) work(part);
+        for (int64_t i = 1; i < parts; ++i) others.emplace_back([&shared] { shared.help(); });
+    } catch (const std::system_error&) {  // fewer threads, which do all parts between them
     }
-    work(0);
+    shared.help();
     for (std::thread& other : others) other.join();
 }
 

@@ -16,6 +16,10 @@ INLINE void store(float* to, Vec x) { *reinterpret_cast<UnalignedVec*>(to) = x; 
 // The first `count` floats; zeros beyond. Full registers take the short way.
 INLINE Vec load(const float* from, int64_t count) {
     if (count >= LANES) return load(from);
+#if LANES == 16  // AVX-512 alone
+    if (count <= 0) return Vec{};
+    return _mm512_maskz_loadu_ps(static_cast<uint16_t>((1u << count) - 1), from);
+#endif
     Vec x{};
     std::memcpy(&x, from, static_cast<size_t>(count) * sizeof(float));
     return x;
@@ -23,6 +27,10 @@ INLINE Vec load(const float* from, int64_t count) {
 
 INLINE void store(float* to, Vec x, int64_t count) {
     if (count >= LANES) return store(to, x);
+#if LANES == 16  // AVX-512 alone
+    if (count > 0) _mm512_mask_storeu_ps(to, static_cast<uint16_t>((1u << count) - 1), x);
+    return;
+#endif
     std::memcpy(to, &x, static_cast<size_t>(count) * sizeof(float));
 }
 
@@ -85,6 +93,11 @@ INLINE float dot(const float* a, const float* b, int64_t count) {
 INLINE void add_scaled(float* to, float factor, const float* from, int64_t count) {
     for (int64_t j = 0; j < count; j += LANES)
         store(to + j, load(to + j, count - j) + broadcast(factor) * load(from + j, count - j), count - j);
+}
+
+// Asks for floats that will be needed soon, while something else is computed.
+INLINE void prefetch(const float* from, int64_t count) {
+    for (int64_t j = 0; j < count; j += 16) __builtin_prefetch(from + j);
 }
 
 INLINE int64_t round_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }

@@ -1,0 +1,59 @@
+"""One step without gradient in compiled C++, in one call: what acting and streaming do between two inputs.
+
+Dimensions: B rows, I input size, H hidden size, A attention size, S slots, R = K + 1 slots that a read touches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sab_agents.kernels.extension import native, threads
+from sab_agents.kernels.interface import StepRules, StepState, StepWeights
+
+REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
+
+
+def step(
+    weights: StepWeights, rules: StepRules, x: Tensor, state: StepState, episode_start: Tensor | None
+) -> tuple[Tensor, StepState] | None:
+    """Takes one step, or none where an argument is not what the compiled code takes.
+
+    Every call pays for what is checked here, so the check only tells right from wrong; whoever gets None goes the way
+    that says what is wrong, or that takes more.
+    """
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (*weights, x, *state[:3]) if t is not None)
+    if wanted or x.dim() != 2 or state.memory.dim() != 3:
+        return None
+    (B, inputs), (_, S, H), A = x.shape, state.memory.shape, weights.query_bias.shape[0]
+    if not (
+        _fits(x, (B, inputs), REAL)
+        and _fits(state.h, (B, H), REAL)
+        and _fits(state.c, (B, H), REAL)
+        and _fits(state.memory, (B, S, H), REAL)
+        and _fits(state.filled, (B, S), FLAG)
+        and _fits(state.written_at, (B, S), WHOLE)
+        and _fits(state.step, (B,), WHOLE)
+        and _fits(weights.weight_ih, (4 * H, inputs), REAL)
+        and _fits(weights.weight_hh, (4 * H, H), REAL)
+        and _fits(weights.bias_ih, (4 * H,), REAL)
+        and _fits(weights.bias_hh, (4 * H,), REAL)
+        and _fits(weights.key_weight, (A, H), REAL)
+        and _fits(weights.query_weight, (A, H), REAL)
+        and _fits(weights.query_bias, (A,), REAL)
+        and (weights.score_weight is None or _fits(weights.score_weight, (1, A), REAL))
+        and (episode_start is None or _fits(episode_start, (B,), FLAG))
+        and rules.slots == S
+    ):
+        return None
+    empty_like = torch.empty_like
+    output = torch.empty(B, 2 * H)
+    new = StepState(*[empty_like(tensor) for tensor in state])
+    tensors = (x, *weights, episode_start, *state, output, *new)
+    sizes = (threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, rules.top_k + 1, rules.write_every)
+    finite = native.step(*sizes, *[0 if tensor is None else tensor.data_ptr() for tensor in tensors])
+    return (output, new) if finite else None
+
+
+def _fits(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    return tensor.dtype is dtype and tensor.shape == shape and tensor.is_cpu and tensor.is_contiguous()

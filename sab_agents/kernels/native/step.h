@@ -1,0 +1,150 @@
+// One step of one row after another, from weights as they lie: what an agent or a stream does between two inputs. There
+// is no tape, and nothing is packed: packing W_hh would cost more than the step.
+
+struct StepScratch {  // of one row
+    float *raw, *bias, *gates, *tanh_cell, *output, *query, *keys, *scores, *empty, *best, *weights;
+    int64_t *versions, *best_slots;
+    int64_t used;
+
+    StepScratch(const Step& of, float* base) {
+        Carver carver{base};
+        const int64_t H = of.size, A = of.attention;
+        raw = carver.floats(round_up(4 * H, LANES));
+        bias = carver.floats(4 * H);
+        gates = carver.floats(4 * H);
+        tanh_cell = carver.floats(H);
+        output = carver.floats(H);
+        query = carver.floats(round_up(A, LANES));
+        keys = carver.floats(of.score_weight == nullptr ? H : Slots::keys_size(of.slots, A));
+        scores = carver.floats(round_up(of.slots, LANES));
+        empty = carver.floats(round_up(of.slots, LANES));
+        best = carver.floats(of.reads);
+        weights = carver.floats(of.reads);
+        versions = carver.integers(of.slots);
+        best_slots = carver.integers(of.reads);
+        used = carver.used;
+    }
+};
+
+struct StepRow {
+    const Step& of;
+    const StepScratch scratch;
+    const int64_t row;
+    const int64_t H = of.size, A = of.attention, S = of.slots, R = of.reads;
+    const bool start = of.start != nullptr && of.start[row] != 0;
+    const float* memory = of.memory + row * S * H;
+    // A version is the slot that holds it.
+    Slots slots{scratch.keys, nullptr, scratch.empty, scratch.versions, A};
+
+    void run() {
+        cell();
+        hold();
+        read();
+        write();
+    }
+
+    void cell() {
+        for (int64_t i = 0; i < 4 * H; i += LANES) {
+            RowProducts found;
+            found.add(of.weight_ih + i * of.input, 4 * H - i, of.x + row * of.input, of.input);
+            if (!start) found.add(of.weight_hh + i * H, 4 * H - i, of.h + row * H, H);
+            store(scratch.raw + i, found.total());
+        }
+        for (int64_t i = 0; i < 4 * H; i += LANES)
+            store(scratch.bias + i, load(of.bias_ih + i, 4 * H - i) + load(of.bias_hh + i, 4 * H - i), 4 * H - i);
+        cell_forward(H, scratch.bias, scratch.raw, start, of.c + row * H, scratch.gates, of.new_c + row * H,
+                     scratch.tanh_cell, scratch.output);
+    }
+
+    // Slots that are read, and the new memory before the write: empty slots hold zeros.
+    void hold() {
+        for (int64_t i = 0; i < S; ++i) {
+            const int64_t place = row * S + i;
+            const bool holds = !start && of.filled[place] != 0;
+            const size_t bytes = static_cast<size_t>(H) * sizeof(float);
+            of.new_filled[place] = holds;
+            of.new_written_at[place] = holds ? of.written_at[place] : 0;
+            if (holds) std::memcpy(of.new_memory + place * H, memory + i * H, bytes);
+            else std::memset(of.new_memory + place * H, 0, bytes);
+            slots.vacate(i);
+            if (!holds) continue;
+            scratch.versions[i] = i;
+            scratch.empty[i] = 0.0f;
+            slots.extent = i + 1;
+        }
+        for (int64_t i = S; i < round_up(S, LANES); ++i) scratch.empty[i] = -INFINITY;
+    }
+
+    void read() {
+        if (slots.extent > 0) score();
+        Ranking best{scratch.best, scratch.best_slots, R};
+        rank_slots(slots, scratch.scores, best);
+        weigh(best, scratch.weights);
+        float* h = of.output + row * 2 * H;
+        for (int64_t j = 0; j < H; j += LANES) {
+            Vec s{};
+            for (int64_t i = 0; i < best.count; ++i)
+                s += broadcast(scratch.weights[i]) * load(memory + best.versions[i] * H + j, H - j);
+            store(h + H + j, s, H - j);
+            const Vec sum = load(scratch.output + j, H - j) + s;
+            store(h + j, sum, H - j);
+            store(of.new_h + row * H + j, sum, H - j);
+        }
+    }
+
+    void score() {
+        for (int64_t a = 0; a < A; a += LANES) {
+            RowProducts found;
+            found.add(of.query_weight + a * H, A - a, scratch.output, H);
+            store(scratch.query + a, found.total() + load(of.query_bias + a, A - a));
+        }
+        if (of.score_weight == nullptr) score_dot();
+        else score_mlp();
+    }
+
+    // (W₁m)·q = m·(W₁ᵀq): no key is needed.
+    void score_dot() {
+        float* pulled = scratch.keys;
+        for (int64_t j = 0; j < H; j += LANES) {
+            Vec sum{};
+            for (int64_t a = 0; a < A; ++a) sum += load(of.key_weight + a * H + j, H - j) * scratch.query[a];
+            store(pulled + j, sum, H - j);
+        }
+        const float scale = 1.0f / std::sqrt(static_cast<float>(A));
+        for (int64_t i = 0; i < slots.extent; i += LANES) {
+            RowProducts found;
+            found.add(memory + i * H, S - i, pulled, H);
+            store(scratch.scores + i, found.total() * scale + load(scratch.empty + i));
+        }
+    }
+
+    void score_mlp() {
+        for (int64_t i = 0; i < slots.extent; i += LANES)
+            for (int64_t a = 0; a < A; ++a) {
+                RowProducts found;
+                found.add(memory + i * H, S - i, of.key_weight + a * H, H);
+                store(scratch.keys + i * A + a * LANES, found.total());
+            }
+        score_all<Score::tanh>(slots, scratch.keys, {scratch.query, of.score_weight, 1.0f}, scratch.scores);
+    }
+
+    void write() {
+        const int64_t step = start ? 1 : of.step[row] + 1;
+        of.new_step[row] = step;
+        if (step % of.write_every != 0) return;
+        const int64_t place = row * S + slot_of(step, of.write_every, S);
+        std::memcpy(of.new_memory + place * H, of.new_h + row * H, static_cast<size_t>(H) * sizeof(float));
+        of.new_filled[place] = 1;
+        of.new_written_at[place] = step - 1;
+    }
+};
+
+int64_t step_shared_size(const Step&) { return 0; }
+
+int64_t step_scratch_size(const Step& of) { return StepScratch(of, nullptr).used; }
+
+void step_prepare(const Step&, float*) {}
+
+void step_run(const Step& of, const float*, float* scratch, int64_t first, int64_t last) {
+    for (; first < last; ++first) StepRow{of, StepScratch(of, scratch), first}.run();
+}

@@ -1,0 +1,129 @@
+"""Who credited whom: which past steps a stream's losses reached, how far back, and how much.
+
+Dimensions: B rows, S slots.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sab_agents.core.streaming import Credit
+
+
+class Entry(NamedTuple):
+    """One slot that was credited by one window.
+
+    Attributes:
+        row: stream.
+        loss_step: last step of the window whose loss it was, counted from the stream's first step, 0.
+        credited_step: step that wrote the slot.
+        norm: of the gradient that reached the slot.
+    """
+
+    row: int
+    loss_step: int
+    credited_step: int
+    norm: float
+
+
+@dataclass(frozen=True)
+class CreditReport:
+    """What was credited.
+
+    Attributes:
+        entries: the latest ones, oldest first.
+        slots: slots credited so far in all.
+        pieces: pieces run again so far.
+        dropped: links that were not followed because their memory was no longer held.
+        by_distance: for each power of two, {1: …, 2: …, 4: …}, the share of all credit that went back at least so many
+            steps and less than twice as many.
+    """
+
+    entries: tuple[Entry, ...]
+    slots: int
+    pieces: int
+    dropped: int
+    by_distance: dict[int, float]
+
+    def __str__(self) -> str:
+        lines = [f"{self.slots} slots credited in {self.pieces} re-runs, {self.dropped} links dropped"]
+        for distance, share in self.by_distance.items():
+            lines.append(f"{distance:>9} … {2 * distance - 1:<9} {share:6.1%} {'█' * round(40 * share)}")
+        return "\n".join(lines)
+
+
+class CreditLedger:
+    """Keeps the latest entries and totals; its size does not grow with the stream.
+
+    Args:
+        length: entries kept.
+    """
+
+    DISTANCES = 48
+
+    def __init__(self, length: int = 1000) -> None:
+        self.entries: deque[Entry] = deque(maxlen=length)
+        self.slots = self.pieces = self.dropped = 0
+        self.weight = np.zeros(self.DISTANCES)
+
+    def add(self, credit: Credit, written_at: Tensor, episode_step: Tensor, first_step: int, loss_step: int) -> None:
+        """Takes up what a window credited.
+
+        Args:
+            credit: from `SABStream.credit`.
+            written_at: (B, S) of the memory before the window.
+            episode_step: (B,) steps of each row's episode before the window.
+            first_step: steps of the stream before the window.
+            loss_step: see `Entry`.
+        """
+        self.pieces += credit.pieces
+        self.dropped += credit.dropped
+        rows, slots = (index.numpy() for index in credit.norm.cpu().nonzero(as_tuple=True))
+        if not len(rows):
+            return
+        norms = credit.norm.cpu().numpy()[rows, slots]
+        began = first_step - episode_step.cpu().numpy()[rows]
+        credited = began + written_at.cpu().numpy()[rows, slots]
+        self.slots += len(rows)
+        bins = np.log2(np.maximum(loss_step - credited, 1)).astype(int)
+        np.add.at(self.weight, bins, norms)
+        self.entries.extend(
+            Entry(int(row), loss_step, int(step), float(norm))
+            for row, step, norm in zip(rows, credited, norms, strict=True)
+        )
+
+    def report(self) -> CreditReport:
+        """What was credited so far."""
+        total = self.weight.sum()
+        shares = {2**k: float(self.weight[k] / total) for k in range(self.DISTANCES) if self.weight[k] > 0}
+        return CreditReport(tuple(self.entries), self.slots, self.pieces, self.dropped, shares)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as JSON; floats survive to the bit."""
+        return {
+            "length": self.entries.maxlen,
+            "entries": [list(entry) for entry in self.entries],
+            "counts": [self.slots, self.pieces, self.dropped],
+            "weight": self.weight.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> CreditLedger:
+        """The ledger that `to_json` was taken of."""
+        ledger = cls(facts["length"])
+        ledger.entries.extend(Entry(*entry) for entry in facts["entries"])
+        ledger.slots, ledger.pieces, ledger.dropped = facts["counts"]
+        ledger.weight = np.array(facts["weight"])
+        return ledger
+
+
+def ledger_arrays(entries: tuple[Entry, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Loss steps, credited steps and norms of entries, as arrays to plot."""
+    columns = list(zip(*entries, strict=True)) if entries else [(), (), (), ()]
+    return np.array(columns[1]), np.array(columns[2]), np.array(columns[3])

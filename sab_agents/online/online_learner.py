@@ -1,0 +1,372 @@
+"""Supervised learning from endless streams, with River's verbs and constant memory.
+
+Dimensions: B rows (parallel streams), I numbers in an input, C numbers in one output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from sab_agents.core import CORES, SAB, Core, SABState, build_core
+from sab_agents.core.base import at_least
+from sab_agents.core.streaming import Eviction, PlainStream, SABStream, Write
+from sab_agents.online.credit_ledger import CreditLedger, CreditReport
+from sab_agents.online.learner_file import read_learner, write_learner
+from sab_agents.online.targets import LossName, Targets
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class OnlineLearner:
+    """Learns from B endless streams in one pass and in constant memory and time for each step.
+
+    `predict_*` says what the present input means, `learn_*` tells what it meant and moves on. After every
+    `update_every` steps one optimiser step is made if any of them had a target; gradient reaches through the memory to
+    steps of any distance that are still held (see `SABStream`). A prediction has no effect on what is learnt.
+
+        learner = OnlineLearner(input_size=4, output_size=2)
+        for x, y in stream:
+            y_hat = learner.predict_one(x)
+            learner.learn_one(x, y)                # y=None where nothing is to be learnt
+
+    Args:
+        input_size: I; with an `encoder`, of what that returns.
+        output_size: C.
+        loss: "cross_entropy", "binary_cross_entropy" or "squared_error"; see `Targets`.
+        rows: B; `predict_one` and `learn_one` need 1.
+        core: "sab", "sab_uncredited", or "lstm_tbptt", "lstm" (gradient within the window) to compare with.
+        hidden_size: H.
+        top_k: slots that take part in one read.
+        write_every: steps between two writes.
+        bptt_steps: length of a segment.
+        capacity: slots of the memory.
+        attention: "dot" or "mlp".
+        attention_size: A; None is H.
+        eviction: see `SABStream`; so are `write`, `novelty`, `decay` and `credit_depth`.
+        write: which steps are worth a slot.
+        novelty: relative distance below which a write is skipped by "novel".
+        decay: of usage and credit, for each step.
+        credit_depth: links that credit follows; None for all.
+        refresh_every: updates between two computations of all held slots with today's weights; None for never: a slot
+            then stays as it was written.
+        update_every: steps between two updates.
+        learning_rate: of Adam.
+        clip_norm: greatest norm of the gradient.
+        optimizer: makes another optimiser of the parameters.
+        encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
+        observation_shape: of one observation; None is (I,).
+        seed: of the parameters and of the reservoir.
+        device: of everything.
+
+    Raises:
+        TypeError: a count is not an int.
+        ValueError: a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        loss: LossName = "cross_entropy",
+        rows: int = 1,
+        core: str = "sab",
+        hidden_size: int = 64,
+        top_k: int = 4,
+        write_every: int = 1,
+        bptt_steps: int = 8,
+        capacity: int = 64,
+        attention: str = "dot",
+        attention_size: int | None = 32,
+        eviction: Eviction = "oldest",
+        write: Write = "every",
+        novelty: float = 0.1,
+        decay: float = 0.99,
+        credit_depth: int | None = 1,
+        refresh_every: int | None = None,
+        update_every: int = 8,
+        learning_rate: float = 1e-3,
+        clip_norm: float = 1.0,
+        optimizer: MakeOptimizer | None = None,
+        encoder: nn.Module | None = None,
+        observation_shape: tuple[int, ...] | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        # The arguments that a saved file holds; it must be the first line, where they are the only names.
+        self.settings = {name: value for name, value in locals().items() if name not in _NOT_SAVED}
+        name = "OnlineLearner"
+        self.rows = at_least(name, "rows", rows, 1)
+        self.update_every = at_least(name, "update_every", update_every, 1)
+        self.refresh_every = None if refresh_every is None else at_least(name, "refresh_every", refresh_every, 1)
+        self.targets = Targets(loss, at_least(name, "output_size", output_size, 1))
+        if not (clip_norm > 0 and learning_rate > 0):
+            raise ValueError(
+                f"{name}: clip_norm and learning_rate must be above 0, but are {clip_norm} and {learning_rate}."
+            )
+        self.clip_norm = clip_norm
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.core = _build(core, input_size, self.settings).to(device)
+            self.head = nn.Linear(self.core.output_size, output_size).to(device)
+        shape = (input_size,) if observation_shape is None else tuple(observation_shape)
+        if isinstance(self.core, SAB):
+            self.stream: SABStream | PlainStream = SABStream(
+                self.core,
+                rows,
+                encoder=encoder,
+                observation_shape=shape,
+                eviction=eviction,
+                write=write,
+                novelty=novelty,
+                decay=decay,
+                credit_depth=credit_depth,
+                seed=seed,
+            )
+        else:
+            self.stream = PlainStream(self.core, rows, encoder=encoder, observation_shape=shape)
+        self.parameters = [*self.core.parameters(), *self.head.parameters(), *self.stream.encoder.parameters()]
+        make = optimizer or (lambda parameters: Adam(parameters, lr=learning_rate))
+        self.optimizer = make(self.parameters)
+        self.ledger = CreditLedger()
+        self.steps = self.updates = self.skipped = 0
+        self._labels: list[_Labels | None] = []
+        self._foreseen: _Foreseen | None = None
+        self._names: list[str] | None = None
+
+    def predict_one(self, x: Any, episode_start: bool = False) -> Any:
+        """What the input means, as far as is known now: a class (int), labels (bool) or numbers (float).
+
+        Args:
+            x: (I,) numbers, or a mapping from names to numbers, always of the same names.
+            episode_start: whether an episode begins with it; the memory of the one before is then not used.
+
+        Returns:
+            A single value for one class, or where `output_size` is 1; an array (C,) otherwise.
+
+        Raises:
+            ValueError: see `learn_many`; or the learner has several rows.
+        """
+        found = self.predict_many(self._one("predict_one", x), self._flag(episode_start))[0]
+        return found.item() if found.size == 1 else found
+
+    def predict_proba_one(self, x: Any, episode_start: bool = False) -> dict[int, float]:
+        """The probability of each class (or label). Arguments and errors are those of `predict_one`."""
+        found = self.predict_proba_many(self._one("predict_proba_one", x), self._flag(episode_start))[0]
+        return {index: float(value) for index, value in enumerate(found)}
+
+    def learn_one(self, x: Any, y: Any = None, episode_start: bool = False) -> Self:
+        """Takes the next step of the stream and learns from it; see `learn_many`."""
+        inputs = self._one("learn_one", x)
+        target = None if y is None else np.asarray(y)[None]
+        return self.learn_many(inputs, target, self._flag(episode_start))
+
+    def predict_many(self, x: Any, episode_start: Any = None) -> npt.NDArray[Any]:
+        """Predictions for all rows: (B,) classes, or (B, C). Arguments and errors are those of `learn_many`."""
+        return self.targets.prediction(self._foresee("predict_many", x, episode_start).output)
+
+    def predict_proba_many(self, x: Any, episode_start: Any = None) -> npt.NDArray[Any]:
+        """(B, C) probabilities for all rows. Arguments and errors are those of `learn_many`."""
+        return self.targets.probabilities(self._foresee("predict_proba_many", x, episode_start).output)
+
+    def learn_many(self, x: Any, y: Any = None, episode_start: Any = None, mask: Any = None) -> Self:
+        """Takes the next step of every stream, and updates the parameters after each `update_every`-th.
+
+        Args:
+            x: (B, I) numbers, or (B, …) for an encoder.
+            y: (B,) classes 0 … C − 1, or (B, C) labels or numbers; None where nothing is to be learnt at this step.
+            episode_start: (B,) bool, rows whose episode begins with x; None for none.
+            mask: (B,) bool, rows that have a target at this step; None for all.
+
+        Raises:
+            ValueError: a shape does not fit, x or y is not finite, or y is out of range. Nothing has changed.
+        """
+        labels = None if y is None else self._labelled(y, mask)
+        step = self._foresee("learn_many", x, episode_start).step
+        self._foreseen = None
+        self.stream.take(step)
+        self._labels.append(labels)
+        self.steps += 1
+        if self.stream.steps >= self.update_every:
+            self._update()
+        return self
+
+    def credit_report(self) -> CreditReport:
+        """Which past steps were read and credited, how far back, and how much."""
+        return self.ledger.report()
+
+    def reset(self) -> Self:
+        """Forgets the stream (memory, open window, ledger); what was learnt stays."""
+        self.stream.reset()
+        self.ledger = CreditLedger()
+        self.steps = 0
+        self._labels, self._foreseen = [], None
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything, so that `load` goes on to the bit; the file holds no code.
+
+        An `encoder` and an `optimizer` are code: only their numbers are in the file.
+        """
+        write_learner(path, self)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        optimizer: MakeOptimizer | None = None,
+        encoder: nn.Module | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """The learner that `save` wrote; an encoder or optimiser it had must be given again.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged or of another kind, or the encoder or optimiser is another one.
+        """
+        return read_learner(cls, path, optimizer=optimizer, encoder=encoder, device=device)
+
+    def restore_labels(self, steps: int, saved: dict[str, Tensor]) -> None:
+        """Puts back the targets of an open window of so many steps, as `save` wrote them."""
+        self._labels = [
+            _Labels(saved[f"{step}.target"], saved[f"{step}.mask"]) if f"{step}.mask" in saved else None
+            for step in range(steps)
+        ]
+
+    def _update(self) -> None:
+        """Learns from the window if it had a target, and ends it."""
+        labels, self._labels = self._labels, []
+        learnt = any(label is not None for label in labels)
+        if learnt:
+            self._learn(labels)
+        self.stream.advance()
+        if learnt and self.refresh_every is not None and self.updates % self.refresh_every == 0:
+            self.stream.refresh()
+
+    def _learn(self, labels: list[_Labels | None]) -> None:
+        outputs = self.stream.window()
+        device = outputs.device
+        picked = [label.mask for label in labels if label is not None]
+        times = [t for t, label in enumerate(labels) if label is not None]
+        targets = torch.cat([label.target[label.mask] for label in labels if label is not None]).to(device)
+        output = self.head(outputs[times][torch.stack(picked).to(device)])
+        self.optimizer.zero_grad()
+        self.targets.mean_loss(output, targets).backward()  # type: ignore[no-untyped-call]
+        before = self.stream.before
+        credit = self.stream.credit()
+        if isinstance(before, SABState):
+            first = self.steps - len(labels)
+            self.ledger.add(credit, before.written_at, before.step, first, first + times[-1])
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        if math.isfinite(norm):
+            self.optimizer.step()
+        else:  # a chain of reads can overflow although the loss is sound
+            self.skipped += 1
+        self.updates += 1
+
+    def _foresee(self, name: str, x: Any, episode_start: Any) -> _Foreseen:
+        """The next step, computed but not taken; what was foreseen for the same arguments is used again."""
+        inputs = self._inputs(name, x)
+        start = None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=inputs.device)
+        kept = self._foreseen
+        if kept is not None and torch.equal(kept.inputs, inputs) and _same(kept.start, start):
+            return kept
+        step: Any = self.stream.propose(inputs, start)
+        with torch.no_grad():
+            output = self.head(step.output)
+        self._foreseen = _Foreseen(inputs, start, step, output)
+        return self._foreseen
+
+    def _inputs(self, name: str, x: Any) -> Tensor:
+        parameter = self.head.weight
+        whole = (self.rows, *self.stream.observation_shape)
+        given = x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x, dtype=np.float32))
+        if tuple(given.shape) != whole:
+            raise ValueError(
+                f"OnlineLearner.{name}: x must have shape {whole}, one row for each of the {self.rows} stream(s), "
+                f"but has {tuple(given.shape)}. Rows and size are fixed when the learner is made."
+            )
+        inputs = given.to(device=parameter.device, dtype=parameter.dtype)
+        if not bool(inputs.isfinite().all()):
+            raise ValueError(f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first.")
+        return inputs
+
+    def _labelled(self, y: Any, mask: Any) -> _Labels:
+        if mask is None:
+            rows = np.ones(self.rows, dtype=np.bool_)
+        else:
+            rows = np.asarray(mask)
+            if rows.dtype != np.bool_ or rows.shape != (self.rows,):
+                raise ValueError(
+                    f"OnlineLearner.learn_many: mask must be bool of shape ({self.rows},), "
+                    f"but is {rows.dtype} of shape {rows.shape}."
+                )
+        given = np.asarray(y)
+        if given.shape[:1] != (self.rows,):
+            raise ValueError(
+                f"OnlineLearner.learn_many: y must have one entry for each of the {self.rows} row(s), "
+                f"but has shape {given.shape}."
+            )
+        found = self.targets.checked(given[rows], int(rows.sum()), "OnlineLearner.learn_many")
+        target = np.zeros((self.rows, *found.shape[1:]), dtype=found.dtype)
+        target[rows] = found
+        return _Labels(torch.from_numpy(target), torch.from_numpy(rows.copy()))
+
+    def _one(self, name: str, x: Any) -> Any:
+        """The input of a single stream with its row's axis; a mapping as the list of its values."""
+        if self.rows != 1:
+            raise ValueError(
+                f"OnlineLearner.{name}: needs a learner of 1 row, but this one has {self.rows}. "
+                f"Use {name.replace('one', 'many')}."
+            )
+        if isinstance(x, Mapping):
+            names = self._names or sorted(x)
+            if set(names) != set(x):
+                raise ValueError(f"OnlineLearner.{name}: x must have the names {names}, but has {sorted(x)}.")
+            self._names = names
+            return [[x[key] for key in names]]
+        return x.unsqueeze(0) if isinstance(x, Tensor) else np.asarray(x)[None]
+
+    def _flag(self, episode_start: bool) -> npt.NDArray[np.bool_] | None:
+        return np.array([True]) if episode_start else None
+
+
+class _Labels(NamedTuple):
+    """Targets of one step: (B,) or (B, C), and which rows have one, (B,) bool."""
+
+    target: Tensor
+    mask: Tensor
+
+
+class _Foreseen(NamedTuple):
+    """The next step as computed for some arguments, and the network's output (B, C) for it."""
+
+    inputs: Tensor
+    start: Tensor | None
+    step: Any
+    output: Tensor
+
+
+_NOT_SAVED = {"self", "optimizer", "encoder", "device"}
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
+
+
+def _build(core: str, input_size: int, settings: dict[str, Any]) -> Core[Any]:
+    known = [name for name in CORES if name not in {"sab_softmax", "lstm_attention", "transformer"}]
+    if core not in known:
+        raise ValueError(f"OnlineLearner: core must be one of {', '.join(known)}, but is {core!r}.")
+    sizes = ("hidden_size", "top_k", "write_every", "bptt_steps", "capacity", "attention", "attention_size")
+    return build_core(core, input_size, **{name: settings[name] for name in sizes})
