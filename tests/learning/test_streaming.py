@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sab_agents.train.stream import run_cell
 from sab_agents.train.stream_config import StreamConfig
 
-POLICIES = {
+POLICIES: dict[str, dict[str, Any]] = {
     "sab": {"policy": "MlpSabPolicy", "bptt_steps": 2},
     "rtu": {"policy": "MlpRtuPolicy"},
     "lstm": {"policy": "MlpLstmPolicy", "bptt_steps": 8},

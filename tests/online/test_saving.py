@@ -132,7 +132,7 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         StreamAC.load(tmp_path / "missing")
     (tmp_path / "noise.zip").write_bytes(b"noise")
-    with pytest.raises(ValueError, match="damaged, or not a file of StreamAC"):
+    with pytest.raises(ValueError, match="damaged, or not a file that sab-agents saved"):
         StreamAC.load(tmp_path / "noise")
     agent("MlpRtuPolicy", Clock()).save(tmp_path / "agent")
     whole = (tmp_path / "agent.zip").read_bytes()
