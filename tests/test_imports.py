@@ -23,8 +23,9 @@ ALLOWED = {
     },
     "sab_agents.envs": {"gymnasium", "numpy", "pooch", "sklearn"},
     "sab_agents.train": {
-        *("sab_agents", "sab_agents.core", "sab_agents.kernels", "sab_agents.envs"),
+        *("sab_agents", "sab_agents.core", "sab_agents.kernels", "sab_agents.envs", "sab_agents.online"),
         *("torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml", "safetensors"),
+        "stable_baselines3",
     },
 }
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}
