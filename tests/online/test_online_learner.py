@@ -243,7 +243,7 @@ learner.save(path)
 
 def test_a_killed_learner_goes_on_from_its_last_file(tmp_path: Path) -> None:
     files = []
-    for name, deaths in (("whole", []), "killed", [13, 40])):
+    for name, deaths in (("whole", []), ("killed", [13, 40])):
         for death in [*deaths, -1]:
             command = [sys.executable, "-c", KILLED, str(tmp_path / name), str(death)]
             code = subprocess.run(command, check=False).returncode
