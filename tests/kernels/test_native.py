@@ -203,3 +203,17 @@ def test_what_would_leave_a_buffer_is_refused() -> None:
         native.forward(1, 2, 3)
     with pytest.raises(ValueError, match="no kernels named"):
         native.use_instruction_set("avx1024")
+
+
+def test_gates_are_written_over_only_where_that_is_allowed() -> None:
+    arguments, plan = blocked_scan(30, 3, 16, 8, True)
+    inputs = ScanInputs(*in_single(arguments))
+    before = inputs.gates.detach().clone()
+    given = [x for x in inputs if x is not None]
+    expected = compiled.scan(inputs, plan)
+    wanted = torch.autograd.grad(expected.h.sum() + expected.summary.sum(), given)
+    assert torch.equal(inputs.gates, before)
+    found = compiled.scan(inputs._replace(gates=inputs.gates.clone()), plan, own_gates=True)
+    assert torch.equal(found.h, expected.h)
+    for one, other in zip(torch.autograd.grad(found.h.sum() + found.summary.sum(), given), wanted, strict=True):
+        assert torch.equal(one, other)
