@@ -140,15 +140,15 @@ def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = F
     """Runs the forward pass; with `keep` the tape has every step, without only the last."""
     sizes = _sizes(inputs, plan)
     T, B, H, A, S, R = sizes
-    like, places = inputs.gates, _tape_places(sizes, keep)
+    places = _tape_places(sizes, keep)
     tape = _Tape(
-        gates=inputs.gates if own_gates else new_empty(like, T if keep else 1, B, 4 * H),
-        buffer=new_empty(like, places[-1]),
-        summary=new_empty(like, T, B, H),
-        hidden=new_empty(like, S + T, B, H),
-        versions=torch.empty(T, B, R, dtype=torch.int64),
-        weights=torch.empty(T, B, R),
-        last_cell=torch.empty(B, H),
+        gates=inputs.gates if own_gates else new_empty(T if keep else 1, B, 4 * H),
+        buffer=new_empty(places[-1]),
+        summary=new_empty(T, B, H),
+        hidden=new_empty(S + T, B, H),
+        versions=new_empty(T, B, R, dtype=torch.int64),
+        weights=new_empty(T, B, R),
+        last_cell=new_empty(B, H),
     )
     in_range = native.forward(
         *(threads(sizes.work), T, B, H, A, plan.slots, S, R, int(keep)),
@@ -176,22 +176,22 @@ def _backward(
     grad_hidden, hidden_stride = _rows(grads[0])
     grad_summary, summary_stride = _rows(grads[1])
     grad_cell = None if grads[2] is None else grads[2].contiguous()
-    like, mlp = inputs.gates, inputs.score_weight is not None
+    mlp = inputs.score_weight is not None
     places = _places(((S + T) * B * H, (S + T) * B * A, T * B * A, B * A))
-    buffer = new_empty(like, places[-1])
+    buffer = new_empty(places[-1])
     sent = _within(buffer, places)
     if not mlp:
         sent[3] = 0
     found = ScanInputs(
-        gates=new_empty(like, T, B, 4 * H),
-        weight_hh=torch.empty(4 * H, H),
-        key_weight=torch.empty(A, H),
-        query_weight=torch.empty(A, H),
-        query_bias=torch.empty(A),
-        score_weight=torch.empty(A) if mlp else None,
-        h=torch.empty(B, H),
-        c=torch.empty(B, H),
-        memory=torch.empty(B, S, H) if needed[8] else None,  # type: ignore[arg-type]
+        gates=new_empty(T, B, 4 * H),
+        weight_hh=new_empty(4 * H, H),
+        key_weight=new_empty(A, H),
+        query_weight=new_empty(A, H),
+        query_bias=new_empty(A),
+        score_weight=new_empty(A) if mlp else None,
+        h=new_empty(B, H),
+        c=new_empty(B, H),
+        memory=new_empty(B, S, H) if needed[8] else None,  # type: ignore[arg-type]
     )
     kept = _within(tape.buffer, _tape_places(sizes, keep=True))
     native.backward(
