@@ -28,10 +28,13 @@ VARIABLE = "SAB_KERNEL"
 NATIVE, TORCH = "native", "torch"
 
 
-def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-    """Computes a scan by the way in use for its device and dtype; gradient flows to every tensor of `inputs`."""
+def scan(inputs: ScanInputs, plan: ScanPlan, *, own_gates: bool = False) -> ScanOutputs:
+    """Computes a scan by the way in use for its device and dtype; gradient flows to every tensor of `inputs`.
+
+    With `own_gates` nobody else looks at `inputs.gates` afterwards, and the scan may write over them.
+    """
     if kernel_in_use(inputs.gates.device, inputs.gates.dtype) == NATIVE:
-        return compiled.scan(inputs, plan)
+        return compiled.scan(inputs, plan, own_gates=own_gates)
     return eager.scan(inputs, plan)
 
 

@@ -23,9 +23,9 @@ def ways_taken(monkeypatch: pytest.MonkeyPatch, sab: SAB, x: torch.Tensor) -> se
     def spy(name: str, module: Any, function: str) -> None:
         original = getattr(module, function)
 
-        def called(*arguments: Any) -> Any:
+        def called(*arguments: Any, **options: Any) -> Any:
             taken.add(name)
-            return original(*arguments)
+            return original(*arguments, **options)
 
         monkeypatch.setattr(module, function, called)
 
