@@ -1,1 +1,1 @@
-"""The scan as two Triton kernels for GPUs, one forward and one backward; nothing here imports Triton until it is used."""
+"""The scan as two Triton kernels for GPUs, forward and backward; Triton is imported when one is first needed."""

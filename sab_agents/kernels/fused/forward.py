@@ -1,8 +1,8 @@
 """The forward pass of the scan as one Triton kernel: a program takes ROWS rows through all steps, alone.
 
-Dimensions: T steps, B rows, H hidden size, A attention size, S slots, READS = K + 1 slots that a read touches, HELD slots
-of the starting memory, V = HELD + T + 1 versions, of which the last is the hidden state before the first step. Padded to
-powers of two: WIDE for H, NARROW for A, PLACES for S, RANKS for READS.
+Dimensions: T steps, B rows, H hidden size, A attention size, S slots, READS = K + 1 slots that a read touches, HELD
+slots of the starting memory, V = HELD + T + 1 versions, of which the last is the hidden state before the first step.
+Padded to powers of two: WIDE for H, NARROW for A, PLACES for S, RANKS for READS.
 
 Rows never meet, so there is no barrier between programs and the loop over steps lies inside. Weights are read again at
 every step: up to some 200 KB of them stay in the processor's first-level cache (H = 128 in bfloat16), larger ones come
@@ -107,8 +107,9 @@ def _rank_slots(
     slot, rank = tl.arange(0, PLACES)[None, :], tl.arange(0, RANKS)[None, :]
     left = tl.load(scores + row[:, None] * S + slot, mask=live[:, None] & (slot < extent), other=float("-inf"))
     # A comparison with NaN says nothing about it: it is taken out of the ranking and spoils the summary instead.
-    broken = tl.sum(tl.where(left == left, 0.0, float("nan")), axis=1)
-    left = tl.where(left == left, left, float("-inf"))
+    is_number = left == left  # noqa: PLR0124
+    broken = tl.sum(tl.where(is_number, 0.0, float("nan")), axis=1)
+    left = tl.where(is_number, left, float("-inf"))
     best = tl.full((ROWS, RANKS), float("-inf"), tl.float32)
     chosen = tl.zeros((ROWS, RANKS), tl.int32)
     for r in range(tl.minimum(extent, READS)):
@@ -120,7 +121,7 @@ def _rank_slots(
 
 
 @triton.jit(do_not_specialize=["T", "B", "S", "HELD"])
-def forward(
+def forward(  # noqa: PLR0915
     gates_in,
     weight_hh,
     query_weight,

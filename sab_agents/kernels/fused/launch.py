@@ -2,8 +2,8 @@
 
 Dimensions as in `sab_agents.kernels.fused.forward`.
 
-Inputs, hidden states, keys and the gradients of gates are stored in the dtype of the gates, float32 or bfloat16. The cell
-state, scores, queries and everything that is summed over steps is float32 throughout.
+Inputs, hidden states, keys and the gradients of gates are stored in the dtype of the gates, float32 or bfloat16. The
+cell state, scores, queries and everything that is summed over steps is float32 throughout.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sab_agents.kernels.fused import backward, forward
-from sab_agents.kernels.fused.sizes import Blocks, blocks, power_of_two
+from sab_agents.kernels.fused.sizes import Blocks, blocks
 from sab_agents.kernels.gather import LoopGradients, input_gradients
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
 
@@ -27,7 +27,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-    """Computes a scan; gradient flows to every tensor of `inputs`, all of which are converted to the dtype of the gates."""
+    """Computes a scan; gradient flows to every tensor of `inputs`. All are converted to the dtype of the gates."""
     dtype = inputs.gates.dtype
     inputs = ScanInputs(*(None if x is None else x.to(dtype).contiguous() for x in inputs))  # type: ignore[arg-type]
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
@@ -88,7 +88,7 @@ def _blocks_for(inputs: ScanInputs, plan: ScanPlan) -> tuple[Blocks, dict[str, A
     shared = {
         **{"H": H, "A": A, "READS": R, "MLP": inputs.score_weight is not None},
         **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "RANKS": size.ranks, "TERMS": size.terms},
-        **{"DOT": size.dot, "DOT_TYPE": dot_type, "num_warps": size.warps, "num_stages": 1},
+        **{"DOT": size.dot, "DOT_TYPE": dot_type, "num_warps": size.warps, "num_stages": 1, "enable_fp_fusion": True},
     }
     return size, shared
 
@@ -124,7 +124,7 @@ def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
     held = torch.arange(S, dtype=torch.int32, device=table.device)
     table[:, :S] = torch.where(plan.filled, held, table[:, :S])
     size, shared = _blocks_for(inputs, plan)
-    with torch.cuda.device_of(inputs.gates):
+    with torch.cuda.device_of(inputs.gates):  # type: ignore[no-untyped-call]
         forward.forward[(-(-B // size.rows),)](
             *(inputs.gates, inputs.weight_hh.t().contiguous(), inputs.query_weight.t().contiguous()),
             *(inputs.query_bias, inputs.key_weight.t().contiguous(), inputs.score_weight, inputs.c),
@@ -133,7 +133,7 @@ def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
             *(tape.scores, tape.summary, tape.hidden, tape.versions, tape.weights, tape.last_cell),
             *(1 / math.sqrt(A), T, B, slots, S),
             KEEP=keep,
-            PLACES=power_of_two(slots),
+            PLACES=size.places,
             SLOTS=size.slots,
             GATE_TERMS=size.gate_terms,
             **shared,
@@ -158,7 +158,7 @@ def _as_bytes(flags: Tensor) -> Tensor:
 def _backward(
     inputs: ScanInputs, plan: ScanPlan, tape: _Tape, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor
 ) -> LoopGradients:
-    T, B, H = tape.summary.shape
+    T, B, _ = tape.summary.shape
     A, S, dtype = tape.query.shape[2], plan.filled.shape[1], inputs.gates.dtype
     states = torch.zeros_like(tape.hidden, dtype=torch.float32)
     states[S : S + T] = grad_h
@@ -168,7 +168,7 @@ def _backward(
     cell = torch.empty_like(grad_c, dtype=torch.float32, memory_format=torch.contiguous_format).copy_(grad_c)
     of_rows = None if inputs.score_weight is None else cell.new_empty(B, A)
     size, shared = _blocks_for(inputs, plan)
-    with torch.cuda.device_of(inputs.gates):
+    with torch.cuda.device_of(inputs.gates):  # type: ignore[no-untyped-call]
         backward.backward[(-(-B // size.rows),)](
             *(inputs.weight_hh, inputs.query_weight, inputs.key_weight, inputs.score_weight),
             *(_as_bytes(plan.cut), plan.write_slot.contiguous(), tape.gates, tape.cell, tape.query, tape.keys),

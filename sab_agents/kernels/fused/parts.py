@@ -1,6 +1,6 @@
 """What both passes of the fused kernel compute alike, as Triton functions.
 
-Dimensions as in `sab_agents.kernels.fused.forward`. Every tensor is padded to powers of two; what lies beyond is masked.
+Dimensions as in `sab_agents.kernels.fused.forward`. What lies beyond a tensor's padded size is masked.
 """
 
 import triton
@@ -20,11 +20,7 @@ def tanh(x):
 @triton.jit
 def no_sum(ROWS: tl.constexpr, TERMS: tl.constexpr, WIDE: tl.constexpr, DOT: tl.constexpr):
     """Where `add_products` begins."""
-    if DOT:
-        total = tl.zeros((ROWS, WIDE), tl.float32)
-    else:
-        total = tl.zeros((ROWS, TERMS, WIDE), tl.float32)
-    return total
+    return tl.zeros((ROWS, WIDE) if DOT else (ROWS, TERMS, WIDE), tl.float32)
 
 
 @triton.jit
@@ -62,7 +58,7 @@ def product(
     DOT: tl.constexpr,
     DOT_TYPE: tl.constexpr,
 ):
-    """x · weight, (ROWS, WIDE): x (ROWS,) says where each row's COUNT numbers begin, weight is (COUNT, SIZE)."""
+    """The product x · weight (ROWS, WIDE): x (ROWS,) says where each row's COUNT numbers lie, weight is (COUNT, SIZE)."""
     column = tl.arange(0, WIDE)[None, :]
     total = no_sum(ROWS, TERMS, WIDE, DOT)
     for first in range(0, COUNT, TERMS):

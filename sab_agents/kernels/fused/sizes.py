@@ -29,8 +29,11 @@ IN_FLIGHT = 1 << 12
 SCORED = 1 << 13
 """Numbers of keys that a program takes in at once, for ROWS rows together: 32 registers a thread."""
 
+NARROWEST = 16
+"""What a product on tensor cores needs of each side, and less leaves most threads idle anyway."""
+
 DOT_ROWS = 16
-"""Rows from which products run on tensor cores, whose blocks have so many."""
+"""Rows from which products run on tensor cores."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Blocks:
 def fits(inputs: ScanInputs, plan: ScanPlan) -> bool:
     """Whether the kernel takes a scan of this size; plain torch serves for larger ones.
 
-    At most 4,096 slots, a hidden size of 1,024, an attention size of 256, (K + 1) · H of 32,768, both rounded up to powers
-    of two, and fewer than 2³¹ versions of all rows.
+    At most 4,096 slots, a hidden size of 1,024, an attention size of 256, (K + 1) · H of 32,768 with both rounded up to
+    powers of two, and fewer than 2³¹ versions of all rows.
     """
     T, B, width = inputs.gates.shape
     H, A = width // 4, inputs.query_bias.shape[0]
@@ -74,13 +77,13 @@ def fits(inputs: ScanInputs, plan: ScanPlan) -> bool:
         plan.slots <= MOST_SLOTS
         and H <= MOST_HIDDEN
         and A <= MOST_ATTENTION
-        and power_of_two(plan.top_k + 1) * power_of_two(H) <= MOST_READ
+        and power_of_two(plan.top_k + 1) * max(NARROWEST, power_of_two(H)) <= MOST_READ
         and (plan.filled.shape[1] + T + 1) * B < MOST_ADDRESSES
     )
 
 
 def power_of_two(count: int) -> int:
-    """The smallest that is at least `count`."""
+    """The smallest power of two that is at least `count`."""
     return 1 << max(0, count - 1).bit_length()
 
 
@@ -90,15 +93,12 @@ def blocks(batch: int, size: int, attention: int, slots: int, reads: int, proces
     Rows are spread over all processors first: a step takes as long for one row as its slowest chain of loads, and each
     processor has its own cache for the weights. Only then do rows share a program.
     """
-    wide, narrow = power_of_two(size), power_of_two(attention)
-    places, ranks = power_of_two(slots), power_of_two(reads)
+    wide, narrow, places = (max(NARROWEST, power_of_two(count)) for count in (size, attention, slots))
+    ranks = power_of_two(reads)
     rows = min(DOT_ROWS, power_of_two(-(-batch // processors)))
     while rows > 1 and rows * max(ranks * wide, places) > MOST_READ:
         rows //= 2
     dot = rows >= DOT_ROWS
-    if dot:
-        wide, narrow = max(16, wide), max(16, narrow)
-    terms = 32 if dot else _at_most(4 * IN_FLIGHT // (rows * max(wide, narrow)))
     return Blocks(
         rows=rows,
         wide=wide,
@@ -107,7 +107,7 @@ def blocks(batch: int, size: int, attention: int, slots: int, reads: int, proces
         ranks=ranks,
         slots=min(places, _at_most(SCORED // (rows * narrow))),
         gate_terms=32 if dot else _at_most(IN_FLIGHT // (rows * wide)),
-        terms=terms,
+        terms=32 if dot else _at_most(4 * IN_FLIGHT // (rows * max(wide, narrow))),
         dot=dot,
         warps=8 if rows * wide >= 64 else 4,
     )
