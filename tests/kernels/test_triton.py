@@ -81,7 +81,7 @@ def test_rings_that_are_overwritten_equal_the_reference(name: str, plan: Any, dt
 @pytest.mark.parametrize("processors", [1, 3])
 def test_several_blocks_of_everything(monkeypatch: pytest.MonkeyPatch, processors: int, dtype: torch.dtype) -> None:
     side_by_side(monkeypatch, processors)
-    found = compare(*steadiest(network(0, 6, 30, 20, 18, 19), ring(0, 6, 30, 19), count=3), "cpu", dtype)
+    found = compare(*steadiest(network(0, 6, 200, 20, 18, 19), ring(0, 6, 200, 19), count=3), "cpu", dtype)
     assert found is not None
     assert found <= 1
 
@@ -89,7 +89,7 @@ def test_several_blocks_of_everything(monkeypatch: pytest.MonkeyPatch, processor
 @BOTH
 def test_sixteen_rows_in_a_program_multiply_matrices(dtype: torch.dtype) -> None:
     assert sizes.blocks(18, 16, 5, 4, 4, processors=1).dot
-    found = compare(*steadiest(network(0, 6, 90, 16, 5, 4), ring(0, 6, 90, 4), count=18), "cpu", dtype)
+    found = compare(*steadiest(network(0, 6, 400, 16, 5, 4), ring(0, 6, 400, 4), count=18), "cpu", dtype)
     assert found is not None
     assert found <= 1
 
@@ -191,4 +191,4 @@ def test_the_kernels_compile_for_a_gpu_without_one(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "tests.kernels.compile_triton"]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "8 kernels" in done.stdout
+    assert "4 kernels" in done.stdout

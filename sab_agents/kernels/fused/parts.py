@@ -58,7 +58,7 @@ def product(
     DOT: tl.constexpr,
     DOT_TYPE: tl.constexpr,
 ):
-    """The product x · weight (ROWS, WIDE): x (ROWS,) says where each row's COUNT numbers lie, weight is (COUNT, SIZE)."""
+    """The product x · weight (ROWS, WIDE): x (ROWS,) says where a row's COUNT numbers lie, weight is (COUNT, SIZE)."""
     column = tl.arange(0, WIDE)[None, :]
     total = no_sum(ROWS, TERMS, WIDE, DOT)
     for first in range(0, COUNT, TERMS):
