@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sab_agents.kernels.checks import check_shapes
 from sab_agents.kernels.compiled_products import outer
 from sab_agents.kernels.extension import addresses, native, new_empty, threads
 from sab_agents.kernels.gather import LoopGradients, input_gradients
@@ -75,37 +76,8 @@ def _contiguous(inputs: ScanInputs) -> ScanInputs:
 
 def _checked(inputs: ScanInputs, plan: ScanPlan) -> ScanPlan:
     """The plan with contiguous tensors, after everything that the compiled code relies on has been checked."""
-    T, B, width = inputs.gates.shape
-    H, A, held = width // 4, inputs.query_bias.shape[0], plan.filled.shape[1]
-    shapes = {
-        "gates": (T, B, 4 * H),
-        "weight_hh": (4 * H, H),
-        "key_weight": (A, H),
-        "query_weight": (A, H),
-        "score_weight": (A,),
-        "h": (B, H),
-        "c": (B, H),
-        "memory": (B, held, H),
-    }
-    for name, shape in shapes.items():
-        tensor: Tensor | None = getattr(inputs, name)
-        if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != torch.float32):
-            raise ValueError(
-                f"scan: {name} must have shape {shape} and dtype torch.float32, but has {tuple(tensor.shape)} and "
-                f"{tensor.dtype}."
-            )
-    for name, shape, dtype in (
-        ("start", (T, B), torch.bool),
-        ("cut", (T, B), torch.bool),
-        ("write_slot", (T, B), torch.int64),
-        ("filled", (B, held), torch.bool),
-    ):
-        tensor = getattr(plan, name)
-        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-            raise ValueError(
-                f"scan: plan.{name} must have shape {shape} and dtype {dtype}, but has {tuple(tensor.shape)} and "
-                f"{tensor.dtype}."
-            )
+    check_shapes(inputs, plan, torch.float32)
+    (T, B), held = plan.start.shape, plan.filled.shape[1]
     lowest, highest = (int(x) for x in torch.aminmax(plan.write_slot)) if T * B else (-1, -1)
     if lowest < -1 or highest >= plan.slots or held > plan.slots or plan.top_k < 1:
         raise ValueError(

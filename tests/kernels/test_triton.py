@@ -156,6 +156,15 @@ def test_tensors_of_another_dtype_are_converted_to_that_of_the_gates() -> None:
     assert grad.dtype == torch.float32
 
 
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    arguments, plan = network(0, 6, 2, 8, 4, 3), ring(0, 6, 2, 3)
+    inputs, compute = ScanInputs(*arguments), fused("cpu", torch.float32)
+    with pytest.raises(ValueError, match=r"plan\.filled must have shape \(2, 3\)"):
+        compute(inputs, replace(plan, filled=plan.filled[:1]))
+    with pytest.raises(ValueError, match="weight_hh must have shape"):
+        compute(inputs._replace(weight_hh=inputs.weight_hh[:-1]), plan)
+
+
 @pytest.mark.parametrize("attention", ["mlp", "dot"])
 def test_the_module_computes_the_same_with_a_state_that_goes_on(attention: Any) -> None:
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
-from sab_agents.train.bench.core import SHAPES, Row, measure
+from sab_agents.train.bench.core import DTYPES, GPU_SHAPES, SHAPES, Row, measure
 from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.errors import UserError
 from sab_agents.train.run_folder import write_atomically
@@ -27,8 +27,12 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--top-k", type=at_least_one, default=5, metavar="K", help="of SAB; default: 5")
     parser.add_argument("--bptt-steps", type=at_least_one, default=5, metavar="N", help="of SAB; default: 5")
     parser.add_argument("--write-every", type=at_least_one, default=1, metavar="N", help="of SAB; default: 1")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda needs a GPU that torch can use, and there is none. Leave --device out.")
     settings = {
         "attention_size": given.attention_size,
         "top_k": given.top_k,
@@ -39,18 +43,22 @@ def command(arguments: Sequence[str]) -> int:
     if not console.is_terminal:
         console = Console(width=120)  # a file or a pipe has no width of its own, and narrow columns would fold
     named = ", ".join(f"{name} {value}" for name, value in settings.items())
-    counts = " or ".join(map(str, thread_counts()))
-    kernel = kernel_in_use("cpu", torch.float32)
-    console.print(f"torch {torch.__version__}, CPU, float32, {counts} threads (each side's best)")
+    kernel = kernel_in_use(given.device, DTYPES[given.dtype])
+    if given.device == "cpu":
+        where = f"CPU, {given.dtype}, {' or '.join(map(str, thread_counts()))} threads (each side's best)"
+    else:
+        where = f"{torch.cuda.get_device_name()}, {given.dtype}"
+    console.print(f"torch {torch.__version__}, {where}")
     console.print(f"SAB: {named}; kernel: {kernel}")
     rows = []
     with console.status("timing …") as status:
-        for shape in SHAPES:
+        for shape in SHAPES if given.device == "cpu" else GPU_SHAPES:
             status.update(f"timing (B, H, T) = {shape} …")
-            rows += measure(shape, settings, given.rounds)
+            rows += measure(shape, settings, given.rounds, given.device, given.dtype)
     console.print(table_of(rows))
     if given.json is not None:
-        text = json.dumps({"settings": settings, "kernel": kernel, "rows": [row.as_json() for row in rows]}, indent=2)
+        about = {"settings": settings, "device": given.device, "dtype": given.dtype, "kernel": kernel}
+        text = json.dumps({**about, "rows": [row.as_json() for row in rows]}, indent=2)
         try:
             write_atomically(given.json, (text + "\n").encode())
         except OSError as error:

@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sab_agents.kernels.checks import check_shapes
 from sab_agents.kernels.fused import backward, forward
 from sab_agents.kernels.fused.sizes import Blocks, blocks
 from sab_agents.kernels.gather import LoopGradients, input_gradients
@@ -27,9 +28,13 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-    """Computes a scan; gradient flows to every tensor of `inputs`. All are converted to the dtype of the gates."""
+    """Computes a scan; gradient flows to every tensor of `inputs`. All are converted to the dtype of the gates.
+
+    Whether every write_slot lies in −1 … slots − 1 would have to be waited for: one beyond is not written.
+    """
     dtype = inputs.gates.dtype
     inputs = ScanInputs(*(None if x is None else x.to(dtype).contiguous() for x in inputs))  # type: ignore[arg-type]
+    check_shapes(inputs, plan, dtype)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
         outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan)  # type: ignore[no-untyped-call]
         return ScanOutputs(*outputs)
