@@ -16,9 +16,12 @@ test-learning: $(READY)
 	$(BIN)/pytest -m learning
 
 # The GPU's kernel, on a CPU, through Triton's interpreter, which is installed here (290 MB, Linux only).
-test-triton: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu-test]'
+test-triton: .venv/triton
 	TRITON_INTERPRET=1 $(BIN)/pytest -n auto tests/kernels/test_triton.py
+
+.venv/triton: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu-test]'
+	touch .venv/triton
 
 check: $(READY)
 	$(BIN)/ruff format --check .
