@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # For each layer, the layers of this project and the packages that its modules may import; the standard library is free.
 ALLOWED = {
     "sab_agents": {"sab_agents.core", "sab_agents.envs"},
-    "sab_agents.kernels": {"torch"},
+    "sab_agents.kernels": {"torch", "triton"},
     "sab_agents.core": {"sab_agents.kernels", "torch"},
     "sab_agents.envs": {"gymnasium", "numpy", "pooch", "sklearn"},
     "sab_agents.train": {
