@@ -15,6 +15,7 @@ from sab_agents.core import (
     UncreditedSAB,
     build_core,
 )
+from sab_agents.envs.registration import register_environments
 
 if TYPE_CHECKING:
     from sab_agents.bridge import VectorToVecEnv
@@ -33,6 +34,8 @@ __all__ = [
     "VectorToVecEnv",
     "build_core",
 ]
+
+register_environments()
 
 
 def __getattr__(name: str) -> Any:

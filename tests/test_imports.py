@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 # For each layer, the layers of this project and the packages that its modules may import; the standard library is free.
 ALLOWED = {
-    "sab_agents": {"sab_agents.core", "sab_agents.bridge"},
+    "sab_agents": {"sab_agents.core", "sab_agents.envs", "sab_agents.bridge"},
     "sab_agents.kernels": {"torch"},
     "sab_agents.core": {"sab_agents.kernels", "torch"},
-    "sab_agents.envs": {"numpy", "gymnasium", "pooch", "sklearn"},
-    "sab_agents.bridge": {"sab_agents.envs", "numpy", "gymnasium", "stable_baselines3"},
+    "sab_agents.envs": {"gymnasium", "numpy", "pooch", "sklearn"},
+    "sab_agents.bridge": {"sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
     "sab_agents.train": {
         *("sab_agents", "sab_agents.core", "sab_agents.kernels", "sab_agents.envs"),
         *("torch", "numpy", "rich", "matplotlib", "jsonargparse", "yaml", "safetensors"),
@@ -99,6 +99,7 @@ def test_environments_do_not_load_torch() -> None:
     code = (
         "import sys, importlib.util as u; sys.modules['sab_agents'] = m = type(sys)('sab_agents'); "
         f"m.__path__ = [{str(ROOT / 'sab_agents')!r}]; import sab_agents.envs.supervised; "
+        "import sab_agents.envs.registration as r; [entry.dynamics() for entry in r.ENVIRONMENTS.values()]; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

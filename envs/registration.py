@@ -1,0 +1,68 @@
+"""The environments under Gymnasium's ids, registered when `sab_agents` is imported."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium as gym
+
+from sab_agents.envs.checks import like
+from sab_agents.envs.dynamics import Dynamics
+from sab_agents.envs.single import DynamicsEnv, build
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An environment that Gymnasium can make.
+
+    Attributes:
+        id: Gymnasium's id.
+        name: where the environment stands, "module:Name"; "Env" and "VectorEnv" are added for its two forms.
+        arguments: its settings where nothing else is asked for.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def dynamics(self, **arguments: Any) -> Dynamics:
+        """Returns its dynamics with these settings in place of its own, for reports: returns, horizon, spaces."""
+        module, name = self.name.split(":")
+        single: type[DynamicsEnv] = getattr(importlib.import_module(module), f"{name}Env")
+        return build(single.dynamics_class, {**self.arguments, **arguments})
+
+
+DELAYED = (Registered("SAB/PassiveTMaze-v0", "sab_agents.envs.delayed.tmaze:PassiveTMaze", {"corridor_length": 100}),)
+"""Tests of memory and of delayed reward."""
+
+ENVIRONMENTS: Mapping[str, Registered] = MappingProxyType({known.id: known for known in (*DELAYED,)})
+"""All ids, in the order in which they are listed."""
+
+
+def register_environments() -> None:
+    """Registers every id that Gymnasium does not know yet."""
+    for known in ENVIRONMENTS.values():
+        if known.id not in gym.registry:
+            gym.register(
+                known.id,
+                entry_point=f"{known.name}Env",
+                vector_entry_point=f"{known.name}VectorEnv",
+                kwargs=dict(known.arguments),
+            )
+
+
+def registered(env_id: str) -> Registered:
+    """Returns the entry of an id.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if env_id not in ENVIRONMENTS:
+        raise ValueError(
+            f"There is no environment {env_id!r}{like(env_id, ENVIRONMENTS)}. The ids are {', '.join(ENVIRONMENTS)}."
+        )
+    return ENVIRONMENTS[env_id]
