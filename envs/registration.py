@@ -39,7 +39,18 @@ class Registered:
 DELAYED = (Registered("SAB/PassiveTMaze-v0", "sab_agents.envs.delayed.tmaze:PassiveTMaze", {"corridor_length": 100}),)
 """Tests of memory and of delayed reward."""
 
-ENVIRONMENTS: Mapping[str, Registered] = MappingProxyType({known.id: known for known in (*DELAYED,)})
+SUPERVISED = (
+    Registered("SAB/Copying-v0", "sab_agents.envs.supervised.generated_envs:Copying", {"length": 100}),
+    Registered("SAB/Adding-v0", "sab_agents.envs.supervised.generated_envs:Adding", {"length": 200}),
+    Registered("SAB/DelayedRecall-v0", "sab_agents.envs.supervised.generated_envs:Recall", {"length": 100}),
+    Registered("SAB/Characters-v0", "sab_agents.envs.supervised.character_env:Characters", {"corpus": "pydoc"}),
+    Registered("SAB/PixelMNIST-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "mnist"}),
+    Registered("SAB/PixelCIFAR10-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "cifar10"}),
+    Registered("SAB/PixelDigits-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "digits"}),
+)
+"""The paper's tasks and their like: an action is a prediction."""
+
+ENVIRONMENTS: Mapping[str, Registered] = MappingProxyType({known.id: known for known in (*DELAYED, *SUPERVISED)})
 """All ids, in the order in which they are listed."""
 
 

@@ -17,19 +17,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from sab_agents import VectorToVecEnv
 from sab_agents.bridge import rows_of
+from tests.envs.conftest import same
 from tests.toys import ACTIONS, OBSERVATIONS, Toy
 
 MODES = list(AutoresetMode)
-
-
-def same(left: Any, right: Any) -> bool:
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
-    if isinstance(left, np.ndarray):
-        return left.dtype == right.dtype and np.array_equal(left, right)
-    return bool(left == right)
 
 
 class Native(VectorEnv[Any, Any, Any]):

@@ -106,5 +106,7 @@ def test_environments_do_not_load_torch() -> None:
 
 
 def test_the_library_loads_stable_baselines3_when_it_is_needed() -> None:
-    code = "import sys, sab_agents; early = 'stable_baselines3' in sys.modules; sab_agents.VectorToVecEnv; sys.exit(early)"
+    code = (
+        "import sys, sab_agents; early = 'stable_baselines3' in sys.modules; sab_agents.VectorToVecEnv; sys.exit(early)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

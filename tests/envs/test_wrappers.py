@@ -14,19 +14,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from sab_agents.envs.wrappers import MarkResetSteps, PreviousActionReward, VectorPreviousActionReward
+from tests.envs.conftest import same
 from tests.toys import ACTIONS, OBSERVATIONS, Toy
 
 MODES = list(AutoresetMode)
-
-
-def same(left: Any, right: Any) -> bool:
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, (tuple, list)) or (isinstance(left, np.ndarray) and left.dtype == object):
-        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
-    if left is None or right is None:
-        return left is right
-    return np.asarray(left).dtype == np.asarray(right).dtype and np.array_equal(left, right)
 
 
 @pytest.mark.parametrize(
