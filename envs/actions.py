@@ -41,7 +41,12 @@ class ActionCheck:
             TypeError: they are no numbers of the space's kind.
             ValueError: their shape is wrong, or one lies outside the space.
         """
-        array = np.asarray(actions)
+        try:
+            array = np.asarray(actions)
+        except ValueError as error:  # lists within lists, of different lengths
+            raise ValueError(
+                f"{self._owner}: actions must be one array, but are {actions}. Give all the same shape."
+            ) from error
         if self._discrete and array.dtype == np.int64 and array.shape == self._shape:
             # A negative number read without a sign is huge, so one comparison checks both bounds.
             if np.maximum.reduce(array.view(np.uint64)) < self._count:

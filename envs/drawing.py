@@ -44,5 +44,7 @@ def picture_of(tiles: Tiles, progress: float) -> Image:
 
 
 def squeezed(position: int, last: int, columns: int) -> int:
-    """Returns the column of a position in 0 … last on a board of fewer columns; both ends keep theirs."""
-    return position if last < columns else round(position * (columns - 1) / last)
+    """Returns the column of a position in 0 … last on a board of fewer columns; only the ends are shown at the ends."""
+    if last < columns or position == 0:
+        return position
+    return 1 + (position - 1) * (columns - 2) // (last - 1)

@@ -36,7 +36,18 @@ class Registered:
         return build(single.dynamics_class, {**self.arguments, **arguments})
 
 
-DELAYED = (Registered("SAB/PassiveTMaze-v0", "sab_agents.envs.delayed.tmaze:PassiveTMaze", {"corridor_length": 100}),)
+DELAYED = (
+    Registered("SAB/PassiveTMaze-v0", "sab_agents.envs.delayed.tmaze:PassiveTMaze", {"corridor_length": 100}),
+    Registered("SAB/ActiveTMaze-v0", "sab_agents.envs.delayed.tmaze:ActiveTMaze", {"corridor_length": 100}),
+    Registered("SAB/MemoryChain-v0", "sab_agents.envs.delayed.memory_chain:MemoryChain", {"length": 100}),
+    Registered("SAB/Umbrella-v0", "sab_agents.envs.delayed.umbrella:Umbrella", {"length": 100}),
+    Registered(
+        "SAB/DiscountingChain-v0", "sab_agents.envs.delayed.discounting_chain:DiscountingChain", {"length": 100}
+    ),
+    Registered("SAB/FirstStepCredit-v0", "sab_agents.envs.delayed.first_step:FirstStepCredit", {"length": 128}),
+    Registered("SAB/KeyToDoor-v0", "sab_agents.envs.delayed.key_to_door:KeyToDoor", {"length": 60}),
+    Registered("SAB/DelayedCatch-v0", "sab_agents.envs.delayed.delayed_catch:DelayedCatch", {"length": 10}),
+)
 """Tests of memory and of delayed reward."""
 
 SUPERVISED = (

@@ -70,7 +70,7 @@ class DynamicsEnv(gym.Env[Any, Any]):
         if not self._running:
             came = "the last one has ended" if self._begun else "none has begun"
             raise ResetNeeded(f"{type(self).__name__}.step needs an episode, but {came}. Call reset() first.")
-        rewards, terminated, truncated = self.dynamics.advance(self._check(np.asarray(action)[None]))
+        rewards, terminated, truncated = self.dynamics.advance(self._check([action]))
         ended = bool(terminated[0] or truncated[0])
         self._running = not ended
         facts = {**self.dynamics.info(), **(self.dynamics.ending_info() if ended else {})}
@@ -113,6 +113,6 @@ def rendered(dynamics: Dynamics, render_mode: str | None, copy: int) -> Image | 
 
 
 def unbatched(values: Array) -> Any:
-    """Returns the only entry of an array: a plain number, or an array where an entry is one."""
+    """Returns the only entry of an array: Python's number where it has the same precision, else as numpy holds it."""
     entry = values[0]
-    return entry.item() if isinstance(entry, np.generic) else entry
+    return entry.item() if isinstance(entry, (np.bool_, np.int64, np.float64)) else entry

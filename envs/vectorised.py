@@ -190,16 +190,27 @@ class DynamicsVectorEnv(VectorEnv[Any, Any, Any]):
     def _seed(self, copies: Ints, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:
             return
-        seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(
-                f"{type(self).__name__}.reset: there must be one seed for each of the {self.num_envs} copies, "
-                f"but there are {len(seeds)}. Pass one int to seed them all."
-            )
+        seeds = self._seed_of_each(seed)
         for copy in copies:
             given = seeds[copy]
             if given is not None:
                 self._generators[copy], self._seeds[copy] = seeding.np_random(int(given))
+
+    def _seed_of_each(self, seed: Any) -> list[Any]:
+        """One seed for each copy."""
+        if isinstance(seed, (int, np.integer)):
+            return [int(seed) + i for i in range(self.num_envs)]
+        if isinstance(seed, str) or not isinstance(seed, Sequence):
+            raise TypeError(
+                f"{type(self).__name__}.reset: seed must be an int, a sequence of {self.num_envs} ints or None, "
+                f"but is {seed!r} ({type(seed).__name__}). Pass one int to seed all copies."
+            )
+        if len(seed) != self.num_envs:
+            raise ValueError(
+                f"{type(self).__name__}.reset: there must be one seed for each of the {self.num_envs} copies, "
+                f"but there are {len(seed)}. Pass one int to seed all copies."
+            )
+        return list(seed)
 
     def _checked_mask(self, mask: Any) -> Bools:
         rule = f"{type(self).__name__}.reset: reset_mask must be a bool array of {self.num_envs} entries, not all False"

@@ -21,7 +21,7 @@ ALLOWED = {
     "sab_agents.bridge": {"sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
     "sab_agents.train": {
         *("sab_agents", "sab_agents.core", "sab_agents.kernels", "sab_agents.envs"),
-        *("torch", "numpy", "rich", "matplotlib", "jsonargparse", "yaml", "safetensors"),
+        *("torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml", "safetensors"),
     },
 }
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}

@@ -20,6 +20,7 @@ from sab_agents.envs.vectorised import DynamicsVectorEnv
 
 RIGHT, UP, LEFT, DOWN = range(4)
 WIDEST = 40  # columns of a picture
+MANY = 1000  # steps after which a chance of 4 to the power of -steps is zero in float64
 
 
 class TMaze(Dynamics):
@@ -39,7 +40,6 @@ class TMaze(Dynamics):
         self.action_space = spaces.Discrete(4)
         self.horizon = self.corridor_length + 2 * self.start + 1
         self.junction = self.start + self.corridor_length
-        self._build_tables()
 
     def _build_tables(self) -> None:
         """Tabulates the states: for each goal C cells not yet having seen the oracle, C having seen it, one seeing it.
@@ -63,16 +63,16 @@ class TMaze(Dynamics):
         shown[..., 1] = y
         shown[:, seeing, 1] = -1, 1
         self._first = np.array([0, side]) + (seeing if self.start == 0 else self.start)
-        # States are kept times 4, so that a state plus an action is the place in the table.
-        self._next = 4 * np.concatenate([table, table + side]).ravel()
-        self._shown = shown.reshape(-1, 2).repeat(4, axis=0)
-        self._x = np.tile(np.minimum(cell, junction), 2).repeat(4)
-        self._y = np.tile(y, 2).repeat(4)
-        self._side = 4 * side
+        self._next = np.concatenate([table, table + side]).ravel()
+        self._shown = shown.reshape(-1, 2)
+        self._x = np.tile(np.minimum(cell, junction), 2)
+        self._y = np.tile(y, 2)
+        self._side = side
 
     def allocate(self, n: int) -> None:
         """See `Dynamics.allocate`."""
         self.n = n
+        self._build_tables()
         self._state = np.zeros(n, dtype=np.int64)
         self._place = np.zeros(n, dtype=np.int64)
         self._reached = np.zeros(n, dtype=np.int64)
@@ -81,12 +81,13 @@ class TMaze(Dynamics):
     def begin(self, copies: Ints, generators: Sequence[np.random.Generator]) -> None:
         """See `Dynamics.begin`; draws one number, and the goal is above where it is at least 0.5."""
         above = np.array([generator.random() >= 0.5 for generator in generators], dtype=np.int64)
-        self._state[copies] = 4 * self._first[above]
+        self._state[copies] = self._first[above]
         self._due[copies] = -self.start
 
     def advance(self, actions: Array) -> tuple[Floats, Bools, Bools]:
         """See `Dynamics.advance`."""
-        np.add(self._state, actions, out=self._place)
+        np.multiply(self._state, 4, out=self._place)
+        self._place += actions
         self._next.take(self._place, out=self._state, mode="clip")
         self._due += 1
         self._x.take(self._state, out=self._reached, mode="clip")
@@ -117,14 +118,15 @@ class TMaze(Dynamics):
         return np.where(first, LEFT, actions) if self.start else actions
 
     def picture(self, copy: int) -> Image:
-        """See `Dynamics.picture`: the corridor, squeezed to at most 40 columns; the oracle is lit while it is seen."""
+        """See `Dynamics.picture`: the corridor, in 40 columns at most; a lamp is lit while the oracle tells."""
         state = self._state[copy]
         columns = min(self.junction + 1, WIDEST)
         tiles = np.full((5, columns + 2), GROUND)
         tiles[2, 1:-1] = FLOOR
         above = state >= self._side
         tiles[1, -2], tiles[3, -2] = (GOOD, BAD) if above else (BAD, GOOD)
-        tiles[2, 1] = SIGN if self._shown[state, 0] == 0 and self._shown[state, 1] else MARK
+        tiles[2, 1] = MARK
+        tiles[1, 1] = SIGN if self._shown[state, 0] == 0 and self._shown[state, 1] else GROUND
         tiles[2 - self._y[state], 1 + squeezed(self._x[state], self.junction, columns)] = AGENT
         return picture_of(tiles, self._elapsed(copy) / self.horizon)
 
@@ -179,6 +181,61 @@ class PassiveTMaze(TMaze):
         return Returns(best=1.0, random=-1 + (1 - 0.25**L) / (3 * L) + 0.25 ** (L + 1), memoryless=0.5)
 
 
+class ActiveTMaze(TMaze):
+    """T-Maze whose goal is shown only to whoever first goes one step back: a short way that pays at the end.
+
+    The agent starts at x = 1, the oracle lies one step to the left at x = 0, and the junction L = `corridor_length`
+    steps to the right of the start. All else is as in `PassiveTMaze`.
+
+    Actions: Discrete(4): 0 right, 1 up, 2 left, 3 down; a move into a wall changes nothing.
+    Observations: Box(2): [0, goal] when the agent first comes to the oracle, goal = 1 above, -1 below; [0, 0] in the
+    corridor and at later visits; [1, 0] at the junction, [1, 1] above and [1, -1] below it.
+    Rewards: after step t = 1 … L + 2, -1/L where x < t - 1; after the last, 1 at the goal's side and else 0.
+    Episodes end (terminated) after L + 3 steps.
+
+    Returns:
+        best: 1. Left, L + 1 steps right and one to the goal's side: x = t - 1 all along, with no penalty.
+        random: -(L + 2)/L + Σ p_t / L + g, where p_t, the chance that x ≥ t - 1 after step t, and g, that of the goal,
+            follow from how far the agent lags behind L straight steps right; `_random_return` has the terms.
+        memoryless: 1/2. Until the oracle is seen nothing depends on the goal, so that without a visit a turn is right
+            for one of two. After a visit no step is to spare: a side is reached on one way alone, whose turn is made
+            at the junction, where the observation is the same for both goals.
+
+    Args:
+        corridor_length: L.
+
+    Source: Ni et al. (2023), When do transformers shine in RL?
+    """
+
+    purpose = "credit: a step away from the goal pays at the very end; and memory"
+    start = 1
+
+    @property
+    def returns(self) -> Returns:
+        """See the class."""
+        return Returns(best=1.0, random=self._random_return(), memoryless=0.5)
+
+    def _random_return(self) -> float:
+        """The expected return of random moves, by how far they lag behind going right: x = t + 1 - lag.
+
+        A move right keeps the lag, one up or down adds 1, one left adds 2; a penalty is due where the lag exceeds 2,
+        and who has lagged so far never reaches a side in time.
+        """
+        L = self.corridor_length
+        # In the corridor the lag after t steps is 0, 1, 2 with these chances: no step but right; one up or down; one
+        # left or two up or down.
+        lags = [(1, 2 * t, 2 * t * t - t) for t in range(1, min(L, MANY) + 1)]
+        on_time = sum(sum(lag) * 0.25**t for t, lag in enumerate(lags, start=1))
+        # Step L brings lag 0 to the junction. Two more steps, then the turn; blocked moves stay where they are.
+        none, one, two = (2.0**-L * chance * 2.0**-L for chance in (1, 2 * L, 2 * L * L - L))
+        at_side, at_junction, before = none / 4, (none + one) / 4, none / 4 + one / 2 + two / 4
+        on_time += 2 * at_side + at_junction + before
+        at_side, at_junction = (3 * at_side + at_junction) / 4, (2 * at_side + at_junction + before) / 4
+        on_time += 2 * at_side + at_junction
+        goal = (3 * at_side + at_junction) / 4
+        return -(L + 2 - on_time) / L + goal
+
+
 class PassiveTMazeEnv(DynamicsEnv):
     """One `PassiveTMaze`."""
 
@@ -189,3 +246,15 @@ class PassiveTMazeVectorEnv(DynamicsVectorEnv):
     """Many `PassiveTMaze`."""
 
     dynamics_class = PassiveTMaze
+
+
+class ActiveTMazeEnv(DynamicsEnv):
+    """One `ActiveTMaze`."""
+
+    dynamics_class = ActiveTMaze
+
+
+class ActiveTMazeVectorEnv(DynamicsVectorEnv):
+    """Many `ActiveTMaze`."""
+
+    dynamics_class = ActiveTMaze

@@ -1,1 +1,1 @@
-"""`sab-agents bench`: how fast SAB is, always as a ratio to a peer timed in the same run."""
+"""`sab-agents bench`: how fast SAB and the environments are, always as a ratio to a peer timed in the same run."""

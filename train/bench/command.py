@@ -13,6 +13,7 @@ from rich.table import Table
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench.core import SHAPES, Row, measure
+from sab_agents.train.bench.envs import command as envs_command
 from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.errors import UserError
 from sab_agents.train.run_folder import write_atomically
@@ -20,8 +21,12 @@ from sab_agents.train.run_folder import write_atomically
 
 def command(arguments: Sequence[str]) -> int:
     """Runs a benchmark and prints its ratios."""
+    if arguments and arguments[0] == "envs":
+        return envs_command(arguments[1:])
     parser = Parser("bench", "Times SAB's forward and backward pass against nn.LSTM and against a plain loop.")
-    parser.add_argument("what", choices=("core",), help="core: whole sequences, forward and backward")
+    parser.add_argument(
+        "what", choices=("core", "envs"), help="core: whole sequences, forward and backward; envs: environments"
+    )
     parser.add_argument("--rounds", type=at_least_one, default=5, help="timed rounds of each side; default: 5")
     parser.add_argument("--attention-size", type=at_least_one, default=32, metavar="A", help="of SAB; default: 32")
     parser.add_argument("--top-k", type=at_least_one, default=5, metavar="K", help="of SAB; default: 5")

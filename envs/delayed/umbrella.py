@@ -1,0 +1,133 @@
+"""bsuite's umbrella chain: the first action alone decides the reward of the last step.
+
+Dimensions: n copies, N length, D distractors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from gymnasium import spaces
+
+from sab_agents.envs.checks import whole
+from sab_agents.envs.delayed.timed import Timed
+from sab_agents.envs.drawing import AGENT, BAD, FLOOR, GOOD, GROUND, MARK, SIGN, picture_of, squeezed
+from sab_agents.envs.dynamics import Array, Bools, Floats, Image, Ints, Returns
+from sab_agents.envs.policies import Policy, Reactive
+from sab_agents.envs.single import DynamicsEnv
+from sab_agents.envs.vectorised import DynamicsVectorEnv
+
+WIDEST = 40  # columns of a picture
+
+
+class Umbrella(Timed):
+    """Take an umbrella or not, then walk for N = `length` steps of random rewards, then it rains or not.
+
+    Actions: Discrete(2): the first takes the umbrella (1) or leaves it (0); later ones do nothing.
+    Observations: Box(3 + D): [need, has, 1 - t / N, distractors]. `need` is 0 or 1 with equal chance; `has` is the same
+    at first, by chance, and then what the first action made it; the D = `distractors` are 0 or 1, anew at each step.
+    Rewards: after the last step 1 where has = need and else -1; after every other step 1 or -1 with equal chance.
+    Episodes end (terminated) after N steps.
+
+    Returns (in the mean: the random rewards add 0, with a variance of N - 1):
+        best: 1, the first action is `need`.
+        random: 0, it is so for one of two.
+        memoryless: 1. The first observation shows `need`, and no later action matters: nothing must be remembered to
+            act well. What is hard is to credit the first action for the last reward.
+
+    Args:
+        length: N.
+        distractors: D.
+
+    Source: umbrella_length and umbrella_distract of Osband et al. (2020), Behaviour suite for reinforcement learning.
+    """
+
+    purpose = "credit: the first action decides the last reward, amid random rewards"
+
+    def __init__(self, length: int = 100, distractors: int = 20) -> None:
+        self.length = whole("Umbrella", "length", length)
+        self.distractors = whole("Umbrella", "distractors", distractors, minimum=0, maximum=1000)
+        self.horizon = self.length
+        self.observation_space = spaces.Box(0.0, 1.0, shape=(3 + self.distractors,), dtype=np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    @property
+    def returns(self) -> Returns:
+        """See the class."""
+        return Returns(best=1.0, random=0.0, memoryless=1.0)
+
+    def allocate(self, n: int) -> None:
+        """See `Dynamics.allocate`."""
+        super().allocate(n)
+        self._need = np.zeros(n, dtype=np.int64)
+        self._has = np.zeros(n, dtype=np.int64)
+        self._rewards = np.zeros((0, 0), dtype=np.int8)
+        self._distracting = np.zeros((0, 0, 0), dtype=np.int8)
+
+    def begin(self, copies: Ints, generators: Sequence[np.random.Generator]) -> None:
+        """See `Dynamics.begin`; draws need and has, the rewards of N - 1 steps, and D distractors for N + 1 times."""
+        self._restart(copies)
+        N, D = self.length, self.distractors
+        if not len(self._rewards):  # a row more than there are steps, for a copy that is advanced past its end
+            self._rewards = np.zeros((self.n, N + 2), dtype=np.int8)
+            self._distracting = np.zeros((self.n, N + 2, D), dtype=np.int8)
+        for copy, generator in zip(copies, generators, strict=True):
+            self._need[copy], self._has[copy] = generator.random(2) >= 0.5
+            self._rewards[copy, 1:N] = 2 * generator.integers(2, size=N - 1, dtype=np.int8) - 1
+            self._distracting[copy, : N + 1] = generator.integers(2, size=(N + 1, D), dtype=np.int8)
+
+    def advance(self, actions: Array) -> tuple[Floats, Bools, Bools]:
+        """See `Dynamics.advance`."""
+        np.copyto(self._has, actions, where=self._t == 0)
+        terminated, truncated = self._tick()
+        rewards = self._rewards[self._copies, self._t].astype(np.float64)
+        if terminated.any():
+            rewards[terminated] = np.where(self._has == self._need, 1.0, -1.0)[terminated]
+        return rewards, terminated, truncated
+
+    def observe(self) -> Array:
+        """See `Dynamics.observe`."""
+        observations = np.empty((self.n, 3 + self.distractors), dtype=np.float32)
+        observations[:, 0] = self._need
+        observations[:, 1] = self._has
+        observations[:, 2] = 1 - np.minimum(self._t, self.length) / self.length
+        observations[:, 3:] = self._distracting[self._copies, self._t]
+        return observations
+
+    def oracle(self) -> Policy:
+        """Takes the umbrella where it is needed."""
+        return Reactive(lambda seen: seen[:, 0].astype(np.int64))
+
+    def memoryless(self) -> Policy:
+        """The oracle needs no memory."""
+        return self.oracle()
+
+    def picture(self, copy: int) -> Image:
+        """See `Dynamics.picture`: the walk, above it whether it will rain (blue), at its end whether all is well."""
+        columns = min(self.length + 1, WIDEST)
+        tiles = np.full((3, columns + 2), GROUND)
+        tiles[1, 1:-1] = FLOOR
+        tiles[0, -2] = MARK if self._need[copy] else SIGN
+        tiles[1, -2] = GOOD if self._has[copy] == self._need[copy] else BAD
+        place = 1 + squeezed(min(int(self._t[copy]), self.length), self.length, columns)
+        tiles[1, place] = AGENT
+        tiles[0, place] = MARK if self._has[copy] else tiles[0, place]
+        return picture_of(tiles, self._progress(copy))
+
+    def text(self, copy: int) -> str:
+        """See `Dynamics.text`."""
+        need, has = ("umbrella" if wet else "no umbrella" for wet in (self._need[copy], self._has[copy]))
+        return f"needs {need}, has {has}; {self._step_line(copy)}"
+
+
+class UmbrellaEnv(DynamicsEnv):
+    """One `Umbrella`."""
+
+    dynamics_class = Umbrella
+
+
+class UmbrellaVectorEnv(DynamicsVectorEnv):
+    """Many `Umbrella`."""
+
+    dynamics_class = Umbrella
