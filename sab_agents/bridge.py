@@ -17,11 +17,13 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from sab_agents.envs.vectorised import DynamicsVectorEnv
 from sab_agents.envs.wrappers import autoreset_mode
 
 Array = npt.NDArray[Any]
 AnyVectorEnv = VectorEnv[Any, Any, Any]
 OF_SINGLES = (SyncVectorEnv, AsyncVectorEnv)
+RESETTING_AT_ONCE = (*OF_SINGLES, DynamicsVectorEnv)  # honour a reset mask in the next-step mode too
 ONLY_OF_THE_START = frozenset({"final_obs", "final_info", "episode"})
 
 
@@ -45,15 +47,15 @@ class VectorToVecEnv(VecEnv):
 
     Example:
         >>> import gymnasium as gym
-        >>> from sab_agents.bridge import VectorToVecEnv
-        >>> env = VectorToVecEnv(gym.make_vec("CartPole-v1", num_envs=4))
+        >>> from sab_agents import VectorToVecEnv
+        >>> env = VectorToVecEnv(gym.make_vec("SAB/PassiveTMaze-v0", num_envs=16))
         >>> env.reset().shape
-        (4, 4)
+        (16, 2)
     """
 
     def __init__(self, env: AnyVectorEnv) -> None:
         mode = autoreset_mode(env)
-        if mode == AutoresetMode.NEXT_STEP and not isinstance(env.unwrapped, OF_SINGLES):
+        if mode == AutoresetMode.NEXT_STEP and not isinstance(env.unwrapped, RESETTING_AT_ONCE):
             raise ValueError(
                 f"VectorToVecEnv: {env} resets in the next step, and is not known to reset chosen copies at once. "
                 "Make it with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."

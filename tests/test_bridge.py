@@ -209,9 +209,55 @@ def test_infos_are_split_by_copies() -> None:
     assert second == {"a": 2, "b": {}, "e": "whole"}
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("env_id", "arguments"),
+    [
+        ("SAB/PassiveTMaze-v0", {"corridor_length": 3}),
+        ("SAB/Copying-v0", {"length": 2, "action_mode": "log_probs"}),
+        ("SAB/Adding-v0", {"length": 4}),
+        ("SAB/Characters-v0", {"episode_length": 5}),
+    ],
+)
+def test_our_vector_environments_are_what_dummy_vec_env_makes_of_the_single_ones(
+    env_id: str, arguments: dict[str, Any], mode: AutoresetMode
+) -> None:
+    dummy = DummyVecEnv([lambda: gym.make(env_id, **arguments)] * 3)
+    bridge = VectorToVecEnv(gym.make_vec(env_id, num_envs=3, autoreset_mode=mode, **arguments))
+    for env in (dummy, bridge):
+        env.seed(4)
+    assert same(bridge.reset(), dummy.reset())
+    bridge.env.action_space.seed(0)
+    for _ in range(60):
+        actions = bridge.env.action_space.sample()
+        expected, found = dummy.step(actions), bridge.step(actions)
+        assert same(found, expected)
+        assert same(bridge.reset_infos, dummy.reset_infos)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env_id", "arguments"),
+    [
+        (PPO, "SAB/PassiveTMaze-v0", {"corridor_length": 5}),
+        (PPO, "SAB/Adding-v0", {"length": 5}),
+        (PPO, "SAB/Copying-v0", {"length": 2, "action_mode": "log_probs"}),
+        (DQN, "SAB/PassiveTMaze-v0", {"corridor_length": 5}),
+        (DQN, "SAB/DelayedRecall-v0", {"length": 2}),
+    ],
+)
+def test_algorithms_run_unchanged_by_id_and_through_the_bridge(
+    algorithm: Any, env_id: str, arguments: dict[str, Any]
+) -> None:
+    settings: dict[str, Any] = {"n_steps": 32, "batch_size": 32} if algorithm is PPO else {"learning_starts": 20}
+    algorithm("MlpPolicy", env_id, device="cpu", **settings).learn(64)
+    env = VecMonitor(VectorToVecEnv(gym.make_vec(env_id, num_envs=4, **arguments)))
+    model = algorithm("MlpPolicy", env, device="cpu", **settings).learn(128)
+    assert len(model.ep_info_buffer) >= 5
+
+
 @pytest.mark.parametrize("algorithm", [PPO, DQN])
 def test_algorithms_learn_the_same_through_the_bridge_as_through_dummy_vec_env(algorithm: Any) -> None:
-    settings: dict[str, Any] = {"n_steps": 16, "batch_size": 32} if algorithm is PPO else {"learning_starts": 20}
+    settings: dict[str, Any] = {"n_steps": 32, "batch_size": 32} if algorithm is PPO else {"learning_starts": 20}
     networks = []
     for make in (DummyVecEnv, lambda singles: VectorToVecEnv(SyncVectorEnv(singles))):
         env = make([lambda: gym.make("CartPole-v1")] * 4)

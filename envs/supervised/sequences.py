@@ -171,7 +171,7 @@ class SequenceDynamics(Dynamics):
         return {"target": self._targets.take(self._place), "scored": self._scored.take(self._place)}
 
     def ending_info(self) -> Mapping[str, Array]:
-        """The task's metric, NaN where an episode was cut off before any step was scored."""
+        """The task's metric; NaN where no step of a presented sequence is scored."""
         count = np.where(self._count > 0, self._count, np.nan)
         facts = {"accuracy": self._right / count} if self.answers.has_classes else {}
         return {self.loss_name: -self._earned / count / self.loss_unit, **facts} if self.answers.has_loss else facts

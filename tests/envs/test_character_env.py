@@ -95,7 +95,7 @@ def test_an_endless_stream_never_ends_and_skips_nothing(corpus: Path, split: Any
 def test_a_vectorised_stream_that_is_cut_off_goes_on_without_a_gap(
     corpus: Path, mode: AutoresetMode, length: int | None
 ) -> None:
-    settings = {"autoreset_mode": mode, "max_episode_steps": 3, "corpus": corpus}
+    settings: dict[str, Any] = {"autoreset_mode": mode, "max_episode_steps": 3, "corpus": corpus}
     env = gym.make_vec(ID, num_envs=2, episode_length=length, **settings)
     observations, _ = env.reset(seed=1)
     shown = [letters(observations)]

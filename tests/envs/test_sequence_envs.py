@@ -247,13 +247,13 @@ def test_each_task_has_the_metrics_of_its_field(env_id: str, arguments: dict[str
         assert info["bits_per_character"] == pytest.approx(-total / 3 / math.log(2))
 
 
-def test_an_episode_that_is_cut_off_before_anything_is_scored_has_no_metric() -> None:
+def test_an_episode_that_is_cut_off_has_no_metric() -> None:
     env = TimeLimit(gym.make(COPYING).unwrapped, 1)
     env.reset(seed=0)
     assert "accuracy" not in env.step(0)[4]
     vector = gym.make_vec(COPYING, num_envs=2, max_episode_steps=1)
     vector.reset(seed=0)
-    assert np.isnan(vector.step(np.zeros(2, np.int64))[4]["accuracy"]).all()
+    assert "accuracy" not in vector.step(np.zeros(2, np.int64))[4]
 
 
 @each(GENERATED)

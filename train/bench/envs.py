@@ -16,12 +16,12 @@ from gymnasium.vector import SyncVectorEnv
 from rich.console import Console
 from rich.table import Table
 
-from sab_agents.envs.registration import DELAYED
+from sab_agents.envs.registration import DELAYED, SUPERVISED
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
 from sab_agents.train.run_folder import write_atomically
 
-IDS = tuple(known.id for known in DELAYED)
+IDS = tuple(known.id for known in (*DELAYED, *SUPERVISED[:3]))  # of the supervised ones, those that read no data
 """The ids that are timed, each with its own settings."""
 PREPARED = 64  # batches of random actions, drawn before the clock starts
 
