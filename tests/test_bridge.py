@@ -252,7 +252,7 @@ def test_algorithms_run_unchanged_by_id_and_through_the_bridge(
     algorithm("MlpPolicy", env_id, device="cpu", **settings).learn(64)
     env = VecMonitor(VectorToVecEnv(gym.make_vec(env_id, num_envs=4, **arguments)))
     model = algorithm("MlpPolicy", env, device="cpu", **settings).learn(128)
-    assert len(model.ep_info_buffer) >= 5
+    assert len(model.ep_info_buffer) >= 4
 
 
 @pytest.mark.parametrize("algorithm", [PPO, DQN])

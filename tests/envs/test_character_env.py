@@ -131,6 +131,8 @@ def test_windows_of_the_task_can_be_presented(corpus: Path) -> None:
             observations, rewards, _, truncations, infos = env.step(batch.targets[step])
             assert np.array_equal(rewards, batch.scored[step])
         assert truncations.all()
+        assert not infos["target"].any()
+        assert not infos["scored"].any()
         assert np.array_equal(observations.argmax(axis=1), batch.targets[-1])
         short += len(batch.inputs) < 9 or not batch.scored.all()
     assert short
