@@ -120,9 +120,9 @@ def test_a_time_limit_on_a_single_stream_leaves_no_gap(corpus: Path) -> None:
 
 def test_windows_of_the_task_can_be_presented(corpus: Path) -> None:
     task = Characters(length=9, corpus=corpus)
-    env = gym.make_vec(ID, num_envs=4, corpus=corpus, episode_length=9, split="test")
+    env = gym.make_vec(ID, num_envs=2, corpus=corpus, episode_length=9, split="test")
     short = 0
-    for batch in task.evaluation_batches("test", 4, 100):
+    for batch in task.evaluation_batches("test", 2, 100):
         observations, infos = env.reset(options={"batch": batch})
         for step in range(len(batch.inputs)):
             assert np.array_equal(observations, batch.inputs[step])
