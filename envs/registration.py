@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -31,9 +32,21 @@ class Registered:
 
     def dynamics(self, **arguments: Any) -> Dynamics:
         """Returns its dynamics with these settings in place of its own, for reports: returns, horizon, spaces."""
+        return build(self.dynamics_class(), {**self.arguments, **arguments})
+
+    def dynamics_class(self) -> type[Dynamics]:
+        """Returns the class of its dynamics."""
         module, name = self.name.split(":")
         single: type[DynamicsEnv] = getattr(importlib.import_module(module), f"{name}Env")
-        return build(single.dynamics_class, {**self.arguments, **arguments})
+        return single.dynamics_class
+
+    def settings(self) -> tuple[str, ...]:
+        """Returns the names of its settings."""
+        return tuple(inspect.signature(self.dynamics_class()).parameters)
+
+    def length_argument(self) -> str:
+        """Returns the name of the setting that lengthens an episode, or "" where the length is fixed."""
+        return self.dynamics_class().length_argument
 
 
 DELAYED = (

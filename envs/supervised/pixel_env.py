@@ -16,7 +16,7 @@ from sab_agents.envs.datasets.files import data_folder
 from sab_agents.envs.dynamics import Array, Bools, Image, Ints
 from sab_agents.envs.policies import Policy, Reactive, Remembering
 from sab_agents.envs.supervised.checks import checked_folder, checked_split
-from sab_agents.envs.supervised.pixels import CLASSES, Pixels
+from sab_agents.envs.supervised.pixels import CLASSES, LEVELS, Pixels
 from sab_agents.envs.supervised.sequences import (
     SequenceDynamics,
     SequenceEnv,
@@ -45,8 +45,9 @@ class PixelSequences(SequenceDynamics):
     Returns:
         best: 1, or 0 as log-probability, by who knows every image of the split.
         random: 1/10. As log-probability of uniform numbers: `LogProbs.random`.
-        memoryless: of who knows how often each class goes with each value of the last pixel in this split: its most
-            frequent class, or the negative conditional entropy. Computed from the images.
+        memoryless: of who tells eight levels of brightness of each channel apart, and knows how often each class goes
+            with each level of the last pixel in this split: the most frequent class, or the negative conditional
+            entropy. Computed from the images. (Full colours would nearly name each image of a small set.)
 
     Args:
         dataset: "digits", "mnist" or "cifar10".
@@ -82,7 +83,7 @@ class PixelSequences(SequenceDynamics):
 
     @property
     def at_hand(self) -> bool:
-        """Whether the images can be had without a download."""
+        """See `SequenceDynamics.at_hand`."""
         return self._dataset == "digits" or data_folder(self._data_dir) is not None
 
     @cached_property
@@ -134,7 +135,7 @@ class PixelSequences(SequenceDynamics):
         """Answers from the present pixel as if it were the last."""
         brightest = self.task.images.brightest
         return Reactive(
-            lambda seen: self.answers.expecting(self._table(_number(np.rint(seen * brightest).astype(np.int64))))
+            lambda seen: self.answers.expecting(self._table(self._level(np.rint(seen * brightest).astype(np.int64))))
         )
 
     def picture(self, copy: int) -> Image:
@@ -151,18 +152,17 @@ class PixelSequences(SequenceDynamics):
     def _images(self) -> int:
         return len(self.task.images.splits[self._split].labels)
 
+    def _level(self, pixels: Array) -> Ints:
+        """The brightness of pixels (N, channels) as one number each, as in `Pixels.memoryless`."""
+        levels = pixels.astype(np.int64) * LEVELS // (self.task.images.brightest + 1)
+        return np.asarray(levels @ LEVELS ** np.arange(levels.shape[1]))
+
     @cached_property
     def _table(self) -> Table:
         images = self.task.images.splits[self._split]
-        keys, which = np.unique(_number(images.pixels[:, self.task.order[-1]].astype(np.int64)), return_inverse=True)
+        keys, which = np.unique(self._level(images.pixels[:, self.task.order[-1]]), return_inverse=True)
         counts = np.bincount(which * CLASSES + images.labels, minlength=len(keys) * CLASSES)
         return Table(keys, counts.reshape(-1, CLASSES))
-
-
-def _number(pixels: Ints) -> Ints:
-    """One number for each pixel of several channels, (N, channels) in 0 … 255."""
-    numbers: Ints = pixels @ 256 ** np.arange(pixels.shape[1])
-    return numbers
 
 
 class PixelsEnv(SequenceEnv):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,8 +73,18 @@ class SequenceDynamics(Dynamics):
     @property
     def returns(self) -> Returns:
         """What the best, the random and the best memoryless policy earn in this action mode."""
+        return replace(self.returns_without_data, memoryless=self.scored_steps * self.memoryless_reward)
+
+    @property
+    def returns_without_data(self) -> Returns:
+        """Those of the returns that can be told without reading any file: the best and the random."""
         best = 0.0 if self.answers.has_loss else float(self.scored_steps)
-        return Returns(best, self.scored_steps * self.answers.random, self.scored_steps * self.memoryless_reward)
+        return Returns(best, self.scored_steps * self.answers.random, None)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether all that the task reads can be had without a download."""
+        return True
 
     @property
     @abstractmethod
