@@ -1,1 +1,1 @@
-"""Environments and the sequence tasks behind them, in numpy alone."""
+"""Environments and the sequence tasks behind them, in numpy and for Gymnasium."""

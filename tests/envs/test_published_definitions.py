@@ -153,7 +153,9 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "transcribed"), CASES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("name", "arguments", "transcribed"), CASES, ids=[f"{name}-{given}" for name, given, _ in CASES]
+)
 def test_every_step_is_as_the_definition_says(name: str, arguments: dict[str, Any], transcribed: Any) -> None:
     env = gym.make(f"sab_agents:SAB/{name}-v0", **arguments).unwrapped
     env.action_space.seed(1)
