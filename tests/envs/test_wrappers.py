@@ -13,6 +13,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import sab_agents  # noqa: F401  # registers the ids
 from sab_agents.envs.wrappers import MarkResetSteps, PreviousActionReward, VectorPreviousActionReward
 from tests.envs.conftest import same
 from tests.toys import ACTIONS, OBSERVATIONS, Toy
@@ -93,6 +94,24 @@ def test_the_vector_form_equals_each_copy_wrapped_by_itself(observation: str, ac
         if mode == AutoresetMode.DISABLED and ended.any():
             results = [env.reset(options={"reset_mask": ended.copy()}) for env in (together, apart)]
             assert same(results[0], results[1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("env_id", "name"), [("SAB/PassiveTMaze-v0", "corridor_length"), ("SAB/Adding-v0", "length")])
+def test_our_vector_environments_are_wrapped_like_single_ones(env_id: str, name: str, mode: AutoresetMode) -> None:
+    short: dict[str, Any] = {name: 3}
+    apart = SyncVectorEnv([lambda: PreviousActionReward(gym.make(env_id, **short))] * 2, autoreset_mode=mode)
+    together = VectorPreviousActionReward(gym.make_vec(env_id, num_envs=2, autoreset_mode=mode, **short))
+    assert same(together.reset(seed=4), apart.reset(seed=4))
+    apart.action_space.seed(1)
+    for _ in range(20):
+        actions = apart.action_space.sample()
+        expected, found = apart.step(actions), together.step(actions)
+        assert same(found, expected)
+        ended = expected[2] | expected[3]
+        if mode == AutoresetMode.DISABLED and ended.any():
+            masks = [{"reset_mask": ended.copy()} for _ in range(2)]
+            assert same(together.reset(options=masks[0]), apart.reset(options=masks[1]))
 
 
 def test_the_action_of_a_step_that_only_resets_is_not_seen() -> None:
