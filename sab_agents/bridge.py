@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
@@ -42,8 +43,8 @@ class VectorToVecEnv(VecEnv):
             copies that end are reset with `options["reset_mask"]`.
 
     Raises:
-        ValueError: the autoreset mode is not named, or it is next-step and the environment is not known to honour a
-            reset mask in this mode.
+        ValueError: the autoreset mode is not named; or it is next-step and the environment is not known to honour a
+            reset mask in this mode; or a wrapper counts episodes that would miss the mask.
 
     Example:
         >>> import gymnasium as gym
@@ -61,6 +62,8 @@ class VectorToVecEnv(VecEnv):
                 "Make it with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
             )
         self.env = env
+        if mode != AutoresetMode.SAME_STEP and isinstance(env.unwrapped, OF_SINGLES):
+            self._refuse_statistics()
         self._same_step = mode == AutoresetMode.SAME_STEP
         self._actions: Array = np.zeros(0)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -185,6 +188,14 @@ class VectorToVecEnv(VecEnv):
         if isinstance(base, SyncVectorEnv) and issubclass(wrapper_class, gym.Wrapper):
             return [together or is_wrapped(base.envs[i], wrapper_class) for i in chosen]
         return [together] * len(chosen)
+
+    def _refuse_statistics(self) -> None:
+        """Gymnasium's environments take the reset mask out of the options, so that its statistics forget all copies."""
+        if any(isinstance(layer, RecordEpisodeStatistics) for layer in self._layers()):
+            raise ValueError(
+                f"VectorToVecEnv: {self.env} must reset in the same step, for RecordEpisodeStatistics to count right. "
+                "Make it with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, or use VecMonitor instead."
+            )
 
     def _layers(self) -> list[Any]:
         """The environment's wrappers from the outermost, and what they wrap."""

@@ -121,6 +121,32 @@ def test_statistics_of_gymnasiums_own_wrapper_reach_the_end_of_an_episode() -> N
         assert not any("episode" in info for info in env.reset_infos)
 
 
+def test_statistics_that_would_be_wrong_are_refused() -> None:
+    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED):
+        with pytest.raises(ValueError, match=r"must reset in the same step, for RecordEpisodeStatistics .* VecMonitor"):
+            VectorToVecEnv(RecordEpisodeStatistics(SyncVectorEnv([Toy] * 2, autoreset_mode=mode)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_statistics_of_our_environments_are_right_in_every_mode(mode: AutoresetMode) -> None:
+    inner = RecordEpisodeStatistics(
+        gym.make_vec("SAB/KeyToDoor-v0", num_envs=3, autoreset_mode=mode, length=3, max_episode_steps=20)
+    )
+    env = VectorToVecEnv(inner)
+    env.reset()
+    env.step(np.zeros(3, np.int64))
+    inner.reset(options={"reset_mask": np.array([True, False, False])})  # so that the copies do not end together
+    steps, ends = np.array([0, 1, 1]), 0
+    for step in range(120):
+        _, _, dones, infos = env.step(np.arange(3) if step % 3 else np.zeros(3, np.int64))
+        steps += 1
+        for i in np.flatnonzero(dones):
+            assert infos[i]["episode"]["l"] == steps[i]
+            ends += 1
+        steps[dones] = 0
+    assert ends > 6
+
+
 def test_options_reach_the_next_reset_alone() -> None:
     env = VectorToVecEnv(SyncVectorEnv([Toy] * 2))
     env.set_options({"hard": True})
