@@ -1,5 +1,9 @@
 """Recurrent agents that learn from the distant past with Sparse Attentive Backtracking."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from sab_agents.core import (
     LSTM,
     SAB,
@@ -13,6 +17,9 @@ from sab_agents.core import (
 )
 from sab_agents.envs.registration import register_environments
 
+if TYPE_CHECKING:
+    from sab_agents.bridge import VectorToVecEnv
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -24,7 +31,17 @@ __all__ = [
     "SoftmaxSAB",
     "Transformer",
     "UncreditedSAB",
+    "VectorToVecEnv",
     "build_core",
 ]
 
 register_environments()
+
+
+def __getattr__(name: str) -> Any:
+    """Imports stable-baselines3, which takes a while, when something that needs it is asked for."""
+    if name == "VectorToVecEnv":
+        from sab_agents.bridge import VectorToVecEnv  # noqa: PLC0415
+
+        return VectorToVecEnv
+    raise AttributeError(f"module 'sab_agents' has no attribute {name!r}")
