@@ -201,7 +201,7 @@ def image_of_ledger(title: str, entries: Sequence[Entry], planted: int | None = 
     """The same as an image (height, width, 3) for TensorBoard."""
     canvas, (axes,) = figure(6.4, 4.4)
     draw_ledger(axes, title, entries, planted)
-    buffer = FigureCanvasAgg(canvas)
+    buffer: Any = FigureCanvasAgg(canvas)
     buffer.draw()
     return np.asarray(buffer.buffer_rgba())[..., :3].copy()
 
