@@ -14,7 +14,8 @@ from torch import nn
 
 from sab_agents import OnlineLearner
 
-SETTINGS: dict[str, Any] = {"hidden_size": 8, "capacity": 6, "bptt_steps": 3, "update_every": 4, "attention_size": 4}
+SIZES: dict[str, Any] = {"hidden_size": 8, "capacity": 6, "bptt_steps": 3, "update_every": 4, "attention_size": 4}
+SETTINGS = SIZES | {"write": "every", "eviction": "oldest"}
 
 
 def stream(steps: int, rows: int | None = None, seed: int = 0) -> list[tuple[Any, Any]]:
@@ -89,7 +90,7 @@ def test_rows_are_masked_and_learn_like_streams_of_their_own() -> None:
     ],
 )
 def test_it_learns_classes_labels_and_numbers(loss: Any, size: int, target: Any, prediction: type) -> None:
-    learner = OnlineLearner(3, size, loss=loss, learning_rate=0.03, **SETTINGS)
+    learner = OnlineLearner(3, size, loss=loss, learning_rate=0.03, **SIZES)
     x = np.ones(3, dtype=np.float32)
     for _ in range(400):
         learner.learn_one(x, target)
@@ -175,10 +176,12 @@ def test_credit_is_reported_with_its_distance() -> None:
     assert "slots credited" in str(report)
 
 
-@pytest.mark.parametrize("settings", [{}, {"core": "lstm_tbptt"}, {"eviction": "reservoir", "refresh_every": 2}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"core": "lstm_tbptt"}, {"eviction": "reservoir", "write": "novel", "refresh_every": 2}]
+)
 def test_saving_in_the_middle_of_a_window_goes_on_to_the_bit(settings: dict[str, Any], tmp_path: Path) -> None:
     def make() -> OnlineLearner:
-        return OnlineLearner(3, 2, **SETTINGS, **settings)
+        return OnlineLearner(3, 2, **SETTINGS | settings)
 
     pairs = stream(60)
     whole = make()
