@@ -194,21 +194,27 @@ class SAB(Core[SABState]):
 
     def _step_at_once(self, x: Any, state: Any, episode_start: Any) -> tuple[Tensor, SABState] | None:
         """The step by compiled code; None where that does not take these arguments, right or wrong."""
-        rules, modules = self.rules, self._modules
+        rules = self.rules
         known = isinstance(x, Tensor) and isinstance(state, SABState)
         if not known or not (episode_start is None or isinstance(episode_start, Tensor)):
             return None
-        if rules.capacity is None or type(self)._scan is not SAB._scan:
-            return None
-        try:
-            weights = _step_weights(modules["cell"], modules["attention"])
-        except KeyError:  # a weight that is no parameter but computed from others
+        weights = None if rules.capacity is None else self.step_weights()
+        if weights is None or rules.capacity is None:
             return None
         own = (state.h, state.c, state.memory, state.filled, state.written_at, state.step)
         found = step(
             weights, StepRules(rules.capacity, rules.top_k, rules.write_every), x, StepState(*own), episode_start
         )
         return None if found is None else (found[0], SABState(*found[1]))
+
+    def step_weights(self) -> StepWeights | None:
+        """All weights, for compiled code; None where that does not compute this network."""
+        if type(self)._scan is not SAB._scan:
+            return None
+        try:
+            return _step_weights(self._modules["cell"], self._modules["attention"])
+        except KeyError:  # a weight that is no parameter but computed from others
+            return None
 
     def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
         timeline, outputs = self._scanned(x, state, episode_start)

@@ -41,6 +41,10 @@ class State:
         """The same values, cut from the autograd graph."""
         return self._replace([tensor.detach() for tensor in self.tensors()])
 
+    def clone(self) -> Self:
+        """An independent copy."""
+        return self._replace([tensor.clone() for tensor in self.tensors()])
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """Moves every tensor to `device`; `dtype` changes the floating-point tensors only."""
         return self._replace(

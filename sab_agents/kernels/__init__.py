@@ -1,19 +1,25 @@
 """Faster ways to compute exactly what `sab_agents.core` defines, behind one entry.
 
 `scan` is that entry; `linear` computes the input gates it takes, `count_steps` and `remember` what stands before and
-after it, and `step` takes one step where nothing is learnt.
+after it, and `step` takes one step where nothing is learnt. Streams take steps, keep their books and run pieces again
+with `bind_stream`, `outputs` and `accumulate`, where these are there.
 """
 
 from sab_agents.kernels.choose import (
     all_finite,
+    bind_stream,
     count_steps,
     forced_kernel,
+    forced_way,
     kernel_in_use,
     linear,
+    outputs,
     remember,
     scan,
     step,
 )
+from sab_agents.kernels.compiled_outputs import Start, accumulate
+from sab_agents.kernels.compiled_stream import CompiledStream
 from sab_agents.kernels.interface import (
     Counted,
     Held,
@@ -23,22 +29,32 @@ from sab_agents.kernels.interface import (
     StepRules,
     StepState,
     StepWeights,
+    StreamStep,
+    WindowRecord,
 )
 
 __all__ = [
+    "CompiledStream",
     "Counted",
     "Held",
     "ScanInputs",
     "ScanOutputs",
     "ScanPlan",
+    "Start",
     "StepRules",
     "StepState",
     "StepWeights",
+    "StreamStep",
+    "WindowRecord",
+    "accumulate",
     "all_finite",
+    "bind_stream",
     "count_steps",
     "forced_kernel",
+    "forced_way",
     "kernel_in_use",
     "linear",
+    "outputs",
     "remember",
     "scan",
     "step",

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels import compiled, compiled_plan, compiled_products, compiled_step, eager, extension
+from sab_agents.kernels import (
+    compiled,
+    compiled_outputs,
+    compiled_plan,
+    compiled_products,
+    compiled_step,
+    compiled_stream,
+    eager,
+    extension,
+)
 from sab_agents.kernels.fused import available, sizes
 from sab_agents.kernels.interface import (
     Counted,
@@ -123,11 +132,41 @@ def step(
     return None
 
 
+def bind_stream(
+    state: StepState,
+    contexts: tuple[Tensor, ...],
+    statistics: tuple[Tensor, Tensor],
+    *,
+    reads: int,
+    write_every: int,
+    bptt_steps: int,
+) -> compiled_stream.CompiledStream | None:
+    """The compiled code for a stream that holds these tensors; None where scans of them do not go that way."""
+    if kernel_in_use(state.h.device, state.h.dtype) != NATIVE:
+        return None
+    return compiled_stream.CompiledStream.bound(state, contexts, statistics, reads, write_every, bptt_steps)
+
+
+def outputs(weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> Tensor | None:
+    """Outputs [h, s] (T, B, 2H) of a scan from inputs x (T, B, I), with gradient, in one call of compiled code.
+
+    None where scans of x do not go that way.
+    """
+    if kernel_in_use(x.device, x.dtype) != NATIVE:
+        return None
+    return compiled_outputs.outputs(weights, x, compiled_outputs.Start(h, c, memory), plan)
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Computes x (T, B, I) · weight (N, I)ᵀ + bias (N,), as (T, B, N), by the way that a scan of x takes."""
     if kernel_in_use(x.device, x.dtype) == NATIVE:
         return compiled_products.linear(x, weight, bias)
     return functional.linear(x, weight, bias)
+
+
+def forced_way() -> str:
+    """What `SAB_KERNEL` says, empty where it is unset."""
+    return os.environ.get(VARIABLE, "")
 
 
 def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:

@@ -29,8 +29,8 @@ def scan(inputs: ScanInputs, plan: ScanPlan, *, own_gates: bool = False) -> Scan
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
         outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan, own_gates)  # type: ignore[no-untyped-call]
         return ScanOutputs(*outputs)
-    inputs, plan = _contiguous(inputs, plan)
-    return _outputs(_forward(inputs, plan, keep=False), plan)
+    inputs, plan = contiguous(inputs, plan)
+    return _outputs(forward(inputs, plan, keep=False), plan)
 
 
 class _Sizes(NamedTuple):
@@ -47,7 +47,7 @@ class _Sizes(NamedTuple):
         return self.T * self.B * 4 * self.H * self.H
 
 
-class _Tape(NamedTuple):
+class Tape(NamedTuple):
     """What the forward pass leaves; shapes in native/arguments.h."""
 
     gates: Tensor
@@ -62,8 +62,8 @@ class _Tape(NamedTuple):
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        inputs, plan = _contiguous(ScanInputs(*arguments[:-2]), arguments[-2])
-        tape = _forward(inputs, plan, keep=True, own_gates=arguments[-1])
+        inputs, plan = contiguous(ScanInputs(*arguments[:-2]), arguments[-2])
+        tape = forward(inputs, plan, keep=True, own_gates=arguments[-1])
         ctx.plan = plan
         ctx.save_for_backward(*inputs, *tape)
         ctx.mark_non_differentiable(tape.versions, tape.weights)
@@ -74,11 +74,11 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved, count = ctx.saved_tensors, len(ScanInputs._fields)
-        inputs, tape = ScanInputs(*saved[:count]), _Tape(*saved[count:])
-        return (*_backward(inputs, ctx.plan, tape, grads, ctx.needs_input_grad), None, None)
+        inputs, tape = ScanInputs(*saved[:count]), Tape(*saved[count:])
+        return (*backward(inputs, ctx.plan, tape, grads, memory=ctx.needs_input_grad[8]), None, None)
 
 
-def _contiguous(inputs: ScanInputs, plan: ScanPlan) -> tuple[ScanInputs, ScanPlan]:
+def contiguous(inputs: ScanInputs, plan: ScanPlan) -> tuple[ScanInputs, ScanPlan]:
     """Both with contiguous tensors, after everything that the compiled code relies on but slots has been checked."""
     T, B, width = inputs.gates.shape
     H, A, held = width // 4, inputs.query_bias.shape[0], plan.filled.shape[1]
@@ -136,12 +136,12 @@ def _within(buffer: Tensor, places: list[int]) -> list[int]:
     return [first + 4 * place for place in places[:-1]]
 
 
-def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = False) -> _Tape:
+def forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = False) -> Tape:
     """Runs the forward pass; with `keep` the tape has every step, without only the last."""
     sizes = _sizes(inputs, plan)
     T, B, H, A, S, R = sizes
     places = _tape_places(sizes, keep)
-    tape = _Tape(
+    tape = Tape(
         gates=inputs.gates if own_gates else new_empty(T if keep else 1, B, 4 * H),
         buffer=new_empty(places[-1]),
         summary=new_empty(T, B, H),
@@ -164,13 +164,14 @@ def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = F
     return tape
 
 
-def _outputs(tape: _Tape, plan: ScanPlan) -> ScanOutputs:
+def _outputs(tape: Tape, plan: ScanPlan) -> ScanOutputs:
     return ScanOutputs(tape.hidden[plan.filled.shape[1] :], tape.summary, tape.last_cell, tape.versions, tape.weights)
 
 
-def _backward(
-    inputs: ScanInputs, plan: ScanPlan, tape: _Tape, grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
+def backward(
+    inputs: ScanInputs, plan: ScanPlan, tape: Tape, grads: tuple[Tensor | None, ...], *, memory: bool
 ) -> ScanInputs:
+    """The gradient of every input, from those of h, summary and c; of the memory only where it is asked for."""
     sizes = _sizes(inputs, plan)
     T, B, H, A, S, R = sizes
     grad_hidden, hidden_stride = _rows(grads[0])
@@ -191,7 +192,7 @@ def _backward(
         score_weight=new_empty(A) if mlp else None,
         h=new_empty(B, H),
         c=new_empty(B, H),
-        memory=new_empty(B, S, H) if needed[8] else None,  # type: ignore[arg-type]
+        memory=new_empty(B, S, H) if memory else None,  # type: ignore[arg-type]
     )
     kept = _within(tape.buffer, _tape_places(sizes, keep=True))
     native.backward(

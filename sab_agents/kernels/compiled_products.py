@@ -43,7 +43,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         x, weight = x.contiguous(), weight.contiguous()
         ctx.save_for_backward(x, weight)
-        return _product(x, weight.t(), bias.contiguous())
+        return product(x, weight.t(), bias.contiguous())
 
     @staticmethod
     @once_differentiable
@@ -52,14 +52,14 @@ class _Linear(torch.autograd.Function):
         grad = grad.contiguous()
         for_x, for_weight, for_bias = ctx.needs_input_grad
         return (
-            _product(grad, weight, None) if for_x else None,
+            product(grad, weight, None) if for_x else None,
             outer(grad, x) if for_weight else None,
             grad.sum(dim=(0, 1)) if for_bias else None,
         )
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Computes x (T, B, K) · weight (K, N) + bias (N,); x and bias contiguous, weight with any strides."""
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Computes x (T, B, K) · weight (K, N) + bias (N,); x and bias contiguous, weight with any strides; no gradient."""
     rows, (k, n) = x.shape[0] * x.shape[1], weight.shape
     if x.shape[2] != k or {x.dtype, weight.dtype} != {torch.float32} or (bias is not None and bias.shape != (n,)):
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape} must be float32 and agree in {k}.")

@@ -27,22 +27,10 @@ def step(
         return None
     (B, inputs), (_, S, H), A = x.shape, state.memory.shape, weights.query_bias.shape[0]
     if not (
-        _fits(x, (B, inputs), REAL)
-        and _fits(state.h, (B, H), REAL)
-        and _fits(state.c, (B, H), REAL)
-        and _fits(state.memory, (B, S, H), REAL)
-        and _fits(state.filled, (B, S), FLAG)
-        and _fits(state.written_at, (B, S), WHOLE)
-        and _fits(state.step, (B,), WHOLE)
-        and _fits(weights.weight_ih, (4 * H, inputs), REAL)
-        and _fits(weights.weight_hh, (4 * H, H), REAL)
-        and _fits(weights.bias_ih, (4 * H,), REAL)
-        and _fits(weights.bias_hh, (4 * H,), REAL)
-        and _fits(weights.key_weight, (A, H), REAL)
-        and _fits(weights.query_weight, (A, H), REAL)
-        and _fits(weights.query_bias, (A,), REAL)
-        and (weights.score_weight is None or _fits(weights.score_weight, (1, A), REAL))
-        and (episode_start is None or _fits(episode_start, (B,), FLAG))
+        fits(x, (B, inputs), REAL)
+        and state_fits(state, B, S, H)
+        and weights_fit(weights, inputs, H, A)
+        and (episode_start is None or fits(episode_start, (B,), FLAG))
         and rules.slots == S
     ):
         return None
@@ -51,9 +39,37 @@ def step(
     new = StepState(*[empty_like(tensor) for tensor in state])
     tensors = (x, *weights, episode_start, *state, output, *new)
     sizes = (threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, rules.top_k + 1, rules.write_every)
-    finite = native.step(*sizes, *[0 if tensor is None else tensor.data_ptr() for tensor in tensors])
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    finite = native.step(*sizes, *addresses, 0, 0, 0, 0)
     return (output, new) if finite else None
 
 
-def _fits(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+def state_fits(state: StepState, B: int, S: int, H: int) -> bool:
+    """Whether each tensor of a state is what the compiled code takes."""
+    return (
+        fits(state.h, (B, H), REAL)
+        and fits(state.c, (B, H), REAL)
+        and fits(state.memory, (B, S, H), REAL)
+        and fits(state.filled, (B, S), FLAG)
+        and fits(state.written_at, (B, S), WHOLE)
+        and fits(state.step, (B,), WHOLE)
+    )
+
+
+def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
+    """Whether each weight is what the compiled code takes."""
+    return (
+        fits(weights.weight_ih, (4 * H, inputs), REAL)
+        and fits(weights.weight_hh, (4 * H, H), REAL)
+        and fits(weights.bias_ih, (4 * H,), REAL)
+        and fits(weights.bias_hh, (4 * H,), REAL)
+        and fits(weights.key_weight, (A, H), REAL)
+        and fits(weights.query_weight, (A, H), REAL)
+        and fits(weights.query_bias, (A,), REAL)
+        and (weights.score_weight is None or fits(weights.score_weight, (1, A), REAL))
+    )
+
+
+def fits(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether a tensor lies on the CPU without gaps, with this shape and dtype."""
     return tensor.dtype is dtype and tensor.shape == shape and tensor.is_cpu and tensor.is_contiguous()

@@ -169,3 +169,49 @@ class StepRules(NamedTuple):
     slots: int
     top_k: int
     write_every: int
+
+
+class StreamStep(NamedTuple):
+    """A stream's next step, computed and not yet taken; all but `output` hold until the next one is computed.
+
+    Attributes:
+        output: (B, 2H) [h, s].
+        c: (B, H) cell state after it.
+        read_slot: (B, R) int64, the slots that were scored best, −1 where there was none.
+        weight: (B, R) their weights.
+        novel: (B,) bool, rows whose h lies far from every slot that is held; None where that was not asked.
+    """
+
+    output: Tensor
+    c: Tensor
+    read_slot: Tensor
+    weight: Tensor
+    novel: Tensor | None
+
+
+class WindowRecord(NamedTuple):
+    """What a stream records of each step of a window, (T, B, …) each.
+
+    Attributes:
+        observation: (T, B, …).
+        start: (T, B) bool, episode starts.
+        step: (T, B) int64, 1-based step of the episode.
+        h_before: (T, B, H) hidden state before each step, zeros at an episode's start.
+        c_before: (T, B, H) cell state before each step, zeros at an episode's start.
+        h: (T, B, H) hidden state after each step.
+        read_slot: (T, B, R) int64, slots that were scored best, −1 where there was none.
+        read_step: (T, B, R) int64, 0-based step of the episode at which what they held was written.
+        weight: (T, B, R) attention weights.
+        write_slot: (T, B) int64, −1 where nothing was written.
+    """
+
+    observation: Tensor
+    start: Tensor
+    step: Tensor
+    h_before: Tensor
+    c_before: Tensor
+    h: Tensor
+    read_slot: Tensor
+    read_step: Tensor
+    weight: Tensor
+    write_slot: Tensor

@@ -102,10 +102,6 @@ class Contexts(State):
             target=whole(steps),
         )
 
-    def clone(self) -> Self:
-        """An independent copy."""
-        return self._replace([tensor.clone() for tensor in self.tensors()])
-
     def remember(self, record: Record, filled: Tensor, kept: Tensor) -> None:
         """Takes up a window: stores the pieces that wrote a slot that is still held, over those no longer needed.
 

@@ -59,7 +59,11 @@ def reservoir_slots(slots: int, count: Tensor, generator: torch.Generator) -> Te
 
 def is_novel(h: Tensor, state: SABState, novelty: float) -> Tensor:
     """Which rows' h (B, H) is farther than `novelty` · ‖h‖ from every slot that is held, (B,) bool."""
-    distance = torch.cdist(h.unsqueeze(1), state.memory).squeeze(1).masked_fill(~state.filled, torch.inf)
+    # By differences: of near vectors, products keep no digit of the distance in float32.
+    exact = "donot_use_mm_for_euclid_dist"
+    distance = (
+        torch.cdist(h.unsqueeze(1), state.memory, compute_mode=exact).squeeze(1).masked_fill(~state.filled, torch.inf)
+    )
     novel: Tensor = distance.amin(dim=1) > novelty * h.norm(dim=1)
     return novel
 

@@ -74,7 +74,7 @@ def push_credit(
         )
         pending = pending.masked_fill(chosen.unsqueeze(2), 0)
         if value_gradient is not None:
-            dropped += _pass_on(value_gradient, row_of, place, contexts, state, pending)
+            dropped += pass_on(value_gradient, row_of, place, contexts, state, pending)
         pieces += row_of.shape[0]
     return Credit(norm, pieces, dropped)
 
@@ -136,7 +136,7 @@ def _credit_slots(
     return value.grad, row_of, place
 
 
-def _pass_on(
+def pass_on(
     value_gradient: Tensor, row: Tensor, place: Tensor, contexts: Contexts, state: SABState, pending: Tensor
 ) -> int:
     """Adds the gradient (M, U, H) of what was read to `pending` (B, S, H) where it is still held; counts the others."""

@@ -6,6 +6,7 @@ Dimensions: T steps of a window, B rows, S slots, R = top_k + 1 slots that a ste
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,21 @@ from sab_agents.core.streaming.contexts import Contexts, Record
 from sab_agents.core.streaming.eviction import Eviction, Write
 from sab_agents.core.streaming.refresh import refresh_memory
 from sab_agents.core.streaming.rerun import Credit, push_credit
+from sab_agents.core.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.core.streaming.statistics import SlotStatistics, counted
-from sab_agents.core.streaming.window import Step, Window, written
+from sab_agents.core.streaming.steps import computed, emptied, taken
+from sab_agents.core.streaming.window import Step, Window
 from sab_agents.core.streaming.writing import SlotWriter
-from sab_agents.kernels import ScanPlan
+from sab_agents.kernels import (
+    CompiledStream,
+    ScanPlan,
+    StepState,
+    StreamStep,
+    WindowRecord,
+    bind_stream,
+    forced_way,
+    outputs,
+)
 
 
 class SABStream:
@@ -87,6 +99,8 @@ class SABStream:
         self.writer = SlotWriter(eviction, write, novelty, core.rules.write_every, seed)
         self.decay = decay
         self.credit_depth = None if credit_depth is None else at_least("SABStream", "credit_depth", credit_depth, 0)
+        self._encodes = encoder is not None
+        self._decay = torch.tensor([decay], dtype=torch.float64)
         self._memory: Tensor | None = None
         self.reset()
 
@@ -106,8 +120,9 @@ class SABStream:
         )
         zeros = weight.new_zeros(self.rows, slots)
         self.statistics = SlotStatistics(zeros, zeros.clone())
-        self._no_start = torch.zeros(self.rows, dtype=torch.bool, device=weight.device)
+        self._bound = _Bound(self.state, self.contexts, self.statistics, "unbound", None)
         self.writer.reset(self.state, self.statistics)
+        self._window = Window()
         self._begin_window()
 
     @property
@@ -138,42 +153,64 @@ class SABStream:
         return step.output
 
     def propose(self, observation: Tensor, episode_start: Tensor | None = None) -> Step:
-        """Computes the next step as `step` does, but does not take it; arguments and errors are the same."""
-        observation, start = checked_step(
-            "SABStream", observation, episode_start, self.rows, self.observation_shape, self.state.h
-        )
-        with torch.no_grad():
-            state = self.state.reset(start) if bool(start.any()) else self.state
-            plan = ScanPlan(
-                start=self._no_start.unsqueeze(0),
-                cut=self._no_start.unsqueeze(0),
-                write_slot=torch.full_like(state.step, -1).unsqueeze(0),
-                filled=state.filled,
-                slots=state.slots,
-                top_k=self.core.rules.top_k,
+        """Computes the next step as `step` does, but does not take it; arguments and errors are the same.
+
+        Of what was computed only the output may be used after the next call.
+        """
+        found = self._propose_at_once(observation, episode_start)
+        if found is None:
+            observation, start = checked_step(
+                "SABStream", observation, episode_start, self.rows, self.observation_shape, self.state.h
             )
-            x = self.encoder(observation).unsqueeze(0)
-            outputs = self.core.scan(x, state.h, state.c, state.memory, plan)
-        return Step(observation, start, state, outputs)
+            with torch.no_grad():
+                found = computed(self.core, self.encoder(observation), self.state, start, self.writer)
+        return Step(observation, episode_start, found)
+
+    def _propose_at_once(self, observation: Any, start: Any) -> StreamStep | None:
+        """The step by compiled code; None where that does not take these arguments, right or wrong."""
+        compiled, weights = self._compiled(), self.core.step_weights()
+        if compiled is None or weights is None or not (start is None or isinstance(start, Tensor)):
+            return None
+        if not isinstance(observation, Tensor) or observation.shape != (self.rows, *self.observation_shape):
+            return None
+        if observation.dtype is not torch.float32 or not observation.is_cpu:
+            return None
+        x = observation
+        if self._encodes:
+            if not bool(observation.isfinite().all()):
+                return None
+            with torch.no_grad():
+                x = self.encoder(observation)
+        return compiled.propose(weights, x, start, self.writer.limit)
 
     def take(self, step: Step) -> None:
         """Takes the step that `propose` computed last, and records it."""
-        state, outputs = step.before, step.outputs
-        h, read_slot, count = outputs.h[0], outputs.versions[0], state.step + 1
-        write_slot = self.writer.choose(h, state, count, step.start, self.statistics)
-        self._window.append(
-            observation=step.observation.clone(),
-            start=step.start,
-            step=count,
-            h_before=state.h,
-            c_before=state.c,
-            h=h,
-            read_slot=read_slot,
-            read_step=state.written_at.gather(1, read_slot.clamp(min=0)),
-            weight=outputs.weights[0],
-            write_slot=write_slot,
+        compiled, window, writer = self._compiled(), self._window, self.writer
+        if compiled is None or not step.observation.is_contiguous():
+            self.state = taken(step, self.state, writer, self.statistics, window)
+            return
+        chosen = None
+        if writer.draws:
+            state, start = emptied(self.state, step.start), step.start
+            start = torch.zeros_like(self.state.step, dtype=torch.bool) if start is None else start
+            chosen = writer.choose(step.found.novel, state, state.step + 1, start, self.statistics)
+        elif writer.due:
+            writer.plan(emptied(self.state, step.start), self.statistics)
+        if window.full:
+            self._make_room(step)
+        compiled.take(
+            step.found,
+            step.observation,
+            step.start,
+            window.record(),
+            window.steps,
+            chosen=chosen,
+            order=writer.order,
+            taken=writer.taken,
         )
-        self.state = written(state, h, outputs.c, count, write_slot)
+        window.steps += 1
+        if chosen is None:
+            writer.planned += 1
 
     def window(self) -> Tensor:
         """Runs the steps since the last `advance` again, with gradient: (T, B, 2H), what `step` returned for them.
@@ -185,20 +222,28 @@ class SABStream:
             raise RuntimeError("SABStream.window: no step was taken since the last advance(). Call step() first.")
         window, before = self._window, self._before
         observation = window.stacked("observation")
-        x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        step = window.stacked("step")
+        x = observation
+        if self._encodes:
+            x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         plan = ScanPlan(
             start=window.stacked("start"),
-            cut=(step - 1) % self.core.rules.bptt_steps == 0,
+            cut=self._cut(),
             write_slot=window.stacked("write_slot"),
             filled=before.filled,
             slots=before.slots,
             top_k=self.core.rules.top_k,
             credit=self.core.rules.credit,
         )
-        self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
-        outputs = self.core.scan(x, before.h, before.c, self._memory, plan)
-        return torch.cat([outputs.h, outputs.summary], dim=2)
+        self._memory = memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
+        weights = self.core.step_weights()
+        found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
+        if found is None:
+            scanned = self.core.scan(x, before.h, before.c, memory, plan)
+            found = torch.cat([scanned.h, scanned.summary], dim=2)
+        return found
+
+    def _cut(self) -> Tensor:
+        return (self._window.stacked("step") - 1) % self.core.rules.bptt_steps == 0
 
     def credit(self, gradient: Tensor | None = None) -> Credit:
         """Pushes the gradient that reached the memory before the window on to the steps that wrote it.
@@ -219,7 +264,12 @@ class SABStream:
             self._memory = None
         if gradient is None:
             return Credit(torch.zeros_like(self.statistics.credit), 0, 0)
-        found = push_credit(self.core, self.encoder, self.contexts, self._before, gradient, self.credit_depth)
+        compiled, weights = self._compiled(), self.core.step_weights()
+        rest = (self.encoder, self.contexts, self._before, gradient, self.credit_depth)
+        if compiled is None or weights is None:
+            found = push_credit(self.core, *rest)
+        else:
+            found = push_credit_compiled(compiled, self.core, weights, *rest)
         self._reached += found.norm
         return found
 
@@ -227,6 +277,14 @@ class SABStream:
         """Ends the window: its pieces become the contexts of the slots it wrote, and usage and credit are counted."""
         if not self.steps:
             return
+        compiled, window, before = self._compiled(), self._window, self._before
+        if compiled is not None:
+            compiled.advance(window.record(), window.steps, before.memory, before.filled, self._reached, self._decay)
+        else:
+            self._advance()
+        self._begin_window()
+
+    def _advance(self) -> None:
         window, before, state = self._window, self._before, self.state
         start, step, write_slot = (window.stacked(name) for name in ("start", "step", "write_slot"))
         kept = before.filled & ~start.any(dim=0).unsqueeze(1)
@@ -234,7 +292,7 @@ class SABStream:
         record = Record(
             observation=window.stacked("observation"),
             start=start,
-            cut=(step - 1) % self.core.rules.bptt_steps == 0,
+            cut=self._cut(),
             step=step,
             h_before=window.stacked("h_before"),
             c_before=window.stacked("c_before"),
@@ -247,7 +305,6 @@ class SABStream:
         self.contexts.remember(record, state.filled, kept)
         weight = window.stacked("weight")
         self.statistics = counted(self.statistics, record, weight, self._reached, kept, state, self.decay)
-        self._begin_window()
 
     def refresh(self) -> None:
         """Computes every held slot anew from its context with today's weights, oldest first, without gradient.
@@ -298,7 +355,46 @@ class SABStream:
         self._reached, self._memory = saved["reached"].clone(), None
 
     def _begin_window(self) -> None:
-        self._window = Window()
-        self._before = self.state
+        self._window = Window(self._window.steps)
+        self._before = self.state.clone()
         self._memory = None
         self._reached = torch.zeros_like(self.statistics.credit)
+
+    def _compiled(self) -> CompiledStream | None:
+        """The compiled code for what the stream holds now; None where there is none."""
+        bound, way = self._bound, forced_way()
+        if (
+            bound.state is not self.state
+            or bound.contexts is not self.contexts
+            or bound.statistics is not self.statistics
+            or bound.way != way
+        ):
+            code = bind_stream(
+                StepState(*self.state.tensors()),
+                self.contexts.tensors(),
+                (self.statistics.usage, self.statistics.credit),
+                reads=self.core.rules.top_k + 1,
+                write_every=self.core.rules.write_every,
+                bptt_steps=self.core.rules.bptt_steps,
+            )
+            self._bound = bound = _Bound(self.state, self.contexts, self.statistics, way, code)
+        return bound.code
+
+    def _make_room(self, step: Step) -> None:
+        """Makes sure that one more step can be recorded by compiled code."""
+        state, found = self.state, step.found
+        like = (
+            *(step.observation, state.filled[:, 0], state.step, state.h, state.c, state.h),
+            *(found.read_slot, found.read_slot, found.weight, state.step),
+        )
+        self._window.make_room(dict(zip(WindowRecord._fields, like, strict=True)))
+
+
+class _Bound(NamedTuple):
+    """Compiled code and what it is bound to: the very objects, and the way that was forced."""
+
+    state: SABState
+    contexts: Contexts
+    statistics: SlotStatistics
+    way: str
+    code: CompiledStream | None

@@ -1,6 +1,6 @@
 """The steps since a learner last learnt, as they were taken.
 
-Dimensions: T steps, B rows, S slots, H hidden size.
+Dimensions: T steps, B rows, S slots, R slots that a step touches, H hidden size.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.state import SABState, State
-from sab_agents.kernels import ScanOutputs
+from sab_agents.kernels import StreamStep, WindowRecord
 
 
 class PlainStep(NamedTuple):
@@ -35,20 +35,18 @@ class Step(NamedTuple):
 
     Attributes:
         observation: (B, …).
-        start: (B,) bool, episode starts.
-        before: the state before it, emptied where an episode starts.
-        outputs: of a scan of one step.
+        start: (B,) bool, episode starts, or None for none.
+        found: what the network computed.
     """
 
     observation: Tensor
-    start: Tensor
-    before: SABState
-    outputs: ScanOutputs
+    start: Tensor | None
+    found: StreamStep
 
     @property
     def output(self) -> Tensor:
         """(B, 2H) [h, s]."""
-        return torch.cat([self.outputs.h[0], self.outputs.summary[0]], dim=1)
+        return self.found.output
 
 
 def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Tensor) -> SABState:
@@ -65,34 +63,55 @@ def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Ten
 
 
 class Window:
-    """Tensors (B, …) recorded at each step under fixed names, and stacked to (T, B, …) when they are asked for."""
+    """Tensors (B, …) recorded at each step under fixed names, in tensors (T, B, …) that grow as steps come.
 
-    def __init__(self) -> None:
+    Args:
+        expected: steps that there is room for at first.
+    """
+
+    def __init__(self, expected: int = 1) -> None:
         self.steps = 0
-        self._lists: dict[str, list[Tensor]] = {}
-        self._stacked: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self._record: tuple[dict[str, Tensor], WindowRecord] | None = None
+        self._room = max(expected, 1)
 
     def append(self, **tensors: Tensor) -> None:
-        """Records one step; the tensors must not be changed afterwards."""
+        """Records one step; the tensors are copied."""
+        self.make_room(tensors)
         for name, tensor in tensors.items():
-            self._lists.setdefault(name, []).append(tensor)
+            self.tensors[name][self.steps] = tensor
         self.steps += 1
-        self._stacked.clear()
+
+    def make_room(self, like: dict[str, Tensor]) -> None:
+        """Makes sure that one more step like these tensors (B, …) fits in."""
+        if not self.tensors:
+            self.tensors = {name: tensor.new_empty(self._room, *tensor.shape) for name, tensor in like.items()}
+        elif self.full:
+            self.tensors = {name: torch.cat([held, torch.empty_like(held)]) for name, held in self.tensors.items()}
+
+    @property
+    def full(self) -> bool:
+        """Whether the next step needs room to be made."""
+        return not self.tensors or self.steps == next(iter(self.tensors.values())).shape[0]
+
+    def record(self) -> WindowRecord:
+        """The tensors themselves, with the room that is left in them; the same object as long as they are the same."""
+        if self._record is None or self._record[0] is not self.tensors:
+            self._record = self.tensors, WindowRecord(**self.tensors)
+        return self._record[1]
 
     def stacked(self, name: str) -> Tensor:
         """All steps of one name, (T, B, …)."""
-        if name not in self._stacked:
-            self._stacked[name] = torch.stack(self._lists[name])
-        return self._stacked[name]
+        return self.tensors[name][: self.steps]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Every recorded name with all its steps; empty before the first."""
-        return {name: self.stacked(name) for name in self._lists}
+        return {name: self.stacked(name) for name in self.tensors if self.steps}
 
     @classmethod
     def from_state_dict(cls, saved: dict[str, Tensor]) -> Self:
         """The window that `state_dict` was taken of."""
         window = cls()
-        window._lists = {name: list(tensor.unbind()) for name, tensor in saved.items()}
-        window.steps = max((len(steps) for steps in window._lists.values()), default=0)
+        window.tensors = {name: tensor.clone() for name, tensor in saved.items()}
+        window.steps = max((len(tensor) for tensor in saved.values()), default=0)
         return window

@@ -18,7 +18,6 @@ from sab_agents.core.streaming.eviction import (
     Eviction,
     Write,
     eviction_order,
-    is_novel,
     reservoir_slots,
 )
 from sab_agents.core.streaming.statistics import SlotStatistics
@@ -53,38 +52,52 @@ class SlotWriter:
         self.order = torch.empty(0)  # (B, n) the slots that the next n writes take
         self.taken = torch.empty(0)  # (B,) how many of these each row has used
         self.planned = 0  # steps since they were planned
+        self.limit = torch.tensor([novelty], dtype=torch.float32) if write == "novel" else None  # for compiled code
 
     def reset(self, state: SABState, statistics: SlotStatistics) -> None:
         """Begins with an empty memory."""
         self.offered = torch.zeros_like(state.step)
-        self._plan(state, statistics)
+        self.plan(state, statistics)
 
-    def choose(self, h: Tensor, state: SABState, step: Tensor, start: Tensor, statistics: SlotStatistics) -> Tensor:
-        """The slot that each row writes h (B, H) to, (B,) int64, −1 for none.
+    def choose(
+        self, novel: Tensor | None, state: SABState, step: Tensor, start: Tensor, statistics: SlotStatistics
+    ) -> Tensor:
+        """The slot that each row writes to, (B,) int64, −1 for none.
 
         Args:
-            h: hidden states after the step.
+            novel: (B,) bool, rows whose h is worth a slot; None for all.
             state: before the step, already emptied where an episode starts.
             step: (B,) 1-based step of the episode.
             start: (B,) bool, episode starts.
             statistics: of the slots, as far as they are counted.
         """
         writes = step % self.write_every == 0
-        if self.write == "novel":
-            writes &= is_novel(h, state, self.novelty)
-        if self.eviction == "reservoir":
+        if novel is not None:
+            writes &= novel
+        if self.draws:
             self.offered = self.offered.masked_fill(start, 0) + writes
             return reservoir_slots(state.slots, self.offered, self.generator).masked_fill(~writes, -1)
-        if self.planned == self.order.shape[1]:
-            self._plan(state, statistics)
+        if self.due:
+            self.plan(state, statistics)
         slot = self.order.gather(1, self.taken.unsqueeze(1)).squeeze(1)
         self.taken = self.taken + writes
         self.planned += 1
         return slot.masked_fill(~writes, -1)
 
-    def _plan(self, state: SABState, statistics: SlotStatistics) -> None:
+    @property
+    def draws(self) -> bool:
+        """Whether slots are drawn, and not planned."""
+        return self.eviction == "reservoir"
+
+    @property
+    def due(self) -> bool:
+        """Whether the next write needs a new plan."""
+        return self.planned == self.order.shape[1]
+
+    def plan(self, state: SABState, statistics: SlotStatistics) -> None:
         """Chooses the slots that the next writes take, some at a time: sorting all slots at each step would cost."""
-        self.order = eviction_order(self.eviction, state, statistics)[:, : max(1, state.slots // PROTECTED)]
+        order = eviction_order(self.eviction, state, statistics)
+        self.order = order[:, : max(1, state.slots // PROTECTED)].contiguous()
         self.taken = torch.zeros_like(state.step)
         self.planned = 0
 

@@ -111,7 +111,8 @@ struct Remember {
     float* new_memory;             // (B, S, H)
 };
 
-// One step of `SAB.step` without gradient. The new state never shares memory with the old one.
+// One step without gradient. `SAB.step` gets a new state, which never shares memory with the old one; a stream, which
+// takes the step later, gets what it is made of.
 struct Step {
     int64_t threads;
     int64_t rows, input, size, attention, slots, reads, write_every;  // input: I numbers in one row of x
@@ -125,9 +126,100 @@ struct Step {
     const int64_t *written_at, *step;  // (B, S), (B)
     // out
     float *output;                 // (B, 2H): h, s
-    float *new_h, *new_c, *new_memory;
+    float *new_h, *new_c, *new_memory;  // of these a stream gets c alone, the others are null
     uint8_t* new_filled;
     int64_t *new_written_at, *new_step;
+    int64_t* read_slot;            // (B, R), or null: the slots that were scored best, −1 where there was none
+    float* weight;                 // (B, R), or null: their weights
+    const float* novelty;          // one number, or null where `novel` is
+    uint8_t* novel;                // (B): whether h lies farther than novelty · ‖h‖ from every slot that is held
+};
+
+// What a stream holds of each row, and the window of steps that it records. All of it is changed in place.
+struct Carried {
+    float *h, *c, *memory;         // (B, H), (B, H), (B, S, H)
+    uint8_t* filled;               // (B, S)
+    int64_t *written_at, *step;    // (B, S), (B)
+};
+
+struct Recorded {                  // (T, B, …) each; see `Record` in sab_agents/core/streaming/contexts.py
+    uint8_t* observation;
+    uint8_t* start;
+    int64_t* step;
+    float *h_before, *c_before, *h;
+    int64_t *read_slot, *read_step;
+    float* weight;                 // (T, B, R)
+    int64_t* write_slot;
+};
+
+// Takes the step that was computed last: `SABStream.take`.
+struct Take {
+    int64_t rows, size, slots, reads, write_every;
+    int64_t bytes;                 // of one row's observation
+    int64_t width;                 // slots that are planned
+    int64_t time;                  // the step's place in the window
+    const uint8_t* observation;    // (B, bytes)
+    const uint8_t* start;          // (B), or null
+    const float *output, *new_c;   // (B, 2H), (B, H)
+    const int64_t* read_slot;      // (B, R)
+    const float* weight;           // (B, R)
+    const uint8_t* novel;          // (B), or null where every h is worth a slot
+    const int64_t* chosen;         // (B) slots to write to, −1 for none; or null: the next one that is planned
+    const int64_t* order;          // (B, width)
+    int64_t* taken;                // (B) how many of these are used
+    Carried state;
+    Recorded window;
+};
+
+// Ends a window: its pieces become contexts (`Contexts.remember`) and reads and credit are counted (`counted`).
+struct Advance {
+    int64_t rows, size, slots, reads;
+    int64_t bytes, length, bptt_steps;  // T of the window; L
+    const double* decay;
+    Carried state;                 // after the window
+    Recorded window;
+    const float* memory;           // (B, S, H) before the window
+    const uint8_t* filled;         // (B, S)
+    const float* reached;          // (B, S)
+    // in and out: the contexts
+    int64_t *piece, *offset;       // (B, S)
+    uint8_t* observation;          // (B, S, L, bytes)
+    float *h, *c, *value;          // (B, S, H), (B, S, H), (B, S, U, H)
+    uint8_t* used;                 // (B, S, U)
+    int64_t *slot, *written_at;    // (B, S, U)
+    int64_t* target;               // (B, S, L)
+    // in and out: the statistics
+    float *usage, *credit;         // (B, S)
+};
+
+// The pieces that a gradient of the memory leads to: `push_credit`.
+struct Select {
+    int64_t rows, size, slots, steps;   // steps: L
+    int64_t newest;                // 1: of each row only the piece that wrote the newest of these slots
+    const float* gradient;         // (B, S, H)
+    const uint8_t* filled;         // (B, S)
+    const int64_t *written_at, *piece, *offset;  // (B, S)
+    // out
+    float* norm;                   // (B, S), added to
+    int64_t* column;               // (B, S) the place of the slot's piece among those found, −1 for none
+    int64_t *row, *place;          // (B·S) of the pieces found, in their order
+};
+
+// What the M pieces found are run again with. Zeroes what it takes of the gradient.
+struct Gather {
+    int64_t rows, size, slots, steps, reads, bytes, count;  // steps: L; count: M
+    float* gradient;               // (B, S, H)
+    const int64_t *column, *offset, *row, *place;
+    const uint8_t* context_observation;
+    const float *context_h, *context_c, *context_value;
+    const uint8_t* context_used;
+    const int64_t* context_target;
+    // out
+    uint8_t* observation;          // (L, M, bytes)
+    float *h, *c, *value;          // (M, H), (M, H), (M, U, H)
+    uint8_t* used;                 // (M, U)
+    int64_t* target;               // (L, M)
+    float* grad_hidden;            // (L, M, H)
 };
 
 // out (rows, N) = x (rows, K) · W + bias, where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].

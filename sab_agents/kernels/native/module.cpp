@@ -12,10 +12,10 @@
 #endif
 
 #include "arguments.h"
+#include "calls.h"
 #include "memory.h"
+#include "stream_calls.h"
 #include "threads.h"
-
-static_assert(sizeof(void*) == sizeof(int64_t), "addresses are passed as 64-bit integers");
 
 namespace sab {
 namespace baseline {
@@ -60,37 +60,6 @@ const Kernels* kernels_named(const char* name) {
 }
 
 Choice chosen = best_choice();
-
-// Fills a struct of 64-bit fields, in order. False with a Python error set.
-template <class Arguments>
-bool parse(PyObject* const* given, Py_ssize_t count, Arguments& arguments) {
-    constexpr Py_ssize_t fields = sizeof(Arguments) / sizeof(int64_t);
-    if (count != fields) {
-        PyErr_Format(PyExc_TypeError, "expected %zd integers, got %zd", fields, count);
-        return false;
-    }
-    int64_t values[fields];
-    for (Py_ssize_t i = 0; i < fields; ++i) {
-        values[i] = PyLong_AsLongLong(given[i]);
-        if (values[i] == -1 && PyErr_Occurred()) return false;
-    }
-    std::memcpy(&arguments, values, sizeof arguments);
-    return true;
-}
-
-// Without the interpreter lock. False where there is not enough memory.
-template <class Work>
-bool without_lock(const Work& work) {
-    bool enough_memory = true;
-    Py_BEGIN_ALLOW_THREADS
-    try {
-        work();
-    } catch (const std::bad_alloc&) {
-        enough_memory = false;
-    }
-    Py_END_ALLOW_THREADS
-    return enough_memory;
-}
 
 template <class Arguments>
 PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t count) {
@@ -264,6 +233,10 @@ PyMethodDef methods[] = {
     {"all_finite", as_method(all_finite), METH_FASTCALL, "Threads, count and address of floats."},
     {"count", as_method(count), METH_FASTCALL, "The fields of `Count`, in order; returns the highest slot."},
     {"remember", as_method(remember), METH_FASTCALL, "The fields of `Remember`; False: a slot is out of range."},
+    {"take", as_method(stream_take), METH_FASTCALL, "The fields of `Take`; False: a slot is out of range."},
+    {"advance", as_method(stream_advance), METH_FASTCALL, "The fields of `Advance`; False: an index is out of range."},
+    {"select", as_method(stream_select), METH_FASTCALL, "The fields of `Select`; pieces, or −1: an index is wrong."},
+    {"gather", as_method(stream_gather), METH_FASTCALL, "The fields of `Gather`, in order."},
     {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
     {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
     {"weight_gradients", as_method(weight_gradients), METH_FASTCALL, "The fields of `WeightGradients`, in order."},

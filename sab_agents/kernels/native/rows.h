@@ -9,6 +9,18 @@ struct RowProducts {
         add_rows(weight, x, k, [k, rows](int i) INLINE_LAMBDA { return (i < rows ? i : rows - 1) * k; });
     }
 
+    // Adds Σ_k (weight(i, k) − x(k))² instead.
+    INLINE void add_distances(const float* weight, int64_t rows, const float* x, int64_t k) {
+        for (int64_t j = 0; j < k; j += LANES) {
+            const Vec from = load(x + j, k - j);
+#pragma GCC unroll 16
+            for (int i = 0; i < LANES; ++i) {
+                const Vec apart = load(weight + (i < rows ? i : rows - 1) * k + j, k - j) - from;
+                sums[i] += apart * apart;
+            }
+        }
+    }
+
     INLINE Vec total() {
         sum_rows(sums);
         return sums[0];

@@ -31,6 +31,7 @@ struct StepRow {
     const int64_t row;
     const int64_t H = of.size, A = of.attention, S = of.slots, R = of.reads;
     const bool start = of.start != nullptr && of.start[row] != 0;
+    const bool whole = of.new_memory != nullptr;  // the new state is wanted, not only what it is made of
     const float* memory = of.memory + row * S * H;
     // A version is the slot that holds it.
     Slots slots{scratch.keys, nullptr, scratch.empty, scratch.versions, A};
@@ -39,7 +40,8 @@ struct StepRow {
         cell();
         hold();
         read();
-        write();
+        if (whole) write();
+        if (of.novel != nullptr) of.novel[row] = is_novel();
     }
 
     void cell() {
@@ -55,16 +57,11 @@ struct StepRow {
                      scratch.output);
     }
 
-    // Slots that are read, and the new memory before the write: empty slots hold zeros.
+    // Slots that are read.
     void hold() {
         for (int64_t i = 0; i < S; ++i) {
-            const int64_t place = row * S + i;
-            const bool holds = !start && of.filled[place] != 0;
-            const size_t bytes = static_cast<size_t>(H) * sizeof(float);
-            of.new_filled[place] = holds;
-            of.new_written_at[place] = holds ? of.written_at[place] : 0;
-            if (holds) std::memcpy(of.new_memory + place * H, memory + i * H, bytes);
-            else std::memset(of.new_memory + place * H, 0, bytes);
+            const bool holds = !start && of.filled[row * S + i] != 0;
+            if (whole) keep(row * S + i, holds);
             slots.vacate(i);
             if (!holds) continue;
             scratch.versions[i] = i;
@@ -74,20 +71,30 @@ struct StepRow {
         for (int64_t i = S; i < round_up(S, LANES); ++i) scratch.empty[i] = -INFINITY;
     }
 
+    // The new memory before the write: empty slots hold zeros.
+    void keep(int64_t place, bool holds) {
+        const size_t bytes = static_cast<size_t>(H) * sizeof(float);
+        of.new_filled[place] = holds;
+        of.new_written_at[place] = holds ? of.written_at[place] : 0;
+        if (holds) std::memcpy(of.new_memory + place * H, of.memory + place * H, bytes);
+        else std::memset(of.new_memory + place * H, 0, bytes);
+    }
+
     void read() {
         if (slots.extent > 0) score();
-        Ranking best{scratch.best, scratch.best_slots, R};
+        Ranking best{scratch.best, of.read_slot == nullptr ? scratch.best_slots : of.read_slot + row * R, R};
+        float* weights = of.weight == nullptr ? scratch.weights : of.weight + row * R;
         rank_slots(slots, scratch.scores, best);
-        weigh(best, scratch.weights);
+        weigh(best, weights);
         float* h = of.output + row * 2 * H;
         for (int64_t j = 0; j < H; j += LANES) {
             Vec s{};
             for (int64_t i = 0; i < best.count; ++i)
-                s += broadcast(scratch.weights[i]) * load(memory + best.versions[i] * H + j, H - j);
+                s += broadcast(weights[i]) * load(memory + best.versions[i] * H + j, H - j);
             store(h + H + j, s, H - j);
             const Vec sum = load(scratch.output + j, H - j) + s;
             store(h + j, sum, H - j);
-            store(of.new_h + row * H + j, sum, H - j);
+            if (whole) store(of.new_h + row * H + j, sum, H - j);
         }
     }
 
@@ -125,6 +132,20 @@ struct StepRow {
                 store(scratch.keys + i * A + a * LANES, found.total());
             }
         score_all<Score::tanh>(slots, scratch.keys, {scratch.query, of.score_weight, 1.0f}, scratch.scores);
+    }
+
+    bool is_novel() const {
+        const float* h = of.output + row * 2 * H;
+        Vec nearest = broadcast(INFINITY);  // squared, in each lane of all blocks
+        for (int64_t i = 0; i < slots.extent; i += LANES) {
+            RowProducts found;
+            found.add_distances(memory + i * H, S - i, h, H);
+            const Vec distance = found.total() - load(scratch.empty + i);
+            nearest = distance < nearest ? distance : nearest;
+        }
+        float least = nearest[0];
+        for (int lane = 1; lane < LANES; ++lane) least = nearest[lane] < least ? nearest[lane] : least;
+        return std::sqrt(least) > *of.novelty * std::sqrt(dot(h, h, H));
     }
 
     void write() {

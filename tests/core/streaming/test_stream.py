@@ -124,7 +124,7 @@ def test_usage_is_the_decayed_attention_and_credit_the_decayed_gradient() -> Non
     weights = []
     for t in range(3, 6):
         proposal = stream.propose(x[t])
-        weights.append((proposal.outputs.versions[0, 0], proposal.outputs.weights[0, 0]))
+        weights.append((proposal.found.read_slot[0], proposal.found.weight[0]))
         stream.take(proposal)
     held = stream.before.memory.clone()
     stream.window().square().sum().backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,78 @@
+"""Credit by running again, with compiled code around the scan and no graph where there is no encoder.
+
+Dimensions as in `sab_agents.core.streaming.rerun`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sab_agents.core.sab import SAB
+from sab_agents.core.state import SABState
+from sab_agents.core.streaming.contexts import Contexts
+from sab_agents.core.streaming.rerun import Credit, Encode, pass_on
+from sab_agents.kernels import CompiledStream, ScanPlan, Start, StepWeights, accumulate, outputs
+
+
+def push_credit_compiled(
+    compiled: CompiledStream,
+    core: SAB,
+    weights: StepWeights,
+    encode: Encode,
+    contexts: Contexts,
+    state: SABState,
+    gradient: Tensor,
+    depth: int | None,
+) -> Credit:
+    """Does what `push_credit` does; `compiled` is bound to these contexts, and `weights` are the core's."""
+    pending = gradient.detach().clone(memory_format=torch.contiguous_format)
+    norm = torch.zeros_like(state.filled, dtype=gradient.dtype)
+    pieces = dropped = level = 0
+    while depth is None or level < depth:
+        chosen = compiled.select(pending, state.filled, state.written_at, norm, newest=depth is None)
+        if chosen.count == 0:
+            break
+        level += 1
+        observation, h, c, value, used, target, grad_hidden = chosen.gather(pending)
+        cut = torch.zeros(target.shape, dtype=torch.bool)
+        plan = ScanPlan(
+            start=cut.clone(),
+            cut=cut,
+            write_slot=target,
+            filled=used,
+            slots=value.shape[1] + target.shape[0],
+            top_k=core.rules.top_k,
+            credit=core.rules.credit,
+        )
+        cut[0] = True
+        onward = level != depth
+        sent = _run_again(weights, encode, observation, Start(h, c, value), plan, grad_hidden, onward=onward)
+        if sent is not None:
+            dropped += pass_on(sent, chosen.row, chosen.place, contexts, state, pending)
+        pieces += chosen.count
+    return Credit(norm, pieces, dropped)
+
+
+def _run_again(
+    weights: StepWeights,
+    encode: Encode,
+    observation: Tensor,
+    start: Start,
+    plan: ScanPlan,
+    grad_hidden: Tensor,
+    *,
+    onward: bool,
+) -> Tensor | None:
+    """Pushes the gradient (L, M, H) of every h back; returns that of what was read, None unless `onward`."""
+    if isinstance(encode, nn.Identity):
+        return accumulate(weights, observation, start, plan, grad_hidden, onward=onward)
+    memory = start.memory.requires_grad_(onward)
+    with torch.enable_grad():
+        x = encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
+        found = outputs(weights, x, start.h, start.c, memory, plan)
+    if found is None:
+        raise RuntimeError("SABStream.credit: the kernel was changed within one call.")
+    if found.requires_grad:
+        torch.autograd.backward(found, torch.cat([grad_hidden, torch.zeros_like(grad_hidden)], dim=2))
+    return memory.grad

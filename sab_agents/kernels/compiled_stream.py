@@ -1,0 +1,254 @@
+"""A stream's steps and windows in compiled C++, for float32 on a CPU: what it holds is changed in place.
+
+Dimensions: T steps of a window, B rows, I input size, H hidden size, A attention size, S slots, R = K + 1 slots that a
+step touches, L = bptt_steps, U = L·R.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sab_agents.kernels.compiled_step import FLAG, REAL, WHOLE, fits, state_fits, weights_fit
+from sab_agents.kernels.extension import addresses, native, threads
+from sab_agents.kernels.interface import StepState, StepWeights, StreamStep, WindowRecord
+
+
+class CompiledStream:
+    """What a stream holds, checked once, so that each step need not check it again.
+
+    Make it with `bound`. The addresses of its tensors are kept: they must stay where they are.
+
+    Args:
+        state: of the stream.
+        contexts: the tensors of `Contexts`, in their order.
+        statistics: usage and credit, (B, S) each.
+        reads: R.
+        write_every: steps between two writes.
+        bptt_steps: L.
+    """
+
+    def __init__(
+        self,
+        state: StepState,
+        contexts: tuple[Tensor, ...],
+        statistics: tuple[Tensor, Tensor],
+        reads: int,
+        write_every: int,
+        bptt_steps: int,
+    ) -> None:
+        self.state, self.contexts, self.statistics = state, contexts, statistics
+        self.rows, self.slots, self.size = state.memory.shape
+        self.reads, self.write_every, self.bptt_steps = reads, write_every, bptt_steps
+        self._state = addresses(*state)
+        self._c, self._weight = torch.empty(self.rows, self.size), torch.empty(self.rows, reads)
+        self._read_slot = torch.empty(self.rows, reads, dtype=WHOLE)
+        self._novel = torch.empty(self.rows, dtype=FLAG)
+        self._results = addresses(self._read_slot, self._weight)
+        self._flags = addresses(self._novel)[0]
+        self._known_weights: list[int] = []
+        self._record: list[int] = []
+        self._recorded: WindowRecord | None = None
+
+    @classmethod
+    def bound(
+        cls,
+        state: StepState,
+        contexts: tuple[Tensor, ...],
+        statistics: tuple[Tensor, Tensor],
+        reads: int,
+        write_every: int,
+        bptt_steps: int,
+    ) -> Self | None:
+        """One for these tensors; None where one of them is not what the compiled code takes."""
+        if state.memory.dim() != 3 or len(contexts[2].shape) < 3:
+            return None
+        (B, S, H), L, U = state.memory.shape, bptt_steps, bptt_steps * reads
+        observation = (B, S, L, *contexts[2].shape[3:])
+        shapes = ((B, S), (B, S), observation, (B, S, H), (B, S, H), (B, S, U, H), *[(B, S, U)] * 3, (B, S, L))
+        dtypes = (WHOLE, WHOLE, REAL, REAL, REAL, REAL, FLAG, WHOLE, WHOLE, WHOLE)
+        if not (
+            state_fits(state, B, S, H)
+            and all(fits(*each) for each in zip(contexts, shapes, dtypes, strict=True))
+            and all(fits(each, (B, S), REAL) for each in statistics)
+        ):
+            return None
+        return cls(state, contexts, statistics, reads, write_every, bptt_steps)
+
+    def propose(
+        self, weights: StepWeights, x: Tensor, start: Tensor | None, novelty: Tensor | None
+    ) -> StreamStep | None:
+        """Computes the next step and changes nothing; None where an argument is not what the compiled code takes.
+
+        Args:
+            weights: of the network.
+            x: (B, I) inputs.
+            start: (B,) bool, episode starts, or None for none.
+            novelty: one number, or None where it does not matter what is novel.
+        """
+        B, H, S = self.rows, self.size, self.slots
+        inputs, A = weights.weight_ih.shape[1], weights.query_bias.shape[0]
+        found = addresses(*weights)
+        if found != self._known_weights:
+            if not weights_fit(weights, inputs, H, A):
+                return None
+            self._known_weights = found
+        if not fits(x, (B, inputs), REAL) or not (start is None or fits(start, (B,), FLAG)):
+            return None
+        output = torch.empty(B, 2 * H)
+        state, new_c = self._state, self._c.data_ptr()
+        finite = native.step(
+            *(threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, self.reads, self.write_every),
+            *(x.data_ptr(), *found, 0 if start is None else start.data_ptr(), *state),
+            *(output.data_ptr(), 0, new_c, 0, 0, 0, 0, *self._results),
+            *((0, 0) if novelty is None else (novelty.data_ptr(), self._flags)),
+        )
+        if not finite:
+            return None
+        return StreamStep(output, self._c, self._read_slot, self._weight, None if novelty is None else self._novel)
+
+    def take(
+        self,
+        step: StreamStep,
+        observation: Tensor,
+        start: Tensor | None,
+        record: WindowRecord,
+        time: int,
+        *,
+        chosen: Tensor | None,
+        order: Tensor,
+        taken: Tensor,
+    ) -> None:
+        """Takes a step: changes the state, and records it at place `time` of `record`.
+
+        Args:
+            step: what `propose` computed last, or the same by other ways.
+            observation: (B, …) what was observed.
+            start: as it was proposed.
+            record: (T, B, …) with T above `time`.
+            time: from 0.
+            chosen: (B,) slots to write to, −1 for none; None for those that `order` plans.
+            order: (B, n) slots that the next n writes take.
+            taken: (B,) how many of these are used; counted on.
+
+        Raises:
+            ValueError: a slot is out of range. Nothing has changed.
+        """
+        if record is not self._recorded:
+            self._check_record(record, observation)
+            self._record, self._recorded = addresses(*record), record
+        done = native.take(
+            *(self.rows, self.size, self.slots, self.reads, self.write_every),
+            *(observation.nbytes // self.rows, order.shape[1], time),
+            *addresses(observation, start, step.output, step.c, step.read_slot, step.weight, step.novel),
+            *addresses(chosen, order, taken),
+            *self._state,
+            *self._record,
+        )
+        if not done:
+            raise ValueError(f"SABStream: the slots that are planned must lie in 0 … {self.slots - 1}.")
+
+    def advance(
+        self, record: WindowRecord, steps: int, memory: Tensor, filled: Tensor, reached: Tensor, decay: Tensor
+    ) -> None:
+        """Ends a window: changes contexts and statistics.
+
+        Args:
+            record: (T, B, …), of which `steps` are there.
+            steps: of the window.
+            memory: (B, S, H) before the window.
+            filled: (B, S) before the window.
+            reached: (B, S) norms of the gradient that reached each slot.
+            decay: one float64.
+
+        Raises:
+            ValueError: an index is out of range. Nothing has changed.
+        """
+        if record is not self._recorded:
+            self._check_record(record, record.observation[0])
+        B, S = self.rows, self.slots
+        before = (memory, (B, S, self.size), REAL), (filled, (B, S), FLAG), (reached, (B, S), REAL)
+        if not all(fits(*each) for each in before) or decay.dtype is not torch.float64:
+            raise ValueError("SABStream.advance: the state before the window must have the shapes of the state.")
+        done = native.advance(
+            *(B, self.size, S, self.reads, record.observation[0].nbytes // B, steps, self.bptt_steps),
+            *(decay.data_ptr(), *self._state, *addresses(*record, memory, filled, reached)),
+            *addresses(*self.contexts, *self.statistics),
+        )
+        if not done:
+            raise ValueError(f"SABStream.advance: the window's slots must lie in -1 … {S - 1}, and be read after.")
+
+    def select(self, gradient: Tensor, filled: Tensor, written_at: Tensor, norm: Tensor, *, newest: bool) -> Pieces:
+        """The pieces that wrote the slots which gradient (B, S, H) reached, and the norms of it added to `norm` (B, S).
+
+        Args:
+            gradient: of the memory.
+            filled: (B, S) slots that hold something; others are passed over.
+            written_at: (B, S) 0-based steps.
+            norm: changed in place.
+            newest: of each row take only the piece that wrote the newest of these slots.
+
+        Raises:
+            ValueError: an index of the contexts is out of range.
+        """
+        B, S, H = gradient.shape
+        checks = (gradient, (B, S, H), REAL), (filled, (B, S), FLAG), (written_at, (B, S), WHOLE), (norm, (B, S), REAL)
+        if not all(fits(*each) for each in checks) or self.state.memory.shape != (B, S, H):
+            raise ValueError(f"SABStream.credit: gradient must be float32 (B, S, H), but is {tuple(gradient.shape)}.")
+        contexts = self.contexts
+        column = torch.empty(B, S, dtype=WHOLE)
+        row, place = torch.empty(B * S, dtype=WHOLE), torch.empty(B * S, dtype=WHOLE)
+        count = native.select(
+            *(B, H, S, contexts[9].shape[2], int(newest)),
+            *addresses(gradient, filled, written_at, contexts[0], contexts[1], norm, column, row, place),
+        )
+        if count < 0:
+            raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
+        return Pieces(count, row[:count], place[:count], column, contexts, self.reads)
+
+    def _check_record(self, record: WindowRecord, observation: Tensor) -> None:
+        T, B, H, R = record.step.shape[0], self.rows, self.size, self.reads
+        shapes = ((B,), (B,), (B, H), (B, H), (B, H), (B, R), (B, R), (B, R), (B,))
+        dtypes = (FLAG, WHOLE, REAL, REAL, REAL, WHOLE, WHOLE, REAL, WHOLE)
+        found = all(fits(*each) for each in zip(record[1:], ((T, *shape) for shape in shapes), dtypes, strict=True))
+        seen = (T, B, *self.contexts[2].shape[3:])
+        if not found or not fits(record.observation, seen, REAL) or observation.shape != seen[1:]:
+            raise ValueError(f"SABStream: a window must be recorded in tensors of {T} steps and {B} rows.")
+
+
+class Pieces:
+    """The pieces that a gradient of the memory leads to; `CompiledStream.select` makes it.
+
+    Attributes:
+        count: M.
+        row: (M,) int64, rows.
+        place: (M,) int64, places of the pieces.
+    """
+
+    def __init__(
+        self, count: int, row: Tensor, place: Tensor, column: Tensor, contexts: tuple[Tensor, ...], reads: int
+    ) -> None:
+        self.count, self.row, self.place = count, row, place
+        self._column, self._contexts, self._reads = column, contexts, reads
+
+    def gather(self, gradient: Tensor) -> tuple[Tensor, ...]:
+        """What the pieces are run again with; what it takes of `gradient` (B, S, H) is zeroed.
+
+        Returns:
+            observation (L, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (L, M), and the gradient of
+            the h of all steps (L, M, H).
+        """
+        contexts, reads = self._contexts, self._reads
+        M, (B, S, L) = self.count, contexts[9].shape
+        H, U = gradient.shape[2], L * reads
+        observation = torch.empty(L, M, *contexts[2].shape[3:])
+        h, c, value, grad = torch.empty(M, H), torch.empty(M, H), torch.empty(M, U, H), torch.empty(L, M, H)
+        used, target = torch.empty(M, U, dtype=FLAG), torch.empty(L, M, dtype=WHOLE)
+        found = (observation, h, c, value, used, target, grad)
+        native.gather(
+            *(B, H, S, L, reads, observation[0, 0].nbytes, M),
+            *addresses(gradient, self._column, contexts[1], self.row, self.place, *contexts[2:7], contexts[9], *found),
+        )
+        return found

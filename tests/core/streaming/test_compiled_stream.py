@@ -1,0 +1,117 @@
+"""A stream by compiled code takes the same steps, learns the same and holds the same as one in torch."""
+
+from __future__ import annotations
+
+import random
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sab_agents import SAB
+from sab_agents.core.streaming import EVICTIONS, SABStream
+from sab_agents.kernels import forced_kernel
+from tests.kernels.extension import needs_native
+
+pytestmark = needs_native
+OBSERVED = 3
+
+
+def random_settings(rng: random.Random) -> dict[str, Any]:
+    return {
+        "eviction": rng.choice(EVICTIONS),
+        "write": rng.choice(["every", "novel"]),
+        "novelty": rng.choice([0.05, 0.3, 0.6]),
+        "decay": rng.choice([0.5, 0.99]),
+        "credit_depth": rng.choice([0, 1, 2, None]),
+    }
+
+
+class Side:
+    """One stream and its network; both sides of a seed are the same but for the way they are computed."""
+
+    def __init__(self, seed: int, kernel: str) -> None:
+        rng = random.Random(seed)
+        torch.manual_seed(seed)
+        self.kernel = kernel
+        self.rows, self.steps = rng.randint(1, 4), rng.randint(1, 5)
+        self.encoder = nn.Sequential(nn.Linear(OBSERVED, OBSERVED), nn.Tanh()) if rng.random() < 0.5 else None
+        self.sab = SAB(
+            OBSERVED,
+            rng.choice([3, 8, 17]),
+            top_k=rng.randint(1, 4),
+            bptt_steps=self.steps,
+            write_every=rng.randint(1, 2),
+            capacity=rng.choice([2, 3, 7, 20]),
+            attention=rng.choice(["mlp", "dot"]),
+            attention_size=rng.choice([3, 9]),
+        )
+        for parameter in self.sab.parameters():
+            nn.init.uniform_(parameter, -0.8, 0.8)
+        self.settings = random_settings(rng)
+        self.stream = self.made()
+
+    def made(self) -> SABStream:
+        return SABStream(self.sab, self.rows, encoder=self.encoder, observation_shape=(OBSERVED,), **self.settings)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.sab.parameters(), *(self.encoder.parameters() if self.encoder else [])]
+
+    def way(self) -> AbstractContextManager[None]:
+        return forced_kernel(self.kernel)
+
+    def learn(self, observation: Tensor, start: Tensor, weights: Tensor, learns: bool) -> dict[str, Tensor]:
+        """One window and what it leaves; then the parameters move, so that what is held is stale."""
+        with self.way():
+            taken = [self.stream.step(x, s if bool(s.any()) else None) for x, s in zip(observation, start, strict=True)]
+            found = {"output": torch.stack(taken)}
+            dropped = pieces = 0
+            if learns:
+                window = self.stream.window()
+                torch.testing.assert_close(window.detach(), found["output"], rtol=1e-4, atol=1e-5)
+                (window * weights).sum().backward()  # type: ignore[no-untyped-call]
+                credit = self.stream.credit()
+                found["norm"], pieces, dropped = credit.norm, credit.pieces, credit.dropped
+            found["counts"] = torch.tensor([pieces, dropped])
+            found["write_slot"] = self.stream._window.stacked("write_slot").clone()
+            self.stream.advance()
+        for index, parameter in enumerate(self.parameters):
+            if parameter.grad is not None:
+                found[f"grad.{index}"] = parameter.grad.clone()
+            parameter.grad = None
+            moved = 0.01 * torch.cos(torch.arange(parameter.numel()).float() + index)
+            parameter.data.add_(moved.view_as(parameter))
+        return found
+
+
+def window_of(side: Side, rng: random.Random) -> tuple[Tensor, Tensor, Tensor, bool]:
+    T, B = rng.randint(1, 2 * side.steps + 1), side.rows
+    start = torch.rand(T, B) < 0.08
+    return torch.randn(T, B, OBSERVED), start, torch.randn(T, B, 2 * side.sab.hidden_size), rng.random() < 0.7
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], context: str) -> None:
+    assert found.keys() == expected.keys(), context
+    for name, value in expected.items():
+        if not value.is_floating_point():
+            assert torch.equal(found[name], value), f"{context}: {name}"
+            continue
+        scale = max(1.0, float(value.abs().max())) if value.numel() else 1.0
+        close = 1e-5 if name == "output" else 1e-4
+        apart = float((found[name] - value).abs().max()) / scale if value.numel() else 0.0
+        assert apart <= close, f"{context}: {name} is {apart} apart"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_both_ways_take_the_same_steps_and_learn_the_same(seed: int) -> None:
+    rng = random.Random(seed)
+    native, plain = Side(seed, "native"), Side(seed, "torch")
+    for number in range(8):
+        window = window_of(native, rng)
+        assert_same(native.learn(*window), plain.learn(*window), f"window {number}")
+    for name, value in plain.stream.state_dict().items():
+        if name.partition(".")[0] in {"state", "statistics"} or name in {"contexts.piece", "contexts.offset"}:
+            assert_same({name: native.stream.state_dict()[name]}, {name: value}, "in the end")
