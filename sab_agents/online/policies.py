@@ -45,7 +45,8 @@ class StreamPolicy(BasePolicy):
     Args:
         observation_space: any that `gymnasium.spaces.flatten` turns into one vector; no Dict or Tuple.
         action_space: Discrete or Box.
-        shared_core: one core for both instead of one each: half the cost, one trace for all parameters.
+        shared_core: one core for both, which costs less, instead of one each, which is the published way. All parameters
+            then share one trace and one step size.
         hidden_size: of a core.
         width: W.
         sparsity: share of each unit's weights behind the core that start at zero.
@@ -61,7 +62,7 @@ class StreamPolicy(BasePolicy):
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         *,
-        shared_core: bool = True,
+        shared_core: bool = False,
         hidden_size: int = 64,
         width: int = 64,
         sparsity: float = 0.9,
