@@ -45,8 +45,8 @@ class StreamPolicy(BasePolicy):
     Args:
         observation_space: any that `gymnasium.spaces.flatten` turns into one vector; no Dict or Tuple.
         action_space: Discrete or Box.
-        shared_core: one core for both, which costs less, instead of one each, which is the published way. All parameters
-            then share one trace and one step size.
+        shared_core: one core for both, which costs less, instead of one each, which is the published way. Then all
+            parameters share one trace and one step size.
         hidden_size: of a core.
         width: W.
         sparsity: share of each unit's weights behind the core that start at zero.
