@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("sab_agents.train.train_command", "train a model from a config file into a run folder"),
     "evaluate": ("sab_agents.train.evaluate", "score a trained model on held-out data, also at other lengths"),
     "compare": ("sab_agents.train.compare", "train several cores with several seeds: a table and curves"),
+    "online": ("sab_agents.train.online", "run learners of an endless stream at several delays: a table"),
     "stream": ("sab_agents.train.stream", "run streaming agents over sizes of an environment: a table and a plot"),
     "demo": ("sab_agents.train.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
     "bench": ("sab_agents.train.bench.command", "time SAB against nn.LSTM and a plain loop"),
