@@ -1,4 +1,4 @@
-"""`sab-agents demo`: delayed recall with SAB, the LSTM with the same truncation, and the LSTM with full BPTT."""
+"""`sab-agents demo`: delayed recall with SAB and two LSTMs in whole sequences, then in an endless stream."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from sab_agents.train.arguments import Parser
 from sab_agents.train.config import TrainConfig
+from sab_agents.train.demo_stream import demo_stream
 from sab_agents.train.evaluate import evaluate_run
 from sab_agents.train.evaluate import table_of as table_of_lengths
 from sab_agents.train.loop import train
@@ -82,11 +83,13 @@ def demo(config: TrainConfig, out: Path) -> None:
     lengths = [config.length * factor for factor in (1, *LONGER)]
     rows = evaluate_run(out / "sab", lengths=lengths)
     console.print(table_of_lengths("The trained SAB at longer delays than it was trained on", rows))
-    _print_where(console, out, lengths)
+    ledger = demo_stream(console, out)
+    _print_where(console, out, lengths, ledger)
 
 
-def _print_where(console: Console, out: Path, lengths: Sequence[int]) -> None:
-    console.print("\nPlots (learning_curve.png, credit.png; for SAB also attention.png):")
+def _print_where(console: Console, out: Path, lengths: Sequence[int], ledger: Path) -> None:
+    console.print(f"\nWho credited whom in the stream: {ledger}")
+    console.print("Plots (learning_curve.png, credit.png; for SAB also attention.png):")
     for picture in sorted(out.glob("*/plots/*.png")):
         console.print(f"  {picture}")
     console.print(f"\nMore: tensorboard --logdir {out}")

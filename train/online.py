@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ class OnlineConfig:
         symbols: cues; a memoryless learner is right once in so many answers.
         seeds: of learner and stream.
         target: a cell ends when so large a share of its last 400 answers was right.
-        steps: a cell ends after so many steps of all rows, at the latest.
+        answers: a cell ends after so many answers, at the latest; the cost of a cell grows with its delay.
         threads: CPU threads.
     """
 
@@ -54,7 +54,7 @@ class OnlineConfig:
     symbols: int = 8
     seeds: tuple[int, ...] = (0,)
     target: float = 0.99
-    steps: int = 1_000_000
+    answers: int = 1_500
     threads: int = 1
 
 
@@ -79,10 +79,10 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--learners", nargs="+", metavar="NAME", help="only these of the config's")
     parser.add_argument("--delays", nargs="+", type=int, metavar="N", help="in place of the config's")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="in place of the config's")
-    parser.add_argument("--steps", type=int, metavar="N", help="in place of the config's")
+    parser.add_argument("--answers", type=int, metavar="N", help="in place of the config's")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets a file for each cell")
     given = parser.parse(arguments)
-    names = ("learners", "delays", "seeds", "steps")
+    names = ("learners", "delays", "seeds", "answers")
     run_cells(load_online_config(given.config, {name: getattr(given, name) for name in names}), given.out)
     return 0
 
@@ -148,7 +148,12 @@ def run_cells(config: OnlineConfig, out: Path) -> dict[Cell, dict[str, Any]]:
 
 
 def run_cell(config: OnlineConfig, cell: Cell, picture: Path | None = None) -> dict[str, Any]:
-    """Learns from one stream until the target is reached or the steps are over.
+    """Learns from one stream until the target is reached or the answers are used up.
+
+    Args:
+        config: the experiment.
+        cell: what is run.
+        picture: where the credit ledger of a SAB learner is drawn.
 
     Returns:
         The accuracy over the last answers, how many answers, steps and seconds it took, and the settings.
@@ -162,28 +167,60 @@ def run_cell(config: OnlineConfig, cell: Cell, picture: Path | None = None) -> d
         learner = OnlineLearner(stream.input_size, config.symbols, rows=config.rows, seed=cell.seed, **settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"{cell.learner}: {one_line(error)}") from error
-    recent: deque[bool] = deque(maxlen=RECENT)
-    answers, started, processor = 0, time.perf_counter(), time.process_time()
-    while learner.steps < config.steps and not (len(recent) == RECENT and np.mean(recent) >= config.target):
-        step = stream.step()
-        asked = bool(step.asked.any())
-        if asked:
-            right = learner.predict_many(step.x, step.episode_start)[step.asked] == step.y[step.asked]
-            recent.extend(right.tolist())
-            answers += len(right)
-        learner.learn_many(step.x, step.y if asked else None, step.episode_start, step.asked if asked else None)
-    if picture is not None and cell.learner.startswith("sab"):
-        plot_ledger(picture, f"delay {cell.delay:,}, {cell.learner}", learner.credit_report().entries, cell.delay)
+    started, processor = time.perf_counter(), time.process_time()
+    found = learn_recall(learner, stream, target=config.target, answers=config.answers)
+    report = learner.credit_report()
+    if picture is not None and report.entries:
+        plot_ledger(picture, f"delay {cell.delay:,}, {cell.learner}", report.entries, cell.delay)
     return {
         "settings": _settings(config, cell),
-        "accuracy": float(np.mean(recent)) if recent else float("nan"),
-        "reached": len(recent) == RECENT and bool(np.mean(recent) >= config.target),
-        "answers": answers,
+        **found._asdict(),
         "steps": learner.steps,
         "seconds": round(time.perf_counter() - started, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
-        "dropped": learner.credit_report().dropped,
+        "dropped": report.dropped,
     }
+
+
+class Recalled(NamedTuple):
+    """How a learner did: its accuracy over the last answers, all answers, and whether it reached the target."""
+
+    accuracy: float
+    answers: int
+    reached: bool
+
+
+def learn_recall(
+    learner: OnlineLearner,
+    stream: RecallStream,
+    *,
+    target: float,
+    answers: int,
+    watch: Callable[[Recalled], None] = lambda _: None,
+) -> Recalled:
+    """Learns from a stream of delayed recall; each answer is given before it is learnt from.
+
+    Args:
+        learner: learns.
+        stream: of as many rows.
+        target: ends when so large a share of the last 400 answers was right.
+        answers: ends after so many, at the latest.
+        watch: is told after each answer.
+    """
+    recent: deque[bool] = deque(maxlen=RECENT)
+    found = Recalled(float("nan"), 0, reached=False)
+    while found.answers < answers and not found.reached:
+        step = stream.step()
+        if not step.asked.any():
+            learner.learn_many(step.x, None, step.episode_start)
+            continue
+        right = learner.predict_many(step.x, step.episode_start)[step.asked] == step.y[step.asked]
+        learner.learn_many(step.x, step.y, step.episode_start, step.asked)
+        recent.extend(right.tolist())
+        accuracy = float(np.mean(recent))
+        found = Recalled(accuracy, found.answers + len(right), len(recent) == RECENT and accuracy >= target)
+        watch(found)
+    return found
 
 
 def table_of(config: OnlineConfig, results: Mapping[Cell, Mapping[str, Any]]) -> str:
@@ -223,5 +260,5 @@ def _settings(config: OnlineConfig, cell: Cell) -> dict[str, Any]:
         "rows": config.rows,
         "symbols": config.symbols,
         "target": config.target,
-        "steps": config.steps,
+        "answers": config.answers,
     }

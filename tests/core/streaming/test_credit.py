@@ -20,11 +20,18 @@ class Case:
     """A random network and random streams."""
 
     def __init__(
-        self, seed: int, windows: int, *, capacity: int | None = None, aligned: bool = False, **settings: Any
+        self,
+        seed: int,
+        windows: int,
+        *,
+        capacity: int | None = None,
+        steps: int | None = None,
+        aligned: bool = False,
+        **settings: Any,
     ) -> None:
         rng = random.Random(seed)
         torch.manual_seed(seed)
-        self.steps = rng.choice([1, 2, 3, 4])
+        self.steps = steps or rng.choice([1, 2, 3, 4])
         self.window = self.steps * rng.choice([1, 2])
         self.windows = windows
         self.rows = rng.choice([1, 2, 3])
@@ -34,7 +41,7 @@ class Case:
             rng.choice([3, 4]),
             top_k=rng.choice([1, 2, 4]),
             bptt_steps=self.steps,
-            write_every=rng.choice([1, 2]),
+            write_every=every or rng.choice([1, 2]),
             capacity=T if capacity is None else capacity,
             attention=rng.choice(["mlp", "dot"]),
             attention_size=3,
@@ -143,3 +150,12 @@ def test_with_evictions_exactly_the_lost_links_are_cut(eviction: str, write: str
         assert_equal(found, expected)
         lost += dropped
     assert (lost > 0) == (depth != 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_piece_that_writes_over_its_own_slots_reads_what_was_there(seed: int) -> None:
+    case = Case(300 + seed, windows=6, capacity=2, steps=6, every=1, credit_depth=None)
+    found, outputs, _ = case.streamed()
+    expected, values = case.by_hand(None)
+    torch.testing.assert_close(outputs, values, rtol=1e-9, atol=1e-12)
+    assert_equal(found, expected)
