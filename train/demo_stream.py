@@ -36,7 +36,7 @@ def demo_stream(console: Console, out: Path, delays: tuple[int, ...] = DELAYS, a
     learner = OnlineLearner(stream.input_size, SYMBOLS, rows=ROWS, hidden_size=48, learning_rate=3e-3)
     slots = learner.stream.state.tensors()[2].shape[1]
     console.print(
-        f"\nAn endless stream: {ROWS} rows, one of {SYMBOLS} symbols, noise, the question; chance is {1 / SYMBOLS:.1%}.\n"
+        f"\nAn endless stream of {ROWS} rows: one of {SYMBOLS} symbols, noise, the question. Chance: {1 / SYMBOLS:.1%}.\n"
         f"Memory and the cost of a step are constant: {slots} slots, gradient within {learner.update_every} steps and "
         "through the slots that were read.\n"
     )

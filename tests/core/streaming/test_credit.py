@@ -26,6 +26,7 @@ class Case:
         *,
         capacity: int | None = None,
         steps: int | None = None,
+        every: int | None = None,
         aligned: bool = False,
         **settings: Any,
     ) -> None:
