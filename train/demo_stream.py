@@ -34,11 +34,11 @@ def demo_stream(console: Console, out: Path, delays: tuple[int, ...] = DELAYS, a
     """
     stream = RecallStream(delays[0], rows=ROWS, symbols=SYMBOLS)
     learner = OnlineLearner(stream.input_size, SYMBOLS, rows=ROWS, hidden_size=48, learning_rate=3e-3)
-    slots = learner.stream.state.tensors()[2].shape[1]
+    slots, window = learner.stream.state.tensors()[2].shape[1], learner.update_every
+    chance = 1 / SYMBOLS
     console.print(
-        f"\nAn endless stream of {ROWS} rows: one of {SYMBOLS} symbols, noise, the question. Chance: {1 / SYMBOLS:.1%}.\n"
-        f"Memory and the cost of a step are constant: {slots} slots, gradient within {learner.update_every} steps and "
-        "through the slots that were read.\n"
+        f"\nAn endless stream of {ROWS} rows: one of {SYMBOLS} symbols, noise, the question; {chance:.1%} is chance.\n"
+        f"Memory and cost are constant: {slots} slots, gradient within {window} steps and through slots.\n"
     )
     for number, delay in enumerate(delays):
         if number:
