@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from sab_agents.core.ablations import SoftmaxSAB, UncreditedSAB
 from sab_agents.core.base import Core
 from sab_agents.core.baselines import LSTM, LSTMAttention, Transformer
-from sab_agents.core.sab import SAB, SoftmaxSAB, UncreditedSAB
+from sab_agents.core.sab import SAB
 
 SAB_SETTINGS = ("top_k", "write_every", "bptt_steps", "capacity", "attention", "attention_size")
 

@@ -92,12 +92,13 @@ def next_state(state: SABState, timeline: Timeline, outputs: ScanOutputs) -> SAB
     if held is None:
         held = _remembered(state, timeline, outputs)
     return SABState(
-        h=outputs.h[-1],
-        c=outputs.c,
+        # Copies: a view would keep the whole sequence alive as long as the state.
+        h=outputs.h[-1].clone(),
+        c=outputs.c.clone(),
         memory=held.memory,
         filled=held.filled,
         written_at=held.written_at,
-        step=timeline.step[-1],
+        step=timeline.step[-1].clone(),
     )
 
 

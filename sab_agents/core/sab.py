@@ -5,8 +5,7 @@ Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S sl
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
@@ -16,9 +15,11 @@ from sab_agents.core.attention import Attention, AttentionKind
 from sab_agents.core.base import Core, at_least
 from sab_agents.core.episodes import check_shapes
 from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, read_steps
-from sab_agents.core.reference import dense_softmax, reference_scan
 from sab_agents.core.state import SABState
 from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, StepRules, StepState, StepWeights, linear, scan, step
+
+INFERENCE_STEPS = 1024
+"""Without gradient a longer sequence runs in parts of so many steps, so that beside its output memory does not grow."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,16 @@ class SAB(Core[SABState]):
             return None
 
     def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
+        if torch.is_grad_enabled() or x.shape[0] <= INFERENCE_STEPS or self.rules.capacity is None:
+            return self._run_at_once(x, state, episode_start)
+        output = x.new_empty(*x.shape[:2], self.output_size)
+        for first in range(0, x.shape[0], INFERENCE_STEPS):
+            part = slice(first, first + INFERENCE_STEPS)
+            start = None if episode_start is None else episode_start[part]
+            output[part], state = self._run_at_once(x[part], state, start)
+        return output, state
+
+    def _run_at_once(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
         timeline, outputs = self._scanned(x, state, episode_start)
         return torch.cat([outputs.h, outputs.summary], dim=2), next_state(state, timeline, outputs)
 
@@ -297,41 +308,3 @@ def _step_weights(cell: Any, attention: Any) -> StepWeights:
         query["bias"],
         None if score is None else score._parameters["weight"],
     )
-
-
-class UncreditedSAB(SAB):
-    """SAB whose memory is read but not credited: an ablation.
-
-    The same network and the same outputs, but no gradient enters the states that are read; the attention's weights
-    are still learnt. Takes SAB's arguments.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int, **settings: Any) -> None:
-        super().__init__(input_size, hidden_size, **settings)
-        self.rules = replace(self.rules, credit=False)
-
-
-class SoftmaxSAB(SAB):
-    """SAB with dense softmax weights over all slots instead of the sparsifier: an ablation.
-
-    Every stored state is read and credited at every step. Takes SAB's arguments but `top_k`, which has no meaning
-    here, and runs the plain reference loop. `ReadLog` names all S slots.
-
-    Args:
-        input_size: I.
-        hidden_size: H.
-        temperature: the scores are divided by it.
-        settings: SAB's.
-
-    Raises:
-        ValueError: the temperature is not positive and finite.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int, *, temperature: float = 1.0, **settings: Any) -> None:
-        super().__init__(input_size, hidden_size, **settings)
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")
-        self.temperature = temperature
-
-    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-        return reference_scan(inputs, plan, dense_softmax(self.temperature))

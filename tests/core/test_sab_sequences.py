@@ -151,3 +151,20 @@ def test_a_starting_memory_receives_its_gradient() -> None:
     memory = state.memory.detach().requires_grad_()
     output, _ = sab(sequence(3)[0], replace(state.detach(), memory=memory))
     assert torch.autograd.grad(output.sum(), memory)[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_long_inference_in_parts_is_the_same_and_its_state_keeps_nothing_else_alive(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    sab = SAB(3, 8, top_k=2, bptt_steps=4, capacity=5, dtype=dtype)
+    x, start = torch.randn(50, 2, 3, dtype=dtype), torch.rand(50, 2) < 0.05
+    with torch.no_grad():
+        whole, state = sab(x, None, start)
+        monkeypatch.setattr("sab_agents.core.sab.INFERENCE_STEPS", 7)
+        parts, other = sab(x, None, start)
+    torch.testing.assert_close(parts, whole)
+    for one, two in zip(state.tensors(), other.tensors(), strict=True):
+        torch.testing.assert_close(one, two)
+        assert one.untyped_storage().nbytes() < 50 * 2 * 8 * one.element_size()

@@ -1,0 +1,52 @@
+"""SAB with one of its ideas taken out, to measure what it is worth.
+
+Dimensions: S slots, H hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from sab_agents.core.reference import dense_softmax, reference_scan
+from sab_agents.core.sab import SAB
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+
+
+class UncreditedSAB(SAB):
+    """SAB whose memory is read but not credited: an ablation.
+
+    The same network and the same outputs, but no gradient enters the states that are read; the attention's weights
+    are still learnt. Takes SAB's arguments.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, **settings: Any) -> None:
+        super().__init__(input_size, hidden_size, **settings)
+        self.rules = replace(self.rules, credit=False)
+
+
+class SoftmaxSAB(SAB):
+    """SAB with dense softmax weights over all slots instead of the sparsifier: an ablation.
+
+    Every stored state is read and credited at every step. Takes SAB's arguments but `top_k`, which has no meaning
+    here, and runs the plain reference loop. `ReadLog` names all S slots.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        temperature: the scores are divided by it.
+        settings: SAB's.
+
+    Raises:
+        ValueError: the temperature is not positive and finite.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *, temperature: float = 1.0, **settings: Any) -> None:
+        super().__init__(input_size, hidden_size, **settings)
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")
+        self.temperature = temperature
+
+    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+        return reference_scan(inputs, plan, dense_softmax(self.temperature))
