@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-learning check bench dist-test sanitize clean
+.PHONY: demo test test-learning test-triton check bench dist-test sanitize clean
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
@@ -14,6 +14,14 @@ test: $(READY)
 
 test-learning: $(READY)
 	$(BIN)/pytest -m learning
+
+# The GPU's kernel, on a CPU, through Triton's interpreter, which is installed here (290 MB, Linux only).
+test-triton: .venv/triton
+	TRITON_INTERPRET=1 $(BIN)/pytest -n auto tests/kernels/test_triton.py
+
+.venv/triton: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu-test]'
+	touch .venv/triton
 
 check: $(READY)
 	$(BIN)/ruff format --check .

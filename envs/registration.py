@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -31,9 +32,21 @@ class Registered:
 
     def dynamics(self, **arguments: Any) -> Dynamics:
         """Returns its dynamics with these settings in place of its own, for reports: returns, horizon, spaces."""
+        return build(self.dynamics_class(), {**self.arguments, **arguments})
+
+    def dynamics_class(self) -> type[Dynamics]:
+        """Returns the class of its dynamics."""
         module, name = self.name.split(":")
         single: type[DynamicsEnv] = getattr(importlib.import_module(module), f"{name}Env")
-        return build(single.dynamics_class, {**self.arguments, **arguments})
+        return single.dynamics_class
+
+    def settings(self) -> tuple[str, ...]:
+        """Returns the names of its settings."""
+        return tuple(inspect.signature(self.dynamics_class()).parameters)
+
+    def length_argument(self) -> str:
+        """Returns the name of the setting that lengthens an episode, or "" where the length is fixed."""
+        return self.dynamics_class().length_argument
 
 
 DELAYED = (
@@ -50,7 +63,18 @@ DELAYED = (
 )
 """Tests of memory and of delayed reward."""
 
-ENVIRONMENTS: Mapping[str, Registered] = MappingProxyType({known.id: known for known in (*DELAYED,)})
+SUPERVISED = (
+    Registered("SAB/Copying-v0", "sab_agents.envs.supervised.generated_envs:Copying", {"length": 100}),
+    Registered("SAB/Adding-v0", "sab_agents.envs.supervised.generated_envs:Adding", {"length": 200}),
+    Registered("SAB/DelayedRecall-v0", "sab_agents.envs.supervised.generated_envs:Recall", {"length": 100}),
+    Registered("SAB/Characters-v0", "sab_agents.envs.supervised.character_env:Characters", {"corpus": "pydoc"}),
+    Registered("SAB/PixelMNIST-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "mnist"}),
+    Registered("SAB/PixelCIFAR10-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "cifar10"}),
+    Registered("SAB/PixelDigits-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "digits"}),
+)
+"""The paper's tasks and their like: an action is a prediction."""
+
+ENVIRONMENTS: Mapping[str, Registered] = MappingProxyType({known.id: known for known in (*DELAYED, *SUPERVISED)})
 """All ids, in the order in which they are listed."""
 
 

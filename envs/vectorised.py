@@ -128,16 +128,17 @@ class DynamicsVectorEnv(VectorEnv[Any, Any, Any]):
         if not self._begun or (resetting is not None and self.autoreset_mode is AutoresetMode.DISABLED):
             raise ResetNeeded(self._needs_reset())
         rewards, terminated, truncated = self.dynamics.advance(self._check(actions, resetting))
+        finished = terminated | truncated
         if self._limit is not None:
             self._elapsed += 1
             truncated |= self._elapsed >= self._limit
         if resetting is not None:
             self._begin(np.flatnonzero(resetting))
-            for values in (rewards, terminated, truncated):
+            for values in (rewards, terminated, truncated, finished):
                 values[resetting] = 0
-        ended = terminated | truncated
+        ended = finished if self._limit is None else terminated | truncated
         if ended.any():
-            observations, infos = self._end(ended)
+            observations, infos = self._end(ended, finished)
         else:
             self._ended = None
             observations, infos = self.dynamics.observe(), self._infos(self.dynamics.info())
@@ -155,11 +156,14 @@ class DynamicsVectorEnv(VectorEnv[Any, Any, Any]):
             return None
         return tuple(rendered(self.dynamics, self.render_mode, copy) for copy in range(self.num_envs))
 
-    def _end(self, ended: Bools) -> tuple[Array, Infos]:
-        """What a step at which episodes end shows: the last observations, or in the same-step mode the next first."""
+    def _end(self, ended: Bools, finished: Bools) -> tuple[Array, Infos]:
+        """What a step at which episodes end shows: the last observations, or in the same-step mode the next first.
+
+        Only of episodes that the task itself has `finished`, and no limit has cut off, the ending is told.
+        """
         observations = self.dynamics.observe()
         infos = self._infos(self.dynamics.info())
-        ending = self._infos(self.dynamics.ending_info(), ended)
+        ending = self._infos(self.dynamics.ending_info(), finished) if finished.any() else {}
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             self._ended = ended
             return observations, infos | ending

@@ -1,5 +1,9 @@
 """Recurrent agents that learn from the distant past with Sparse Attentive Backtracking."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from sab_agents.core import (
     LSTM,
     SAB,
@@ -13,7 +17,11 @@ from sab_agents.core import (
 )
 from sab_agents.core.streaming import SABStream
 from sab_agents.envs.registration import register_environments
-from sab_agents.online import OnlineLearner, StreamAC
+from sab_agents.online import OnlineLearner
+
+if TYPE_CHECKING:
+    from sab_agents.bridge import VectorToVecEnv
+    from sab_agents.online import StreamAC
 
 __version__ = "0.1.0"
 
@@ -29,7 +37,21 @@ __all__ = [
     "StreamAC",
     "Transformer",
     "UncreditedSAB",
+    "VectorToVecEnv",
     "build_core",
 ]
 
 register_environments()
+
+
+def __getattr__(name: str) -> Any:
+    """Imports stable-baselines3, which takes a while, when something that needs it is asked for."""
+    if name == "VectorToVecEnv":
+        from sab_agents.bridge import VectorToVecEnv  # noqa: PLC0415
+
+        return VectorToVecEnv
+    if name == "StreamAC":
+        from sab_agents.online import StreamAC  # noqa: PLC0415
+
+        return StreamAC
+    raise AttributeError(f"module 'sab_agents' has no attribute {name!r}")

@@ -11,8 +11,11 @@ from sab_agents.train.errors import UserError, did_you_mean
 # For each subcommand its module, which has `command(arguments) -> exit code`, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("sab_agents.train.train_command", "train a model from a config file into a run folder"),
-    "evaluate": ("sab_agents.train.evaluate", "score a trained model on held-out data, also at other lengths"),
+    "evaluate": ("sab_agents.train.evaluate", "score a trained model or a scripted policy, also at other lengths"),
+    "envs": ("sab_agents.train.envs_command", "list the environments and what is known of each"),
     "compare": ("sab_agents.train.compare", "train several cores with several seeds: a table and curves"),
+    "online": ("sab_agents.train.online", "run learners of an endless stream at several delays: a table"),
+    "stream": ("sab_agents.train.stream", "run streaming agents over sizes of an environment: a table and a plot"),
     "demo": ("sab_agents.train.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
     "bench": ("sab_agents.train.bench.command", "time SAB against nn.LSTM and a plain loop"),
 }

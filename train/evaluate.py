@@ -1,8 +1,9 @@
-"""`sab-agents evaluate RUN`: scores a trained model on held-out data, also at lengths that it was not trained on."""
+"""`sab-agents evaluate`: scores a trained model or a scripted policy, also at lengths that it was not trained on."""
 
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,33 +18,58 @@ from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.checkpoint import load_model
 from sab_agents.train.config import TrainConfig
 from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.evaluate_env import EPISODES, SCRIPTED, evaluate_run_in_env, evaluate_scripted
+from sab_agents.train.evaluate_env import table_of as table_of_returns
 from sab_agents.train.loop import device_of
 from sab_agents.train.model import SequenceModel, model_of, task_of
 from sab_agents.train.run_folder import RunFolder, write_atomically
 
+WIDTH = 140  # columns where the output is no terminal
+
 
 def command(arguments: Sequence[str]) -> int:
     """Prints a table of scores by length beside those of a memoryless learner, and writes them as JSON if asked."""
-    parser = Parser("evaluate", "Score a trained model on held-out data.")
-    parser.add_argument("run", metavar="RUN", help="a run folder that sab-agents train left")
+    parser = Parser("evaluate", "Score a trained model on held-out data, or a policy in an environment.")
+    parser.add_argument(
+        "run", metavar="RUN", help=f"a run folder that sab-agents train left; with --env also {', '.join(SCRIPTED)}"
+    )
+    parser.add_argument("--env", metavar="ID", help="an environment to act in (see sab-agents envs)")
     parser.add_argument("--length", type=at_least_one, nargs="+", metavar="N", help="lengths; default: as trained")
     parser.add_argument("--split", choices=get_args(Split), default="test", help="default: test")
     parser.add_argument(
         "--sequences", type=at_least_one, metavar="N", help="how many; default: the run's eval_sequences"
     )
+    parser.add_argument("--episodes", type=at_least_one, metavar="N", help=f"of a scripted policy; default: {EPISODES}")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of a scripted policy's episodes; default: 0")
+    parser.add_argument("--set", dest="settings", nargs="+", metavar="NAME=VALUE", help="arguments of the environment")
     parser.add_argument("--device", help="a torch device; default: the run's")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to this file")
     given = parser.parse(arguments)
-    rows = evaluate_run(
-        given.run, lengths=given.length, split=given.split, sequences=given.sequences, device=given.device
-    )
-    Console().print(table_of(f"{given.run}: {given.split} data", rows))
+    rows, table = _in_env(given) if given.env is not None else _on_task(given)
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH)).print(table)
     if given.json is not None:
         try:
             write_atomically(given.json, (json.dumps(rows, indent=2) + "\n").encode())
         except OSError as error:
             raise UserError(f"{given.json}: cannot be written: {error.strerror}.") from error
     return 0
+
+
+def _on_task(given: Namespace) -> tuple[list[dict[str, Any]], Table]:
+    if given.run in SCRIPTED:
+        raise UserError(f"{given.run} acts in an environment: name one with --env (see sab-agents envs).")
+    rows = evaluate_run(
+        given.run, lengths=given.length, split=given.split, sequences=given.sequences, device=given.device
+    )
+    return rows, table_of(f"{given.run}: {given.split} data", rows)
+
+
+def _in_env(given: Namespace) -> tuple[list[dict[str, Any]], Table]:
+    is_scripted = given.run in SCRIPTED
+    rows = evaluate_scripted(given) if is_scripted else evaluate_run_in_env(given)
+    what = f"seed {given.seed}" if is_scripted else f"{given.split} data"
+    return rows, table_of_returns(f"{given.run} in {given.env}: {rows[0]['episodes']:,} episodes, {what}", rows)
 
 
 def load_run(path: str | Path, device: str | None = None) -> tuple[TrainConfig, SequenceTask, SequenceModel]:
@@ -95,7 +121,7 @@ def evaluate_run(
     count = config.eval_sequences if sequences is None else sequences
     rows = []
     for length in [None] if lengths is None else lengths:
-        at = task if length is None else _with_length(task, length)
+        at = task if length is None else with_length(task, length)
         place = next(model.parameters()).device
         values = metrics.evaluate(model, at, split, batch_size=config.batch_size, sequences=count, device=place)
         scores = {name: {"value": value, "memoryless": at.memoryless[name]} for name, value in values.items()}
@@ -116,7 +142,12 @@ def table_of(title: str, rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _with_length(task: SequenceTask, length: int) -> SequenceTask:
+def with_length(task: SequenceTask, length: int) -> SequenceTask:
+    """The task at another length.
+
+    Raises:
+        UserError: there is no such length.
+    """
     try:
         return task.with_length(length)
     except ValueError as error:

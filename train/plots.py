@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from sab_agents.train.metrics import UNITS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from sab_agents.online.credit_ledger import Entry
     from sab_agents.train.maps import Floats, Maps
 
 # Gradients smaller than this fraction of the greatest are drawn in the same, darkest colour.
@@ -180,3 +181,50 @@ def _pixels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     rows, columns = (max(1, 256 // size) for size in values.shape)
     pixels: npt.NDArray[np.uint8] = colors.repeat(rows, axis=0).repeat(columns, axis=1)
     return pixels
+
+
+def plot_ledger(path: Path, title: str, entries: Sequence[Entry], planted: int | None = None) -> None:
+    """Writes a PNG of who credited whom: the time of the loss against the time of the step that was credited.
+
+    Args:
+        path: of the PNG.
+        title: above it.
+        entries: of a `CreditReport`.
+        planted: the distance of the step that matters, where the task knows it: drawn as a line.
+    """
+    canvas, (axes,) = figure(6.4, 4.4)
+    draw_ledger(axes, title, entries, planted)
+    canvas.savefig(path)
+
+
+def image_of_ledger(title: str, entries: Sequence[Entry], planted: int | None = None) -> npt.NDArray[np.uint8]:
+    """The same as an image (height, width, 3) for TensorBoard."""
+    canvas, (axes,) = figure(6.4, 4.4)
+    draw_ledger(axes, title, entries, planted)
+    buffer: Any = FigureCanvasAgg(canvas)
+    buffer.draw()
+    return np.asarray(buffer.buffer_rgba())[..., :3].copy()
+
+
+def draw_ledger(axes: Axes, title: str, entries: Sequence[Entry], planted: int | None) -> None:
+    """Dots for credited steps, darker and larger where more gradient arrived."""
+    tidy(axes, title, "step of the loss", "step that was credited")
+    if not entries:
+        axes.text(0.5, 0.5, "nothing was credited", transform=axes.transAxes, ha="center", color=MEMORYLESS)
+        return
+    loss, credited = (np.array([getattr(entry, name) for entry in entries]) for name in ("loss_step", "credited_step"))
+    norm = np.array([entry.norm for entry in entries])
+    share = np.log10(np.maximum(norm / norm.max(), CREDIT_RANGE)) / -np.log10(CREDIT_RANGE) + 1
+    order = np.argsort(share)
+    dots = axes.scatter(
+        loss[order], credited[order], s=4 + 26 * share[order], c=norm[order], cmap=COLOR_MAP + "_r", linewidth=0,
+        norm=LogNorm(max(norm.max() * CREDIT_RANGE, norm.min()), norm.max()),
+    )  # fmt: skip
+    ends = np.array([loss.min(), loss.max()])
+    axes.plot(ends, ends, color=MEMORYLESS, linewidth=0.8, label="now")
+    if planted is not None:
+        axes.plot(
+            ends, ends - planted, color="C3", linewidth=1, linestyle="--", label=f"the cue, {planted:,} steps ago"
+        )
+    axes.legend(frameon=False, loc="upper left")
+    axes.figure.colorbar(dots, ax=axes, label="norm of the gradient")

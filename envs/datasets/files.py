@@ -68,8 +68,8 @@ def find(dataset: str, patterns: Sequence[str], folder: Path, url: str) -> list[
     )
 
 
-def check_sha256(path: Path, expected: str) -> None:
-    """Checks a file against its published checksum.
+def check_sha256(path: Path, expected: str, url: str) -> None:
+    """Checks a file against its published checksum; `url` is where it is published, for the message.
 
     Raises:
         ValueError: the file is another one.
@@ -79,7 +79,7 @@ def check_sha256(path: Path, expected: str) -> None:
     if found != expected:
         raise ValueError(
             f"'{path}' is damaged or not the published file: its sha256 must be {expected}, but is {found}. "
-            "Fetch it anew."
+            f"Fetch it anew from {url}"
         )
 
 

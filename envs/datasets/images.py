@@ -118,7 +118,7 @@ def _mnist_array(name: str, folder: Path | None) -> Pixels8:
         return read_idx(download("mnist", published))
     path = find("mnist", (published.name, name), folder, published.url)[0]
     if path.name == published.name:
-        check_sha256(path, published.sha256)
+        check_sha256(path, published.sha256, published.url)
     return read_idx(path)
 
 
@@ -166,7 +166,7 @@ def read_cifar10(path: Path) -> Labelled:
         ValueError: the file is not the published one of its name, or does not consist of whole records.
     """
     if path.name in CIFAR10_SHA256:
-        check_sha256(path, CIFAR10_SHA256[path.name])
+        check_sha256(path, CIFAR10_SHA256[path.name], CIFAR10.url)
     with path.open("rb") as file:
         return _cifar10_records(file, str(path))
 

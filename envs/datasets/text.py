@@ -95,7 +95,7 @@ def ptb_text(folder: Path | None = None) -> Text:
             path = download("ptb", published)
         else:
             path = find("ptb", (published.name,), folder, published.url)[0]
-            check_sha256(path, published.sha256)
+            check_sha256(path, published.sha256, published.url)
         pieces[split] = strip_lines(path.read_text(encoding="ascii"))
     return _encode(pieces, "Penn Treebank, official split")
 
@@ -115,7 +115,7 @@ def text8_text(folder: Path | None = None) -> Text:
     else:
         path = find("text8", ("text8", TEXT8.name, "text8*.zip"), folder, TEXT8.url)[0]
         if path.name == TEXT8.name:
-            check_sha256(path, TEXT8.sha256)
+            check_sha256(path, TEXT8.sha256, TEXT8.url)
     raw = _unzipped(path) if path.suffix == ".zip" else path.read_bytes()
     letters = np.frombuffer(raw, np.uint8)
     strange = (letters != ord(" ")) & ((letters < ord("a")) | (letters > ord("z")))

@@ -10,7 +10,7 @@ import numpy as np
 
 from sab_agents.envs.supervised.checks import check_evaluation, check_training, check_whole
 from sab_agents.envs.supervised.generated import held_out_batches, only_steps, training_generator
-from sab_agents.envs.supervised.task import Batch, SequenceTask, Split
+from sab_agents.envs.supervised.task import Batch, Floats, SequenceTask, Split
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Adding(SequenceTask):
         """See `SequenceTask.with_length`."""
         return replace(self, length=length)
 
-    def _draw(self, generator: np.random.Generator, B: int) -> Batch:
+    def draw(self, generator: np.random.Generator, B: int) -> tuple[Floats, Floats]:
+        """Draws B sequences: their inputs (length, B, 2) and their targets (length, B)."""
         T, half = self.length, self.length // 2
         rows = np.arange(B)
         first, second = generator.integers(0, half, size=B), generator.integers(half, T, size=B)
@@ -76,6 +77,11 @@ class Adding(SequenceTask):
         inputs[first, rows, 1] = inputs[second, rows, 1] = 1
         targets = np.zeros((T, B), dtype=np.float32)
         targets[-1] = inputs[first, rows, 0] + inputs[second, rows, 0]
+        return inputs, targets
+
+    def _draw(self, generator: np.random.Generator, B: int) -> Batch:
+        inputs, targets = self.draw(generator, B)
+        T = self.length
         last = only_steps(slice(-1, None), T, B)
         return Batch(
             inputs=inputs,

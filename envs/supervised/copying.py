@@ -11,7 +11,7 @@ import numpy as np
 
 from sab_agents.envs.supervised.checks import check_evaluation, check_training, check_whole
 from sab_agents.envs.supervised.generated import held_out_batches, only_steps, training_generator
-from sab_agents.envs.supervised.task import Batch, SequenceTask, Split
+from sab_agents.envs.supervised.task import Batch, Ints, SequenceTask, Split
 
 BLANK, MARKER = 0, 9
 SYMBOLS = 8  # tokens 1 … 8
@@ -81,7 +81,8 @@ class Copying(SequenceTask):
         """See `SequenceTask.with_length`."""
         return replace(self, length=length, min_length=None)
 
-    def _draw(self, generator: np.random.Generator, B: int) -> Batch:
+    def draw(self, generator: np.random.Generator, B: int) -> tuple[Ints, Ints]:
+        """Draws B sequences: their tokens and their targets, (length + 20, B) each."""
         T = self.length + 2 * COPIED
         symbols = generator.integers(1, SYMBOLS + 1, size=(COPIED, B))
         tokens = np.full((T, B), BLANK)
@@ -89,6 +90,11 @@ class Copying(SequenceTask):
         tokens[-COPIED - 1] = MARKER
         targets = np.full((T, B), BLANK, dtype=np.int64)
         targets[-COPIED:] = symbols
+        return tokens, targets
+
+    def _draw(self, generator: np.random.Generator, B: int) -> Batch:
+        tokens, targets = self.draw(generator, B)
+        T = len(tokens)
         return Batch(
             inputs=ONE_HOT[tokens],
             targets=targets,

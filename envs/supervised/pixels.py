@@ -115,6 +115,10 @@ class Pixels(SequenceTask):
         chosen = np.arange(min(sequences, len(images.labels)))
         return (self._batch(images, chosen[i : i + batch_size]) for i in range(0, len(chosen), batch_size))
 
+    def images_as_batch(self, split: Split, chosen: Ints) -> Batch:
+        """The images of these numbers in a split, as a batch."""
+        return self._batch(self.images.splits[split], chosen)
+
     def with_length(self, length: int) -> Self:
         """Refuses, since the images have the length they have.
 

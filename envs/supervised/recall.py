@@ -11,7 +11,7 @@ import numpy as np
 
 from sab_agents.envs.supervised.checks import check_evaluation, check_training, check_whole
 from sab_agents.envs.supervised.generated import held_out_batches, only_steps, training_generator
-from sab_agents.envs.supervised.task import Batch, SequenceTask, Split
+from sab_agents.envs.supervised.task import Batch, Ints, SequenceTask, Split
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class Recall(SequenceTask):
         """See `SequenceTask.with_length`."""
         return replace(self, length=length)
 
-    def _draw(self, generator: np.random.Generator, B: int) -> Batch:
+    def draw(self, generator: np.random.Generator, B: int) -> tuple[Ints, Ints]:
+        """Draws B sequences: their tokens and their targets, (length + 2, B) each."""
         T, query = self.length + 2, self.input_size - 1
         targets = np.zeros((T, B), dtype=np.int64)
         targets[-1] = generator.integers(0, self.symbols, size=B)
@@ -81,6 +82,11 @@ class Recall(SequenceTask):
         tokens[0] = targets[-1]
         tokens[1:-1] = generator.integers(self.symbols, query, size=(self.length, B))
         tokens[-1] = query
+        return tokens, targets
+
+    def _draw(self, generator: np.random.Generator, B: int) -> Batch:
+        tokens, targets = self.draw(generator, B)
+        T = len(tokens)
         asked = only_steps(slice(-1, None), T, B)
         return Batch(
             inputs=np.eye(self.input_size, dtype=np.float32)[tokens],

@@ -255,7 +255,7 @@ class SAB(Core[SABState]):
         return self._scan(inputs, plan)
 
     def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-        return scan(inputs, plan)
+        return scan(inputs, plan, own_gates=True)
 
     def _weight(self) -> Tensor:
         return self.cell.weight_hh

@@ -21,10 +21,13 @@ from sab_agents.kernels.extension import addresses, native, new_empty, threads
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
 
 
-def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-    """Computes a scan; gradient flows to every tensor of `inputs`, all of them float32 on the CPU."""
+def scan(inputs: ScanInputs, plan: ScanPlan, *, own_gates: bool = False) -> ScanOutputs:
+    """Computes a scan; gradient flows to every tensor of `inputs`, all of them float32 on the CPU.
+
+    With `own_gates` it may write over `inputs.gates`.
+    """
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-        outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan)  # type: ignore[no-untyped-call]
+        outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan, own_gates)  # type: ignore[no-untyped-call]
         return ScanOutputs(*outputs)
     inputs, plan = contiguous(inputs, plan)
     return _outputs(forward(inputs, plan, keep=False), plan)
@@ -47,7 +50,8 @@ class _Sizes(NamedTuple):
 class Tape(NamedTuple):
     """What the forward pass leaves; shapes in native/arguments.h."""
 
-    buffer: Tensor  # gates, cell, tanh_cell, output, query, keys and scores, at `_tape_places`
+    gates: Tensor
+    buffer: Tensor  # cell, output, query, keys and scores, at `_tape_places`
     summary: Tensor
     hidden: Tensor
     versions: Tensor
@@ -58,8 +62,8 @@ class Tape(NamedTuple):
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        inputs, plan = contiguous(ScanInputs(*arguments[:-1]), arguments[-1])
-        tape = forward(inputs, plan, keep=True)
+        inputs, plan = contiguous(ScanInputs(*arguments[:-2]), arguments[-2])
+        tape = forward(inputs, plan, keep=True, own_gates=arguments[-1])
         ctx.plan = plan
         ctx.save_for_backward(*inputs, *tape)
         ctx.mark_non_differentiable(tape.versions, tape.weights)
@@ -71,7 +75,7 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved, count = ctx.saved_tensors, len(ScanInputs._fields)
         inputs, tape = ScanInputs(*saved[:count]), Tape(*saved[count:])
-        return (*backward(inputs, ctx.plan, tape, grads, memory=ctx.needs_input_grad[8]), None)
+        return (*backward(inputs, ctx.plan, tape, grads, memory=ctx.needs_input_grad[8]), None, None)
 
 
 def contiguous(inputs: ScanInputs, plan: ScanPlan) -> tuple[ScanInputs, ScanPlan]:
@@ -123,7 +127,7 @@ def _tape_places(sizes: _Sizes, keep: bool) -> list[int]:
     T, B, H, A, S, R = sizes
     steps, cells, versions = (T, T + 1, S + T) if keep else (1, 1, 1)
     state = steps * B * H
-    return _places((4 * state, cells * B * H, state, state, steps * B * A, versions * B * A, steps * B * R))
+    return _places((cells * B * H, state, steps * B * A, versions * B * A, steps * B * R))
 
 
 def _within(buffer: Tensor, places: list[int]) -> list[int]:
@@ -132,24 +136,25 @@ def _within(buffer: Tensor, places: list[int]) -> list[int]:
     return [first + 4 * place for place in places[:-1]]
 
 
-def forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> Tape:
+def forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = False) -> Tape:
     """Runs the forward pass; with `keep` the tape has every step, without only the last."""
     sizes = _sizes(inputs, plan)
     T, B, H, A, S, R = sizes
-    like, places = inputs.gates, _tape_places(sizes, keep)
+    places = _tape_places(sizes, keep)
     tape = Tape(
-        buffer=new_empty(like, places[-1]),
-        summary=new_empty(like, T, B, H),
-        hidden=new_empty(like, S + T, B, H),
-        versions=torch.empty(T, B, R, dtype=torch.int64),
-        weights=torch.empty(T, B, R),
-        last_cell=torch.empty(B, H),
+        gates=inputs.gates if own_gates else new_empty(T if keep else 1, B, 4 * H),
+        buffer=new_empty(places[-1]),
+        summary=new_empty(T, B, H),
+        hidden=new_empty(S + T, B, H),
+        versions=new_empty(T, B, R, dtype=torch.int64),
+        weights=new_empty(T, B, R),
+        last_cell=new_empty(B, H),
     )
     in_range = native.forward(
         *(threads(sizes.work), T, B, H, A, plan.slots, S, R, int(keep)),
         *addresses(*inputs, plan.start, plan.write_slot, plan.filled),
-        *_within(tape.buffer, places),
-        *addresses(*tape[1:]),
+        *(tape.gates.data_ptr(), *_within(tape.buffer, places)),
+        *addresses(*tape[2:]),
     )
     if not in_range:
         raise ValueError(
@@ -172,28 +177,28 @@ def backward(
     grad_hidden, hidden_stride = _rows(grads[0])
     grad_summary, summary_stride = _rows(grads[1])
     grad_cell = None if grads[2] is None else grads[2].contiguous()
-    like, mlp = inputs.gates, inputs.score_weight is not None
+    mlp = inputs.score_weight is not None
     places = _places(((S + T) * B * H, (S + T) * B * A, T * B * A, B * A))
-    buffer = new_empty(like, places[-1])
+    buffer = new_empty(places[-1])
     sent = _within(buffer, places)
     if not mlp:
         sent[3] = 0
     found = ScanInputs(
-        gates=new_empty(like, T, B, 4 * H),
-        weight_hh=torch.empty(4 * H, H),
-        key_weight=torch.empty(A, H),
-        query_weight=torch.empty(A, H),
-        query_bias=torch.empty(A),
-        score_weight=torch.empty(A) if mlp else None,
-        h=torch.empty(B, H),
-        c=torch.empty(B, H),
-        memory=torch.empty(B, S, H) if memory else None,  # type: ignore[arg-type]
+        gates=new_empty(T, B, 4 * H),
+        weight_hh=new_empty(4 * H, H),
+        key_weight=new_empty(A, H),
+        query_weight=new_empty(A, H),
+        query_bias=new_empty(A),
+        score_weight=new_empty(A) if mlp else None,
+        h=new_empty(B, H),
+        c=new_empty(B, H),
+        memory=new_empty(B, S, H) if memory else None,  # type: ignore[arg-type]
     )
     kept = _within(tape.buffer, _tape_places(sizes, keep=True))
     native.backward(
         *(threads(sizes.work), T, B, H, A, S, R, int(plan.credit), hidden_stride, summary_stride),
         *addresses(grad_hidden, grad_summary, grad_cell, *inputs[1:4], inputs.score_weight, plan.cut, plan.write_slot),
-        *kept,
+        *(tape.gates.data_ptr(), *kept),
         *addresses(tape.summary, tape.hidden, tape.versions, tape.weights),
         *sent,
         *addresses(found.gates, found.h, found.c, found.memory),
@@ -201,7 +206,7 @@ def backward(
     native.weight_gradients(
         *(threads(sizes.work), T, B, H, A, S),
         *addresses(plan.start, inputs.h, tape.hidden),
-        *(kept[3], found.gates.data_ptr(), *sent[1:]),
+        *(kept[1], found.gates.data_ptr(), *sent[1:]),
         *(addresses(*found[1:6])),
     )
     return found

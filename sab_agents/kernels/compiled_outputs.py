@@ -39,7 +39,7 @@ def accumulate(
         (B, S, H) the gradient of the starting memory, None unless `onward`.
     """
     inputs, plan = _inputs(weights, x, start, plan)
-    tape = compiled.forward(inputs, plan, keep=True)
+    tape = compiled.forward(inputs, plan, keep=True, own_gates=True)
     found = compiled.backward(inputs, plan, tape, (grad_hidden, None, None), memory=onward)
     for weight, gradient in zip(weights, _weight_gradients(found, x), strict=True):
         if weight is None or gradient is None or not weight.requires_grad:
@@ -57,7 +57,7 @@ class _Outputs(torch.autograd.Function):
         weights = StepWeights(*arguments[:8])
         start: Start = arguments[8]
         inputs, plan = _inputs(weights, x, start._replace(memory=memory), arguments[9])
-        tape = compiled.forward(inputs, plan, keep=True)
+        tape = compiled.forward(inputs, plan, keep=True, own_gates=True)
         ctx.plan = plan
         ctx.save_for_backward(x, weights.weight_ih, *inputs, *tape)
         return torch.cat([tape.hidden[plan.filled.shape[1] :], tape.summary], dim=2)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.extension import addresses, native, threads
+from sab_agents.kernels.extension import addresses, native, new_empty, threads
 from sab_agents.kernels.interface import Counted, Held, ScanPlan
 
 COPY_WORK = 32  # multiply-adds that take as long as copying one number
@@ -38,9 +38,9 @@ def count_steps(
             f"{write_every} and {bptt_steps}."
         )
     before, start = before.contiguous(), None if start is None else start.contiguous()
-    step = torch.empty(steps, rows, dtype=torch.int64)
-    cut = torch.empty(steps, rows, dtype=torch.bool)
-    write_slot = torch.empty(steps, rows, dtype=torch.int64)
+    step = new_empty(steps, rows, dtype=torch.int64)
+    cut = new_empty(steps, rows, dtype=torch.bool)
+    write_slot = new_empty(steps, rows, dtype=torch.int64)
     sizes = (steps, rows, slots, write_every, bptt_steps)
     highest = native.count(*sizes, *addresses(start, before, step, cut, write_slot))
     return Counted(step, cut, write_slot, highest)
@@ -69,10 +69,10 @@ def _remember(*arguments: Any) -> tuple[Tensor, ...]:
     """Memory, filled, written_at, and the versions that are held, (B, S)."""
     tensors, slots = [tensor.contiguous() for tensor in arguments[:-1]], arguments[-1]
     (T, B, H), held = tensors[6].shape, tensors[3].shape[1]
-    versions = torch.empty(B, slots, dtype=torch.int64)
-    filled = torch.empty(B, slots, dtype=torch.bool)
-    written_at = torch.empty(B, slots, dtype=torch.int64)
-    memory = torch.empty(B, slots, H)
+    versions = new_empty(B, slots, dtype=torch.int64)
+    filled = new_empty(B, slots, dtype=torch.bool)
+    written_at = new_empty(B, slots, dtype=torch.int64)
+    memory = new_empty(B, slots, H)
     sizes = (threads(B * slots * H * COPY_WORK), T, B, H, slots, held)
     if not native.remember(*sizes, *addresses(*tensors, versions, filled, written_at, memory)):
         raise ValueError(f"remember: write_slot must lie below {slots}.")

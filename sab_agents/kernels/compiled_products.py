@@ -32,7 +32,7 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
         )
     if terms == 0:
         return left.new_zeros(rows, columns)
-    result = left.new_empty(rows, columns)
+    result = new_empty(rows, columns)
     sizes = (threads(terms * rows * columns), rows, columns, terms, 0)
     native.outer(*sizes, *addresses(None, left, right, result))
     return result
@@ -63,7 +63,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows, (k, n) = x.shape[0] * x.shape[1], weight.shape
     if x.shape[2] != k or {x.dtype, weight.dtype} != {torch.float32} or (bias is not None and bias.shape != (n,)):
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape} must be float32 and agree in {k}.")
-    result = new_empty(x, x.shape[0], x.shape[1], n)
+    result = new_empty(x.shape[0], x.shape[1], n)
     sizes = (threads(rows * k * n), rows, k, n, *weight.stride())
     native.linear(*sizes, *addresses(x, weight, bias, result))
     return result

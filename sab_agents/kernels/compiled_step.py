@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.extension import native, threads
+from sab_agents.kernels.extension import native, new_empty, threads
 from sab_agents.kernels.interface import StepRules, StepState, StepWeights
 
 REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
@@ -35,7 +35,7 @@ def step(
     ):
         return None
     empty_like = torch.empty_like
-    output = torch.empty(B, 2 * H)
+    output = new_empty(B, 2 * H)
     new = StepState(*[empty_like(tensor) for tensor in state])
     tensors = (x, *weights, episode_start, *state, output, *new)
     sizes = (threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, rules.top_k + 1, rules.write_every)

@@ -14,6 +14,7 @@ except ImportError:  # not built: no C++ compiler when the package was installed
     native = None
 
 WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
+CPU = torch.device("cpu")
 LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
 
 
@@ -27,9 +28,12 @@ def addresses(*tensors: Tensor | None) -> list[int]:
     return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
-def new_empty(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-    """As `like.new_empty`, with large pages for a large buffer, whose first touch is then several times as fast."""
-    tensor = like.new_empty(shape, dtype=dtype)
+def new_empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A buffer on the CPU, whatever torch's defaults are.
+
+    A large one has large pages, so that its first touch is several times as fast.
+    """
+    tensor = torch.empty(shape, dtype=dtype, device=CPU)
     if tensor.nbytes >= LARGE:
         native.use_large_pages(tensor.data_ptr(), tensor.nbytes)
     return tensor

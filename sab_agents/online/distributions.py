@@ -81,7 +81,8 @@ class Gaussian(ActionDistribution):
         deviation = np.logaddexp(raw, 0)
         distance = (action.reshape(-1) - mean) / deviation
         slope = -np.expm1(-deviation)  # of softplus: the logistic function of raw
-        return np.concatenate([distance, (distance**2 - 1 + entropy_weight) * slope]) / np.tile(deviation, 2)
+        gradient: Array = np.concatenate([distance, (distance**2 - 1 + entropy_weight) * slope]) / np.tile(deviation, 2)
+        return gradient
 
 
 def distribution_over(space: spaces.Space[Any]) -> ActionDistribution:

@@ -1,4 +1,4 @@
-"""Recurrent actor and critic of one stream: `MlpLstmPolicy` and `MlpRtuPolicy`.
+"""Recurrent actor and critic of one stream: `MlpSabPolicy`, `MlpLstmPolicy` and `MlpRtuPolicy`.
 
 Dimensions: B rows, O numbers in an observation, F numbers in a core's output, W width of the layer behind the core.
 """
@@ -21,6 +21,7 @@ from sab_agents.online.learners import LSTMLearner, RecurrentLearner, Tensors
 from sab_agents.online.normalise import ObservationNormaliser
 from sab_agents.online.readout import Readout
 from sab_agents.online.rtu import RTULearner
+from sab_agents.online.sab_learner import SABLearner
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,14 @@ class StreamPolicy(BasePolicy):
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         raise NotImplementedError("A recurrent policy acts by predict(observation, state, episode_start).")
+
+
+class MlpSabPolicy(StreamPolicy):
+    """Sparse Attentive Backtracking with a bounded memory; the settings are those of `SABLearner`."""
+
+    def build_learner(self, input_size: int, hidden_size: int, **core_kwargs: Any) -> RecurrentLearner:
+        """A `SABLearner`."""
+        return SABLearner(input_size, hidden_size, **core_kwargs)
 
 
 class MlpLstmPolicy(StreamPolicy):

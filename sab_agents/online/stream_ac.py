@@ -22,7 +22,7 @@ from torch import Tensor
 from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.obgd import ObGD
-from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, StreamPolicy
+from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, MlpSabPolicy, StreamPolicy
 from sab_agents.online.saving import read_agent, space_from_json, write_agent
 from sab_agents.online.snapshot import restore, snapshot
 
@@ -38,7 +38,7 @@ class StreamAC(BaseAlgorithm):
     running statistics. Gradients reach the past by the policy's own way; see the policies.
 
     Args:
-        policy: "MlpLstmPolicy" or "MlpRtuPolicy".
+        policy: "MlpSabPolicy", "MlpLstmPolicy" or "MlpRtuPolicy".
         env: a Gymnasium environment, its id, or a stable-baselines3 VecEnv of one environment; None only for loading.
         learning_rate: α, a bound on ObGD's step size.
         gamma: γ, the discount.
@@ -59,6 +59,7 @@ class StreamAC(BaseAlgorithm):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpSabPolicy": MlpSabPolicy,
         "MlpLstmPolicy": MlpLstmPolicy,
         "MlpRtuPolicy": MlpRtuPolicy,
     }
@@ -150,11 +151,11 @@ class StreamAC(BaseAlgorithm):
             self._begin_stream()
         callbacks.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
-            episode_end = self._learn_one()
-            callbacks.update_locals(locals())
+            rewards, dones, infos = self._learn_one()
+            callbacks.update_locals({"rewards": rewards, "dones": dones, "infos": infos})
             if not callbacks.on_step():
                 break
-            if episode_end and log_interval is not None and self._episode_num % log_interval == 0:
+            if dones[0] and log_interval is not None and self._episode_num % log_interval == 0:
                 self.dump_logs()
         callbacks.on_training_end()
         return self
@@ -166,8 +167,8 @@ class StreamAC(BaseAlgorithm):
             optimiser.trace.zero_()
         self.observation = self._normalised(self._last_obs)
 
-    def _learn_one(self) -> bool:
-        """Takes one step and learns from it. Returns whether it ended an episode."""
+    def _learn_one(self) -> tuple[Array, Array, list[dict[str, Any]]]:
+        """Takes one step and learns from it. Returns the environment's rewards, ends of episodes and infos."""
         assert self.env is not None
         assert self.observation is not None
         assert self._last_episode_starts is not None
@@ -184,7 +185,7 @@ class StreamAC(BaseAlgorithm):
         self.num_timesteps += 1
         self._episode_num += done
         self._update_info_buffer(infos, dones)
-        return done
+        return rewards, dones, infos
 
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
         """One step of ObGD along the traces, for the decision that the reward followed."""

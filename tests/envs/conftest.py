@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,3 +40,15 @@ def mnist_folder(tmp_path: Path) -> Path:
 def idx_bytes(array: np.typing.NDArray[np.uint8]) -> bytes:
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     return header + array.tobytes()
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two results of environments are equal to the bit, and of the same types of array."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, (tuple, list)) or (isinstance(left, np.ndarray) and left.dtype == object):
+        return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
+    if left is None or right is None:
+        return left is right
+    left, right = np.asarray(left), np.asarray(right)
+    return left.dtype == right.dtype and np.array_equal(left, right, equal_nan=left.dtype.kind == "f")

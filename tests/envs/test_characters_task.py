@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -172,6 +173,8 @@ def test_the_penn_treebank_has_its_published_size(published_data: Callable[[str]
     for split, (size, lines) in sizes.items():
         assert len(task.text.codes[split]) == size - 2 * lines  # but for the spaces around each line
         assert (task.text.codes[split] == task.text.vocabulary.index("\n")).sum() == lines
+    assert [len(task.text.codes[split]) for split in SPLITS] == [5_017_482, 393_042, 442_423]
+    assert "".join(task.text.vocabulary) == "\n #$&'*-./0123456789<>N\\abcdefghijklmnopqrstuvwxyz"
     assert set(np.unique(task.text.codes["train"])) == set(range(50))
 
 
@@ -180,6 +183,8 @@ def test_a_beginning_of_text8_is_read_and_said_to_be_one(published_data: Callabl
     text = Characters(corpus="text8", data_dir=folder).text
     assert "".join(text.vocabulary) == " abcdefghijklmnopqrstuvwxyz"
     assert text.description.startswith("the first 12,549,840 of 100,000,000 bytes of text8")
-    assert sum(len(codes) for codes in text.codes.values()) == 12_549_840
+    assert [len(text.codes[split]) for split in SPLITS] == [11_294_856, 627_492, 627_492]
+    whole = "".join(piece(text, split) for split in SPLITS)
+    assert hashlib.sha256(whole.encode()).hexdigest().startswith("1b40ab68e13d520469aa90315b92b146")  # of its bytes
     assert piece(text, "validation")[:100].count(" ") > 5
     assert len(np.unique(text.codes["train"])) == 27

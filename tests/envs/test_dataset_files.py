@@ -74,18 +74,28 @@ def test_files_are_found_in_the_subfolder_first_and_then_directly(tmp_path: Path
 
 
 def test_a_missing_file_is_named_with_the_places_looked_in_and_where_to_get_it(tmp_path: Path) -> None:
-    message = rf"no file train-images-idx3-ubyte.gz or .* in '{tmp_path}/mnist' or '{tmp_path}'.*https://ossci-datasets"
-    with pytest.raises(FileNotFoundError, match=message):
-        mnist_images(tmp_path)
+    for load, dataset, name in (
+        (mnist_images, "mnist", "train-images-idx3-ubyte.gz"),
+        (cifar10_images, "cifar10", "data_batch"),
+        (ptb_text, "ptb", "ptb.train.txt"),
+        (text8_text, "text8", "text8"),
+    ):
+        places = f"'{tmp_path}/{dataset}' or '{tmp_path}'"
+        message = rf"{dataset}: no file {name}.* in {places}.*published at https?://.*SAB_DATA_DIR"
+        with pytest.raises(FileNotFoundError, match=message):
+            load(tmp_path)
 
 
 def test_another_file_under_a_published_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     digest = hashlib.sha256(b"content").hexdigest()
-    check_sha256(tmp_path / "file", digest)
+    check_sha256(tmp_path / "file", digest, "https://example.org/file")
     (tmp_path / "file").write_bytes(b"contents")
-    with pytest.raises(ValueError, match=rf"file' is damaged .* sha256 must be {digest}, but is [0-9a-f]{{64}}"):
-        check_sha256(tmp_path / "file", digest)
+    message = (
+        rf"file' is damaged .* sha256 must be {digest}, but is [0-9a-f]{{64}}. Fetch it anew from https://example.org"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_sha256(tmp_path / "file", digest, "https://example.org/file")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +111,10 @@ def test_published_files_are_checked_before_they_are_read(tmp_path: Path, name: 
     (tmp_path / name).write_bytes(b"damaged")
     (tmp_path / "test_batch.bin").write_bytes(b"damaged")
     assert callable(load)
-    with pytest.raises(ValueError, match=rf"{name}' is damaged .* sha256"):
+    message = (
+        rf"{name}' is damaged .* sha256 must be [0-9a-f]{{64}}, but is [0-9a-f]{{64}}. Fetch it anew from https?://"
+    )
+    with pytest.raises(ValueError, match=message):
         load(tmp_path)
 
 

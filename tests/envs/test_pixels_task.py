@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -157,8 +159,22 @@ def test_mnist_has_its_published_size(published_data: Callable[[str], Path]) -> 
         "validation": (5_000, 784, 1),
         "test": (10_000, 784, 1),
     }
+    folder = published_data("mnist/train-images-idx3-ubyte.gz") / "mnist"
+    for stem, parts in (("train", ("train", "validation")), ("t10k", ("test",))):
+        for kind, header, field in (("images-idx3", 16, "pixels"), ("labels-idx1", 8, "labels")):
+            published = gzip.decompress((folder / f"{stem}-{kind}-ubyte.gz").read_bytes())[header:]
+            read = b"".join(getattr(splits[split], field).astype(np.uint8).tobytes() for split in parts)
+            assert hashlib.sha256(read).digest() == hashlib.sha256(published).digest()
     assert np.bincount(splits["test"].labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert task.memoryless["accuracy"] == pytest.approx(0.1135)  # the last pixel is always black: the commonest class
+
+
+def test_the_permutation_of_mnist_is_one_and_the_same_everywhere(published_data: Callable[[str], Path]) -> None:
+    order = Pixels("mnist", permuted=True, data_dir=published_data("mnist/train-images-idx3-ubyte.gz")).order
+    assert np.array_equal(order, np.random.default_rng(92916).permutation(784))
+    assert order[:8].tolist() == [283, 28, 288, 783, 276, 553, 203, 431]
+    digest = hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
+    assert digest == "754208fc8a42264a37bf0a6664be3604c8cd55fecb2607377186b77d1bff6fd8"
 
 
 def test_cifar10_is_read_from_those_files_that_are_there(published_data: Callable[[str], Path]) -> None:

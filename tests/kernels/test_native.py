@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sab_agents import SAB
 from sab_agents.kernels import ScanInputs, ScanPlan, compiled, compiled_products, eager, extension
 from sab_agents.kernels.extension import native
 from tests.core.test_scan_equals_reference import blocked_scan, in_single, results
@@ -203,3 +204,41 @@ def test_what_would_leave_a_buffer_is_refused() -> None:
         native.forward(1, 2, 3)
     with pytest.raises(ValueError, match="no kernels named"):
         native.use_instruction_set("avx1024")
+
+
+def test_gates_are_written_over_only_where_that_is_allowed() -> None:
+    arguments, plan = blocked_scan(30, 3, 16, 8, True)
+    inputs = ScanInputs(*in_single(arguments))
+    before = inputs.gates.detach().clone()
+    given = [x for x in inputs if x is not None]
+    expected = compiled.scan(inputs, plan)
+    wanted = torch.autograd.grad(expected.h.sum() + expected.summary.sum(), given)
+    assert torch.equal(inputs.gates, before)
+    found = compiled.scan(inputs._replace(gates=inputs.gates.clone()), plan, own_gates=True)
+    assert torch.equal(found.h, expected.h)
+    for one, other in zip(torch.autograd.grad(found.h.sum() + found.summary.sum(), given), wanted, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_torchs_defaults_for_new_tensors_do_not_matter() -> None:
+    sab = SAB(3, 8, capacity=5)
+    x, state = torch.randn(6, 2, 3), sab.initial_state(2)
+
+    def computed() -> list[Tensor]:
+        output, after = sab(x, state)
+        gradients = torch.autograd.grad(output.sum() + after.memory.sum(), list(sab.parameters()))
+        with torch.no_grad():
+            stepped, last = sab.step(x[0], after.detach())
+        return [output, stepped, *after.tensors(), *last.tensors(), *gradients]
+
+    expected = computed()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        found = computed()
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)

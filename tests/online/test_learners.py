@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from sab_agents.online.learners import LSTMLearner, RecurrentLearner
 from sab_agents.online.rtu import RTULearner
+from sab_agents.online.sab_learner import SABLearner
 
 INPUTS, H, T = 3, 5, 23
 
 
 def learners() -> list[RecurrentLearner]:
     torch.manual_seed(0)
-    return [LSTMLearner(INPUTS, H, bptt_steps=4).double(), RTULearner(INPUTS, H).double()]
+    sab = SABLearner(INPUTS, H, top_k=2, bptt_steps=4, capacity=T, credit_depth=None)
+    return [sab.double(), LSTMLearner(INPUTS, H, bptt_steps=4).double(), RTULearner(INPUTS, H).double()]
 
 
 def episode(seed: int = 1, length: int = T) -> Tensor:
@@ -56,11 +58,14 @@ def unrolled_lstm(learner: LSTMLearner, observations: Tensor) -> Tensor:
 def reference(learner: RecurrentLearner, observations: Tensor) -> Tensor:
     if isinstance(learner, RTULearner):
         return unrolled_rtu(learner, observations)
+    if isinstance(learner, SABLearner):
+        outputs: Tensor = learner.core(observations)[0]
+        return outputs[:, 0]
     assert isinstance(learner, LSTMLearner)
     return unrolled_lstm(learner, observations)
 
 
-@pytest.mark.parametrize("learner", learners(), ids=["lstm", "rtu"])
+@pytest.mark.parametrize("learner", learners(), ids=["sab", "lstm", "rtu"])
 def test_each_steps_gradient_is_that_of_the_whole_episode(learner: RecurrentLearner) -> None:
     parameters = list(learner.parameters())
     for seed in (1, 2):  # the second episode starts from nothing of the first
@@ -91,7 +96,7 @@ def test_a_truncated_gradient_is_not_that_of_the_whole_episode() -> None:
     assert (mine - theirs).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("learner", learners(), ids=["lstm", "rtu"])
+@pytest.mark.parametrize("learner", learners(), ids=["sab", "lstm", "rtu"])
 def test_gradients_add_up(learner: RecurrentLearner) -> None:
     learner.step(episode()[0], True)
     learner.backward(torch.ones(1, learner.output_size, dtype=torch.float64))
@@ -102,7 +107,7 @@ def test_gradients_add_up(learner: RecurrentLearner) -> None:
         torch.testing.assert_close(parameter.grad, 2 * gradient)
 
 
-@pytest.mark.parametrize("learner", learners(), ids=["lstm", "rtu"])
+@pytest.mark.parametrize("learner", learners(), ids=["sab", "lstm", "rtu"])
 def test_peek_is_the_next_step_and_changes_nothing(learner: RecurrentLearner) -> None:
     observations = episode()
     for index, observation in enumerate(observations[:-1]):
@@ -113,7 +118,7 @@ def test_peek_is_the_next_step_and_changes_nothing(learner: RecurrentLearner) ->
     torch.testing.assert_close(learner.step(observations[-1], False), ahead, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("learner", learners(), ids=["lstm", "rtu"])
+@pytest.mark.parametrize("learner", learners(), ids=["sab", "lstm", "rtu"])
 def test_rows_acted_on_together_equal_the_stream(learner: RecurrentLearner) -> None:
     streams = torch.cat([episode(1), episode(2)], dim=1)
     state = learner.initial_state(2)
@@ -127,7 +132,7 @@ def test_rows_acted_on_together_equal_the_stream(learner: RecurrentLearner) -> N
             torch.testing.assert_close(output[0], outputs[index][row], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("pair", list(zip(learners(), learners(), strict=True)), ids=["lstm", "rtu"])
+@pytest.mark.parametrize("pair", list(zip(learners(), learners(), strict=True)), ids=["sab", "lstm", "rtu"])
 def test_a_restored_learner_goes_on_to_the_bit(pair: tuple[RecurrentLearner, RecurrentLearner]) -> None:
     learner, other = pair
     observations = episode()

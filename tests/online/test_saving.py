@@ -32,7 +32,8 @@ def agent(policy: str, env: Any, **kwargs: Any) -> StreamAC:
 def everything(model: StreamAC) -> list[Any]:
     """All that learning changes."""
     tensors = [part for each in model.optimisers for part in (each.vector, each.trace)]
-    cores = [tensor for core in model.policy.cores().values() for tensor in core.carried().values()]
+    carried = [core.carried() for core in model.policy.cores().values()]
+    cores = [tensors_of[name] for tensors_of in carried for name in sorted(tensors_of)]
     normaliser, scaler = model.policy.normaliser, model.reward_scaler
     numbers = [normaliser.mean.tolist(), normaliser.squares.tolist(), vars(scaler), model.num_timesteps]
     random = [model.generator.bit_generator.state, model.predict_generator.bit_generator.state]
@@ -40,7 +41,7 @@ def everything(model: StreamAC) -> list[Any]:
     return [[tensor.tolist() for tensor in (*tensors, *cores)], numbers, random, returns]
 
 
-@pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MlpRtuPolicy"])
+@pytest.mark.parametrize("policy", ["MlpSabPolicy", "MlpLstmPolicy", "MlpRtuPolicy"])
 @pytest.mark.parametrize("shared_core", [True, False], ids=["shared", "separate"])
 @pytest.mark.parametrize("steps", [45, 49], ids=["mid-episode", "episode-end"])
 def test_a_loaded_agent_goes_on_to_the_bit(policy: str, shared_core: bool, steps: int, tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         StreamAC.load(tmp_path / "missing")
     (tmp_path / "noise.zip").write_bytes(b"noise")
-    with pytest.raises(ValueError, match="damaged, or not a file of StreamAC"):
+    with pytest.raises(ValueError, match="damaged, or not a file that sab-agents saved"):
         StreamAC.load(tmp_path / "noise")
     agent("MlpRtuPolicy", Clock()).save(tmp_path / "agent")
     whole = (tmp_path / "agent.zip").read_bytes()

@@ -90,3 +90,21 @@ def test_step_prints_every_side_and_writes_its_figures(
         "step, 16 rows",
         "window of 8, forward + backward",
     }
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line_of_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "core", "--device", "cuda"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_another_dtype_is_measured_by_the_kernel_that_takes_it() -> None:
+    rows = core.measure((2, 4, 3), {"top_k": 2}, rounds=1, dtype="bfloat16")
+    assert [row.side for row in rows] == ["nn.LSTM", "SAB mlp", "plain loop mlp", "SAB dot", "plain loop dot"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu_the_fused_kernel_is_measured_beside_torch() -> None:
+    rows = core.measure((2, 16, 8), {"top_k": 2}, rounds=1, device="cuda")
+    assert "SAB mlp, torch" in [row.side for row in rows]

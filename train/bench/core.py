@@ -17,6 +17,11 @@ from sab_agents.train.bench.timing import Timing, Work, race
 SHAPES = ((32, 128, 220), (1, 64, 1000), (64, 128, 320))
 """(B, H, T) of the measurements; inputs have size H."""
 
+GPU_SHAPES = ((64, 128, 320), (256, 256, 512))
+"""The same on a GPU."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 class PlainLoopSAB(SAB):
     """SAB computed by the reference loop under autograd."""
@@ -73,25 +78,33 @@ def by_torch(work: Work) -> Work:
     return forced
 
 
-def measure(shape: tuple[int, int, int], settings: dict[str, Any], rounds: int) -> list[Row]:
-    """Races nn.LSTM, SAB and the plain loop at one (B, H, T), SAB also in plain torch where it is compiled.
+def measure(
+    shape: tuple[int, int, int], settings: dict[str, Any], rounds: int, device: str = "cpu", dtype: str = "float32"
+) -> list[Row]:
+    """Races nn.LSTM, SAB and the plain loop at one (B, H, T), SAB also in plain torch where a kernel is in use.
 
     Args:
         shape: (B, H, T).
         settings: SAB's.
         rounds: timed rounds of each side.
+        device: "cpu" or "cuda", where nn.LSTM is cuDNN's.
+        dtype: of parameters and inputs, one of `DTYPES`.
     """
     B, H, T = shape
     torch.manual_seed(0)
-    x = torch.randn(T, B, H)
-    sides = {"nn.LSTM": forward_backward(nn.LSTM(H, H), x)}
+    x = torch.randn(T, B, H, device=device, dtype=DTYPES[dtype])
+
+    def timed(module: nn.Module) -> Work:
+        return forward_backward(module.to(device, DTYPES[dtype]), x)
+
+    sides = {"nn.LSTM": timed(nn.LSTM(H, H))}
     for kind in KINDS:
-        sides[f"SAB {kind}"] = forward_backward(SAB(H, H, attention=kind, **settings), x)
-        sides[f"plain loop {kind}"] = forward_backward(PlainLoopSAB(H, H, attention=kind, **settings), x)
-    if kernel_in_use("cpu", torch.float32) == "native":
+        sides[f"SAB {kind}"] = timed(SAB(H, H, attention=kind, **settings))
+        sides[f"plain loop {kind}"] = timed(PlainLoopSAB(H, H, attention=kind, **settings))
+    if kernel_in_use(device, DTYPES[dtype]) != "torch":
         for kind in KINDS:
             sides[f"SAB {kind}, torch"] = by_torch(sides[f"SAB {kind}"])
-    timings = race(sides, rounds)
+    timings = race(sides, rounds, device)
     lstm = timings["nn.LSTM"].seconds
     rows = []
     for side, timing in timings.items():

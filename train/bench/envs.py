@@ -14,12 +14,12 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 from rich.table import Table
 
-from sab_agents.envs.registration import DELAYED
+from sab_agents.envs.registration import DELAYED, SUPERVISED
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench.output import terminal, write_json
 from sab_agents.train.errors import UserError
 
-IDS = tuple(known.id for known in DELAYED)
+IDS = tuple(known.id for known in (*DELAYED, *SUPERVISED[:3]))  # of the supervised ones, those that read no data
 """The ids that are timed, each with its own settings."""
 PREPARED = 64  # batches of random actions, drawn before the clock starts
 

@@ -13,10 +13,11 @@ from rich.table import Table
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench import scaling
-from sab_agents.train.bench.core import SHAPES, Row, measure
+from sab_agents.train.bench.core import DTYPES, GPU_SHAPES, SHAPES, Row, measure
 from sab_agents.train.bench.output import terminal, write_json
 from sab_agents.train.bench.scaling_table import scaling_table
 from sab_agents.train.bench.timing import thread_counts
+from sab_agents.train.errors import UserError
 
 
 def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
@@ -27,8 +28,15 @@ def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     parser.add_argument("--top-k", type=at_least_one, default=5, metavar="K", help="of SAB; default: 5")
     parser.add_argument("--bptt-steps", type=at_least_one, default=5, metavar="N", help="of SAB; default: 5")
     parser.add_argument("--write-every", type=at_least_one, default=1, metavar="N", help="of SAB; default: 1")
+    if what == "core":
+        parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+        parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
+    else:
+        parser.set_defaults(device="cpu", dtype="float32")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda needs a GPU that torch can use, and there is none. Leave --device out.")
     settings = {
         "attention_size": given.attention_size,
         "top_k": given.top_k,
@@ -37,23 +45,32 @@ def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     }
     console = terminal()
     named = ", ".join(f"{name} {value}" for name, value in settings.items())
-    counts = " or ".join(map(str, thread_counts()))
-    kernel = kernel_in_use("cpu", torch.float32)
-    console.print(f"torch {torch.__version__}, CPU, float32, {counts} threads (each side's best)")
+    kernel = kernel_in_use(given.device, DTYPES[given.dtype])
+    if given.device == "cpu":
+        where = f"CPU, {given.dtype}, {' or '.join(map(str, thread_counts()))} threads (each side's best)"
+    else:
+        where = f"{torch.cuda.get_device_name()}, {given.dtype}"
+    console.print(f"torch {torch.__version__}, {where}")
     console.print(f"SAB: {named}; kernel: {kernel}")
-    rows = (bench_core if what == "core" else bench_scaling)(console, settings, given.rounds)
+    if what == "core":
+        rows = bench_core(console, settings, given.rounds, given.device, given.dtype)
+    else:
+        rows = bench_scaling(console, settings, given.rounds)
     if given.json is not None:
-        write_json(given.json, {"settings": settings, "kernel": kernel, "rows": rows})
+        about = {"settings": settings, "device": given.device, "dtype": given.dtype, "kernel": kernel}
+        write_json(given.json, {**about, "rows": rows})
     return 0
 
 
-def bench_core(console: Console, settings: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
+def bench_core(
+    console: Console, settings: dict[str, Any], rounds: int, device: str, dtype: str
+) -> list[dict[str, Any]]:
     """Measures and prints whole sequences; returns the rows as JSON holds them."""
     rows = []
     with console.status("timing …") as status:
-        for shape in SHAPES:
+        for shape in SHAPES if device == "cpu" else GPU_SHAPES:
             status.update(f"timing (B, H, T) = {shape} …")
-            rows += measure(shape, settings, rounds)
+            rows += measure(shape, settings, rounds, device, dtype)
     console.print(table_of(rows))
     return [row.as_json() for row in rows]
 

@@ -42,20 +42,31 @@ def thread_counts() -> list[int]:
     return sorted({1, cores})
 
 
-def race(sides: Mapping[Side, Work], rounds: int) -> dict[Side, Timing]:
-    """Times every side in turn, `rounds` times at each thread count, and keeps each side's best thread count."""
+def finished(device: str) -> None:
+    """Returns when all that was started on a device is done; work on a CPU is done when it returns."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def race(sides: Mapping[Side, Work], rounds: int, device: str = "cpu") -> dict[Side, Timing]:
+    """Times every side in turn, `rounds` times at each thread count, and keeps each side's best thread count.
+
+    On a GPU a round lasts until the device is done, and one thread starts the work.
+    """
     best: dict[Side, Timing] = {}
     before = torch.get_num_threads()
     try:
-        for threads in thread_counts():
+        for threads in thread_counts() if device == "cpu" else [1]:
             torch.set_num_threads(threads)
             for work in sides.values():
                 work()
             seconds: dict[Side, list[float]] = {name: [] for name in sides}
             for _ in range(rounds):
                 for name, work in sides.items():
+                    finished(device)
                     start = time.perf_counter()
                     work()
+                    finished(device)
                     seconds[name].append(time.perf_counter() - start)
             for name, times in seconds.items():
                 timing = Timing(statistics.median(times), min(times), max(times), threads)

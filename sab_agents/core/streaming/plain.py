@@ -53,7 +53,8 @@ class PlainStream:
     @property
     def before(self) -> State:
         """The state before the window."""
-        return self._before
+        state: State = self._before
+        return state
 
     @property
     def steps(self) -> int:

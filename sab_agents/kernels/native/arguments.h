@@ -26,9 +26,8 @@ struct Forward {
     const int64_t* write_slot;     // (T, B), −1 where nothing is written
     const uint8_t* filled;         // (B, S0)
     // out: the tape
-    float* gates;                  // (T, B, 4H) after their activations; the forget gate is 0 at episode starts
+    float* gates;                  // (T, B, 4H) activated, the forget gate 0 at episode starts; may be gates_in
     float* cell;                   // (T + 1, B, H) c before the first step and after each
-    float* tanh_cell;              // (T, B, H)
     float* output;                 // (T, B, H)
     float* query;                  // (T, B, A)
     float* keys;                   // (V, B, A) of the versions that were written; without `keep` (1, B, A)
@@ -57,7 +56,7 @@ struct Backward {
     const uint8_t* cut;            // (T, B)
     const int64_t* write_slot;     // (T, B)
     // the tape, as above
-    const float *gates, *cell, *tanh_cell, *output, *query, *keys, *scores, *summary, *hidden;
+    const float *gates, *cell, *output, *query, *keys, *scores, *summary, *hidden;
     const int64_t* versions;
     const float* weights;
     // out, for the weights' gradients

@@ -163,7 +163,7 @@ struct BackwardGroup {
             const int64_t now = at(t, r);
             const bool cut = of.cut[now] != 0;
             all_cut &= cut;
-            cell_backward(H, of.gates + now * 4 * H, of.cell + now * H, of.tanh_cell + now * H, grad_state(t, r), cut,
+            cell_backward(H, of.gates + now * 4 * H, of.cell + now * H, of.cell + (now + B) * H, grad_state(t, r), cut,
                           of.grad_gates + now * 4 * H, of.grad_cell + (first + r) * H);
         }
         if (t == 0) clear(of.grad_h + first * H, count * H);

@@ -92,7 +92,7 @@ struct ForwardGroup {
             const bool start = of.start[at(t, r)] != 0;
             cell_forward(H, of.gates_in + at(t, r) * 4 * H, scratch.recurrent + r * padded(4 * H), start,
                          of.cell + now * H, of.gates + now * 4 * H, of.cell + (now + of.keep * B) * H,
-                         of.tanh_cell + now * H, of.output + now * H);
+                         of.output + now * H);
             if (start) slots[r].clear();
             extent = slots[r].extent > extent ? slots[r].extent : extent;
         }

@@ -2,7 +2,7 @@
 // is no tape, and nothing is packed: packing W_hh would cost more than the step.
 
 struct StepScratch {  // of one row
-    float *raw, *bias, *gates, *tanh_cell, *output, *query, *keys, *scores, *empty, *best, *weights;
+    float *raw, *bias, *gates, *output, *query, *keys, *scores, *empty, *best, *weights;
     int64_t *versions, *best_slots;
     int64_t used;
 
@@ -12,7 +12,6 @@ struct StepScratch {  // of one row
         raw = carver.floats(round_up(4 * H, LANES));
         bias = carver.floats(4 * H);
         gates = carver.floats(4 * H);
-        tanh_cell = carver.floats(H);
         output = carver.floats(H);
         query = carver.floats(round_up(A, LANES));
         keys = carver.floats(of.score_weight == nullptr ? H : Slots::keys_size(of.slots, A));
@@ -55,7 +54,7 @@ struct StepRow {
         for (int64_t i = 0; i < 4 * H; i += LANES)
             store(scratch.bias + i, load(of.bias_ih + i, 4 * H - i) + load(of.bias_hh + i, 4 * H - i), 4 * H - i);
         cell_forward(H, scratch.bias, scratch.raw, start, of.c + row * H, scratch.gates, of.new_c + row * H,
-                     scratch.tanh_cell, scratch.output);
+                     scratch.output);
     }
 
     // Slots that are read.

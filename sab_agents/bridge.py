@@ -1,0 +1,282 @@
+"""A Gymnasium vector environment as a stable-baselines3 VecEnv.
+
+Dimensions: n copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from sab_agents.envs.vectorised import DynamicsVectorEnv
+from sab_agents.envs.wrappers import autoreset_mode
+
+Array = npt.NDArray[Any]
+AnyVectorEnv = VectorEnv[Any, Any, Any]
+OF_SINGLES = (SyncVectorEnv, AsyncVectorEnv)
+RESETTING_AT_ONCE = (*OF_SINGLES, DynamicsVectorEnv)  # honour a reset mask in the next-step mode too
+ONLY_OF_THE_START = frozenset({"final_obs", "final_info", "episode"})
+
+
+class VectorToVecEnv(VecEnv):
+    """Lets every algorithm of stable-baselines3 use a Gymnasium vector environment at its own speed.
+
+    What an algorithm sees is what it would see of the same single environments in a `DummyVecEnv`: a copy that ends is
+    reset within the step, its last observation is `info["terminal_observation"]`, and `info["TimeLimit.truncated"]`
+    says whether it was cut off. No step is ever spent on a reset, whatever the autoreset mode of the environment.
+
+    For statistics of episodes put `VecMonitor` around it. `Monitor` and other wrappers for single environments have no
+    place where all copies are one object; with `SyncVectorEnv` they are found by `env_is_wrapped`.
+
+    Args:
+        env: a vector environment that names its `autoreset_mode` in its metadata. Where this is next-step or disabled,
+            copies that end are reset with `options["reset_mask"]`.
+
+    Raises:
+        ValueError: the autoreset mode is not named; or it is next-step and the environment is not known to honour a
+            reset mask in this mode; or a wrapper counts episodes that would miss the mask.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from sab_agents import VectorToVecEnv
+        >>> env = VectorToVecEnv(gym.make_vec("SAB/PassiveTMaze-v0", num_envs=16))
+        >>> env.reset().shape
+        (16, 2)
+    """
+
+    def __init__(self, env: AnyVectorEnv) -> None:
+        mode = autoreset_mode(env)
+        if mode == AutoresetMode.NEXT_STEP and not isinstance(env.unwrapped, RESETTING_AT_ONCE):
+            raise ValueError(
+                f"VectorToVecEnv: {env} resets in the next step, and is not known to reset chosen copies at once. "
+                "Make it with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
+            )
+        self.env = env
+        if mode != AutoresetMode.SAME_STEP and isinstance(env.unwrapped, OF_SINGLES):
+            self._refuse_statistics()
+        self._same_step = mode == AutoresetMode.SAME_STEP
+        self._actions: Array = np.zeros(0)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    def reset(self) -> VecEnvObs:
+        """Resets all copies, with the seeds and options that were set since the last reset.
+
+        Raises:
+            ValueError: `set_options` was given different options for different copies.
+        """
+        options = self._options[0]
+        if any(other != options for other in self._options):
+            raise ValueError(
+                "VectorToVecEnv: all copies must get the same options, but they were set to different ones. "
+                "Call set_options with one dict."
+            )
+        # Gymnasium gives the copies the seeds s, s + 1, …, which are those that `seed` made.
+        observations, infos = self.env.reset(seed=self._seeds[0], options=options or None)
+        self.reset_infos = rows_of(infos, self.num_envs)
+        self._reset_seeds()
+        self._reset_options()
+        start: VecEnvObs = _copied(self.observation_space, observations)
+        return start
+
+    def step_async(self, actions: Array) -> None:
+        """Keeps the actions for `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Takes the step, and resets the copies that it ended."""
+        observations, rewards, terminations, truncations, infos = self.env.step(self._actions)
+        terminated, truncated = np.asarray(terminations, np.bool_), np.asarray(truncations, np.bool_)
+        ended = terminated | truncated
+        rows = rows_of(infos, self.num_envs)
+        if ended.any():
+            if self._same_step:
+                self._take_ends(rows, infos, ended)
+            else:
+                for i in np.flatnonzero(ended).tolist():
+                    rows[i]["terminal_observation"] = _copied(self.observation_space, _row(observations, i))
+                observations, infos = self.env.reset(options={"reset_mask": ended.copy()})
+                starts = rows_of(infos, self.num_envs)
+                for i in np.flatnonzero(ended).tolist():
+                    self.reset_infos[i] = starts[i]
+        for row, cut in zip(rows, (truncated & ~terminated).tolist(), strict=True):
+            row["TimeLimit.truncated"] = cut
+        return _copied(self.observation_space, observations), np.array(rewards, np.float32), ended, rows
+
+    def close(self) -> None:
+        """Closes the environment."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[Any]:
+        """The frames of all copies."""
+        return self.env.render() or [None] * self.num_envs
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute of each copy; where all copies are one object, that object's for each.
+
+        Raises:
+            AttributeError: there is none of this name.
+        """
+        chosen = self._chosen(indices)
+        base = self.env.unwrapped
+        if isinstance(base, OF_SINGLES):
+            values = base.get_attr(attr_name)
+            return [values[i] for i in chosen]
+        return [getattr(self._owner(attr_name), attr_name)] * len(chosen)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Sets an attribute of the copies.
+
+        Raises:
+            ValueError: all copies are one object, and only some were chosen.
+        """
+        chosen = self._chosen(indices)
+        base = self.env.unwrapped
+        if not isinstance(base, OF_SINGLES):
+            self._must_be_all(chosen, f"set_attr('{attr_name}')")
+            setattr(self._owner(attr_name) if self.has_attr(attr_name) else base, attr_name, value)
+            return
+        if len(chosen) < self.num_envs:
+            values = list(base.get_attr(attr_name))
+            for i in chosen:
+                values[i] = value
+        else:
+            values = [value] * self.num_envs
+        base.set_attr(attr_name, values)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Calls a method of the copies; where all are one object, once, for a result with an entry for each copy.
+
+        Raises:
+            AttributeError: there is none of this name.
+            TypeError: all copies are one object, and its result has no entry for each.
+            ValueError: the copies live in other processes, and only some were chosen.
+        """
+        chosen = self._chosen(indices)
+        base = self.env.unwrapped
+        if isinstance(base, SyncVectorEnv):
+            return [base.envs[i].get_wrapper_attr(method_name)(*method_args, **method_kwargs) for i in chosen]
+        if isinstance(base, AsyncVectorEnv):
+            self._must_be_all(chosen, f"env_method('{method_name}')")
+            return list(base.call(method_name, *method_args, **method_kwargs))
+        result = getattr(self._owner(method_name), method_name)(*method_args, **method_kwargs)
+        if result is None:
+            return [None] * len(chosen)
+        if not isinstance(result, (Sequence, np.ndarray)) or len(result) != self.num_envs:
+            raise TypeError(
+                f"VectorToVecEnv.env_method: '{method_name}' of {self.env} must return None or an entry for each "
+                f"of the {self.num_envs} copies, but returned {result!r}. Call it on `.env` itself."
+            )
+        return [result[i] for i in chosen]
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """Whether each copy is wrapped so, or all of them together by a wrapper of vector environments."""
+        chosen = self._chosen(indices)
+        together = any(isinstance(layer, wrapper_class) for layer in self._layers()[:-1])
+        base = self.env.unwrapped
+        if isinstance(base, SyncVectorEnv) and issubclass(wrapper_class, gym.Wrapper):
+            return [together or is_wrapped(base.envs[i], wrapper_class) for i in chosen]
+        return [together] * len(chosen)
+
+    def _refuse_statistics(self) -> None:
+        """Gymnasium's environments take the reset mask out of the options, so that its statistics forget all copies."""
+        if any(isinstance(layer, RecordEpisodeStatistics) for layer in self._layers()):
+            raise ValueError(
+                f"VectorToVecEnv: {self.env} must reset in the same step, for RecordEpisodeStatistics to count right. "
+                "Make it with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, or use VecMonitor instead."
+            )
+
+    def _layers(self) -> list[Any]:
+        """The environment's wrappers from the outermost, and what they wrap."""
+        layers: list[Any] = [self.env]
+        while layers[-1] is not self.env.unwrapped:
+            layers.append(layers[-1].env)
+        return layers
+
+    def _owner(self, name: str) -> Any:
+        for layer in self._layers():
+            if hasattr(layer, name):
+                return layer
+        raise AttributeError(f"VectorToVecEnv: {self.env} has no attribute '{name}'.")
+
+    def _chosen(self, indices: VecEnvIndices) -> list[int]:
+        return [int(i) for i in self._get_indices(indices)]
+
+    def _must_be_all(self, chosen: list[int], what: str) -> None:
+        if sorted(chosen) != list(range(self.num_envs)):
+            raise ValueError(
+                f"VectorToVecEnv.{what}: all {self.num_envs} copies must be chosen, since {self.env} cannot tell them "
+                f"apart here, but {chosen} are. Leave indices out."
+            )
+
+    def _take_ends(self, rows: list[dict[str, Any]], infos: Mapping[str, Any], ended: npt.NDArray[np.bool_]) -> None:
+        """Moves what same-step reset says of the next episodes' start to `reset_infos`, and of the ends to `rows`."""
+        ends = rows_of(infos["final_info"], self.num_envs)
+        for i in np.flatnonzero(ended).tolist():
+            start, end = rows[i], ends[i]
+            if "episode" in start:  # a wrapper outside wrote it beside what the start says
+                end["episode"] = start["episode"]
+            end["terminal_observation"] = _copied(self.observation_space, _row(infos["final_obs"], i))
+            self.reset_infos[i] = {key: value for key, value in start.items() if key not in ONLY_OF_THE_START}
+            rows[i] = end
+
+
+def rows_of(infos: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+    """Splits the infos of a vector environment in one dict for each copy.
+
+    Args:
+        infos: arrays with an entry for each copy, or dicts of such; `_key` is a mask of the copies that have `key`.
+        n: copies.
+    """
+    rows: list[dict[str, Any]] = [{} for _ in range(n)]
+    for key, values in infos.items():
+        if key.startswith("_"):
+            continue
+        mask = infos.get(f"_{key}")
+        entries = _entries(values, n)
+        if mask is None or all(mask):
+            for row, entry in zip(rows, entries, strict=True):
+                row[key] = entry
+        else:
+            for i in np.flatnonzero(mask).tolist():
+                rows[i][key] = entries[i]
+    return rows
+
+
+def _entries(values: Any, n: int) -> Sequence[Any]:
+    """The entry of each copy; a value that is not divided by copies is that of each."""
+    if isinstance(values, Mapping):
+        return rows_of(values, n)
+    if isinstance(values, np.ndarray) and len(values) == n:
+        entries: list[Any] = values.tolist() if values.ndim == 1 else list(values)
+        return entries
+    return values if isinstance(values, Sequence) and len(values) == n else [values] * n
+
+
+def _row(observations: Any, i: int) -> Any:
+    """The observation of copy i, out of an array, or a dict or tuple of such."""
+    if isinstance(observations, Mapping):
+        return {key: part[i] for key, part in observations.items()}
+    if isinstance(observations, tuple):
+        return tuple(part[i] for part in observations)
+    return observations[i]
+
+
+def _copied(space: spaces.Space[Any], observations: Any) -> Any:
+    """A copy in the types of a space, of one observation or of those of all copies."""
+    if isinstance(space, spaces.Dict):
+        return {key: _copied(part, observations[key]) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_copied(part, each) for part, each in zip(space.spaces, observations, strict=True))
+    return np.array(observations, space.dtype)

@@ -1,0 +1,132 @@
+"""What the tests of the fused kernel share: whether Triton is there, and scans on its device compared on the CPU."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sab_agents.core.reference import reference_scan
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels.fused import available
+from tests.core.test_scan_equals_reference import VALUES, results
+
+HAS_GPU = torch.cuda.is_available() and available.imports()
+
+# Of the largest element, or of 1 where all are smaller: values, gradients, and how far inputs move in `steady`.
+TOLERANCES = {torch.float32: (1e-5, 1e-4, 2e-7), torch.bfloat16: (4e-2, 8e-2, 2e-3)}
+
+Scan = Callable[[ScanInputs, ScanPlan], ScanOutputs]
+
+
+def fused(device: str, dtype: torch.dtype) -> Scan:
+    """The fused scan on a device and in a dtype, from tensors on the CPU and to float64 tensors there."""
+    from sab_agents.kernels.fused import launch  # noqa: PLC0415 - only where Triton is there
+
+    def compute(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+        moved = ScanInputs(*(None if x is None else x.to(device, dtype) for x in inputs))  # type: ignore[arg-type]
+        outputs = launch.scan(moved, on(plan, device))
+        return ScanOutputs(*(x.cpu() if x.dtype == torch.int64 else x.cpu().double() for x in outputs))
+
+    return compute
+
+
+def on(plan: ScanPlan, device: str) -> ScanPlan:
+    """The plan with its tensors on a device."""
+    return replace(
+        plan,
+        start=plan.start.to(device),
+        cut=plan.cut.to(device),
+        write_slot=plan.write_slot.to(device),
+        filled=plan.filled.to(device),
+    )
+
+
+def deviation(actual: list[Tensor], expected: list[Tensor], dtype: torch.dtype) -> float:
+    """The largest difference, in units of the tolerance of its tensor."""
+    worst = 0.0
+    for i, (x, y) in enumerate(zip(actual, expected, strict=True)):
+        if y.numel():
+            difference = (x.detach().double() - y.detach()).abs().amax().item()
+            assert not math.isnan(difference)
+            unit = TOLERANCES[dtype][0 if i < VALUES else 1] * max(1.0, y.detach().abs().amax().item())
+            worst = max(worst, difference / unit)
+    return worst
+
+
+def rounded(arguments: list[Any], dtype: torch.dtype) -> list[Any]:
+    """The float64 arguments as they are in another dtype."""
+    return [None if x is None else x.detach().to(dtype).double().requires_grad_() for x in arguments]
+
+
+def moved_results(arguments: list[Any], plan: ScanPlan, dtype: torch.dtype) -> Iterator[list[Tensor]]:
+    """What the reference finds where its inputs are moved by a rounding, four times."""
+    for draw in range(4):
+        torch.manual_seed(draw)
+        moved = [
+            None if x is None else (x.detach() * (1 + TOLERANCES[dtype][2] * torch.randn_like(x))).requires_grad_()
+            for x in arguments
+        ]
+        yield results(reference_scan, moved, plan)
+
+
+def steady(arguments: list[Any], plan: ScanPlan, expected: list[Tensor], dtype: torch.dtype) -> bool:
+    """Whether the reference moves by less than a fifth of the tolerance when its inputs move by a rounding."""
+    return all(deviation(found, expected, dtype) < 0.2 for found in moved_results(arguments, plan, dtype))
+
+
+def rows_of(arguments: list[Any], plan: ScanPlan, rows: Tensor) -> tuple[list[Any], ScanPlan]:
+    """Some rows of a scan."""
+    gates, h, c, memory = arguments[0][:, rows], *(x[rows] for x in arguments[6:])
+    parts = [x if x is None else x.detach().requires_grad_() for x in (gates, *arguments[1:6], h, c, memory)]
+    start, cut, write_slot = (x[:, rows] for x in (plan.start, plan.cut, plan.write_slot))
+    return parts, replace(plan, start=start, cut=cut, write_slot=write_slot, filled=plan.filled[rows])
+
+
+def steadiest(arguments: list[Any], plan: ScanPlan, count: int) -> tuple[list[Any], ScanPlan]:
+    """The `count` rows of a scan that move least when inputs move by a rounding: a large scan has near ties in some."""
+    dtype = torch.bfloat16
+    expected, moves = results(reference_scan, arguments, plan), torch.zeros(len(plan.filled), dtype=torch.float64)
+    for found in moved_results(arguments, plan, dtype):
+        for i, rows in {0: 1, 1: 1, 2: 0, 3: 1, 4: 1, -3: 0, -2: 0, -1: 0}.items():  # those that have rows, and where
+            x, y = (z.detach().transpose(0, rows).flatten(1) for z in (found[i], expected[i]))
+            moves = torch.maximum(moves, (x - y).abs().amax(dim=1) / y.abs().amax(dim=1).clamp(min=1))
+    return rows_of(arguments, plan, moves.argsort()[:count])
+
+
+def compare(arguments: list[Any], plan: ScanPlan, device: str, dtype: torch.dtype) -> float | None:
+    """The deviation of the fused scan from the reference in float64; None where rounding alone decides the result."""
+    arguments = rounded(arguments, dtype)
+    expected = results(reference_scan, arguments, plan)
+    if not steady(arguments, plan, expected, dtype):
+        return None
+    return deviation(results(fused(device, dtype), arguments, plan), expected, dtype)
+
+
+def network(seed: int, T: int, B: int, H: int, A: int, held: int) -> list[Any]:
+    """The arguments of `ScanInputs` of an initialised network."""
+    torch.manual_seed(seed)
+    shapes = [(T, B, 4 * H), (4 * H, H), (A, H), (A, H), (A,), (A,), (B, H), (B, H), (B, held, H)]
+    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    for i in (1, 2, 3):
+        arguments[i] *= H**-0.5
+    arguments = [x.requires_grad_() for x in arguments]
+    if random.Random(seed).random() < 0.5:
+        arguments[5] = None
+    return arguments
+
+
+def ring(
+    seed: int, T: int, B: int, held: int, *, bptt_steps: int = 3, starts: float = 0.1, credit: bool = True
+) -> ScanPlan:
+    """A memory that is overwritten in order, some writes left out, with episode starts."""
+    torch.manual_seed(seed)
+    start = torch.rand(T, B) < starts
+    write_slot = (torch.arange(T) % held).unsqueeze(1).where(torch.rand(T, B) < 0.8, torch.tensor(-1))
+    cut = (torch.arange(T) % bptt_steps == 0).unsqueeze(1) | start
+    return ScanPlan(start, cut, write_slot, torch.rand(B, held) < 0.5, held, 3, credit)

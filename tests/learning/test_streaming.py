@@ -1,0 +1,35 @@
+"""Streaming agents on the memory chain, where an agent without a memory returns 0 and the best returns 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sab_agents.train.stream import run_cell
+from sab_agents.train.stream_config import StreamConfig
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "sab": {"policy": "MlpSabPolicy", "bptt_steps": 2},
+    "rtu": {"policy": "MlpRtuPolicy"},
+    "lstm": {"policy": "MlpLstmPolicy", "bptt_steps": 8},
+}
+
+
+def score(policy: str, length: int, episodes: int, seed: int) -> float:
+    config = StreamConfig(
+        env="SAB/MemoryChain-v0", argument="length", values=(length,), policies=POLICIES, episodes=episodes
+    )
+    result: float = run_cell(config, (policy, length, seed))["score"]
+    return result
+
+
+def test_trace_units_remember_over_a_few_steps() -> None:
+    assert score("rtu", length=4, episodes=400, seed=0) > 0.4
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("policy", ["sab", "rtu", "lstm"])
+def test_each_recurrent_agent_learns_to_remember(policy: str, seed: int) -> None:
+    assert score(policy, length=6, episodes=3000, seed=seed) > 0.7

@@ -1,0 +1,278 @@
+"""OnlineLearner: River's verbs, updates against plain code, errors before anything changes, and saving to the bit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sab_agents import OnlineLearner
+
+SIZES: dict[str, Any] = {"hidden_size": 8, "capacity": 6, "bptt_steps": 3, "update_every": 4, "attention_size": 4}
+SETTINGS = SIZES | {"write": "every", "eviction": "oldest"}
+
+
+def stream(steps: int, rows: int | None = None, seed: int = 0) -> list[tuple[Any, Any]]:
+    """Inputs of 3 numbers; the class is whether the first number two steps ago was positive."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((steps, rows or 1, 3)).astype(np.float32)
+    y = (np.concatenate([np.zeros((2, rows or 1)), x[:-2, :, 0]]) > 0).astype(np.int64)
+    return [(x[t, 0], int(y[t, 0])) if rows is None else (x[t], y[t]) for t in range(steps)]
+
+
+def parameters(learner: OnlineLearner) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in learner.parameters]
+
+
+def test_predictions_have_no_effect_on_what_is_learnt() -> None:
+    one, other = OnlineLearner(3, 2, **SETTINGS), OnlineLearner(3, 2, **SETTINGS)
+    for x, y in stream(30):
+        other.predict_one(x)
+        other.predict_one(-x)
+        probabilities = other.predict_proba_one(x)
+        assert sum(probabilities.values()) == pytest.approx(1)
+        assert other.predict_one(x) == max(probabilities, key=probabilities.__getitem__)
+        one.learn_one(x, y)
+        other.learn_one(x, y)
+    assert all(torch.equal(a, b) for a, b in zip(parameters(one), parameters(other), strict=True))
+
+
+def test_an_update_is_a_step_of_adam_on_the_mean_loss_of_the_window() -> None:
+    learner = OnlineLearner(3, 2, learning_rate=0.01, clip_norm=1e9, **SETTINGS)
+    twin = OnlineLearner(3, 2, **SETTINGS)
+    adam = torch.optim.Adam(twin.parameters, lr=0.01)
+    pairs = stream(4)
+    for x, y in pairs:
+        learner.learn_one(x, y)
+    inputs = torch.tensor(np.stack([x for x, _ in pairs])).unsqueeze(1)
+    logits = twin.head(twin.core(inputs)[0]).squeeze(1)
+    nn.functional.cross_entropy(logits, torch.tensor([y for _, y in pairs])).backward()  # type: ignore[no-untyped-call]
+    adam.step()
+    for found, expected in zip(parameters(learner), parameters(twin), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_without_targets_nothing_is_learnt_but_everything_is_remembered() -> None:
+    learner, other = OnlineLearner(3, 2, **SETTINGS), OnlineLearner(3, 2, **SETTINGS)
+    before = parameters(learner)
+    for x, _ in stream(23):
+        learner.learn_one(x)
+        other.stream.step(torch.tensor(x).unsqueeze(0))
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters(learner), strict=True))
+    assert torch.equal(learner.stream.state.tensors()[2], other.stream.state.tensors()[2])
+    assert (learner.steps, learner.updates) == (23, 0)
+
+
+def test_rows_are_masked_and_learn_like_streams_of_their_own() -> None:
+    masked = OnlineLearner(3, 2, rows=2, **SETTINGS)
+    alone = OnlineLearner(3, 2, **SETTINGS)
+    for (x, y), (other, _) in zip(stream(12, rows=1), stream(12, rows=1, seed=5), strict=True):
+        masked.learn_many(np.concatenate([x, other]), np.array([y[0], 0]), mask=np.array([True, False]))
+        alone.learn_one(x[0], y[0])
+    for found, expected in zip(parameters(masked), parameters(alone), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "size", "target", "prediction"),
+    [
+        ("squared_error", 1, 0.5, float),
+        ("squared_error", 2, [0.5, -1.0], np.ndarray),
+        ("binary_cross_entropy", 3, [1, 0, 1], np.ndarray),
+        ("binary_cross_entropy", 1, True, bool),
+        ("cross_entropy", 3, 2, int),
+    ],
+)
+def test_it_learns_classes_labels_and_numbers(loss: Any, size: int, target: Any, prediction: type) -> None:
+    learner = OnlineLearner(3, size, loss=loss, learning_rate=0.03, **SIZES)
+    x = np.ones(3, dtype=np.float32)
+    for _ in range(400):
+        learner.learn_one(x, target)
+    found = learner.predict_one(x)
+    assert isinstance(found, prediction)
+    np.testing.assert_allclose(np.asarray(found, dtype=float), np.asarray(target, dtype=float), atol=0.1)
+
+
+def test_inputs_may_be_mappings_of_the_same_names() -> None:
+    named, plain = OnlineLearner(3, 2, **SETTINGS), OnlineLearner(3, 2, **SETTINGS)
+    for x, y in stream(8):
+        named.learn_one({"b": x[1], "a": x[0], "c": x[2]}, y)
+        plain.learn_one(x, y)
+    assert all(torch.equal(a, b) for a, b in zip(parameters(named), parameters(plain), strict=True))
+    with pytest.raises(ValueError, match=r"must have the names \['a', 'b', 'c'\]"):
+        named.predict_one({"a": 1.0, "b": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ([1.0, np.nan, 0.0], 1, "x must be finite"),
+        ([1.0, np.inf, 0.0], 1, "x must be finite"),
+        ([1.0, 0.0], 1, r"x must have shape \(1, 3\)"),
+        ([1.0, 0.0, 0.0], 2, r"y must lie in 0 … 1 .* but holds 2"),
+        ([1.0, 0.0, 0.0], -1, "but holds -1"),
+        ([1.0, 0.0, 0.0], 0.5, "y must be 1 whole"),
+        ([1.0, 0.0, 0.0], [0, 1], "y must be 1 whole"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_changes(x: Any, y: Any, message: str) -> None:
+    learner = OnlineLearner(3, 2, **SETTINGS)
+    for one, label in stream(11):
+        learner.learn_one(one, label)
+    before = learner.stream.state_dict(), parameters(learner), learner.steps
+    with pytest.raises(ValueError, match=message):
+        learner.learn_one(x, y)
+    after = learner.stream.state_dict()
+    assert all(torch.equal(before[0][name], after[name]) for name in after)
+    assert learner.steps == before[2]
+
+
+def test_a_stream_cannot_change_its_rows() -> None:
+    learner = OnlineLearner(3, 2, rows=2, **SETTINGS)
+    with pytest.raises(ValueError, match=r"one row for each of the 2 stream"):
+        learner.learn_many(np.zeros((3, 3)), np.zeros(2, dtype=int))
+    with pytest.raises(ValueError, match="needs a learner of 1 row, but this one has 2"):
+        learner.learn_one(np.zeros(3), 0)
+    with pytest.raises(ValueError, match="y must have one entry for each of the 2"):
+        learner.learn_many(np.zeros((2, 3)), np.zeros(3, dtype=int))
+    with pytest.raises(ValueError, match=r"mask must be bool of shape \(2,\)"):
+        learner.learn_many(np.zeros((2, 3)), np.zeros(2, dtype=int), mask=[1, 0])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "hinge"},
+        {"output_size": 1},
+        {"core": "gru"},
+        {"core": "transformer"},
+        {"update_every": 0},
+        {"clip_norm": 0.0},
+        {"refresh_every": 0},
+        {"rows": 0},
+        {"capacity": None},
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        OnlineLearner(**{"input_size": 3, "output_size": 2, **SETTINGS, **settings})
+
+
+def test_credit_is_reported_with_its_distance() -> None:
+    learner = OnlineLearner(3, 2, credit_depth=2, **SETTINGS)
+    for x, y in stream(40):
+        learner.learn_one(x, y)
+    report = learner.credit_report()
+    assert report.slots >= report.pieces > 0
+    assert len(report.entries) <= report.slots
+    assert sum(report.by_distance.values()) == pytest.approx(1)
+    assert all(0 <= entry.credited_step < entry.loss_step - 3 and entry.norm > 0 for entry in report.entries)
+    assert "slots credited" in str(report)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"core": "lstm_tbptt"}, {"eviction": "reservoir", "write": "novel", "refresh_every": 2}]
+)
+def test_saving_in_the_middle_of_a_window_goes_on_to_the_bit(settings: dict[str, Any], tmp_path: Path) -> None:
+    def make() -> OnlineLearner:
+        return OnlineLearner(3, 2, **SETTINGS | settings)
+
+    pairs = stream(60)
+    whole = make()
+    for x, y in pairs:
+        whole.learn_one(x, y)
+    part = make()
+    for x, y in pairs[:30]:
+        part.learn_one(x, y)
+    part.save(tmp_path / "learner")
+    loaded = OnlineLearner.load(tmp_path / "learner")
+    for x, y in pairs[30:]:
+        loaded.learn_one(x, y)
+    assert all(torch.equal(a, b) for a, b in zip(parameters(whole), parameters(loaded), strict=True))
+    left, right = whole.stream.state_dict(), loaded.stream.state_dict()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert whole.credit_report() == loaded.credit_report()
+    assert whole.steps == loaded.steps == 60
+
+
+def test_an_encoder_is_credited_and_must_be_given_again(tmp_path: Path) -> None:
+    def encoder() -> nn.Module:
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Linear(5, 3), nn.Tanh())
+
+    learner = OnlineLearner(3, 2, encoder=encoder(), observation_shape=(5,), **SETTINGS)
+    for x, y in stream(30):
+        learner.learn_one(np.concatenate([x, x[:2]]), y)
+    learner.save(tmp_path / "learner")
+    loaded = OnlineLearner.load(tmp_path / "learner", encoder=encoder())
+    assert all(torch.equal(a, b) for a, b in zip(parameters(learner), parameters(loaded), strict=True))
+    assert not torch.equal(parameters(loaded)[-1], [*encoder().parameters()][-1])
+    with pytest.raises(ValueError, match="Pass the encoder"):
+        OnlineLearner.load(tmp_path / "learner")
+
+
+def test_files_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.zip").write_bytes(b"not a zip")
+    with pytest.raises(ValueError, match="damaged"):
+        OnlineLearner.load(tmp_path / "other.zip")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        OnlineLearner.load(tmp_path / "nothing")
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from sab_agents import OnlineLearner
+path, die_at = sys.argv[1], int(sys.argv[2])
+settings = dict(hidden_size=8, capacity=6, bptt_steps=3, update_every=4, attention_size=4)
+learner = OnlineLearner.load(path) if os.path.exists(path + ".zip") else OnlineLearner(3, 2, **settings)
+rng = np.random.default_rng(0)
+data = rng.standard_normal((90, 3)).astype(np.float32)
+for t in range(learner.steps, 90):
+    learner.learn_one(data[t], int(data[t, 0] > 0))
+    if t == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if t % 7 == 0:
+        learner.save(path)
+learner.save(path)
+"""
+
+
+def test_a_killed_learner_goes_on_from_its_last_file(tmp_path: Path) -> None:
+    files = []
+    for name, deaths in (("whole", []), ("killed", [13, 40])):
+        for death in [*deaths, -1]:
+            command = [sys.executable, "-c", KILLED, str(tmp_path / name), str(death)]
+            code = subprocess.run(command, check=False).returncode
+            assert code == (0 if death < 0 else -9)
+        files.append(OnlineLearner.load(tmp_path / name))
+    assert all(torch.equal(a, b) for a, b in zip(parameters(files[0]), parameters(files[1]), strict=True))
+
+
+def test_credit_reaches_beyond_the_window_where_truncation_does_not() -> None:
+    """Recall of one of two symbols across 12 steps with windows of 4: SAB learns it, the truncated LSTM cannot."""
+    scores = {}
+    for core in ("sab", "lstm_tbptt"):
+        learner = OnlineLearner(4, 2, core=core, rows=16, learning_rate=0.01, **SETTINGS | {"capacity": 16})
+        rng = np.random.default_rng(0)
+        right: list[bool] = []
+        for _ in range(110):
+            cue = rng.integers(0, 2, 16)
+            for t in range(14):
+                x = np.zeros((16, 4), dtype=np.float32)
+                x[:, 2] = t not in (0, 13)
+                x[:, 3] = t == 13
+                x[np.arange(16), cue] += t == 0
+                start = np.full(16, t == 0)
+                if t == 13:
+                    right += (learner.predict_many(x, start) == cue).tolist()
+                learner.learn_many(x, cue if t == 13 else None, start)
+        scores[core] = np.mean(right[-320:])
+    assert scores["sab"] > 0.95
+    assert scores["lstm_tbptt"] < 0.65

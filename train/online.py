@@ -1,0 +1,227 @@
+"""`sab-agents online CONFIG`: learners of one endless stream, as a table: how much they must see until they recall.
+
+Cells that are finished are not repeated, so the same command continues what was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+
+from sab_agents.envs.supervised.recall_stream import RecallStream
+from sab_agents.online import OnlineLearner
+from sab_agents.train.arguments import Parser
+from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.train.plots import plot_ledger
+from sab_agents.train.run_folder import write_atomically
+
+RECENT = 400
+"""Answers over which the accuracy is measured, at the end of a cell and against the target."""
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Settings of an experiment; a cell is one learner on one stream with one seed.
+
+    Attributes:
+        learners: for each name, arguments of `OnlineLearner` that the others do not share.
+        delays: steps from a cue to its question.
+        noises: standard deviations of the noise in between.
+        shared: arguments of `OnlineLearner` that all learners share.
+        rows: parallel streams of a cell.
+        symbols: cues; a memoryless learner is right once in so many answers.
+        seeds: of learner and stream.
+        target: a cell ends when so large a share of its last 400 answers was right.
+        steps: a cell ends after so many steps of all rows, at the latest.
+        threads: CPU threads.
+    """
+
+    learners: Mapping[str, Mapping[str, Any]]
+    delays: tuple[int, ...]
+    noises: tuple[float, ...] = (0.0,)
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    rows: int = 32
+    symbols: int = 8
+    seeds: tuple[int, ...] = (0,)
+    target: float = 0.99
+    steps: int = 1_000_000
+    threads: int = 1
+
+
+class Cell(NamedTuple):
+    """One learner on one stream with one seed."""
+
+    learner: str
+    delay: int
+    noise: float
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """The name of its file, without suffix."""
+        return f"{self.learner}-{self.delay}-{self.noise:g}-{self.seed}"
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Runs the cells that are not finished, then writes result.json and table.md."""
+    parser = Parser("online", "Run learners of an endless stream of delayed recall, at several delays.")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file of configs/online")
+    parser.add_argument("--learners", nargs="+", metavar="NAME", help="only these of the config's")
+    parser.add_argument("--delays", nargs="+", type=int, metavar="N", help="in place of the config's")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="in place of the config's")
+    parser.add_argument("--steps", type=int, metavar="N", help="in place of the config's")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets a file for each cell")
+    given = parser.parse(arguments)
+    names = ("learners", "delays", "seeds", "steps")
+    run_cells(load_online_config(given.config, {name: getattr(given, name) for name in names}), given.out)
+    return 0
+
+
+def load_online_config(path: Path, changes: Mapping[str, Any]) -> OnlineConfig:
+    """Reads a YAML file; `changes` that are not None replace its settings, `learners` names those to keep.
+
+    Raises:
+        UserError: the file cannot be read, or a key or value is wrong.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+    known = [each.name for each in fields(OnlineConfig)]
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must be a list of 'key: value' lines, but is {type(content).__name__}.")
+    for name in content:
+        if name not in known:
+            raise UserError(f"{path}: unknown key '{name}'. {did_you_mean(str(name), known)}")
+    for name in ("learners", "delays"):
+        if name not in content:
+            raise UserError(f"{path}: the key '{name}' is missing.")
+    kept = changes.get("learners") or content["learners"]
+    for name in kept:
+        if name not in content["learners"]:
+            raise UserError(f"unknown learner '{name}'. {did_you_mean(name, content['learners'])}")
+    content |= {name: value for name, value in changes.items() if value is not None}
+    content["learners"] = {name: yaml.safe_load(path.read_text(encoding="utf-8"))["learners"][name] for name in kept}
+    return OnlineConfig(**content)
+
+
+def run_cells(config: OnlineConfig, out: Path) -> dict[Cell, dict[str, Any]]:
+    """Runs every cell that `out` does not hold yet, and writes the results of all."""
+    torch.set_num_threads(config.threads)
+    console = Console(soft_wrap=True, highlight=False)
+    cells = [
+        Cell(learner, delay, noise, seed)
+        for delay in config.delays
+        for noise in config.noises
+        for learner in config.learners
+        for seed in config.seeds
+    ]
+    results = {}
+    for cell in cells:
+        file = out / "cells" / f"{cell.file}.json"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(run_cell(config, cell, file.with_suffix(".png"))).encode())
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if result["settings"] != _settings(config, cell):
+            raise UserError(f"{file} was run with other settings. Choose another --out.")
+        results[cell] = result
+        console.print(
+            f"{cell.learner}, delay {cell.delay:,}, noise {cell.noise:g}, seed {cell.seed}: {_summary(result)}"
+        )
+    rows = [{**cell._asdict(), **result} for cell, result in results.items()]
+    write_atomically(out / "result.json", json.dumps({"config": asdict(config), "cells": rows}, indent=1).encode())
+    table = table_of(config, results)
+    write_atomically(out / "table.md", table.encode())
+    console.print(table)
+    return results
+
+
+def run_cell(config: OnlineConfig, cell: Cell, picture: Path | None = None) -> dict[str, Any]:
+    """Learns from one stream until the target is reached or the steps are over.
+
+    Returns:
+        The accuracy over the last answers, how many answers, steps and seconds it took, and the settings.
+
+    Raises:
+        UserError: a setting of the learner does not fit.
+    """
+    stream = RecallStream(cell.delay, rows=config.rows, symbols=config.symbols, noise=cell.noise, seed=1000 + cell.seed)
+    settings = {**config.shared, **config.learners[cell.learner]}
+    try:
+        learner = OnlineLearner(stream.input_size, config.symbols, rows=config.rows, seed=cell.seed, **settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{cell.learner}: {one_line(error)}") from error
+    recent: deque[bool] = deque(maxlen=RECENT)
+    answers, started, processor = 0, time.perf_counter(), time.process_time()
+    while learner.steps < config.steps and not (len(recent) == RECENT and np.mean(recent) >= config.target):
+        step = stream.step()
+        asked = bool(step.asked.any())
+        if asked:
+            right = learner.predict_many(step.x, step.episode_start)[step.asked] == step.y[step.asked]
+            recent.extend(right.tolist())
+            answers += len(right)
+        learner.learn_many(step.x, step.y if asked else None, step.episode_start, step.asked if asked else None)
+    if picture is not None and cell.learner.startswith("sab"):
+        plot_ledger(picture, f"delay {cell.delay:,}, {cell.learner}", learner.credit_report().entries, cell.delay)
+    return {
+        "settings": _settings(config, cell),
+        "accuracy": float(np.mean(recent)) if recent else float("nan"),
+        "reached": len(recent) == RECENT and bool(np.mean(recent) >= config.target),
+        "answers": answers,
+        "steps": learner.steps,
+        "seconds": round(time.perf_counter() - started, 1),
+        "processor_seconds": round(time.process_time() - processor, 1),
+        "dropped": learner.credit_report().dropped,
+    }
+
+
+def table_of(config: OnlineConfig, results: Mapping[Cell, Mapping[str, Any]]) -> str:
+    """A Markdown table: a row for each delay, noise and learner with the mean over the seeds."""
+    lines = [
+        f"| delay | noise | learner | accuracy (least) | at {config.target:.0%} | answers | steps | seconds |",
+        "| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for delay in config.delays:
+        for noise in config.noises:
+            for learner in config.learners:
+                found = [results[Cell(learner, delay, noise, seed)] for seed in config.seeds]
+                accuracy = [result["accuracy"] for result in found]
+                means = [float(np.mean([result[name] for result in found])) for name in ("answers", "steps", "seconds")]
+                lines.append(
+                    f"| {delay:,} | {noise:g} | {learner} | {np.mean(accuracy):.1%} ({min(accuracy):.1%}) "
+                    f"| {sum(result['reached'] for result in found)} of {len(found)} "
+                    f"| {means[0]:,.0f} | {means[1]:,.0f} | {means[2]:,.0f} |"
+                )
+    return (
+        "\n".join(lines)
+        + f"\n\nMemoryless: {1 / config.symbols:.1%}. Steps are those of {config.rows} rows together.\n"
+    )
+
+
+def _summary(result: Mapping[str, Any]) -> str:
+    return (
+        f"{result['accuracy']:.1%} after {result['answers']:,} answers, {result['steps']:,} steps, "
+        f"{result['seconds']:,.0f} s"
+    )
+
+
+def _settings(config: OnlineConfig, cell: Cell) -> dict[str, Any]:
+    """What decides a cell's numbers."""
+    return {
+        "learner": {**config.shared, **config.learners[cell.learner]},
+        "rows": config.rows,
+        "symbols": config.symbols,
+        "target": config.target,
+        "steps": config.steps,
+    }
