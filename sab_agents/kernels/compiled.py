@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sab_agents.kernels.extension import addresses, native, new_empty, threads
-from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan, StepWeights
 
 
 def scan(inputs: ScanInputs, plan: ScanPlan, *, own_gates: bool = False) -> ScanOutputs:
@@ -172,28 +172,52 @@ def backward(
     inputs: ScanInputs, plan: ScanPlan, tape: Tape, grads: tuple[Tensor | None, ...], *, memory: bool
 ) -> ScanInputs:
     """The gradient of every input, from those of h, summary and c; of the memory only where it is asked for."""
+    H, A = inputs.h.shape[1], inputs.query_bias.shape[0]
+    weight_hh, key, query, bias = new_empty(4 * H, H), new_empty(A, H), new_empty(A, H), new_empty(A)
+    score = None if inputs.score_weight is None else new_empty(A)
+    into = StepWeights(None, weight_hh, None, None, key, query, bias, score)  # type: ignore[arg-type]
+    gates, h, c, sent = backward_into(inputs, plan, tape, grads, None, into, add=False, memory=memory)
+    return ScanInputs(gates, weight_hh, key, query, bias, score, h, c, sent)  # type: ignore[arg-type]
+
+
+def backward_into(
+    inputs: ScanInputs,
+    plan: ScanPlan,
+    tape: Tape,
+    grads: tuple[Tensor | None, ...],
+    x: Tensor | None,
+    into: StepWeights,
+    *,
+    add: bool,
+    memory: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Writes or adds the gradients of weights to the tensors of `into`, contiguous ones; None where one is not wanted.
+
+    Args:
+        inputs: of the scan.
+        plan: of the scan.
+        tape: of its forward pass.
+        grads: of h, summary and c.
+        x: (T, B, I) that the gates were made of, None where `into` does not ask for weight_ih.
+        into: where the gradients go.
+        add: whether to what is there.
+        memory: whether the memory's gradient is wanted.
+
+    Returns:
+        The gradients of gates, h, c and the memory.
+    """
     sizes = _sizes(inputs, plan)
     T, B, H, A, S, R = sizes
     grad_hidden, hidden_stride = _rows(grads[0])
     grad_summary, summary_stride = _rows(grads[1])
     grad_cell = None if grads[2] is None else grads[2].contiguous()
-    mlp = inputs.score_weight is not None
     places = _places(((S + T) * B * H, (S + T) * B * A, T * B * A, B * A))
     buffer = new_empty(places[-1])
     sent = _within(buffer, places)
-    if not mlp:
+    if inputs.score_weight is None:
         sent[3] = 0
-    found = ScanInputs(
-        gates=new_empty(T, B, 4 * H),
-        weight_hh=new_empty(4 * H, H),
-        key_weight=new_empty(A, H),
-        query_weight=new_empty(A, H),
-        query_bias=new_empty(A),
-        score_weight=new_empty(A) if mlp else None,
-        h=new_empty(B, H),
-        c=new_empty(B, H),
-        memory=new_empty(B, S, H) if memory else None,  # type: ignore[arg-type]
-    )
+    gates, h, c = new_empty(T, B, 4 * H), new_empty(B, H), new_empty(B, H)
+    starting = new_empty(B, S, H) if memory else None
     kept = _within(tape.buffer, _tape_places(sizes, keep=True))
     native.backward(
         *(threads(sizes.work), T, B, H, A, S, R, int(plan.credit), hidden_stride, summary_stride),
@@ -201,15 +225,15 @@ def backward(
         *(tape.gates.data_ptr(), *kept),
         *addresses(tape.summary, tape.hidden, tape.versions, tape.weights),
         *sent,
-        *addresses(found.gates, found.h, found.c, found.memory),
+        *addresses(gates, h, c, starting),
     )
     native.weight_gradients(
-        *(threads(sizes.work), T, B, H, A, S),
-        *addresses(plan.start, inputs.h, tape.hidden),
-        *(kept[1], found.gates.data_ptr(), *sent[1:]),
-        *(addresses(*found[1:6])),
+        *(threads(sizes.work), T, B, 0 if x is None else x.shape[2], H, A, S, int(add)),
+        *addresses(plan.start, x, inputs.h, tape.hidden),
+        *(kept[1], gates.data_ptr(), *sent[1:]),
+        *addresses(*into),
     )
-    return found
+    return gates, h, c, starting
 
 
 def _rows(grad: Tensor | None) -> tuple[Tensor | None, int]:

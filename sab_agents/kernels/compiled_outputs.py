@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sab_agents.kernels import compiled
-from sab_agents.kernels.compiled_products import outer, product
+from sab_agents.kernels.compiled_products import product
+from sab_agents.kernels.compiled_step import fits
+from sab_agents.kernels.extension import new_empty
 from sab_agents.kernels.interface import ScanInputs, ScanPlan, StepWeights
 
 
@@ -38,26 +40,34 @@ def accumulate(
     Returns:
         (B, S, H) the gradient of the starting memory, None unless `onward`.
     """
+    x = x.contiguous()
     inputs, plan = _inputs(weights, x, start, plan)
-    tape = compiled.forward(inputs, plan, keep=True)
-    found = compiled.backward(inputs, plan, tape, (grad_hidden, None, None), memory=onward)
-    for weight, gradient in zip(weights, _weight_gradients(found, x), strict=True):
-        if weight is None or gradient is None or not weight.requires_grad:
-            continue
-        if weight.grad is None:
-            weight.grad = gradient.clone()  # the two biases share theirs
-        else:
-            weight.grad += gradient
-    return found.memory if onward else None
+    tape = compiled.forward(inputs, plan, keep=True, own_gates=True)
+    into = StepWeights(*[_own_gradient(weight) for weight in weights])  # type: ignore[arg-type]
+    found = compiled.backward_into(inputs, plan, tape, (grad_hidden, None, None), x, into, add=True, memory=onward)
+    for weight, gradient in zip(weights, into, strict=True):
+        if weight is not None and gradient is not None and weight.grad is not gradient:
+            weight.grad = gradient if weight.grad is None else weight.grad + gradient
+    return found[3]
+
+
+def _own_gradient(weight: Tensor | None) -> Tensor | None:
+    """What can be added to in place for `weight.grad`: itself, or zeros; None where no gradient is wanted."""
+    if weight is None or not weight.requires_grad:
+        return None
+    kept = weight.grad
+    if kept is not None and fits(kept, weight.shape, torch.float32):
+        return kept
+    return torch.zeros_like(weight, requires_grad=False, memory_format=torch.contiguous_format)
 
 
 class _Outputs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, memory: Tensor, *arguments: Any) -> Tensor:
-        weights = StepWeights(*arguments[:8])
+        weights, x = StepWeights(*arguments[:8]), x.contiguous()
         start: Start = arguments[8]
         inputs, plan = _inputs(weights, x, start._replace(memory=memory), arguments[9])
-        tape = compiled.forward(inputs, plan, keep=True)
+        tape = compiled.forward(inputs, plan, keep=True, own_gates=True)
         ctx.plan = plan
         ctx.save_for_backward(x, weights.weight_ih, *inputs, *tape)
         return torch.cat([tape.hidden[plan.filled.shape[1] :], tape.summary], dim=2)
@@ -71,15 +81,14 @@ class _Outputs(torch.autograd.Function):
         H = inputs.h.shape[1]
         for_x, for_memory, *for_weights = ctx.needs_input_grad[:10]
         grads = (grad[..., :H], grad[..., H:], None)
-        found = compiled.backward(inputs, ctx.plan, tape, grads, memory=for_memory)
-        wanted = zip(for_weights, _weight_gradients(found, x), strict=True)
-        return (
-            product(found.gates, weight_ih, None) if for_x else None,
-            found.memory,
-            *[gradient if needed else None for needed, gradient in wanted],
-            None,
-            None,
+        width, A = x.shape[2], inputs.query_bias.shape[0]
+        shapes = ((4 * H, width), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A))
+        wanted = zip(shapes, for_weights, strict=True)
+        into = StepWeights(*[new_empty(*shape) if needed else None for shape, needed in wanted])  # type: ignore[arg-type]
+        gates, _, _, starting = compiled.backward_into(
+            inputs, ctx.plan, tape, grads, x, into, add=False, memory=for_memory
         )
+        return product(gates, weight_ih, None) if for_x else None, starting, *into, None, None
 
 
 def _inputs(weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> tuple[ScanInputs, ScanPlan]:
@@ -87,7 +96,7 @@ def _inputs(weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> tu
     score = weights.score_weight
     return compiled.contiguous(
         ScanInputs(
-            gates=product(x.contiguous(), weights.weight_ih.detach().t(), bias),
+            gates=product(x, weights.weight_ih.detach().t(), bias),
             weight_hh=weights.weight_hh,
             key_weight=weights.key_weight,
             query_weight=weights.query_weight,
@@ -98,18 +107,4 @@ def _inputs(weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> tu
             memory=start.memory,
         ),
         plan,
-    )
-
-
-def _weight_gradients(found: ScanInputs, x: Tensor) -> StepWeights:
-    bias = found.gates.sum(dim=(0, 1))
-    return StepWeights(
-        weight_ih=outer(found.gates, x),
-        weight_hh=found.weight_hh,
-        bias_ih=bias,
-        bias_hh=bias,
-        key_weight=found.key_weight,
-        query_weight=found.query_weight,
-        query_bias=found.query_bias,
-        score_weight=None if found.score_weight is None else found.score_weight.unsqueeze(0),
     )

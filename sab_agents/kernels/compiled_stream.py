@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.compiled_step import FLAG, REAL, WHOLE, fits, state_fits, weights_fit
-from sab_agents.kernels.extension import addresses, native, threads
+from sab_agents.kernels.extension import addresses, native, new_empty, threads
 from sab_agents.kernels.interface import StepState, StepWeights, StreamStep, WindowRecord
 
 
@@ -43,9 +43,9 @@ class CompiledStream:
         self.rows, self.slots, self.size = state.memory.shape
         self.reads, self.write_every, self.bptt_steps = reads, write_every, bptt_steps
         self._state = addresses(*state)
-        self._c, self._weight = torch.empty(self.rows, self.size), torch.empty(self.rows, reads)
-        self._read_slot = torch.empty(self.rows, reads, dtype=WHOLE)
-        self._novel = torch.empty(self.rows, dtype=FLAG)
+        self._c, self._weight = new_empty(self.rows, self.size), new_empty(self.rows, reads)
+        self._read_slot = new_empty(self.rows, reads, dtype=WHOLE)
+        self._novel = new_empty(self.rows, dtype=FLAG)
         self._results = addresses(self._read_slot, self._weight)
         self._flags = addresses(self._novel)[0]
         self._known_weights: list[int] = []
@@ -97,7 +97,7 @@ class CompiledStream:
             self._known_weights = found
         if not fits(x, (B, inputs), REAL) or not (start is None or fits(start, (B,), FLAG)):
             return None
-        output = torch.empty(B, 2 * H)
+        output = new_empty(B, 2 * H)
         state, new_c = self._state, self._c.data_ptr()
         finite = native.step(
             *(threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, self.reads, self.write_every),
@@ -198,8 +198,8 @@ class CompiledStream:
         if not all(fits(*each) for each in checks) or self.state.memory.shape != (B, S, H):
             raise ValueError(f"SABStream.credit: gradient must be float32 (B, S, H), but is {tuple(gradient.shape)}.")
         contexts = self.contexts
-        column = torch.empty(B, S, dtype=WHOLE)
-        row, place = torch.empty(B * S, dtype=WHOLE), torch.empty(B * S, dtype=WHOLE)
+        column = new_empty(B, S, dtype=WHOLE)
+        row, place = new_empty(B * S, dtype=WHOLE), new_empty(B * S, dtype=WHOLE)
         count = native.select(
             *(B, H, S, contexts[9].shape[2], int(newest)),
             *addresses(gradient, filled, written_at, contexts[0], contexts[1], norm, column, row, place),
@@ -243,9 +243,9 @@ class Pieces:
         contexts, reads = self._contexts, self._reads
         M, (B, S, L) = self.count, contexts[9].shape
         H, U = gradient.shape[2], L * reads
-        observation = torch.empty(L, M, *contexts[2].shape[3:])
-        h, c, value, grad = torch.empty(M, H), torch.empty(M, H), torch.empty(M, U, H), torch.empty(L, M, H)
-        used, target = torch.empty(M, U, dtype=FLAG), torch.empty(L, M, dtype=WHOLE)
+        observation = new_empty(L, M, *contexts[2].shape[3:])
+        h, c, value, grad = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
+        used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
         found = (observation, h, c, value, used, target, grad)
         native.gather(
             *(B, H, S, L, reads, observation[0, 0].nbytes, M),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,19 +85,18 @@ class CreditLedger:
         """
         self.pieces += credit.pieces
         self.dropped += credit.dropped
-        rows, slots = (index.numpy() for index in credit.norm.cpu().nonzero(as_tuple=True))
+        norm = credit.norm.cpu().numpy()
+        rows, slots = norm.nonzero()
         if not len(rows):
             return
-        norms = credit.norm.cpu().numpy()[rows, slots]
+        norms = norm[rows, slots]
         began = first_step - episode_step.cpu().numpy()[rows]
         credited = began + written_at.cpu().numpy()[rows, slots]
         self.slots += len(rows)
         bins = np.log2(np.maximum(loss_step - credited, 1)).astype(int)
-        np.add.at(self.weight, bins, norms)
-        self.entries.extend(
-            Entry(int(row), loss_step, int(step), float(norm))
-            for row, step, norm in zip(rows, credited, norms, strict=True)
-        )
+        self.weight += np.bincount(bins, norms, minlength=self.DISTANCES)
+        steps = repeat(loss_step, len(rows))
+        self.entries.extend(map(Entry, rows.tolist(), steps, credited.tolist(), norms.tolist()))
 
     def report(self) -> CreditReport:
         """What was credited so far."""

@@ -29,13 +29,11 @@ def write_learner(path: str | Path, learner: OnlineLearner) -> None:
         for index, entries in optimizer["state"].items()
         for name, value in entries.items()
     }
-    for step, labels in enumerate(learner._labels):
-        if labels is not None:
-            tensors |= {f"label.{step}.target": labels.target, f"label.{step}.mask": labels.mask}
+    tensors |= {f"label.{name}": value for name, value in learner.labels.state_dict().items()}
     facts: dict[str, Any] = {
         "settings": learner.settings,
         "counts": [learner.steps, learner.updates, learner.skipped],
-        "open_steps": len(learner._labels),
+        "open_steps": len(learner.labels.steps),
         "names": learner._names,
         "groups": optimizer["param_groups"],
         "ledger": learner.ledger.to_json(),
@@ -59,7 +57,7 @@ def read_learner(make: type[LearnerT], path: str | Path, **code: Any) -> Learner
         {name: value if name in kept_on_cpu else value.to(device) for name, value in stream.items()}
     )
     learner.steps, learner.updates, learner.skipped = facts["counts"]
-    learner.restore_labels(facts["open_steps"], _part(tensors, "label."))
+    learner.labels.load_state_dict(facts["open_steps"], _part(tensors, "label."))
     learner._names = facts["names"]
     learner.ledger = CreditLedger.from_json(facts["ledger"])
     return learner

@@ -19,9 +19,12 @@ from torch.optim import Adam, Optimizer
 from sab_agents.core import CORES, SAB, Core, SABState, build_core
 from sab_agents.core.base import at_least
 from sab_agents.core.streaming import Eviction, PlainStream, SABStream, Write
+from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
+from sab_agents.online.flat_gradient import FlatGradient
 from sab_agents.online.learner_file import read_learner, write_learner
 from sab_agents.online.targets import LossName, Targets
+from sab_agents.online.window_labels import WindowLabels
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -135,11 +138,14 @@ class OnlineLearner:
         else:
             self.stream = PlainStream(self.core, rows, encoder=encoder, observation_shape=shape)
         self.parameters = [*self.core.parameters(), *self.head.parameters(), *self.stream.encoder.parameters()]
-        make = optimizer or (lambda parameters: Adam(parameters, lr=learning_rate))
+        fused = torch.device(device).type in {"cpu", "cuda"}
+        make = optimizer or (lambda parameters: Adam(parameters, lr=learning_rate, fused=fused))
         self.optimizer = make(self.parameters)
+        self.gradient = FlatGradient(self.parameters)
+        self._like = self.head.weight
         self.ledger = CreditLedger()
         self.steps = self.updates = self.skipped = 0
-        self._labels: list[_Labels | None] = []
+        self.labels = WindowLabels(self.targets, rows)
         self._foreseen: _Foreseen | None = None
         self._names: list[str] | None = None
 
@@ -172,11 +178,11 @@ class OnlineLearner:
 
     def predict_many(self, x: Any, episode_start: Any = None) -> npt.NDArray[Any]:
         """Predictions for all rows: (B,) classes, or (B, C). Arguments and errors are those of `learn_many`."""
-        return self.targets.prediction(self._foresee("predict_many", x, episode_start).output)
+        return self.targets.prediction(self._output("predict_many", x, episode_start))
 
     def predict_proba_many(self, x: Any, episode_start: Any = None) -> npt.NDArray[Any]:
         """(B, C) probabilities for all rows. Arguments and errors are those of `learn_many`."""
-        return self.targets.probabilities(self._foresee("predict_proba_many", x, episode_start).output)
+        return self.targets.probabilities(self._output("predict_proba_many", x, episode_start))
 
     def learn_many(self, x: Any, y: Any = None, episode_start: Any = None, mask: Any = None) -> Self:
         """Takes the next step of every stream, and updates the parameters after each `update_every`-th.
@@ -190,11 +196,11 @@ class OnlineLearner:
         Raises:
             ValueError: a shape does not fit, x or y is not finite, or y is out of range. Nothing has changed.
         """
-        labels = None if y is None else self._labelled(y, mask)
+        labels = None if y is None else self.labels.checked(y, mask, "OnlineLearner.learn_many")
         step = self._foresee("learn_many", x, episode_start).step
         self._foreseen = None
         self.stream.take(step)
-        self._labels.append(labels)
+        self.labels.steps.append(labels)
         self.steps += 1
         if self.stream.steps >= self.update_every:
             self._update()
@@ -209,7 +215,8 @@ class OnlineLearner:
         self.stream.reset()
         self.ledger = CreditLedger()
         self.steps = 0
-        self._labels, self._foreseen = [], None
+        self.labels.clear()
+        self._foreseen = None
         return self
 
     def save(self, path: str | Path) -> None:
@@ -236,43 +243,38 @@ class OnlineLearner:
         """
         return read_learner(cls, path, optimizer=optimizer, encoder=encoder, device=device)
 
-    def restore_labels(self, steps: int, saved: dict[str, Tensor]) -> None:
-        """Puts back the targets of an open window of so many steps, as `save` wrote them."""
-        self._labels = [
-            _Labels(saved[f"{step}.target"], saved[f"{step}.mask"]) if f"{step}.mask" in saved else None
-            for step in range(steps)
-        ]
-
     def _update(self) -> None:
         """Learns from the window if it had a target, and ends it."""
-        labels, self._labels = self._labels, []
-        learnt = any(label is not None for label in labels)
-        if learnt:
-            self._learn(labels)
+        last = self.labels.last
+        if last is not None:
+            self._learn(last)
+        self.labels.clear()
         self.stream.advance()
-        if learnt and self.refresh_every is not None and self.updates % self.refresh_every == 0:
+        if last is not None and self.refresh_every is not None and self.updates % self.refresh_every == 0:
             self.stream.refresh()
 
-    def _learn(self, labels: list[_Labels | None]) -> None:
-        outputs = self.stream.window()
-        device = outputs.device
-        picked = [label.mask for label in labels if label is not None]
-        times = [t for t, label in enumerate(labels) if label is not None]
-        targets = torch.cat([label.target[label.mask] for label in labels if label is not None]).to(device)
-        output = self.head(outputs[times][torch.stack(picked).to(device)])
-        self.optimizer.zero_grad()
-        self.targets.mean_loss(output, targets).backward()  # type: ignore[no-untyped-call]
+    def _learn(self, last: int) -> None:
+        """Learns from the window, whose last target stands at step `last`."""
+        self.gradient.begin()
+        outputs, target = self.labels.picked(self.stream.window())
+        self.targets.mean_loss(self.head(outputs), target).backward()  # type: ignore[no-untyped-call]
         before = self.stream.before
         credit = self.stream.credit()
         if isinstance(before, SABState):
-            first = self.steps - len(labels)
-            self.ledger.add(credit, before.written_at, before.step, first, first + times[-1])
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        if math.isfinite(norm):
+            first = self.steps - self.stream.steps
+            self.ledger.add(credit, before.written_at, before.step, first, first + last)
+        if math.isfinite(self.gradient.clip(self.clip_norm)):
             self.optimizer.step()
         else:  # a chain of reads can overflow although the loss is sound
             self.skipped += 1
         self.updates += 1
+
+    def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
+        """The network's output (B, C) for the next step."""
+        step = self._foresee(name, x, episode_start).step
+        with torch.no_grad():
+            output: Tensor = self.head(step.output)
+        return output
 
     def _foresee(self, name: str, x: Any, episode_start: Any) -> _Foreseen:
         """The next step, computed but not taken; what was foreseen for the same arguments is used again."""
@@ -281,46 +283,22 @@ class OnlineLearner:
         kept = self._foreseen
         if kept is not None and torch.equal(kept.inputs, inputs) and _same(kept.start, start):
             return kept
-        step: Any = self.stream.propose(inputs, start)
-        with torch.no_grad():
-            output = self.head(step.output)
-        self._foreseen = _Foreseen(inputs, start, step, output)
+        self._foreseen = _Foreseen(inputs, start, self.stream.propose(inputs, start))
         return self._foreseen
 
     def _inputs(self, name: str, x: Any) -> Tensor:
-        parameter = self.head.weight
+        """The caller's numbers, copied: they may change before the step is taken."""
         whole = (self.rows, *self.stream.observation_shape)
-        given = x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x, dtype=np.float32))
-        if tuple(given.shape) != whole:
+        given = x.detach().clone() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float32))
+        if given.shape != whole:
             raise ValueError(
                 f"OnlineLearner.{name}: x must have shape {whole}, one row for each of the {self.rows} stream(s), "
                 f"but has {tuple(given.shape)}. Rows and size are fixed when the learner is made."
             )
-        inputs = given.to(device=parameter.device, dtype=parameter.dtype)
-        if not bool(inputs.isfinite().all()):
+        inputs = given.to(device=self._like.device, dtype=self._like.dtype)
+        if not all_finite(inputs):
             raise ValueError(f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first.")
         return inputs
-
-    def _labelled(self, y: Any, mask: Any) -> _Labels:
-        if mask is None:
-            rows = np.ones(self.rows, dtype=np.bool_)
-        else:
-            rows = np.asarray(mask)
-            if rows.dtype != np.bool_ or rows.shape != (self.rows,):
-                raise ValueError(
-                    f"OnlineLearner.learn_many: mask must be bool of shape ({self.rows},), "
-                    f"but is {rows.dtype} of shape {rows.shape}."
-                )
-        given = np.asarray(y)
-        if given.shape[:1] != (self.rows,):
-            raise ValueError(
-                f"OnlineLearner.learn_many: y must have one entry for each of the {self.rows} row(s), "
-                f"but has shape {given.shape}."
-            )
-        found = self.targets.checked(given[rows], int(rows.sum()), "OnlineLearner.learn_many")
-        target = np.zeros((self.rows, *found.shape[1:]), dtype=found.dtype)
-        target[rows] = found
-        return _Labels(torch.from_numpy(target), torch.from_numpy(rows.copy()))
 
     def _one(self, name: str, x: Any) -> Any:
         """The input of a single stream with its row's axis; a mapping as the list of its values."""
@@ -335,26 +313,18 @@ class OnlineLearner:
                 raise ValueError(f"OnlineLearner.{name}: x must have the names {names}, but has {sorted(x)}.")
             self._names = names
             return [[x[key] for key in names]]
-        return x.unsqueeze(0) if isinstance(x, Tensor) else np.asarray(x)[None]
+        return x.unsqueeze(0) if isinstance(x, Tensor) else np.asarray(x, dtype=np.float32)[None]
 
     def _flag(self, episode_start: bool) -> npt.NDArray[np.bool_] | None:
         return np.array([True]) if episode_start else None
 
 
-class _Labels(NamedTuple):
-    """Targets of one step: (B,) or (B, C), and which rows have one, (B,) bool."""
-
-    target: Tensor
-    mask: Tensor
-
-
 class _Foreseen(NamedTuple):
-    """The next step as computed for some arguments, and the network's output (B, C) for it."""
+    """The next step as computed for some arguments."""
 
     inputs: Tensor
     start: Tensor | None
     step: Any
-    output: Tensor
 
 
 _NOT_SAVED = {"self", "optimizer", "encoder", "device"}

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import torch
 
-from sab_agents.kernels import ScanInputs, compiled, compiled_plan, compiled_products, compiled_step, extension
+from sab_agents.kernels import (
+    ScanInputs,
+    compiled,
+    compiled_plan,
+    compiled_products,
+    compiled_step,
+    compiled_stream,
+    extension,
+)
+from tests.core.streaming.test_compiled_stream import Side, window_of
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
 from tests.kernels.extension import with_instruction_set
@@ -30,7 +39,7 @@ def load(folder: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     own = sys.modules["tests.kernels.extension"]
-    for user in (extension, compiled, compiled_plan, compiled_products, compiled_step, own):
+    for user in (extension, compiled, compiled_plan, compiled_products, compiled_step, compiled_stream, own):
         vars(user)["native"] = module
 
 
@@ -93,6 +102,14 @@ def run_module(seed: int) -> None:
     assert torch.isfinite(after.memory).all()
 
 
+def run_stream(seed: int) -> None:
+    """Some windows of a stream, learnt from or not."""
+    rng, side = random.Random(seed), Side(seed, "native")
+    for _ in range(4):
+        found = side.learn(*window_of(side, rng))
+        assert torch.isfinite(found["output"]).all()
+
+
 def main() -> None:
     load(Path(sys.argv[1]))
     guard_parts()
@@ -103,6 +120,7 @@ def main() -> None:
         with with_instruction_set(names[seed % len(names)]):
             run(seed)
             run_module(seed)
+            run_stream(seed)
     print(f"{sys.argv[2]} random shapes without a report: {', '.join(names)}")
 
 

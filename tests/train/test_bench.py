@@ -108,3 +108,22 @@ def test_another_dtype_is_measured_by_the_kernel_that_takes_it() -> None:
 def test_on_a_gpu_the_fused_kernel_is_measured_beside_torch() -> None:
     rows = core.measure((2, 16, 8), {"top_k": 2}, rounds=1, device="cuda")
     assert "SAB mlp, torch" in [row.side for row in rows]
+
+
+def test_a_stream_is_timed_and_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, picture = tmp_path / "stream.json", tmp_path / "stream.png"
+    assert bench(["stream", "--rounds", "1", "--steps", "20000", "--json", str(file), "--plot", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    assert "one thread" in printed
+    assert "last tenth / first tenth" in printed
+    facts = json.loads(file.read_text())
+    sides = {(row["side"], row["kernel"]) for row in facts["rows"]}
+    assert ("learn_one", kernel_in_use("cpu", torch.float32)) in sides
+    assert ("LSTM, truncated BPTT: learn_one", "torch") in sides
+    assert facts["course"]["steps"] == 20000
+    assert len(facts["course"]["microseconds_by_tenths"]["wall"]) == 10
+    assert picture.stat().st_size > 10_000
+
+
+def test_a_stream_too_short_to_follow_is_refused() -> None:
+    assert main(["bench", "stream", "--rounds", "1", "--steps", "100"]) == 2

@@ -7,12 +7,13 @@ from functools import partial
 from types import MappingProxyType
 
 from sab_agents.train.arguments import Parser
-from sab_agents.train.bench import envs, sequences, step
+from sab_agents.train.bench import envs, sequences, step, stream
 
 BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
     {
         "core": (partial(sequences.command, "core"), "whole sequences, forward and backward"),
         "step": (step.command, "one step without gradient, and a short window with it"),
+        "stream": (stream.command, "learning from an endless stream, and whether its cost stays flat"),
         "scaling": (partial(sequences.command, "scaling"), "time and memory as T, slots and H grow; minutes"),
         "envs": (envs.command, "steps a second of the environments"),
     }

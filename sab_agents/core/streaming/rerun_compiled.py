@@ -35,7 +35,7 @@ def push_credit_compiled(
             break
         level += 1
         observation, h, c, value, used, target, grad_hidden = chosen.gather(pending)
-        cut = torch.zeros(target.shape, dtype=torch.bool)
+        cut = torch.zeros_like(target, dtype=torch.bool)
         plan = ScanPlan(
             start=cut.clone(),
             cut=cut,

@@ -100,7 +100,7 @@ class SABStream:
         self.decay = decay
         self.credit_depth = None if credit_depth is None else at_least("SABStream", "credit_depth", credit_depth, 0)
         self._encodes = encoder is not None
-        self._decay = torch.tensor([decay], dtype=torch.float64)
+        self._decay = torch.tensor([decay], dtype=torch.float64, device="cpu")
         self._memory: Tensor | None = None
         self.reset()
 

@@ -52,7 +52,9 @@ class SlotWriter:
         self.order = torch.empty(0)  # (B, n) the slots that the next n writes take
         self.taken = torch.empty(0)  # (B,) how many of these each row has used
         self.planned = 0  # steps since they were planned
-        self.limit = torch.tensor([novelty], dtype=torch.float32) if write == "novel" else None  # for compiled code
+        self.limit = (
+            torch.tensor([novelty], dtype=torch.float32, device="cpu") if write == "novel" else None
+        )  # for compiled code
 
     def reset(self, state: SABState, statistics: SlotStatistics) -> None:
         """Begins with an empty memory."""

@@ -74,12 +74,14 @@ struct Backward {
 // The gradient of every weight, from what the backward scan left: sums over steps and rows. Results may be null.
 struct WeightGradients {
     int64_t threads;
-    int64_t steps, rows, size, attention, held;
+    int64_t steps, rows, input, size, attention, held;
+    int64_t add;                   // 1: to what the results hold
     const uint8_t* start;          // (T, B)
+    const float* x;                // (T, B, I), or null where weight_ih is
     const float *h, *hidden, *output;
     const float *grad_gates, *grad_keys, *grad_query, *grad_score_weight;
     // out
-    float *weight_hh, *key_weight, *query_weight, *query_bias, *score_weight;
+    float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *key_weight, *query_weight, *query_bias, *score_weight;
 };
 
 // Where each step stands in its episode, and what follows from that: `make_timeline`.

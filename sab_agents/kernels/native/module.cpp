@@ -86,26 +86,30 @@ PyObject* backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
 // One sum after another, each split over the threads.
 void sum_gradients(const Kernels& by, const WeightGradients& of) {
     const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, V = of.held + T;
-    const auto outer = [&](int64_t rows, int64_t terms, const float* left, const float* right, float* out) {
-        if (out != nullptr) run(by.outer, Outer{of.threads, rows, H, terms, 0, nullptr, left, right, out});
+    const auto outer = [&](int64_t rows, int64_t columns, int64_t terms, const float* left, const float* right,
+                           float* out) {
+        if (out != nullptr) run(by.outer, Outer{of.threads, rows, columns, terms, of.add, nullptr, left, right, out});
     };
-    const auto sum = [&](int64_t rows, const float* from, float* out) {
+    const auto sum = [&](int64_t rows, int64_t columns, const float* from, float* out) {
         if (out == nullptr) return;
-        std::memset(out, 0, static_cast<size_t>(A) * sizeof(float));
+        if (!of.add) std::memset(out, 0, static_cast<size_t>(columns) * sizeof(float));
         for (int64_t i = 0; i < rows; ++i)
-            for (int64_t a = 0; a < A; ++a) out[a] += from[i * A + a];
+            for (int64_t j = 0; j < columns; ++j) out[j] += from[i * columns + j];
     };
     if (of.weight_hh != nullptr) {  // the first step follows h, every other the step before; no start follows anything
-        Outer part{of.threads, 4 * H, H, B, 0, of.start, of.grad_gates, of.h, of.weight_hh};
+        Outer part{of.threads, 4 * H, H, B, of.add, of.start, of.grad_gates, of.h, of.weight_hh};
         run(by.outer, part);
         part.add = 1, part.terms = (T - 1) * B;
         part.skip += B, part.left += B * 4 * H, part.right = of.hidden + of.held * B * H;
         run(by.outer, part);
     }
-    outer(A, V * B, of.grad_keys, of.hidden, of.key_weight);
-    outer(A, T * B, of.grad_query, of.output, of.query_weight);
-    sum(T * B, of.grad_query, of.query_bias);
-    sum(B, of.grad_score_weight, of.score_weight);
+    outer(4 * H, of.input, T * B, of.grad_gates, of.x, of.weight_ih);
+    sum(T * B, 4 * H, of.grad_gates, of.bias_ih);
+    sum(T * B, 4 * H, of.grad_gates, of.bias_hh);
+    outer(A, H, V * B, of.grad_keys, of.hidden, of.key_weight);
+    outer(A, H, T * B, of.grad_query, of.output, of.query_weight);
+    sum(T * B, A, of.grad_query, of.query_bias);
+    sum(B, A, of.grad_score_weight, of.score_weight);
 }
 
 PyObject* weight_gradients(PyObject*, PyObject* const* given, Py_ssize_t count) {
