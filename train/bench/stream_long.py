@@ -33,7 +33,7 @@ class Course:
         wall: (POINTS,) seconds of the wall clock that each of the equal parts of the stream took.
         processor: (POINTS,) seconds of processor time.
         memory: (POINTS,) resident memory after each, KiB; NaN where the system does not say.
-        pieces: (POINTS,) pieces that were run again in each: how much of the past was credited decides what a step costs.
+        pieces: (POINTS,) pieces that were run again in each: what was credited decides what a step costs.
         settled: resident memory after the first SETTLED steps.
         part: steps in one of them.
     """

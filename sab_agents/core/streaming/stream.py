@@ -22,11 +22,13 @@ from sab_agents.core.streaming.rerun import Credit, push_credit
 from sab_agents.core.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.core.streaming.statistics import SlotStatistics, counted
 from sab_agents.core.streaming.steps import computed, emptied, taken
-from sab_agents.core.streaming.window import Step, Window
+from sab_agents.core.streaming.window import Step, Window, WindowRun, graph_run
 from sab_agents.core.streaming.writing import SlotWriter
 from sab_agents.kernels import (
     CompiledStream,
+    Run,
     ScanPlan,
+    Start,
     StepState,
     StreamStep,
     WindowRecord,
@@ -218,6 +220,35 @@ class SABStream:
         Raises:
             RuntimeError: there is none.
         """
+        x, memory, plan = self._planned()
+        before, weights = self._before, self.core.step_weights()
+        found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
+        if found is None:
+            scanned = self.core.scan(x, before.h, before.c, memory, plan)
+            found = torch.cat([scanned.h, scanned.summary], dim=2)
+        return found
+
+    def run(self) -> WindowRun:
+        """Does what `window` does, for a caller who needs no graph: outputs, and a function that takes their gradient.
+
+        Where there is compiled code and no encoder no graph is made at all, and hooks of the parameters are not called.
+
+        Raises:
+            RuntimeError: as `window`.
+        """
+        compiled, weights = self._compiled(), self.core.step_weights()
+        if compiled is None or weights is None or self._encodes:
+            return graph_run(self.window())
+        x, memory, plan = self._planned()
+        found, H = Run(weights, x, Start(self._before.h, self._before.c, memory), plan), self.core.hidden_size
+
+        def backward(gradient: Tensor) -> None:
+            memory.grad = found.backward(gradient[..., :H], gradient[..., H:], memory=self.credit_depth != 0)
+
+        return WindowRun(found.outputs(), backward)
+
+    def _planned(self) -> tuple[Tensor, Tensor, ScanPlan]:
+        """What the window is run again with: inputs (T, B, I), the memory that is to receive gradient, the plan."""
         if not self.steps:
             raise RuntimeError("SABStream.window: no step was taken since the last advance(). Call step() first.")
         window, before = self._window, self._before
@@ -234,13 +265,8 @@ class SABStream:
             top_k=self.core.rules.top_k,
             credit=self.core.rules.credit,
         )
-        self._memory = memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
-        weights = self.core.step_weights()
-        found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
-        if found is None:
-            scanned = self.core.scan(x, before.h, before.c, memory, plan)
-            found = torch.cat([scanned.h, scanned.summary], dim=2)
-        return found
+        self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
+        return x, self._memory, plan
 
     def _cut(self) -> Tensor:
         return (self._window.stacked("step") - 1) % self.core.rules.bptt_steps == 0
