@@ -24,7 +24,7 @@ from sab_agents.core.streaming import SABStream
 from sab_agents.kernels import forced_kernel, kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench.output import terminal, write_json
-from sab_agents.train.bench.stream_long import Course, follow, plot
+from sab_agents.train.bench.stream_long import Course, check_length, follow, plot
 from sab_agents.train.bench.timing import Work
 
 INPUTS, CLASSES, ROWS = 8, 4, 32
@@ -58,6 +58,8 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the long stream to this PNG")
     given = parser.parse(arguments)
+    if given.steps is not None:
+        check_length(given.steps)
     console, threads = terminal(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:

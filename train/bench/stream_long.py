@@ -74,15 +74,19 @@ class Course:
         }
 
 
-def follow(model: OnlineLearner, draw: Callable[[], tuple[npt.NDArray[np.float32], list[int]]], steps: int) -> Course:
-    """Learns about so many steps; `draw` gives inputs and classes of the next ones, always as many.
+def check_length(steps: int) -> None:
+    """Refuses a stream that is too short to say anything.
 
     Raises:
-        UserError: the stream is too short to say anything.
+        UserError: it is.
     """
-    part = steps // POINTS
     if steps < 2 * SETTLED:
         raise UserError(f"--steps must be at least {2 * SETTLED}, to say how memory grows after the first {SETTLED}.")
+
+
+def follow(model: OnlineLearner, draw: Callable[[], tuple[npt.NDArray[np.float32], list[int]]], steps: int) -> Course:
+    """Learns about so many steps; `draw` gives inputs and classes of the next ones, always as many."""
+    part = steps // POINTS
     wall, processor, memory, pieces = np.zeros((4, POINTS))
     settled, place = np.nan, 0
     x, y = draw()
