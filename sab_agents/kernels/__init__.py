@@ -2,7 +2,7 @@
 
 `scan` is that entry; `linear` computes the input gates it takes, `count_steps` and `remember` what stands before and
 after it, and `step` takes one step where nothing is learnt. Streams take steps, keep their books and run pieces again
-with `bind_stream`, `outputs` and `accumulate`, where these are there.
+with `bind_stream`, `outputs` and `Run`, where these are there.
 """
 
 from sab_agents.kernels.choose import (
@@ -18,7 +18,7 @@ from sab_agents.kernels.choose import (
     scan,
     step,
 )
-from sab_agents.kernels.compiled_outputs import Start, accumulate
+from sab_agents.kernels.compiled_outputs import Run, Start
 from sab_agents.kernels.compiled_stream import CompiledStream
 from sab_agents.kernels.interface import (
     Counted,
@@ -37,6 +37,7 @@ __all__ = [
     "CompiledStream",
     "Counted",
     "Held",
+    "Run",
     "ScanInputs",
     "ScanOutputs",
     "ScanPlan",
@@ -46,7 +47,6 @@ __all__ = [
     "StepWeights",
     "StreamStep",
     "WindowRecord",
-    "accumulate",
     "all_finite",
     "bind_stream",
     "count_steps",

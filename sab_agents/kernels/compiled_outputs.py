@@ -32,23 +32,40 @@ def outputs(weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> Te
     return found
 
 
-def accumulate(
-    weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan, grad_hidden: Tensor, *, onward: bool
-) -> Tensor | None:
-    """Runs a scan and adds to each weight's `.grad` what the gradient (T, B, H) of its h sends there, without a graph.
+class Run:
+    """A scan without a graph, whose gradients are added to each weight's `.grad` at once; hooks are not called.
 
-    Returns:
-        (B, S, H) the gradient of the starting memory, None unless `onward`.
+    Args:
+        weights: of the network.
+        x: (T, B, I) inputs.
+        start: where it begins.
+        plan: of the scan.
     """
-    x = x.contiguous()
-    inputs, plan = _inputs(weights, x, start, plan)
-    tape = compiled.forward(inputs, plan, keep=True, own_gates=True)
-    into = StepWeights(*[_own_gradient(weight) for weight in weights])  # type: ignore[arg-type]
-    found = compiled.backward_into(inputs, plan, tape, (grad_hidden, None, None), x, into, add=True, memory=onward)
-    for weight, gradient in zip(weights, into, strict=True):
-        if weight is not None and gradient is not None and weight.grad is not gradient:
-            weight.grad = gradient if weight.grad is None else weight.grad + gradient
-    return found[3]
+
+    def __init__(self, weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> None:
+        self._weights, self._x = weights, x.contiguous()
+        self._inputs, self._plan = _inputs(weights, self._x, start, plan)
+        self._tape = compiled.forward(self._inputs, self._plan, keep=True, own_gates=True)
+
+    def outputs(self) -> Tensor:
+        """(T, B, 2H) [h, s]."""
+        return torch.cat([self._tape.hidden[self._plan.filled.shape[1] :], self._tape.summary], dim=2)
+
+    def backward(self, grad_h: Tensor, grad_summary: Tensor | None, *, memory: bool) -> Tensor | None:
+        """Pushes gradients (T, B, H) of h and s back, once.
+
+        Returns:
+            (B, S, H) the gradient of the starting memory, None unless `memory`.
+        """
+        weights, grads = self._weights, (grad_h, grad_summary, None)
+        into = StepWeights(*[_own_gradient(weight) for weight in weights])  # type: ignore[arg-type]
+        found = compiled.backward_into(
+            self._inputs, self._plan, self._tape, grads, self._x, into, add=True, memory=memory
+        )
+        for weight, gradient in zip(weights, into, strict=True):
+            if weight is not None and gradient is not None and weight.grad is not gradient:
+                weight.grad = gradient if weight.grad is None else weight.grad + gradient
+        return found[3]
 
 
 def _own_gradient(weight: Tensor | None) -> Tensor | None:

@@ -109,6 +109,10 @@ class CompiledStream:
             return None
         return StreamStep(output, self._c, self._read_slot, self._weight, None if novelty is None else self._novel)
 
+    def made(self, step: StreamStep) -> bool:
+        """Whether the step is one that `propose` computed."""
+        return step.read_slot is self._read_slot
+
     def take(
         self,
         step: StreamStep,
@@ -124,7 +128,7 @@ class CompiledStream:
         """Takes a step: changes the state, and records it at place `time` of `record`.
 
         Args:
-            step: what `propose` computed last, or the same by other ways.
+            step: what `propose` computed last.
             observation: (B, …) what was observed.
             start: as it was proposed.
             record: (T, B, …) with T above `time`.

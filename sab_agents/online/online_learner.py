@@ -256,8 +256,8 @@ class OnlineLearner:
     def _learn(self, last: int) -> None:
         """Learns from the window, whose last target stands at step `last`."""
         self.gradient.begin()
-        outputs, target = self.labels.picked(self.stream.window())
-        self.targets.mean_loss(self.head(outputs), target).backward()  # type: ignore[no-untyped-call]
+        run = self.stream.run()
+        run.backward(self._head_gradient(run.outputs))
         before = self.stream.before
         credit = self.stream.credit()
         if isinstance(before, SABState):
@@ -268,6 +268,23 @@ class OnlineLearner:
         else:  # a chain of reads can overflow although the loss is sound
             self.skipped += 1
         self.updates += 1
+
+    @torch.no_grad()
+    def _head_gradient(self, outputs: Tensor) -> Tensor:
+        """Adds the gradient of the mean loss to the head's; returns that of the core's outputs (T, B, N)."""
+        place, target = self.labels.picked()
+        head, flat = self.head, outputs.flatten(0, 1)
+        if place is not None:
+            place = place.to(outputs.device)
+        chosen = flat if place is None else flat[place]
+        gradient = self.targets.gradient(head(chosen), target.to(outputs.device))
+        for parameter, found in ((head.weight, gradient.t() @ chosen), (head.bias, gradient.sum(dim=0))):
+            if parameter.grad is not None:
+                parameter.grad += found
+        back = gradient @ head.weight
+        if place is not None:
+            back = torch.zeros_like(flat).index_copy_(0, place, back)
+        return back.view(outputs.shape)
 
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """The network's output (B, C) for the next step."""

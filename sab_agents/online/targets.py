@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 LossName = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
 LOSSES: tuple[LossName, ...] = get_args(LossName)
@@ -74,13 +73,15 @@ class Targets:
             raise ValueError(f"{name}: y must be 0 or 1 for binary_cross_entropy, but holds {values.max()}.")
         return values
 
-    def mean_loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean over n labelled outputs (n, C)."""
+    def gradient(self, output: Tensor, target: Tensor) -> Tensor:
+        """The gradient (n, C) of the mean loss of n labelled outputs (n, C) with respect to them."""
         if self.loss == "cross_entropy":
-            return functional.cross_entropy(output, target)
-        if self.loss == "binary_cross_entropy":
-            return functional.binary_cross_entropy_with_logits(output, target.to(output.dtype))
-        return functional.mse_loss(output, target.to(output.dtype))
+            off = torch.softmax(output, dim=1)
+            off.scatter_add_(1, target.unsqueeze(1), off.new_full((1, 1), -1).expand(len(off), 1))
+            return off.div_(len(output))
+        scale = 2 if self.loss == "squared_error" else 1
+        guess = output if self.loss == "squared_error" else torch.sigmoid(output)
+        return (guess - target) * (scale / output.numel())
 
     def prediction(self, output: Tensor) -> npt.NDArray[Any]:
         """(B,) classes, or (B, C) labels (bool) or numbers, of outputs (B, C)."""

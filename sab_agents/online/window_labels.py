@@ -63,19 +63,21 @@ class WindowLabels:
         """The last step that has a target, from 0; None where none has."""
         return next((t for t in reversed(range(len(self.steps))) if self.steps[t] is not None), None)
 
-    def picked(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Of outputs (T, B, N) the n that have a target, (n, N), and these targets, (n,) or (n, C)."""
+    def picked(self) -> tuple[Tensor | None, Tensor]:
+        """Which of the T·B outputs, by steps, then rows, have a target, (n,) int64, None for all; and these targets.
+
+        Targets are (n,) or (n, C), all on the CPU.
+        """
         there = [labels for labels in self.steps if labels is not None]
         target = np.concatenate([labels.target for labels in there])
-        flat = outputs.flatten(0, 1)
-        if len(there) < len(self.steps) or any(labels.mask is not None for labels in there):
-            every = np.ones(self.rows, dtype=np.bool_)
-            masks = [every if labels.mask is None else labels.mask for labels in there]
-            target = target[np.concatenate(masks)]
-            times = [t for t, labels in enumerate(self.steps) if labels is not None]
-            place = np.concatenate([t * self.rows + np.flatnonzero(m) for t, m in zip(times, masks, strict=True)])
-            flat = flat[torch.from_numpy(place).to(outputs.device)]
-        return flat, torch.from_numpy(target).to(outputs.device)
+        if len(there) == len(self.steps) and all(labels.mask is None for labels in there):
+            return None, torch.from_numpy(target)
+        mask = np.zeros((len(self.steps), self.rows), dtype=np.bool_)
+        for step, labels in enumerate(self.steps):
+            if labels is not None:
+                mask[step] = True if labels.mask is None else labels.mask
+        there_of_all = mask[[labels is not None for labels in self.steps]].ravel()
+        return torch.from_numpy(np.flatnonzero(mask)), torch.from_numpy(target[there_of_all])
 
     def clear(self) -> None:
         """Begins a window."""

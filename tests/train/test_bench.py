@@ -110,9 +110,13 @@ def test_on_a_gpu_the_fused_kernel_is_measured_beside_torch() -> None:
     assert "SAB mlp, torch" in [row.side for row in rows]
 
 
-def test_a_stream_is_timed_and_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stream_is_timed_and_followed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sab_agents.train.bench.stream.BATCH", 4)
+    monkeypatch.setattr("sab_agents.train.bench.stream_long.SETTLED", 100)
     file, picture = tmp_path / "stream.json", tmp_path / "stream.png"
-    assert bench(["stream", "--rounds", "1", "--steps", "20000", "--json", str(file), "--plot", str(picture)]) == 0
+    assert bench(["stream", "--rounds", "1", "--steps", "2000", "--json", str(file), "--plot", str(picture)]) == 0
     printed = capsys.readouterr().out
     assert "one thread" in printed
     assert "last tenth / first tenth" in printed
@@ -120,8 +124,9 @@ def test_a_stream_is_timed_and_followed(tmp_path: Path, capsys: pytest.CaptureFi
     sides = {(row["side"], row["kernel"]) for row in facts["rows"]}
     assert ("learn_one", kernel_in_use("cpu", torch.float32)) in sides
     assert ("LSTM, truncated BPTT: learn_one", "torch") in sides
-    assert facts["course"]["steps"] == 20000
+    assert facts["course"]["steps"] == 2000
     assert len(facts["course"]["microseconds_by_tenths"]["wall"]) == 10
+    assert len(facts["course"]["memory_kib"]) == 200
     assert picture.stat().st_size > 10_000
 
 

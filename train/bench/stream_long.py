@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Course:
         wall: (POINTS,) seconds of the wall clock that each of the equal parts of the stream took.
         processor: (POINTS,) seconds of processor time.
         memory: (POINTS,) resident memory after each, KiB; NaN where the system does not say.
-        pieces: (POINTS,) pieces run again in each: how much of the past was credited decides what a step costs.
+        pieces: (POINTS,) pieces that were run again in each: what was credited decides what a step costs.
         settled: resident memory after the first SETTLED steps.
         part: steps in one of them.
     """
@@ -73,23 +74,30 @@ class Course:
         }
 
 
-def follow(model: OnlineLearner, x: npt.NDArray[np.float32], y: list[int], steps: int) -> Course:
-    """Learns about so many steps of inputs that come round and round.
+def check_length(steps: int) -> None:
+    """Refuses a stream that is too short to say anything.
 
     Raises:
-        UserError: the stream is too short to say anything.
+        UserError: it is.
     """
-    part = steps // POINTS
     if steps < 2 * SETTLED:
         raise UserError(f"--steps must be at least {2 * SETTLED}, to say how memory grows after the first {SETTLED}.")
+
+
+def follow(model: OnlineLearner, draw: Callable[[], tuple[npt.NDArray[np.float32], list[int]]], steps: int) -> Course:
+    """Learns about so many steps; `draw` gives inputs and classes of the next ones, always as many."""
+    part = steps // POINTS
     wall, processor, memory, pieces = np.zeros((4, POINTS))
     settled, place = np.nan, 0
+    x, y = draw()
     gc.collect()
     for point in range(POINTS):
         start, used = time.perf_counter(), time.process_time()
         for step in range(point * part, (point + 1) * part):
             model.learn_one(x[place], y[place])
-            place = (place + 1) % len(y)
+            place += 1
+            if place == len(y):
+                (x, y), place = draw(), 0
             if step + 1 == SETTLED:
                 settled = resident()
         wall[point], processor[point] = time.perf_counter() - start, time.process_time() - used

@@ -14,7 +14,7 @@ from sab_agents.core.base import Core, at_least
 from sab_agents.core.state import State
 from sab_agents.core.streaming.checks import checked_step
 from sab_agents.core.streaming.rerun import Credit
-from sab_agents.core.streaming.window import PlainStep, Window
+from sab_agents.core.streaming.window import PlainStep, Window, WindowRun, graph_run
 
 
 class PlainStream:
@@ -90,6 +90,10 @@ class PlainStream:
         x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         output: Tensor = self.core(x, self._before, self._window.stacked("start"))[0]
         return output
+
+    def run(self) -> WindowRun:
+        """See `SABStream.run`."""
+        return graph_run(self.window())
 
     def credit(self) -> Credit:
         """Nothing: there are no slots."""

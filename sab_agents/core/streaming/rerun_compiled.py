@@ -12,7 +12,7 @@ from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.core.streaming.contexts import Contexts
 from sab_agents.core.streaming.rerun import Credit, Encode, pass_on
-from sab_agents.kernels import CompiledStream, ScanPlan, Start, StepWeights, accumulate, outputs
+from sab_agents.kernels import CompiledStream, Run, ScanPlan, Start, StepWeights, outputs
 
 
 def push_credit_compiled(
@@ -66,7 +66,7 @@ def _run_again(
 ) -> Tensor | None:
     """Pushes the gradient (L, M, H) of every h back; returns that of what was read, None unless `onward`."""
     if isinstance(encode, nn.Identity):
-        return accumulate(weights, observation, start, plan, grad_hidden, onward=onward)
+        return Run(weights, observation, start, plan).backward(grad_hidden, None, memory=onward)
     memory = start.memory.requires_grad_(onward)
     with torch.enable_grad():
         x = encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)

@@ -1,6 +1,6 @@
-"""One step of a stream in torch: what the network computes, and what taking it changes.
+"""A stream in torch: what the network computes at a step, what taking it changes, and what ending a window does.
 
-Dimensions: B rows, I input size, H hidden size, S slots, R slots that a step touches.
+Dimensions: T steps of a window, B rows, I input size, H hidden size, S slots, R slots that a step touches.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
+from sab_agents.core.streaming.contexts import Contexts, Record
 from sab_agents.core.streaming.eviction import is_novel
-from sab_agents.core.streaming.statistics import SlotStatistics
+from sab_agents.core.streaming.statistics import SlotStatistics, counted
 from sab_agents.core.streaming.window import Step, Window, written
 from sab_agents.core.streaming.writing import SlotWriter
-from sab_agents.kernels import ScanPlan, StreamStep
+from sab_agents.kernels import ScanPlan, StreamStep, WindowRecord
 
 
 def emptied(state: SABState, start: Tensor | None) -> SABState:
@@ -65,3 +66,44 @@ def taken(step: Step, state: SABState, writer: SlotWriter, statistics: SlotStati
         write_slot=write_slot,
     )
     return written(state, h.clone(), found.c.clone(), count, write_slot)
+
+
+def recorded_like(step: Step, state: SABState) -> dict[str, Tensor]:
+    """Tensors (B, …) like those that are recorded of a step."""
+    found = step.found
+    like = (
+        *(step.observation, state.filled[:, 0], state.step, state.h, state.c, state.h),
+        *(found.read_slot, found.read_slot, found.weight, state.step),
+    )
+    return dict(zip(WindowRecord._fields, like, strict=True))
+
+
+def advanced(
+    window: Window,
+    before: SABState,
+    state: SABState,
+    contexts: Contexts,
+    statistics: SlotStatistics,
+    reached: Tensor,
+    cut: Tensor,
+    decay: float,
+) -> SlotStatistics:
+    """Makes contexts of a window, changing `contexts`, and returns the statistics after it."""
+    start, step, write_slot = (window.stacked(name) for name in ("start", "step", "write_slot"))
+    kept = before.filled & ~start.any(dim=0).unsqueeze(1)
+    kept &= (write_slot.unsqueeze(2) != torch.arange(state.slots, device=step.device)).all(dim=0)
+    record = Record(
+        observation=window.stacked("observation"),
+        start=start,
+        cut=cut,
+        step=step,
+        h_before=window.stacked("h_before"),
+        c_before=window.stacked("c_before"),
+        h=window.stacked("h"),
+        read_slot=window.stacked("read_slot"),
+        read_step=window.stacked("read_step"),
+        write_slot=write_slot,
+        memory=before.memory,
+    )
+    contexts.remember(record, state.filled, kept)
+    return counted(statistics, record, window.stacked("weight"), reached, kept, state, decay)

@@ -5,8 +5,7 @@ Dimensions: T steps of a window, B rows, S slots, R = top_k + 1 slots that a ste
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +13,19 @@ from torch import Tensor, nn
 from sab_agents.core.base import at_least
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
+from sab_agents.core.streaming.binding import bound_to
 from sab_agents.core.streaming.checks import checked_step
-from sab_agents.core.streaming.contexts import Contexts, Record
+from sab_agents.core.streaming.contexts import Contexts
 from sab_agents.core.streaming.eviction import Eviction, Write
 from sab_agents.core.streaming.refresh import refresh_memory
 from sab_agents.core.streaming.rerun import Credit, push_credit
 from sab_agents.core.streaming.rerun_compiled import push_credit_compiled
-from sab_agents.core.streaming.statistics import SlotStatistics, counted
-from sab_agents.core.streaming.steps import computed, emptied, taken
-from sab_agents.core.streaming.window import Step, Window
+from sab_agents.core.streaming.saving import restore, saved
+from sab_agents.core.streaming.statistics import SlotStatistics
+from sab_agents.core.streaming.steps import advanced, computed, emptied, recorded_like, taken
+from sab_agents.core.streaming.window import Step, Window, WindowRun, graph_run
 from sab_agents.core.streaming.writing import SlotWriter
-from sab_agents.kernels import (
-    CompiledStream,
-    ScanPlan,
-    StepState,
-    StreamStep,
-    WindowRecord,
-    bind_stream,
-    forced_way,
-    outputs,
-)
+from sab_agents.kernels import CompiledStream, Run, ScanPlan, Start, StreamStep, outputs
 
 
 class SABStream:
@@ -50,6 +42,8 @@ class SABStream:
         stream.credit()                              # adds to the parameters' .grad
         optimizer.step()
         stream.advance()                             # the window is over, learnt from or not
+
+    Compiled code changes `state` in place as steps are taken: clone it to keep it. `before` is a copy.
 
     A held slot is *stale* after an update: older weights computed it. `refresh` computes all of them anew.
 
@@ -120,7 +114,7 @@ class SABStream:
         )
         zeros = weight.new_zeros(self.rows, slots)
         self.statistics = SlotStatistics(zeros, zeros.clone())
-        self._bound = _Bound(self.state, self.contexts, self.statistics, "unbound", None)
+        self._bound = bound_to(self.state, self.contexts, self.statistics, core.rules)
         self.writer.reset(self.state, self.statistics)
         self._window = Window()
         self._begin_window()
@@ -158,13 +152,14 @@ class SABStream:
         Of what was computed only the output may be used after the next call.
         """
         found = self._propose_at_once(observation, episode_start)
-        if found is None:
-            observation, start = checked_step(
-                "SABStream", observation, episode_start, self.rows, self.observation_shape, self.state.h
-            )
-            with torch.no_grad():
-                found = computed(self.core, self.encoder(observation), self.state, start, self.writer)
-        return Step(observation, episode_start, found)
+        if found is not None:
+            return Step(observation, episode_start, found)
+        observation, start = checked_step(
+            "SABStream", observation, episode_start, self.rows, self.observation_shape, self.state.h
+        )
+        with torch.no_grad():
+            found = computed(self.core, self.encoder(observation), self.state, start, self.writer)
+        return Step(observation, start, found)
 
     def _propose_at_once(self, observation: Any, start: Any) -> StreamStep | None:
         """The step by compiled code; None where that does not take these arguments, right or wrong."""
@@ -186,7 +181,7 @@ class SABStream:
     def take(self, step: Step) -> None:
         """Takes the step that `propose` computed last, and records it."""
         compiled, window, writer = self._compiled(), self._window, self.writer
-        if compiled is None or not step.observation.is_contiguous():
+        if compiled is None or not compiled.made(step.found) or not step.observation.is_contiguous():
             self.state = taken(step, self.state, writer, self.statistics, window)
             return
         chosen = None
@@ -197,7 +192,7 @@ class SABStream:
         elif writer.due:
             writer.plan(emptied(self.state, step.start), self.statistics)
         if window.full:
-            self._make_room(step)
+            window.make_room(recorded_like(step, self.state))
         compiled.take(
             step.found,
             step.observation,
@@ -218,6 +213,36 @@ class SABStream:
         Raises:
             RuntimeError: there is none.
         """
+        x, memory, plan = self._planned()
+        x = x.clone()  # the record goes on being written to
+        before, weights = self._before, self.core.step_weights()
+        found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
+        if found is None:
+            scanned = self.core.scan(x, before.h, before.c, memory, plan)
+            found = torch.cat([scanned.h, scanned.summary], dim=2)
+        return found
+
+    def run(self) -> WindowRun:
+        """Does what `window` does, for a caller who needs no graph: outputs, and a function that takes their gradient.
+
+        Where there is compiled code and no encoder no graph is made at all, and hooks of the parameters are not called.
+
+        Raises:
+            RuntimeError: as `window`.
+        """
+        compiled, weights = self._compiled(), self.core.step_weights()
+        if compiled is None or weights is None or self._encodes:
+            return graph_run(self.window())
+        x, memory, plan = self._planned()
+        found, H = Run(weights, x, Start(self._before.h, self._before.c, memory), plan), self.core.hidden_size
+
+        def backward(gradient: Tensor) -> None:
+            memory.grad = found.backward(gradient[..., :H], gradient[..., H:], memory=self.credit_depth != 0)
+
+        return WindowRun(found.outputs(), backward)
+
+    def _planned(self) -> tuple[Tensor, Tensor, ScanPlan]:
+        """What the window is run again with: inputs (T, B, I), the memory that is to receive gradient, the plan."""
         if not self.steps:
             raise RuntimeError("SABStream.window: no step was taken since the last advance(). Call step() first.")
         window, before = self._window, self._before
@@ -234,13 +259,8 @@ class SABStream:
             top_k=self.core.rules.top_k,
             credit=self.core.rules.credit,
         )
-        self._memory = memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
-        weights = self.core.step_weights()
-        found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
-        if found is None:
-            scanned = self.core.scan(x, before.h, before.c, memory, plan)
-            found = torch.cat([scanned.h, scanned.summary], dim=2)
-        return found
+        self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
+        return x, self._memory, plan
 
     def _cut(self) -> Tensor:
         return (self._window.stacked("step") - 1) % self.core.rules.bptt_steps == 0
@@ -281,30 +301,10 @@ class SABStream:
         if compiled is not None:
             compiled.advance(window.record(), window.steps, before.memory, before.filled, self._reached, self._decay)
         else:
-            self._advance()
+            self.statistics = advanced(
+                window, before, self.state, self.contexts, self.statistics, self._reached, self._cut(), self.decay
+            )
         self._begin_window()
-
-    def _advance(self) -> None:
-        window, before, state = self._window, self._before, self.state
-        start, step, write_slot = (window.stacked(name) for name in ("start", "step", "write_slot"))
-        kept = before.filled & ~start.any(dim=0).unsqueeze(1)
-        kept &= (write_slot.unsqueeze(2) != torch.arange(state.slots, device=step.device)).all(dim=0)
-        record = Record(
-            observation=window.stacked("observation"),
-            start=start,
-            cut=self._cut(),
-            step=step,
-            h_before=window.stacked("h_before"),
-            c_before=window.stacked("c_before"),
-            h=window.stacked("h"),
-            read_slot=window.stacked("read_slot"),
-            read_step=window.stacked("read_step"),
-            write_slot=write_slot,
-            memory=before.memory,
-        )
-        self.contexts.remember(record, state.filled, kept)
-        weight = window.stacked("weight")
-        self.statistics = counted(self.statistics, record, weight, self._reached, kept, state, self.decay)
 
     def refresh(self) -> None:
         """Computes every held slot anew from its context with today's weights, oldest first, without gradient.
@@ -320,39 +320,15 @@ class SABStream:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that is carried, the open window included, as tensors under plain names; not the parameters."""
-        found: dict[str, Tensor] = {}
-        parts = {"state": self.state, "before": self._before, "contexts": self.contexts, "statistics": self.statistics}
-        for part, owner in parts.items():
-            found |= {f"{part}.{field.name}": getattr(owner, field.name) for field in fields(owner)}
-        found |= {f"writer.{name}": value for name, value in self.writer.state_dict().items()}
-        found |= {f"window.{name}": value for name, value in self._window.state_dict().items()}
-        found["reached"] = self._reached
-        return {name: value.detach().clone() for name, value in found.items()}
+        return saved(self)
 
-    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Goes on where `state_dict` was taken from a stream of the same settings.
 
         Raises:
             ValueError: a tensor is missing, unexpected or of another shape. Nothing has changed.
         """
-        own = {name: value.shape for name, value in self.state_dict().items() if not name.startswith("window.")}
-        given = {name: value.shape for name, value in saved.items() if not name.startswith("window.")}
-        for name in sorted(own.keys() | given.keys()):
-            if own.get(name) != given.get(name):
-                raise ValueError(
-                    f"SABStream.load_state_dict: {name} must have shape {own.get(name)}, but has {given.get(name)}. "
-                    f"Load into a stream with the same core, rows and settings."
-                )
-
-        def part(name: str) -> dict[str, Tensor]:
-            prefix = f"{name}."
-            return {key.removeprefix(prefix): saved[key].clone() for key in saved if key.startswith(prefix)}
-
-        self.state, self._before = SABState(**part("state")), SABState(**part("before"))
-        self.contexts, self.statistics = Contexts(**part("contexts")), SlotStatistics(**part("statistics"))
-        self.writer.load_state_dict(part("writer"))
-        self._window = Window.from_state_dict(part("window"))
-        self._reached, self._memory = saved["reached"].clone(), None
+        restore(self, state)
 
     def _begin_window(self) -> None:
         self._window = Window(self._window.steps)
@@ -362,39 +338,6 @@ class SABStream:
 
     def _compiled(self) -> CompiledStream | None:
         """The compiled code for what the stream holds now; None where there is none."""
-        bound, way = self._bound, forced_way()
-        if (
-            bound.state is not self.state
-            or bound.contexts is not self.contexts
-            or bound.statistics is not self.statistics
-            or bound.way != way
-        ):
-            code = bind_stream(
-                StepState(*self.state.tensors()),
-                self.contexts.tensors(),
-                (self.statistics.usage, self.statistics.credit),
-                reads=self.core.rules.top_k + 1,
-                write_every=self.core.rules.write_every,
-                bptt_steps=self.core.rules.bptt_steps,
-            )
-            self._bound = bound = _Bound(self.state, self.contexts, self.statistics, way, code)
-        return bound.code
-
-    def _make_room(self, step: Step) -> None:
-        """Makes sure that one more step can be recorded by compiled code."""
-        state, found = self.state, step.found
-        like = (
-            *(step.observation, state.filled[:, 0], state.step, state.h, state.c, state.h),
-            *(found.read_slot, found.read_slot, found.weight, state.step),
-        )
-        self._window.make_room(dict(zip(WindowRecord._fields, like, strict=True)))
-
-
-class _Bound(NamedTuple):
-    """Compiled code and what it is bound to: the very objects, and the way that was forced."""
-
-    state: SABState
-    contexts: Contexts
-    statistics: SlotStatistics
-    way: str
-    code: CompiledStream | None
+        if not self._bound.holds(self.state, self.contexts, self.statistics):
+            self._bound = bound_to(self.state, self.contexts, self.statistics, self.core.rules)
+        return self._bound.code

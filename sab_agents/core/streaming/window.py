@@ -5,6 +5,7 @@ Dimensions: T steps, B rows, S slots, R slots that a step touches, H hidden size
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import torch
@@ -47,6 +48,23 @@ class Step(NamedTuple):
     def output(self) -> Tensor:
         """(B, 2H) [h, s]."""
         return self.found.output
+
+
+class WindowRun(NamedTuple):
+    """A window that was run again.
+
+    Attributes:
+        outputs: (T, B, …), without gradient.
+        backward: takes the gradient of the outputs, of the same shape, once, and adds what it owes to every `.grad`.
+    """
+
+    outputs: Tensor
+    backward: Callable[[Tensor], None]
+
+
+def graph_run(outputs: Tensor) -> WindowRun:
+    """A run whose gradient takes the graph of `outputs`."""
+    return WindowRun(outputs.detach(), lambda gradient: torch.autograd.backward(outputs, gradient))
 
 
 def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Tensor) -> SABState:

@@ -115,3 +115,118 @@ def test_both_ways_take_the_same_steps_and_learn_the_same(seed: int) -> None:
     for name, value in plain.stream.state_dict().items():
         if name.partition(".")[0] in {"state", "statistics"} or name in {"contexts.piece", "contexts.offset"}:
             assert_same({name: native.stream.state_dict()[name]}, {name: value}, "in the end")
+
+
+def test_it_is_compiled_code_that_runs_and_credits() -> None:
+    pieces = 0
+    for seed in range(40):
+        rng, side = random.Random(seed), Side(seed, "native")
+        for _ in range(3):
+            pieces += int(side.learn(*window_of(side, rng))["counts"][0])
+        with side.way():
+            assert side.stream._compiled() is not None
+        with forced_kernel("torch"):
+            assert side.stream._compiled() is None
+    assert pieces > 50
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_way_can_change_within_a_window(seed: int) -> None:
+    rng = random.Random(seed)
+    sides = Side(seed, "native"), Side(seed, "torch")
+    for number in range(4):
+        observation, start, weights, _ = window_of(sides[0], rng)
+        found: list[dict[str, Tensor]] = []
+        for mixed, side in zip((True, False), sides, strict=True):
+            taken = []
+            for t, (x, s) in enumerate(zip(observation, start, strict=True)):
+                with forced_kernel("native" if mixed and t % 2 == 0 else "torch"):
+                    taken.append(side.stream.step(x, s))
+            with forced_kernel("native" if mixed and number % 2 == 0 else "torch"):
+                side.stream.window().backward(weights)  # type: ignore[no-untyped-call]
+                norm = side.stream.credit().norm
+                write_slot = side.stream._window.stacked("write_slot").clone()
+                side.stream.advance()
+            found.append({"output": torch.stack(taken), "norm": norm, "write_slot": write_slot})
+        assert_same(found[0], found[1], f"window {number}")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_saved_stream_goes_on_to_the_bit(seed: int) -> None:
+    rng, side = random.Random(seed), Side(seed, "native")
+    for _ in range(3):
+        side.learn(*window_of(side, rng))
+    window = window_of(side, rng)
+    with side.way():
+        side.stream.step(window[0][0], window[1][0])
+        saved, other = side.stream.state_dict(), side.made()
+        other.load_state_dict(saved)
+        streams, ends = (side.stream, other), []
+        for stream in streams:
+            for x, start in zip(window[0], window[1], strict=True):
+                stream.step(x, start)
+            stream.window().sum().backward()  # type: ignore[no-untyped-call]
+            stream.credit()
+            stream.advance()
+            gradients = {str(i): p.grad.clone() for i, p in enumerate(side.parameters) if p.grad is not None}
+            side.sab.zero_grad()
+            if side.encoder is not None:
+                side.encoder.zero_grad()
+            ends.append(stream.state_dict() | gradients)
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_run_without_a_graph_adds_what_the_graph_adds(seed: int) -> None:
+    rng, side = random.Random(seed), Side(seed, "native")
+    for _ in range(3):
+        side.learn(*window_of(side, rng))
+    observation, start, weights, _ = window_of(side, rng)
+    with side.way():
+        for x, s in zip(observation, start, strict=True):
+            side.stream.step(x, s)
+        found = []
+        for way in ("run", "window"):
+            if way == "run":
+                run = side.stream.run()
+                run.backward(weights)
+                outputs = run.outputs
+            else:
+                outputs = side.stream.window()
+                outputs.backward(weights)  # type: ignore[no-untyped-call]
+            norm = side.stream.credit().norm
+            grads = [p.grad for p in side.parameters if p.grad is not None]
+            found.append([outputs.detach(), norm, *grads])
+            for parameter in side.parameters:
+                parameter.grad = None
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("writer.order", "planned"), ("window.write_slot", "window"), ("contexts.piece", "slots")]
+)
+def test_indices_out_of_range_are_refused(name: str, message: str) -> None:
+    sab = SAB(OBSERVED, 4, top_k=2, bptt_steps=3, capacity=24)
+    stream = SABStream(sab, 2, eviction="oldest", write="every")
+    with forced_kernel("native"):
+        for _ in range(4):
+            stream.step(torch.randn(2, OBSERVED))
+        saved = stream.state_dict()
+        saved[name] = torch.full_like(saved[name], 10**6)
+        stream.load_state_dict(saved)
+
+        def go_on() -> None:
+            stream.step(torch.randn(2, OBSERVED))
+            stream.advance()
+
+        with pytest.raises(ValueError, match=message):
+            go_on()
+
+
+def test_a_saved_stream_of_other_dtypes_is_refused() -> None:
+    stream = Side(0, "native").stream
+    saved = stream.state_dict()
+    with pytest.raises(ValueError, match=r"state\.step must have shape .* and dtype"):
+        stream.load_state_dict(saved | {"state.step": saved["state.step"].float()})
