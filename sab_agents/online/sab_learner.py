@@ -58,9 +58,9 @@ class SABLearner(RecurrentLearner):
         capacity: int = 64,
         attention: Literal["mlp", "dot"] = "mlp",
         attention_size: int | None = 32,
-        eviction: Eviction = "oldest",
-        write: Write = "every",
-        novelty: float = 0.1,
+        eviction: Eviction = "least_used",
+        write: Write = "novel",
+        novelty: float = 1.0,
         credit_depth: int | None = 1,
         seed: int = 0,
     ) -> None:

@@ -56,7 +56,8 @@ class Case:
         if aligned:  # else later windows begin inside a segment, which cuts it there
             self.start[torch.arange(T) % self.steps != 0] = False
         self.weights = torch.randn(T, self.rows, 2 * self.sab.hidden_size, dtype=torch.float64)
-        self.stream = SABStream(self.sab, self.rows, encoder=self.encoder, observation_shape=(OBSERVED,), **settings)
+        rules: dict[str, Any] = {"eviction": "oldest", "write": "every", **settings}
+        self.stream = SABStream(self.sab, self.rows, encoder=self.encoder, observation_shape=(OBSERVED,), **rules)
         self.write_slot = torch.empty(T, self.rows, dtype=torch.int64)
 
     @property

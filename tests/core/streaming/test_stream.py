@@ -17,7 +17,8 @@ def make_stream(rows: int = 2, dtype: torch.dtype = torch.float64, seed: int = 0
     sab = SAB(3, 4, top_k=2, bptt_steps=3, capacity=6, attention="dot", attention_size=3, dtype=dtype)
     for parameter in sab.parameters():
         nn.init.uniform_(parameter, -0.8, 0.8)
-    return SABStream(sab, rows, **settings)
+    rules: dict[str, Any] = {"eviction": "oldest", "write": "every", **settings}
+    return SABStream(sab, rows, **rules)
 
 
 def observations(steps: int, rows: int = 2, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -108,7 +109,7 @@ def test_refresh_without_an_update_changes_nothing_and_after_one_gives_todays_va
         for parameter in fresh.core.parameters():
             parameter.mul_(0.5)
     fresh.refresh()
-    again = SABStream(fresh.core, 2)
+    again = SABStream(fresh.core, 2, eviction="oldest", write="every")
     for t in range(3):
         again.step(short[t])
     torch.testing.assert_close(fresh.state.memory, again.state.memory, rtol=1e-10, atol=1e-12)
