@@ -45,7 +45,8 @@ class StreamPolicy(BasePolicy):
     Args:
         observation_space: any that `gymnasium.spaces.flatten` turns into one vector; no Dict or Tuple.
         action_space: Discrete or Box.
-        shared_core: one core for both instead of one each: half the cost, one trace for all parameters.
+        shared_core: one core for both, which costs less, instead of one each, which is the published way. Then all
+            parameters share one trace and one step size.
         hidden_size: of a core.
         width: W.
         sparsity: share of each unit's weights behind the core that start at zero.
@@ -61,7 +62,7 @@ class StreamPolicy(BasePolicy):
         observation_space: spaces.Space[Any],
         action_space: spaces.Space[Any],
         *,
-        shared_core: bool = True,
+        shared_core: bool = False,
         hidden_size: int = 64,
         width: int = 64,
         sparsity: float = 0.9,
@@ -160,14 +161,14 @@ class StreamPolicy(BasePolicy):
             ValueError: the observation does not fit the observation space, or the state not the observation.
         """
         observations, single = self._batch(observation)
-        features = torch.from_numpy(self.normaliser.normalise(self.flattened(observations)))
+        features = torch.from_numpy(self.normaliser.normalise(self.flattened(observations))).to(self.device)
         carried = self._carried(state, episode_start, len(observations))
         with torch.no_grad():
             output, carried = self.actor_core(features, carried)
             rows = self.actor(output).numpy(force=True)
         drawn = self.distribution.choose(rows, None if deterministic else generator or np.random.default_rng())
         actions = self.bounded(drawn)
-        return (actions[0] if single else actions), tuple(tensor.numpy() for tensor in carried)
+        return (actions[0] if single else actions), tuple(tensor.numpy(force=True) for tensor in carried)
 
     def bounded(self, actions: Array) -> Array:
         """The actions, brought within the bounds of a Box space."""
@@ -190,7 +191,7 @@ class StreamPolicy(BasePolicy):
         initial = self.actor_core.initial_state(rows)
         if state is None:
             return initial
-        carried = tuple(torch.as_tensor(array) for array in state)
+        carried = tuple(torch.as_tensor(array, device=self.device) for array in state)
         received, expected = ([tuple(tensor.shape) for tensor in tensors] for tensors in (carried, initial))
         if received != expected:
             raise ValueError(
@@ -199,7 +200,7 @@ class StreamPolicy(BasePolicy):
             )
         if episode_start is None:
             return carried
-        starts = torch.as_tensor(np.broadcast_to(episode_start, (rows,)).astype(bool))
+        starts = torch.as_tensor(np.broadcast_to(episode_start, (rows,)).astype(bool), device=self.device)
         return tuple(
             torch.where(starts.view(-1, *[1] * (new.dim() - 1)), new, old)
             for new, old in zip(initial, carried, strict=True)
