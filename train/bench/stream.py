@@ -234,15 +234,17 @@ def print_course(console: Console, course: Course) -> None:
     """How the long stream went."""
     title = f"One stream of {course.steps:,} learned steps, every step written: microseconds a step"
     table = Table(title=title, title_justify="left")
-    for heading in ("tenth", "wall clock", "processor time", "re-runs in a window"):
+    for heading in ("tenth", "wall clock", "processor time", "its quietest part", "re-runs in a window"):
         table.add_column(heading, justify="right")
     windows = course.steps / SIZES["update_every"] / 10
-    parts = zip(course.tenths("wall"), course.tenths("processor"), np.split(course.pieces, 10), strict=True)
-    for number, (wall, processor, pieces) in enumerate(parts):
-        table.add_row(str(number + 1), f"{wall:.1f}", f"{processor:.1f}", f"{pieces.sum() / windows:.2f}")
+    quietest = course.quietest()
+    parts = zip(course.tenths("wall"), course.tenths("processor"), quietest, np.split(course.pieces, 10), strict=True)
+    for number, (*times, pieces) in enumerate(parts):
+        table.add_row(str(number + 1), *(f"{value:.1f}" for value in times), f"{pieces.sum() / windows:.2f}")
     console.print(table)
     for name, label in (("wall", "wall clock"), ("processor", "processor time")):
         tenths = course.tenths(name)
         console.print(f"last tenth / first tenth, {label}: {tenths[-1] / tenths[0]:.3f}")
+    console.print(f"last tenth / first tenth, their quietest parts: {quietest[-1] / quietest[0]:.3f}")
     if course.growth is not None:
         console.print(f"resident memory after 10,000 steps and at the end: {course.growth:+,} KiB")
