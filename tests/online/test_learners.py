@@ -18,9 +18,7 @@ INPUTS, H, T = 3, 5, 23
 def learners() -> list[RecurrentLearner]:
     torch.manual_seed(0)
     # The module's own rules, so that it is the reference.
-    sab = SABLearner(
-        INPUTS, H, top_k=2, bptt_steps=4, capacity=T, eviction="oldest", write="every", credit_depth=None
-    )
+    sab = SABLearner(INPUTS, H, top_k=2, bptt_steps=4, capacity=T, eviction="oldest", write="every", credit_depth=None)
     return [sab.double(), LSTMLearner(INPUTS, H, bptt_steps=4).double(), RTULearner(INPUTS, H).double()]
 
 

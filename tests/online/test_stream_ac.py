@@ -55,7 +55,9 @@ class Records(KVWriter):
 @pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
 @pytest.mark.parametrize("shared_core", [True, False], ids=["shared", "separate"])
 def test_it_learns_acts_and_is_evaluated(policy: str, continuous: bool, shared_core: bool) -> None:
-    model = agent(policy, Clock(continuous=continuous), policy_kwargs={**SMALL, "shared_core": shared_core})
+    # Attention is moved once there are several slots to choose from.
+    rules = {"write": "every"} if policy == "MlpSabPolicy" else {}
+    model = agent(policy, Clock(continuous=continuous), policy_kwargs={**SMALL, **rules, "shared_core": shared_core})
     before = [parameter.clone() for parameter in model.policy.parameters()]
     assert model.learn(30) is model
     # What decides a recurrent core, and what follows it: everything has been moved.
