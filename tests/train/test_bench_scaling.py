@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,23 +91,30 @@ def test_with_plain_torch_the_longest_sequences_are_left_out(monkeypatch: pytest
     assert {figure.size.steps for figure in scaling.measure(axis, SETTINGS, 1, lambda _: None)} == {2}
 
 
+PEAKS = """
+import torch
+from sab_agents.train.bench import memory
+
+def after():  # 48 MB, given back at once, then 40 MB that are returned
+    torch.ones(12_000_000)
+    return [torch.ones(10_000_000)]
+
+def beside():
+    scratch = torch.ones(12_000_000)
+    return [torch.ones(10_000_000) * scratch[0]]
+
+print(memory.peak_beyond(after), memory.peak_beyond(beside))
+"""
+
+
 def test_the_peak_counts_what_is_freed_again_but_not_what_is_returned() -> None:
-    def work() -> list[torch.Tensor]:
-        torch.ones(12_000_000)  # 48 MB, given back at once
-        return [torch.ones(10_000_000)]  # 40 MB
-
-    peak = memory.peak_beyond(work)
-    if peak is None:
+    # In a process of its own: here memory that other tests gave back would be used again, unseen.
+    printed = subprocess.run([sys.executable, "-c", PEAKS], check=True, capture_output=True, text=True).stdout
+    if "None" in printed:
         pytest.skip("needs the resident sizes of Linux's /proc")
-    assert 4e6 < peak < 16e6  # 48 MB and 40 MB were there one after the other
-
-    def both() -> list[torch.Tensor]:
-        scratch = torch.ones(12_000_000)
-        return [torch.ones(10_000_000) * scratch[0]]
-
-    peak = memory.peak_beyond(both)
-    assert peak is not None
-    assert 84e6 < peak < 96e6  # the scratch, and the first 40 MB beside their product
+    after, beside = (float(value) for value in printed.split())
+    assert 4e6 < after < 16e6  # 48 MB and 40 MB were there one after the other
+    assert 84e6 < beside < 96e6  # the scratch, and the first 40 MB beside their product
 
 
 def test_a_system_without_these_figures_gives_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,14 +122,14 @@ def test_a_system_without_these_figures_gives_none(monkeypatch: pytest.MonkeyPat
     assert memory.peak_beyond(list) is None
 
 
-def test_memory_of_inference_in_chunks_does_not_grow_with_the_sequence() -> None:
+def test_memory_of_inference_does_not_grow_with_the_sequence() -> None:
     sizes = [Size(T, 1, 64, 16) for T in (4_000, 40_000)]
     jobs = [("SAB dot", what, size) for what in (INFERENCE, CHUNKED) for size in sizes]
     short, long, short_chunks, long_chunks = memory.peaks(jobs, SETTINGS)
     if short is None or long is None or short_chunks is None or long_chunks is None:
         pytest.skip("needs the resident sizes of Linux's /proc")
-    assert long > 5 * short  # one call holds the whole sequence
     scale = 1 if kernel_in_use("cpu", torch.float32) == "native" else 8
+    assert abs(long - short) < 1e6 * scale
     assert abs(long_chunks - short_chunks) < 1e6 * scale
 
 
