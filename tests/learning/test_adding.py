@@ -17,6 +17,7 @@ def test_sab_adds_two_numbers_from_beyond_its_segment(tmp_path: Path, seed: int)
         task="adding",
         length=50,
         bptt_steps=5,
+        write_every=5,
         attention="dot",
         attention_size=32,
         steps=3000,
