@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 
 from sab_agents.envs.supervised.recall_stream import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.arguments import Parser
-from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.plots import plot_ledger
 from sab_agents.train.run_folder import write_atomically
+from sab_agents.train.sweep_config import sweep_settings
 
 RECENT = 400
 """Answers over which the accuracy is measured, at the end of a cell and against the target."""
@@ -93,26 +93,8 @@ def load_online_config(path: Path, changes: Mapping[str, Any]) -> OnlineConfig:
     Raises:
         UserError: the file cannot be read, or a key or value is wrong.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
     known = [each.name for each in fields(OnlineConfig)]
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must be a list of 'key: value' lines, but is {type(content).__name__}.")
-    for name in content:
-        if name not in known:
-            raise UserError(f"{path}: unknown key '{name}'. {did_you_mean(str(name), known)}")
-    for name in ("learners", "delays"):
-        if name not in content:
-            raise UserError(f"{path}: the key '{name}' is missing.")
-    kept = changes.get("learners") or content["learners"]
-    for name in kept:
-        if name not in content["learners"]:
-            raise UserError(f"unknown learner '{name}'. {did_you_mean(name, content['learners'])}")
-    content |= {name: value for name, value in changes.items() if value is not None}
-    content["learners"] = {name: yaml.safe_load(path.read_text(encoding="utf-8"))["learners"][name] for name in kept}
-    return OnlineConfig(**content)
+    return OnlineConfig(**sweep_settings(path, known, ("learners", "delays"), ("learners", "learner"), changes))
 
 
 def run_cells(config: OnlineConfig, out: Path) -> dict[Cell, dict[str, Any]]:

@@ -197,15 +197,6 @@ def plot_ledger(path: Path, title: str, entries: Sequence[Entry], planted: int |
     canvas.savefig(path)
 
 
-def image_of_ledger(title: str, entries: Sequence[Entry], planted: int | None = None) -> npt.NDArray[np.uint8]:
-    """The same as an image (height, width, 3) for TensorBoard."""
-    canvas, (axes,) = figure(6.4, 4.4)
-    draw_ledger(axes, title, entries, planted)
-    buffer: Any = FigureCanvasAgg(canvas)
-    buffer.draw()
-    return np.asarray(buffer.buffer_rgba())[..., :3].copy()
-
-
 def draw_ledger(axes: Axes, title: str, entries: Sequence[Entry], planted: int | None) -> None:
     """Dots for credited steps, darker and larger where more gradient arrived."""
     tidy(axes, title, "step of the loss", "step that was credited")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import yaml
 
 import sab_agents  # noqa: F401 (registers the SAB/* environments)
 from sab_agents.online import StreamAC
 from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.train.sweep_config import sweep_settings
 
 
 @dataclass(frozen=True)
@@ -102,27 +102,9 @@ def load_stream_config(path: Path, changes: Mapping[str, Any]) -> StreamConfig:
     Raises:
         UserError: the file is missing, not YAML or not a mapping; a key is unknown or missing, or a value is wrong.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must be a list of 'key: value' lines, but is {type(content).__name__}.")
-    known = {each.name: each for each in dataclasses.fields(StreamConfig)}
-    for name in content:
-        if name not in known:
-            raise UserError(f"{path}: unknown key '{name}'. {did_you_mean(str(name), known)}")
-    for name in ("env", "argument", "values", "policies"):
-        if name not in content:
-            raise UserError(f"{path}: the key '{name}' is missing.")
-    changes = {name: value for name, value in changes.items() if value is not None}
-    kept = changes.pop("policies", None)
-    if kept is not None:
-        for name in kept:
-            if name not in content["policies"]:
-                raise UserError(f"unknown policy '{name}'. {did_you_mean(name, content['policies'])}")
-        content["policies"] = {name: content["policies"][name] for name in kept}
-    return StreamConfig(**{**content, **changes})
+    known = [each.name for each in dataclasses.fields(StreamConfig)]
+    required = ("env", "argument", "values", "policies")
+    return StreamConfig(**sweep_settings(path, known, required, ("policies", "policy"), changes))
 
 
 def _check_mapping(name: str, value: object) -> None:

@@ -11,7 +11,6 @@ from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from sab_agents.core.streaming import Credit
@@ -121,9 +120,3 @@ class CreditLedger:
         ledger.slots, ledger.pieces, ledger.dropped = facts["counts"]
         ledger.weight = np.array(facts["weight"])
         return ledger
-
-
-def ledger_arrays(entries: tuple[Entry, ...]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Loss steps, credited steps and norms of entries, as arrays to plot."""
-    columns = list(zip(*entries, strict=True)) if entries else [(), (), (), ()]
-    return np.array(columns[1]), np.array(columns[2]), np.array(columns[3])

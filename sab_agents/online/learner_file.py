@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.online.credit_ledger import CreditLedger
-from sab_agents.online.saving import read_agent, write_agent
+from sab_agents.online.saving import part, read_agent, write_agent
 
 if TYPE_CHECKING:
     from sab_agents.online.online_learner import OnlineLearner
@@ -48,23 +48,19 @@ def read_learner(make: type[LearnerT], path: str | Path, **code: Any) -> Learner
     if settings["observation_shape"] is not None:
         settings["observation_shape"] = tuple(settings["observation_shape"])
     learner = make(**settings, **code)
-    _fill(path, learner.parameters, _part(tensors, "parameter."))
-    _fill_optimizer(path, learner, facts["groups"], _part(tensors, "optimizer."))
+    _fill(path, learner.parameters, part(tensors, "parameter."))
+    _fill_optimizer(path, learner, facts["groups"], part(tensors, "optimizer."))
     device = learner.head.weight.device
     kept_on_cpu = {"writer.generator"}
-    stream = _part(tensors, "stream.")
+    stream = part(tensors, "stream.")
     learner.stream.load_state_dict(
         {name: value if name in kept_on_cpu else value.to(device) for name, value in stream.items()}
     )
     learner.steps, learner.updates, learner.skipped = facts["counts"]
-    learner.labels.load_state_dict(facts["open_steps"], _part(tensors, "label."))
+    learner.labels.load_state_dict(facts["open_steps"], part(tensors, "label."))
     learner._names = facts["names"]
     learner.ledger = CreditLedger.from_json(facts["ledger"])
     return learner
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _fill(path: str | Path, parameters: list[nn.Parameter], saved: dict[str, Tensor]) -> None:

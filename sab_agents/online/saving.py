@@ -70,6 +70,11 @@ def read_agent(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, T
     return settings, tensors
 
 
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, under the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def with_suffix(path: str | Path) -> Path:
     """The path, with .zip added where it has no suffix."""
     path = Path(path)

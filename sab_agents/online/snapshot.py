@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sab_agents.online.saving import space_to_json
+from sab_agents.online.saving import part, space_to_json
 
 if TYPE_CHECKING:
     from sab_agents.online.stream_ac import StreamAC
@@ -58,11 +58,11 @@ def snapshot(agent: StreamAC) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def restore(agent: StreamAC, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Puts what `snapshot` gave into an agent that was built with the same arguments and spaces."""
-    agent.policy.load_state_dict(_part(tensors, "policy."))
+    agent.policy.load_state_dict(part(tensors, "policy."))
     for index, optimiser in enumerate(agent.optimisers):
         optimiser.trace.copy_(tensors[f"trace.{index}"])
     for name, core in agent.policy.cores().items():
-        core.restore({key: value.to(agent.device) for key, value in _part(tensors, f"core.{name}.").items()})
+        core.restore({key: value.to(agent.device) for key, value in part(tensors, f"core.{name}.").items()})
     normaliser = agent.policy.normaliser
     normaliser.count = facts["observations_seen"]
     normaliser.mean = tensors["normaliser.mean"].numpy()
@@ -79,10 +79,6 @@ def restore(agent: StreamAC, facts: dict[str, Any], tensors: dict[str, Tensor]) 
         agent.observation = tensors["observation"].to(agent.device)
         agent._last_obs = tensors["last_observation"].numpy()
         agent._last_episode_starts = np.array([facts["episode_start"]])
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _plain(info: dict[str, Any]) -> dict[str, float]:
