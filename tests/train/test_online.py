@@ -1,0 +1,75 @@
+"""`sab-agents online`: its configs, its cells and its table, with so few answers that nothing is learnt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sab_agents.envs.supervised.recall_stream import RecallStream
+from sab_agents.train.cli import main
+from sab_agents.train.online import load_online_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "online").glob("*.yaml"))
+SMALL = """
+delays: [3]
+rows: 4
+answers: 6
+learners:
+  sab: {core: sab}
+  lstm: {core: lstm_tbptt}
+shared: {hidden_size: 4, capacity: 4, update_every: 2}
+"""
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_read(path: Path) -> None:
+    config = load_online_config(path, {"seeds": [7], "answers": None})
+    assert config.learners
+    assert list(config.seeds) == [7]
+
+
+def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    command = ["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    cells = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]
+    assert {cell["learner"] for cell in cells} == {"sab", "lstm"}
+    assert all(6 <= cell["answers"] < 6 + 4 and not cell["reached"] for cell in cells)
+    written = [path.stat().st_mtime_ns for path in sorted((tmp_path / "out" / "cells").glob("*.json"))]
+    assert main(command) == 0
+    assert written == [path.stat().st_mtime_ns for path in sorted((tmp_path / "out" / "cells").glob("*.json"))]
+    assert "| 3 | 0 | lstm |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--learners", "gru"], "unknown learner 'gru'"), (["--answers", "9"], "run with other settings")],
+)
+def test_what_does_not_fit_is_one_line_of_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    command = ["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main([*command, *options]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_the_stream_asks_for_the_cue_after_the_delay() -> None:
+    stream = RecallStream(5, rows=3, symbols=4, distractors=2, noise=0.5)
+    steps = [stream.step() for _ in range(60)]
+    shown = np.full(3, -1)
+    since = np.full(3, -1)
+    for step in steps:
+        shown = np.where(step.episode_start, step.x[:, :4].argmax(axis=1), shown)
+        since = np.where(step.episode_start, 0, since + (since >= 0))
+        assert (step.asked == (since == 5)).all()
+        assert (step.y[step.asked] == shown[step.asked]).all()
+        assert (step.x[:, 4] == 1)[step.asked].all()
+        assert not step.x[~step.episode_start, :4].any()
