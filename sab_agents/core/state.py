@@ -5,11 +5,13 @@ Dimensions: B rows (batch or parallel streams), H hidden size, S slots.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +56,19 @@ class State:
             ]
         )
 
+    def chosen(self, rows: Tensor) -> Self:
+        """The given rows alone, (b,) int64 or (B,) bool."""
+        return self._replace([tensor[rows] for tensor in self.tensors()])
+
+    @classmethod
+    def joined(cls, states: Sequence[Self]) -> Self:
+        """The rows of several states, one after the other.
+
+        Where one's memory has fewer columns than another's, it gets empty ones in front.
+        """
+        columns = zip(*(state.tensors() for state in states), strict=True)
+        return states[0]._replace([_stacked(tensors) for tensors in columns])
+
     def reset(self, rows: Tensor) -> Self:
         """Puts the given rows at the start of an episode, and cuts them from the autograd graph.
 
@@ -95,6 +110,19 @@ class State:
             )
         tensors = {name: torch.tensor(array, device=device) for name, array in zip(names, arrays, strict=True)}
         return cls(**tensors)
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors (B, …) one after the other, filled up with zeros in front of every other axis."""
+    whole = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+
+    def filled_up(tensor: Tensor) -> Tensor:
+        missing = [size - own for size, own in zip(whole, tensor.shape[1:], strict=True)]
+        if not any(missing):
+            return tensor
+        return functional.pad(tensor, [side for size in reversed(missing) for side in (size, 0)])
+
+    return torch.cat([filled_up(tensor) for tensor in tensors])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sab_agents.core.baselines import LSTM, LSTMAttention, Transformer
+from sab_agents.core.baselines import LSTM, LSTMAttention, LSTMState, Transformer
+from sab_agents.kernels import forced_kernel
 from tests.core.baseline_cases import (
     F64,
     B,
@@ -24,6 +25,7 @@ from tests.core.baseline_cases import (
     random_starts,
     windowed,
 )
+from tests.kernels.extension import needs_native
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +68,7 @@ def test_lstm_equals_a_loop_of_cells(n: int | None, chance: float) -> None:
     output, state = core(x, None, starts)
     expected = cell_loop(core, x, starts, n)
     close(output, expected)
-    close(state.h, expected[-1])
+    close(state.h[:, 0], expected[-1])
     wrt = [x, *core.parameters()]
     for actual, loop in zip(gradient(output, *wrt), gradient(expected, *wrt), strict=True):
         close(actual, loop)
@@ -108,6 +110,45 @@ def test_evaluation_mode_leaves_the_inner_lstm_able_to_backpropagate_on_cudnn() 
     assert not core.training
     assert isinstance(core, LSTM)
     assert core.lstm.training
+
+
+@pytest.mark.parametrize("n", [None, 3])
+def test_layers_of_an_lstm_are_those_of_torch(n: int | None) -> None:
+    core = LSTM(I, H, bptt_steps=n, layers=2, dtype=F64)
+    x, starts = inputs().requires_grad_(), random_starts()
+    output, state = core(x, None, starts)
+    first, second = LSTM(I, H, bptt_steps=n, dtype=F64), LSTM(H, H, bptt_steps=n, dtype=F64)
+    for layer, single in enumerate((first, second)):
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            delattr(single.lstm, f"{name}_l0")
+            setattr(single.lstm, f"{name}_l0", getattr(core.lstm, f"{name}_l{layer}"))
+    hidden = cell_loop(first, x, starts, n)
+    close(output, second(hidden, None, starts)[0])
+    close(state.h[:, 0], hidden[-1])
+    close(state.h[:, 1], output[-1])
+
+
+def test_dropout_between_layers_is_for_training_alone() -> None:
+    core, x = LSTM(I, H, layers=2, dropout=0.5, dtype=F64), inputs()
+    assert not torch.equal(core(x)[0], core(x)[0])
+    core.eval()
+    close(core(x)[0], core(x)[0])
+
+
+@needs_native
+@pytest.mark.parametrize(("n", "layers"), [(None, 1), (4, 1), (None, 2), (4, 2)])
+def test_an_lstm_in_compiled_code_equals_one_in_stretches(n: int | None, layers: int) -> None:
+    core, starts = LSTM(I, H, bptt_steps=n, layers=layers), random_starts()
+    x = inputs().float().requires_grad_()
+    state = LSTMState(torch.randn(B, layers, H), torch.randn(B, layers, H), torch.tensor([0, 3, 5, 7]))
+    found = {}
+    for way in ("native", "torch"):
+        with forced_kernel(way):
+            output, after = core(x, state, starts)
+            loss = output.square().sum() + after.c.sum()
+            found[way] = (output, *after.tensors(), *torch.autograd.grad(loss, [x, *core.parameters()]))
+    for fast, plain in zip(found["native"], found["torch"], strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
 
 # ---- LSTM with attention ----------------------------------------------------------------------------------------

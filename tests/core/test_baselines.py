@@ -278,4 +278,5 @@ def test_an_lstm_state_with_values_at_step_zero_is_read_as_by_nn_lstm() -> None:
     core = LSTM(I, H, dtype=F64)
     x, h, c = inputs(), torch.randn(B, H, dtype=F64), torch.randn(B, H, dtype=F64)
     expected, _ = core.lstm(x, (h.unsqueeze(0), c.unsqueeze(0)))
-    close(core(x, LSTMState(h, c, torch.zeros(B, dtype=torch.int64)))[0], expected)
+    state = LSTMState(h.unsqueeze(1), c.unsqueeze(1), torch.zeros(B, dtype=torch.int64))
+    close(core(x, state)[0], expected)

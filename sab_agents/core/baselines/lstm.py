@@ -1,6 +1,6 @@
 """An LSTM with full or truncated backpropagation through time.
 
-Dimensions: T steps, B rows, I input size, H hidden size.
+Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sab_agents.core.base import Core, at_least
 from sab_agents.core.episodes import check_shapes, steps_in_episode
 from sab_agents.core.state import State
+from sab_agents.kernels import ScanInputs, ScanPlan, kernel_in_use, linear, scan
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class LSTMState(State):
     """What `LSTM` carries.
 
     Attributes:
-        h: (B, H) hidden state after the last step.
-        c: (B, H) cell state after the last step.
+        h: (B, L, H) hidden state of each layer after the last step.
+        c: (B, L, H) cell state of each layer after the last step.
         step: (B,) int64, steps taken since the episode's start.
     """
 
@@ -32,7 +34,7 @@ class LSTMState(State):
 
 
 class LSTM(Core[LSTMState]):
-    """One LSTM layer (Hochreiter & Schmidhuber, 1997) that starts anew at each episode.
+    """An LSTM (Hochreiter & Schmidhuber, 1997) that starts anew at each episode.
 
     With `bptt_steps` = n, backpropagation is truncated (Williams & Peng, 1990): h and c enter step t = 1, 2, … of an
     episode without gradient where (t - 1) mod n = 0. The values are those of the full LSTM. The rule counts from the
@@ -42,13 +44,15 @@ class LSTM(Core[LSTMState]):
         input_size: I.
         hidden_size: H, also the size of an output.
         bptt_steps: n, at least 1; None backpropagates through the whole episode.
+        layers: L, each of which reads the hidden states of the one before.
+        dropout: share of the numbers between layers that are zeroed in training.
         batch_first: sequences are (B, T, …) instead of (T, B, …).
         device: of the parameters.
         dtype: of the parameters.
 
     Raises:
         TypeError: a size is not an int.
-        ValueError: a size is below 1.
+        ValueError: a size is below 1, or `dropout` is no share.
     """
 
     state_class = LSTMState
@@ -59,45 +63,63 @@ class LSTM(Core[LSTMState]):
         hidden_size: int,
         *,
         bptt_steps: int | None = None,
+        layers: int = 1,
+        dropout: float = 0.0,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, hidden_size, batch_first=batch_first)
         self.bptt_steps = None if bptt_steps is None else at_least("LSTM", "bptt_steps", bptt_steps, 1)
-        self.lstm = nn.LSTM(input_size, hidden_size, device=device, dtype=dtype)
+        self.layers = at_least("LSTM", "layers", layers, 1)
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"LSTM: dropout must be a share between 0 and 1, but is {dropout!r}.")
+        self.dropout = dropout if layers > 1 else 0.0  # there is nothing between the layers of one
+        self.lstm = nn.LSTM(input_size, hidden_size, layers, dropout=self.dropout, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
         """Shows the truncation, which no submodule does."""
         return f"bptt_steps={self.bptt_steps}"
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the mode as `nn.Module.train` does, without effect on what is computed."""
+        """Sets the mode as `nn.Module.train` does; without dropout it has no effect on what is computed."""
         super().train(mode)
         self.lstm.train()  # cuDNN refuses to backpropagate in evaluation mode
+        self.lstm.dropout = self.dropout if mode else 0.0
         return self
 
     def initial_state(self, batch_size: int) -> LSTMState:
-        """The state of `batch_size` rows at the start of an episode: h and c (B, H) and step (B,), all zeros.
+        """The state of `batch_size` rows at the start of an episode: h and c (B, L, H) and step (B,), all zeros.
 
         Raises:
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
         at_least("LSTM.initial_state", "batch_size", batch_size, 1)
-        zeros = next(self.parameters()).new_zeros(batch_size, self.hidden_size)
+        zeros = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
         return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
 
     def _check_state(self, name: str, state: LSTMState) -> None:
         super()._check_state(name, state)
         rows = (state.batch_size,)
-        check_shapes(name, state, {"h": (*rows, self.hidden_size), "c": (*rows, self.hidden_size), "step": rows})
+        layers = (*rows, self.layers, self.hidden_size)
+        check_shapes(name, state, {"h": layers, "c": layers, "step": rows})
 
     def _run(self, x: Tensor, state: LSTMState, episode_start: Tensor | None) -> tuple[Tensor, LSTMState]:
         step = steps_in_episode(state.step, episode_start, x.shape[0])
         cut = None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
         firsts = _stretch_firsts(x.shape[0], episode_start, cut)
-        h, c = state.h, state.c
+        if len(firsts) > 1 and kernel_in_use(x.device, x.dtype) == "native":
+            output, h, c = self._scanned(x, state, episode_start, cut)
+        else:
+            output, h, c = self._in_stretches(x, state, episode_start, cut, firsts)
+        return output, LSTMState(h, c, step[-1])
+
+    def _in_stretches(
+        self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None, firsts: list[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A call of `nn.LSTM` from each event to the next: the output, and h and c (B, L, H) after it."""
+        h, c = state.h.transpose(0, 1), state.c.transpose(0, 1)
         outputs = []
         for first, end in zip(firsts, [*firsts[1:], x.shape[0]], strict=True):
             if episode_start is not None:
@@ -106,10 +128,48 @@ class LSTM(Core[LSTMState]):
             if cut is not None:
                 cuts = cut[first].unsqueeze(1)
                 h, c = torch.where(cuts, h.detach(), h), torch.where(cuts, c.detach(), c)
-            output, (h_last, c_last) = self.lstm(x[first:end], (h.unsqueeze(0), c.unsqueeze(0)))
-            h, c = h_last.squeeze(0), c_last.squeeze(0)
+            output, (h, c) = self.lstm(x[first:end], (h.contiguous(), c.contiguous()))
             outputs.append(output)
-        return torch.cat(outputs), LSTMState(h, c, step[-1])
+        return torch.cat(outputs), h.transpose(0, 1), c.transpose(0, 1)
+
+    def _scanned(
+        self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by a SAB scan without slots for each layer, which knows of events at any step of any row."""
+        T, B = x.shape[:2]
+        start = x.new_zeros(T, B, dtype=torch.bool) if episode_start is None else episode_start
+        plan = ScanPlan(
+            start=start,
+            cut=start if cut is None else cut,
+            write_slot=torch.full((T, B), -1),
+            filled=start.new_zeros(B, 0),
+            slots=0,
+            top_k=1,
+        )
+        unused, no_memory = x.new_zeros(1, self.hidden_size), x.new_zeros(B, 0, self.hidden_size)
+        ends = []
+        for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.lstm.all_weights):
+            if layer:
+                x = functional.dropout(x, self.dropout, self.training)
+            found = scan(
+                ScanInputs(
+                    gates=linear(x, weight_ih, bias_ih + bias_hh),
+                    weight_hh=weight_hh,
+                    key_weight=unused,
+                    query_weight=unused,
+                    query_bias=unused[:, 0],
+                    score_weight=None,
+                    h=state.h[:, layer],
+                    c=state.c[:, layer],
+                    memory=no_memory,
+                ),
+                plan,
+                own_gates=True,
+            )
+            x = found.h
+            ends.append((x[-1], found.c))
+        h, c = (torch.stack(each, dim=1) for each in zip(*ends, strict=True))
+        return x, h, c
 
 
 def _stretch_firsts(length: int, *events: Tensor | None) -> list[int]:

@@ -86,9 +86,10 @@ class LSTMAttention(Core[LSTMAttentionState]):
         """
         at_least("LSTMAttention.initial_state", "batch_size", batch_size, 1)
         lstm = self.lstm.initial_state(batch_size)
-        memory = lstm.h.new_zeros(batch_size, 0, self.hidden_size)
+        zeros = lstm.h.squeeze(1)
+        memory = zeros.new_zeros(batch_size, 0, self.hidden_size)
         filled = torch.zeros(batch_size, 0, dtype=torch.bool, device=memory.device)
-        return LSTMAttentionState(lstm.h, lstm.c, memory, filled, lstm.step)
+        return LSTMAttentionState(zeros, zeros, memory, filled, lstm.step)
 
     def _check_state(self, name: str, state: LSTMAttentionState) -> None:
         super()._check_state(name, state)
@@ -103,7 +104,8 @@ class LSTMAttention(Core[LSTMAttentionState]):
     ) -> tuple[Tensor, LSTMAttentionState]:
         hidden: Tensor
         lstm: LSTMState
-        hidden, lstm = self.lstm(x, LSTMState(state.h, state.c, state.step), episode_start)
+        before = LSTMState(state.h.unsqueeze(1), state.c.unsqueeze(1), state.step)
+        hidden, lstm = self.lstm(x, before, episode_start)
         rows = hidden.transpose(0, 1)
         memory = torch.cat([state.memory, rows], dim=1)
         step = steps_in_episode(state.step, episode_start, x.shape[0])
@@ -114,7 +116,7 @@ class LSTMAttention(Core[LSTMAttentionState]):
         first = first_used(filled)
         memory = memory[:, first:].masked_fill(~filled[:, first:].unsqueeze(-1), 0)
         output = torch.cat([hidden, summary.transpose(0, 1)], dim=-1)
-        return output, LSTMAttentionState(lstm.h, lstm.c, memory, filled[:, first:], lstm.step)
+        return output, LSTMAttentionState(lstm.h.squeeze(1), lstm.c.squeeze(1), memory, filled[:, first:], lstm.step)
 
     def _attend(self, hidden: Tensor, memory: Tensor, past: Tensor) -> Tensor:
         """Summaries (B, T, H) of memory (B, n + T, H) for hidden (B, T, H), where past (B, T, n + T) is True."""

@@ -5,6 +5,7 @@ Dimensions: T steps of a window, B rows, S slots, R = top_k + 1 slots that a ste
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.core.streaming.binding import bound_to
 from sab_agents.core.streaming.checks import checked_step
+from sab_agents.core.streaming.closed import ClosedWindow, Steps
 from sab_agents.core.streaming.contexts import Contexts
 from sab_agents.core.streaming.eviction import Eviction, Write
 from sab_agents.core.streaming.refresh import refresh_memory
@@ -129,12 +131,13 @@ class SABStream:
         """Steps in the present window, T."""
         return self._window.steps
 
-    def step(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
+    def step(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> Tensor:
         """Takes one step without gradient and records it.
 
         Args:
             observation: (B, …) what is observed.
             episode_start: (B,) bool, rows whose episode begins with it: their memory is emptied. None for none.
+            x: (B, I) what the encoder makes of the observation, where the caller has it already.
 
         Returns:
             (B, 2H) [h, s].
@@ -142,26 +145,27 @@ class SABStream:
         Raises:
             ValueError: a shape, dtype or device does not fit, or the observation is not finite. Nothing has changed.
         """
-        step = self.propose(observation, episode_start)
+        step = self.propose(observation, episode_start, x)
         self.take(step)
         return step.output
 
-    def propose(self, observation: Tensor, episode_start: Tensor | None = None) -> Step:
+    def propose(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> Step:
         """Computes the next step as `step` does, but does not take it; arguments and errors are the same.
 
         Of what was computed only the output may be used after the next call.
         """
-        found = self._propose_at_once(observation, episode_start)
+        found = self._propose_at_once(observation, episode_start, x)
         if found is not None:
             return Step(observation, episode_start, found)
         observation, start = checked_step(
             "SABStream", observation, episode_start, self.rows, self.observation_shape, self.state.h
         )
         with torch.no_grad():
-            found = computed(self.core, self.encoder(observation), self.state, start, self.writer)
+            x = self.encoder(observation) if x is None else x
+            found = computed(self.core, x, self.state, start, self.writer)
         return Step(observation, start, found)
 
-    def _propose_at_once(self, observation: Any, start: Any) -> StreamStep | None:
+    def _propose_at_once(self, observation: Any, start: Any, x: Tensor | None) -> StreamStep | None:
         """The step by compiled code; None where that does not take these arguments, right or wrong."""
         compiled, weights = self._compiled(), self.core.step_weights()
         if compiled is None or weights is None or not (start is None or isinstance(start, Tensor)):
@@ -170,12 +174,11 @@ class SABStream:
             return None
         if observation.dtype is not torch.float32 or not observation.is_cpu:
             return None
-        x = observation
-        if self._encodes:
-            if not bool(observation.isfinite().all()):
-                return None
+        if self._encodes and not bool(observation.isfinite().all()):
+            return None
+        if x is None:
             with torch.no_grad():
-                x = self.encoder(observation)
+                x = self.encoder(observation) if self._encodes else observation
         return compiled.propose(weights, x, start, self.writer.limit)
 
     def take(self, step: Step) -> None:
@@ -305,6 +308,21 @@ class SABStream:
                 window, before, self.state, self.contexts, self.statistics, self._reached, self._cut(), self.decay
             )
         self._begin_window()
+
+    def close(self) -> ClosedWindow:
+        """Ends the window as `advance` does, and returns it, to be learnt from later and more than once.
+
+        Credit that it sends then is not counted for "least_credited", which has chosen slots by that time.
+
+        Raises:
+            RuntimeError: no step was taken since the last time.
+        """
+        if not self.steps:
+            raise RuntimeError("SABStream.close: no step was taken since the last advance(). Call step() first.")
+        steps = Steps(*(self._window.stacked(field.name) for field in fields(Steps)))
+        closed = ClosedWindow(self.core, self.encoder, steps, self._before, self.contexts.clone(), self.credit_depth)
+        self.advance()
+        return closed
 
     def refresh(self) -> None:
         """Computes every held slot anew from its context with today's weights, oldest first, without gradient.
