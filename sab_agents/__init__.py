@@ -22,6 +22,7 @@ from sab_agents.online import OnlineLearner
 if TYPE_CHECKING:
     from sab_agents.bridge import VectorToVecEnv
     from sab_agents.online import StreamAC
+    from sab_agents.ppo import RecurrentPPO
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "LSTMAttention",
     "OnlineLearner",
     "ReadLog",
+    "RecurrentPPO",
     "SABState",
     "SABStream",
     "SoftmaxSAB",
@@ -54,4 +56,8 @@ def __getattr__(name: str) -> Any:
         from sab_agents.online import StreamAC  # noqa: PLC0415
 
         return StreamAC
+    if name == "RecurrentPPO":
+        from sab_agents.ppo import RecurrentPPO  # noqa: PLC0415
+
+        return RecurrentPPO
     raise AttributeError(f"module 'sab_agents' has no attribute {name!r}")

@@ -1,0 +1,74 @@
+"""Steps of independent rows by a stream's rules, without a stream: for acting, where nothing is recorded.
+
+Dimensions: B rows, S slots, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sab_agents.core.sab import SAB
+from sab_agents.core.state import SABState
+from sab_agents.core.streaming.eviction import eviction_order, reservoir_slots
+from sab_agents.core.streaming.statistics import SlotStatistics
+from sab_agents.core.streaming.steps import computed
+from sab_agents.core.streaming.window import written
+from sab_agents.core.streaming.writing import SlotWriter
+
+
+@dataclass(frozen=True)
+class ActingState(SABState):
+    """What acting carries: the network's state and what its rule of eviction goes by.
+
+    Attributes:
+        usage: (B, S) decayed sum of the attention weights with which each slot was read.
+    """
+
+    usage: Tensor
+
+    @classmethod
+    def initial(cls, core: SAB, rows: int) -> ActingState:
+        """The state of rows at the start of an episode."""
+        state = core.initial_state(rows)
+        return cls(*state.tensors(), torch.zeros_like(state.filled, dtype=state.h.dtype))
+
+
+@torch.no_grad()
+def act(
+    core: SAB, writer: SlotWriter, decay: float, x: Tensor, state: ActingState, generator: torch.Generator
+) -> tuple[Tensor, ActingState]:
+    """Takes one step of every row.
+
+    Slots are chosen at each write, where a stream plans some writes ahead. Credit, of which there is none without
+    learning, counts as zero.
+
+    Args:
+        core: the network, with a bounded capacity.
+        writer: its rules; what it carries for a stream is neither used nor changed.
+        decay: of usage, for each step.
+        x: (B, I) inputs.
+        state: of the rows, already reset where an episode starts.
+        generator: of the reservoir.
+
+    Returns:
+        (B, 2H) outputs [h, s] and the state after the step.
+    """
+    found = computed(core, x, state, None, writer)
+    count = state.step + 1
+    writes = count % writer.write_every == 0
+    if found.novel is not None:
+        writes &= found.novel
+    if writer.draws:
+        slot = reservoir_slots(state.slots, count // writer.write_every, generator)
+    else:
+        statistics = SlotStatistics(state.usage, torch.zeros_like(state.usage))
+        slot = eviction_order(writer.eviction, state, statistics)[:, 0]
+    slot = slot.masked_fill(~writes, -1)
+    h = found.output[:, : core.hidden_size]
+    after = written(state, h, found.c, count, slot)
+    usage = (state.usage * decay).scatter_add(1, found.read_slot.clamp(min=0), found.weight)
+    fresh = torch.arange(state.slots, device=slot.device) == slot.unsqueeze(1)
+    return found.output, ActingState(*after.tensors(), usage.masked_fill(fresh, 0))

@@ -1,0 +1,125 @@
+"""The losses of proximal policy optimisation, and the minibatches that they are taken of.
+
+Source: Schulman et al. 2017, section 3; details as in stable-baselines3.
+Dimensions: n environments, T steps of a segment, R rows of a rollout, b rows of a minibatch, N = T · b.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import RolloutBuffer
+from torch import Tensor
+from torch.nn import functional
+
+from sab_agents.ppo.collector import in_rows
+
+
+class Batch(NamedTuple):
+    """What was noted of steps when they were taken, (T, R) in rows, or (N,) in a minibatch.
+
+    Attributes:
+        actions: (T, R, …) or (N, …).
+        values: of the critic.
+        log_prob: of the actions.
+        advantages: estimated by GAE.
+        returns: advantages plus values.
+    """
+
+    actions: Tensor
+    values: Tensor
+    log_prob: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    @classmethod
+    def of(cls, buffer: RolloutBuffer, segments: int, *, integers: bool) -> Self:
+        """All steps of a full buffer in rows; `integers` says that an action is one whole number."""
+        parts = (buffer.actions, buffer.values, buffer.log_probs, buffer.advantages, buffer.returns)
+        actions, *numbers = (in_rows(buffer.to_torch(part), segments) for part in parts)
+        return cls(actions.long().squeeze(2) if integers else actions, *numbers)
+
+    def minibatch(self, rows: Tensor) -> Batch:
+        """Those rows, step by step, side by side."""
+        return Batch(*(part[:, rows].flatten(0, 1) for part in self))
+
+
+class Losses(NamedTuple):
+    """Of one minibatch; all but `total` are without gradient.
+
+    Attributes:
+        total: what is minimised.
+        policy: the clipped surrogate.
+        value: mean squared error of the values.
+        entropy: mean negative entropy.
+        approx_kl: how far the policy has moved from the one that acted.
+        clip_fraction: share of steps whose ratio is clipped.
+    """
+
+    total: Tensor
+    policy: Tensor
+    value: Tensor
+    entropy: Tensor
+    approx_kl: Tensor
+    clip_fraction: Tensor
+
+
+class Weights(NamedTuple):
+    """How the losses are put together.
+
+    Attributes:
+        clip_range: ε of the surrogate.
+        clip_range_vf: greatest step of a value; None for any.
+        ent_coef: of the negative entropy.
+        vf_coef: of the value loss.
+        normalize_advantage: whether advantages are brought to mean 0 and standard deviation 1 in each minibatch.
+    """
+
+    clip_range: float
+    clip_range_vf: float | None
+    ent_coef: float
+    vf_coef: float
+    normalize_advantage: bool
+
+
+def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights) -> Losses:
+    """The losses of N steps from today's values, log-probabilities of the actions, and entropy (None: estimated)."""
+    advantages = batch.advantages
+    if weights.normalize_advantage and len(advantages) > 1:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    log_ratio = log_prob - batch.log_prob
+    ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
+    policy = -torch.min(advantages * ratio, advantages * clipped).mean()
+    if weights.clip_range_vf is not None:
+        values = batch.values + (values - batch.values).clamp(-weights.clip_range_vf, weights.clip_range_vf)
+    value = functional.mse_loss(batch.returns, values)
+    negative_entropy = (log_prob if entropy is None else -entropy).mean()
+    total = policy + weights.ent_coef * negative_entropy + weights.vf_coef * value
+    with torch.no_grad():
+        approx_kl = (ratio - 1 - log_ratio).mean()
+        clip_fraction = ((ratio - 1).abs() > weights.clip_range).float().mean()
+    return Losses(total, policy.detach(), value.detach(), negative_entropy.detach(), approx_kl, clip_fraction)
+
+
+def segment_steps(n_steps: int, batch_size: int, n_envs: int) -> int:
+    """Length T of the segments that rows are cut into, so that a minibatch of whole segments has `batch_size` steps."""
+    if batch_size >= n_steps * n_envs or batch_size % n_steps == 0:
+        return n_steps
+    length = math.gcd(n_steps, batch_size)
+    if length < min(n_steps, batch_size):
+        warnings.warn(
+            f"RecurrentPPO: batch_size should divide n_steps or be a multiple of it, but is {batch_size} with n_steps "
+            f"{n_steps}: rows are cut into segments of {length} steps, and plain backpropagation goes no farther.",
+            stacklevel=4,
+        )
+    return length
+
+
+def minibatches(rows: int, size: int) -> list[Tensor]:
+    """All rows once, in random order, `size` at a time; the last may be smaller."""
+    return list(torch.split(torch.from_numpy(np.random.permutation(rows)), size))

@@ -1,0 +1,338 @@
+"""RecurrentPPO: proximal policy optimisation for policies with memory, with sb3-contrib's face.
+
+Source: Schulman et al. 2017, "Proximal Policy Optimization Algorithms"; as in stable-baselines3 and sb3-contrib.
+Dimensions: n environments, T steps of a segment, R rows of a rollout, b rows of a minibatch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any, ClassVar, Self
+
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
+from stable_baselines3.common.utils import FloatSchedule, explained_variance, obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from sab_agents.core.base import at_least
+from sab_agents.ppo.collector import Collector
+from sab_agents.ppo.environments import as_vec_env
+from sab_agents.ppo.kinds import POLICIES
+from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
+from sab_agents.ppo.policies import Evaluation, RecurrentActorCriticPolicy
+
+Array = npt.NDArray[Any]
+
+
+class RecurrentPPO(OnPolicyAlgorithm):
+    """PPO for recurrent policies, a drop-in for sb3-contrib's.
+
+    Learns from whole rows: a minibatch is `batch_size` steps of some environments, cut into segments of equal length
+    where `batch_size` is smaller than `n_steps`; nothing is padded, and episodes may start anywhere in a row. With a
+    SAB policy gradient also reaches steps of earlier segments and rollouts that the memory still holds.
+
+    Args:
+        policy: "MlpSabPolicy", "CnnSabPolicy", "MultiInputSabPolicy", or the same three with `Lstm`, `AttentionLstm` or
+            `Transformer` in place of `Sab`; or a class derived from one of them.
+        env: an environment or its id, a VecEnv, or a Gymnasium vector environment.
+        learning_rate: a number, or a function of the remaining progress (from 1 to 0).
+        n_steps: steps of a rollout in each environment.
+        batch_size: steps of a minibatch; all of a rollout's where it has fewer.
+        n_epochs: passes over a rollout.
+        gamma: discount.
+        gae_lambda: λ of the generalised advantage estimator.
+        clip_range: ε of the surrogate; a number or a function as above.
+        clip_range_vf: greatest step of a value; None for any.
+        normalize_advantage: whether advantages are normalised in each minibatch.
+        ent_coef: weight of the policy's entropy.
+        vf_coef: weight of the value loss.
+        max_grad_norm: greatest norm of the gradient.
+        use_sde: generalised state-dependent exploration.
+        sde_sample_freq: steps between two draws of its noise; −1 draws at a rollout's start only.
+        target_kl: stop an update where the policy has moved by more than 1.5 times this; None never.
+        stats_window_size: episodes over which logged returns are averaged.
+        tensorboard_log: folder of TensorBoard's events; None writes none.
+        policy_kwargs: settings of the policy; see `RecurrentActorCriticPolicy`.
+        verbose: 0 is silent, 1 prints the log.
+        seed: of everything; None draws none.
+        device: "auto" takes a GPU where there is one.
+
+    Raises:
+        TypeError: a setting is of the wrong kind.
+        ValueError: a setting is out of range.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> from sab_agents import RecurrentPPO
+        >>> env = gym.make_vec("SAB/PassiveTMaze-v0", num_envs=4, corridor_length=5)
+        >>> model = RecurrentPPO("MlpSabPolicy", env, n_steps=16, policy_kwargs={"lstm_hidden_size": 16})
+        >>> model.learn(64).num_timesteps
+        64
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict(POLICIES)
+    policy: RecurrentActorCriticPolicy
+
+    def __init__(
+        self,
+        policy: str | type[RecurrentActorCriticPolicy],
+        env: Any,
+        learning_rate: float | Schedule = 3e-4,
+        n_steps: int = 128,
+        batch_size: int | None = 128,
+        n_epochs: int = 10,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        name = type(self).__name__
+        _check_policy(name, policy, self.policy_aliases)
+        at_least(name, "n_steps", n_steps, 1)
+        at_least(name, "n_epochs", n_epochs, 1)
+        if batch_size is not None:
+            at_least(name, "batch_size", batch_size, 1)
+        super().__init__(
+            policy,
+            as_vec_env(env),
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+        )
+        self.batch_size, self.n_epochs = batch_size, n_epochs
+        self.clip_range, self.clip_range_vf = clip_range, clip_range_vf
+        self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
+        self.skipped_updates = 0
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        buffer = DictRolloutBuffer if isinstance(self.observation_space, spaces.Dict) else RolloutBuffer
+        self.rollout_buffer_class = buffer
+        self.rollout_buffer = buffer(
+            self.n_steps,
+            self.observation_space,  # type: ignore[arg-type]
+            self.action_space,
+            device=self.device,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+            n_envs=self.n_envs,
+        )
+        built = self.policy_class(
+            self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **self.policy_kwargs
+        )
+        assert isinstance(built, RecurrentActorCriticPolicy)
+        self.policy = built.to(self.device)
+        self.collector = Collector(self.policy, self.n_envs)
+        whole = self.n_steps * self.n_envs
+        batch_size = whole if self.batch_size is None else min(self.batch_size, whole)
+        self.segment_steps = segment_steps(self.n_steps, batch_size, self.n_envs)
+        self.rows_of_minibatch = batch_size // self.segment_steps
+        self.clip_range = FloatSchedule(self.clip_range)
+        if self.clip_range_vf is not None:
+            if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
+                raise ValueError(
+                    f"RecurrentPPO: clip_range_vf must be above 0, but is {self.clip_range_vf}. Pass None for no limit."
+                )
+            self.clip_range_vf = FloatSchedule(self.clip_range_vf)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Fills the buffer with the policy's steps; returns False where a callback ends the training."""
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        self.collector.begin()
+        if self.use_sde:
+            self.policy.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+        for step in range(n_rollout_steps):
+            if self.use_sde and self.sde_sample_freq > 0 and step % self.sde_sample_freq == 0:
+                self.policy.reset_noise(env.num_envs)
+            assert self._last_obs is not None
+            starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
+            acted = self.collector.step(obs_as_tensor(self._last_obs, self.device), starts)
+            actions = acted.actions.cpu().numpy()
+            new_obs, rewards, dones, infos = env.step(self.policy.bounded(actions))
+            self.num_timesteps += env.num_envs
+            # The names that callbacks of stable-baselines3 look for.
+            callback.update_locals({**locals(), "n_steps": step, "values": acted.values, "log_probs": acted.log_prob})
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            rewards = self._bootstrapped(rewards, new_obs, infos)
+            if isinstance(self.action_space, spaces.Discrete):
+                actions = actions.reshape(-1, 1)
+            rollout_buffer.add(
+                self._last_obs,  # type: ignore[arg-type]
+                actions,
+                rewards,
+                self._last_episode_starts,  # type: ignore[arg-type]
+                acted.values,
+                acted.log_prob,
+            )
+            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
+            if (step + 1) % self.segment_steps == 0:
+                self.collector.end_segment()
+        starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
+        values = self.collector.values_of_next(obs_as_tensor(new_obs, self.device), starts)  # type: ignore[arg-type]
+        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _bootstrapped(self, rewards: Array, new_obs: Any, infos: list[dict[str, Any]]) -> Array:
+        """The rewards, with the discounted value of what would have followed where an episode was cut off."""
+        cut = [i for i, info in enumerate(infos) if info.get("TimeLimit.truncated") and "terminal_observation" in info]
+        if not cut:
+            return rewards
+        following = _with_rows(new_obs, {i: infos[i]["terminal_observation"] for i in cut})
+        no_start = torch.zeros(len(infos), dtype=torch.bool, device=self.device)
+        values = self.collector.values_of_next(obs_as_tensor(following, self.device), no_start).cpu().numpy()
+        rewards = rewards.copy()
+        rewards[cut] += self.gamma * values[cut]
+        return rewards
+
+    def train(self) -> None:
+        """Learns from the rollout in the buffer, `n_epochs` times."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        progress = self._current_progress_remaining
+        weights = Weights(
+            self.clip_range(progress),  # type: ignore[operator]
+            None if self.clip_range_vf is None else self.clip_range_vf(progress),  # type: ignore[operator]
+            self.ent_coef,
+            self.vf_coef,
+            self.normalize_advantage,
+        )
+        rollout = self.collector.rollout()
+        one_number = isinstance(self.action_space, spaces.Discrete)
+        batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=one_number)
+        noted: dict[str, list[Tensor]] = defaultdict(list)
+        for epoch in range(self.n_epochs):
+            for chosen in minibatches(batch.values.shape[1], self.rows_of_minibatch):
+                rows = chosen.to(self.device)
+                mini = batch.minibatch(rows)
+                if self.use_sde:
+                    self.policy.reset_noise(len(mini.values))
+                evaluation = self.policy.evaluate_rows(rollout, rows, mini.actions)
+                losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, mini, weights)
+                for name, value in losses._asdict().items():
+                    noted[name].append(value.detach())
+                if self._moved_too_far(losses, epoch):
+                    break
+                self._descend(losses, evaluation)
+            else:
+                self._n_updates += 1
+                continue
+            break
+        self._log({name: float(torch.stack(values).mean()) for name, values in noted.items()}, weights)
+
+    def _moved_too_far(self, losses: Losses, epoch: int) -> bool:
+        if self.target_kl is None or float(losses.approx_kl) <= 1.5 * self.target_kl:
+            return False
+        if self.verbose >= 1:
+            print(f"Stopping early in epoch {epoch}: the approximate KL is {float(losses.approx_kl):.3f}")
+        return True
+
+    def _descend(self, losses: Losses, evaluation: Evaluation) -> None:
+        """One step of the optimiser; left out where the gradient is not finite, which a chain of reads can make it."""
+        optimizer = self.policy.optimizer
+        optimizer.zero_grad()
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        evaluation.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        if math.isfinite(float(norm)):
+            optimizer.step()
+        else:
+            self.skipped_updates += 1
+
+    def _log(self, means: dict[str, float], weights: Weights) -> None:
+        explained = explained_variance(self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten())
+        self.logger.record("train/entropy_loss", means["entropy"])
+        self.logger.record("train/policy_gradient_loss", means["policy"])
+        self.logger.record("train/value_loss", means["value"])
+        self.logger.record("train/approx_kl", means["approx_kl"])
+        self.logger.record("train/clip_fraction", means["clip_fraction"])
+        self.logger.record("train/loss", means["total"])
+        self.logger.record("train/explained_variance", explained)
+        if hasattr(self.policy, "log_std"):
+            self.logger.record("train/std", torch.exp(self.policy.log_std).mean().item())
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", weights.clip_range)
+        if weights.clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", weights.clip_range_vf)
+        if self.skipped_updates:
+            self.logger.record("train/skipped_updates", self.skipped_updates)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "RecurrentPPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Learns from at least `total_timesteps` steps of all environments together; see stable-baselines3."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""
+        super().set_env(as_vec_env(env), force_reset)
+
+
+def _with_rows(observations: Any, rows: dict[int, Any]) -> Any:
+    """A copy of observations (n, …) in which some rows are others."""
+    if isinstance(observations, dict):
+        return {key: _with_rows(part, {i: row[key] for i, row in rows.items()}) for key, part in observations.items()}
+    changed = observations.copy()
+    for i, row in rows.items():
+        changed[i] = row
+    return changed
+
+
+def _check_policy(name: str, policy: Any, known: dict[str, type[BasePolicy]]) -> None:
+    if isinstance(policy, str):
+        if policy not in known:
+            raise ValueError(f"{name}: policy must be one of {', '.join(known)}, but is {policy!r}.")
+    elif not (isinstance(policy, type) and issubclass(policy, RecurrentActorCriticPolicy)):
+        raise TypeError(f"{name}: policy must be a name or a class derived from a policy of ours, but is {policy!r}.")
