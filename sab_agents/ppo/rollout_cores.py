@@ -144,7 +144,8 @@ class SabRolloutCore(RolloutCore):
         attention_size: A; None is H.
         eviction: which slot a write takes when all are filled; see `SABStream`.
         write: "novel" or "every"; see `SABStream`.
-        novelty: see `SABStream`.
+        novelty: see `SABStream`. Smaller than there: what an agent must remember, such as its own first action, may be
+            a small part of what it sees.
         credit_depth: links that credit follows from slot to slot: 0 for none, None for all.
         seed: of the reservoir.
 
@@ -166,7 +167,7 @@ class SabRolloutCore(RolloutCore):
         attention_size: int | None = 32,
         eviction: Eviction = "least_used",
         write: Write = "novel",
-        novelty: float = 1.0,
+        novelty: float = 0.3,
         credit_depth: int | None = 1,
         seed: int = 0,
     ) -> None:

@@ -5,7 +5,7 @@ Dimensions: B rows, S slots, I input size, H hidden size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -29,11 +29,16 @@ class ActingState(SABState):
 
     usage: Tensor
 
-    @classmethod
-    def initial(cls, core: SAB, rows: int) -> ActingState:
+    @staticmethod
+    def initial(core: SAB, rows: int) -> ActingState:
         """The state of rows at the start of an episode."""
         state = core.initial_state(rows)
-        return cls(*state.tensors(), torch.zeros_like(state.filled, dtype=state.h.dtype))
+        return with_usage(state, torch.zeros_like(state.filled, dtype=state.h.dtype))
+
+
+def with_usage(state: SABState, usage: Tensor) -> ActingState:
+    """A state with the usage (B, S) of its slots."""
+    return ActingState(**{field.name: getattr(state, field.name) for field in fields(SABState)}, usage=usage)
 
 
 @torch.no_grad()
@@ -71,4 +76,4 @@ def act(
     after = written(state, h, found.c, count, slot)
     usage = (state.usage * decay).scatter_add(1, found.read_slot.clamp(min=0), found.weight)
     fresh = torch.arange(state.slots, device=slot.device) == slot.unsqueeze(1)
-    return found.output, ActingState(*after.tensors(), usage.masked_fill(fresh, 0))
+    return found.output, with_usage(after, usage.masked_fill(fresh, 0))
