@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ def agent(
     **settings: Any,
 ) -> RecurrentPPO:
     """An agent in copies of `Noise` whose episodes last `lengths` steps."""
-    makers = [partial(Noise, observation, action, length) for length in lengths]
+    makers: list[Callable[[], gym.Env[Any, Any]]] = [partial(Noise, observation, action, each) for each in lengths]
     kwargs = {**SMALL, **settings.pop("policy_kwargs", {})}
     if observation == "image":
         kwargs["features_extractor_kwargs"] = {"features_dim": 8}
