@@ -7,7 +7,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from torch import Tensor
 
 VERSION = 1
 _SETTINGS, _TENSORS = "settings.json", "tensors.safetensors"
-Target = str | Path | BinaryIO
+Target = str | Path | io.BufferedIOBase
 """A path, or a file that is open for bytes."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,9 @@ from sab_agents.core.state import State
 from sab_agents.core.streaming import Credit
 from sab_agents.core.streaming.window import WindowRun
 from sab_agents.ppo.observations import Encoder, Packing
+from sab_agents.ppo.policy_file import read_policy, write_policy
 from sab_agents.ppo.rollout_cores import RolloutCore, Segments
+from sab_agents.saving import Target
 
 Array = npt.NDArray[Any]
 
@@ -282,6 +284,37 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
                 "Pass episode_start: what the last step of the environments returned as dones.",
                 stacklevel=4,
             )
+
+    def save(self, path: Target) -> None:
+        """Writes settings and parameters; the file holds no code. .zip is added to a path without suffix."""
+        write_policy(path, self)
+
+    @classmethod
+    def load(cls, path: Target, device: torch.device | str = "auto", **settings: Any) -> Self:
+        """The policy that `save` wrote.
+
+        Args:
+            path: as for `save`.
+            device: of the parameters.
+            settings: arguments that a file without code could not hold, such as a class of your own.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged or holds something else, or a setting must be passed again.
+        """
+        return read_policy(cls, path, device, settings)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = {
+            "lstm_hidden_size": self.hidden_size,
+            "n_lstm_layers": self.layers,
+            "shared_lstm": self.shared_lstm,
+            "enable_critic_lstm": self.enable_critic_lstm,
+            "core_kwargs": self._core_settings,
+            "critic_gradient": self.critic_gradient,
+            "share_features_extractor": self.share_features_extractor,
+        }
+        return {**super()._get_constructor_parameters(), **own}
 
     def forward(self, *_: Any, **__: Any) -> Any:
         """Not how a policy with memory is used.
