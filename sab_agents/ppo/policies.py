@@ -213,7 +213,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         if rollout.critic is not None:
             critic_output = ways.through(rollout.critic, rows, critic_features)
         elif self.critic is not None:
-            critic_output = self.critic(critic_features)
+            critic_output = self.critic(ways.leaf_of(critic_features))
         else:
             critic_output = output if self.critic_gradient else output.detach()
         distribution = self.acts_on(output.flatten(0, 1))
@@ -329,29 +329,32 @@ class _Ways:
     """The ways that the gradient of cores' outputs takes back."""
 
     def __init__(self) -> None:
-        self._taken: list[tuple[Segments, WindowRun, Tensor, Tensor, Tensor]] = []
+        self._taken: list[tuple[Segments, WindowRun, Tensor]] = []
+        self._leaves: list[tuple[Tensor, Tensor]] = []
+
+    def leaf_of(self, features: Tensor) -> Tensor:
+        """The features without their graph: what reaches them goes on in `backward`, once for all who use them."""
+        leaf = features.detach().requires_grad_(features.requires_grad)
+        self._leaves.append((features, leaf))
+        return leaf
 
     def through(self, segments: Segments, rows: Tensor, features: Tensor) -> Tensor:
         """Outputs of rows, whose gradient `backward` will take from there."""
-        x = features.detach().requires_grad_(features.requires_grad)
-        run = segments.run(rows, x)
+        run = segments.run(rows, self.leaf_of(features))
         output = run.outputs.requires_grad_()
-        self._taken.append((segments, run, features, x, output))
+        self._taken.append((segments, run, output))
         return output
 
     def backward(self) -> Credit | None:
         """From the outputs through cores and memory, and then once through the features."""
-        credits, heads, gradients = [], [], []
-        for segments, run, features, x, output in self._taken:
-            if output.grad is None:
-                continue
-            run.backward(output.grad)
-            credits.append(segments.credit())
-            if x.grad is not None:
-                heads.append(features)
-                gradients.append(x.grad)
-        if heads:
-            torch.autograd.backward(heads, gradients)
+        credits = []
+        for segments, run, output in self._taken:
+            if output.grad is not None:
+                run.backward(output.grad)
+                credits.append(segments.credit())
+        reached = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
+        if reached:
+            torch.autograd.backward(*zip(*reached, strict=True))
         return credits[0] if credits else None
 
 
