@@ -354,7 +354,7 @@ class _Ways:
                 credits.append(segments.credit())
         reached = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
         if reached:
-            torch.autograd.backward(*zip(*reached, strict=True))
+            torch.autograd.backward([features for features, _ in reached], [gradient for _, gradient in reached])
         return credits[0] if credits else None
 
 
