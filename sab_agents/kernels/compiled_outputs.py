@@ -105,15 +105,14 @@ class _Outputs(torch.autograd.Function):
         gates, _, _, starting = compiled.backward_into(
             inputs, ctx.plan, tape, grads, x, into, add=False, memory=for_memory
         )
-        return product(gates, weight_ih, None) if for_x else None, starting, *into, None, None
+        return product(gates, weight_ih) if for_x else None, starting, *into, None, None
 
 
 def _inputs(weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> tuple[ScanInputs, ScanPlan]:
-    bias = weights.bias_ih.detach() + weights.bias_hh.detach()
     score = weights.score_weight
     return compiled.contiguous(
         ScanInputs(
-            gates=product(x, weights.weight_ih.detach().t(), bias),
+            gates=product(x, weights.weight_ih.detach().t(), weights.bias_ih, weights.bias_hh),
             weight_hh=weights.weight_hh,
             key_weight=weights.key_weight,
             query_weight=weights.query_weight,

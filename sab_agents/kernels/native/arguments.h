@@ -224,13 +224,13 @@ struct Gather {
     float* grad_hidden;            // (L, M, H)
 };
 
-// out (rows, N) = x (rows, K) · W + bias, where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].
+// out (rows, N) = x (rows, K) · W + (bias + second bias), where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].
 struct Linear {
     int64_t threads;
     int64_t rows, k, n, along_k, along_n;
     const float* x;
     const float* weight;
-    const float* bias;             // (N), or null
+    const float *bias, *bias2;     // (N) each, or null
     float* out;
 };
 
