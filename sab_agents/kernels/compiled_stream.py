@@ -47,7 +47,8 @@ class CompiledStream:
         self._read_slot = new_empty(self.rows, reads, dtype=WHOLE)
         self._novel = new_empty(self.rows, dtype=FLAG)
         self._results = addresses(self._read_slot, self._weight)
-        self._flags = addresses(self._novel)[0]
+        self._flags = self._novel.data_ptr()
+        self._sizes = (self.rows, self.size, self.slots, reads, write_every, bptt_steps)
         self._known_weights: list[int] = []
         self._record: list[int] = []
         self._recorded: WindowRecord | None = None
@@ -144,9 +145,10 @@ class CompiledStream:
             self._check_record(record, observation)
             self._record, self._recorded = addresses(*record), record
         done = native.take(
-            *(self.rows, self.size, self.slots, self.reads, self.write_every),
+            *self._sizes,
             *(observation.nbytes // self.rows, order.shape[1], time),
-            *addresses(observation, start, step.output, step.c, step.read_slot, step.weight, step.novel),
+            *addresses(observation, start, step.output, step.c),
+            *(*self._results, 0 if step.novel is None else self._flags),
             *addresses(chosen, order, taken),
             *self._state,
             *self._record,
@@ -214,8 +216,8 @@ class CompiledStream:
 
     def _check_record(self, record: WindowRecord, observation: Tensor) -> None:
         T, B, H, R = record.step.shape[0], self.rows, self.size, self.reads
-        shapes = ((B,), (B,), (B, H), (B, H), (B, H), (B, R), (B, R), (B, R), (B,))
-        dtypes = (FLAG, WHOLE, REAL, REAL, REAL, WHOLE, WHOLE, REAL, WHOLE)
+        shapes = ((B,), (B,), (B,), (B, H), (B, H), (B, H), (B, R), (B, R), (B, R), (B,))
+        dtypes = (FLAG, FLAG, WHOLE, REAL, REAL, REAL, WHOLE, WHOLE, REAL, WHOLE)
         found = all(fits(*each) for each in zip(record[1:], ((T, *shape) for shape in shapes), dtypes, strict=True))
         seen = (T, B, *self.contexts[2].shape[3:])
         if not found or not fits(record.observation, seen, REAL) or observation.shape != seen[1:]:
@@ -241,8 +243,8 @@ class Pieces:
         """What the pieces are run again with; what it takes of `gradient` (B, S, H) is zeroed.
 
         Returns:
-            observation (L, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (L, M), and the gradient of
-            the h of all steps (L, M, H).
+            observation (L, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (L, M), start (L, M),
+            cut (L, M), and the gradient of the h of all steps (L, M, H).
         """
         contexts, reads = self._contexts, self._reads
         M, (B, S, L) = self.count, contexts[9].shape
@@ -250,7 +252,8 @@ class Pieces:
         observation = new_empty(L, M, *contexts[2].shape[3:])
         h, c, value, grad = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
         used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
-        found = (observation, h, c, value, used, target, grad)
+        start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
+        found = (observation, h, c, value, used, target, start, cut, grad)
         native.gather(
             *(B, H, S, L, reads, observation[0, 0].nbytes, M),
             *addresses(gradient, self._column, contexts[1], self.row, self.place, *contexts[2:7], contexts[9], *found),

@@ -34,10 +34,9 @@ def push_credit_compiled(
         if chosen.count == 0:
             break
         level += 1
-        observation, h, c, value, used, target, grad_hidden = chosen.gather(pending)
-        cut = torch.zeros_like(target, dtype=torch.bool)
+        observation, h, c, value, used, target, start, cut, grad_hidden = chosen.gather(pending)
         plan = ScanPlan(
-            start=cut.clone(),
+            start=start,
             cut=cut,
             write_slot=target,
             filled=used,
@@ -45,7 +44,6 @@ def push_credit_compiled(
             top_k=core.rules.top_k,
             credit=core.rules.credit,
         )
-        cut[0] = True
         onward = level != depth
         sent = _run_again(weights, encode, observation, Start(h, c, value), plan, grad_hidden, onward=onward)
         if sent is not None:

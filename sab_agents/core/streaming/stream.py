@@ -5,6 +5,7 @@ Dimensions: T steps of a window, B rows, S slots, R = top_k + 1 slots that a ste
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from sab_agents.core.streaming.statistics import SlotStatistics
 from sab_agents.core.streaming.steps import advanced, computed, emptied, recorded_like, taken
 from sab_agents.core.streaming.window import Step, Window, WindowRun, graph_run
 from sab_agents.core.streaming.writing import SlotWriter
-from sab_agents.kernels import CompiledStream, Run, ScanPlan, Start, StreamStep, outputs
+from sab_agents.kernels import CompiledStream, Run, ScanPlan, Start, StreamStep, forced_way, outputs
 
 
 class SABStream:
@@ -180,9 +181,12 @@ class SABStream:
 
     def take(self, step: Step) -> None:
         """Takes the step that `propose` computed last, and records it."""
-        compiled, window, writer = self._compiled(), self._window, self.writer
+        window, writer = self._window, self.writer
+        bound = self._bound.holds(self.state, self.contexts, self.statistics)
+        compiled = self._bound.code if bound else None
         if compiled is None or not compiled.made(step.found) or not step.observation.is_contiguous():
-            self.state = taken(step, self.state, writer, self.statistics, window)
+            bptt_steps = self.core.rules.bptt_steps
+            self.state = taken(step, self.state, writer, self.statistics, window, bptt_steps)
             return
         chosen = None
         if writer.draws:
@@ -214,7 +218,9 @@ class SABStream:
             RuntimeError: there is none.
         """
         x, memory, plan = self._planned()
-        x = x.clone()  # the record goes on being written to
+        # The record goes on being written to.
+        plan = replace(plan, start=plan.start.clone(), cut=plan.cut.clone(), write_slot=plan.write_slot.clone())
+        x = x.clone()
         before, weights = self._before, self.core.step_weights()
         found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
         if found is None:
@@ -225,6 +231,7 @@ class SABStream:
     def run(self) -> WindowRun:
         """Does what `window` does, for a caller who needs no graph: outputs, and a function that takes their gradient.
 
+        The gradient must be there before the next step is taken.
         Where there is compiled code and no encoder no graph is made at all, and hooks of the parameters are not called.
 
         Raises:
@@ -252,7 +259,7 @@ class SABStream:
             x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         plan = ScanPlan(
             start=window.stacked("start"),
-            cut=self._cut(),
+            cut=window.stacked("cut"),
             write_slot=window.stacked("write_slot"),
             filled=before.filled,
             slots=before.slots,
@@ -261,9 +268,6 @@ class SABStream:
         )
         self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
         return x, self._memory, plan
-
-    def _cut(self) -> Tensor:
-        return (self._window.stacked("step") - 1) % self.core.rules.bptt_steps == 0
 
     def credit(self, gradient: Tensor | None = None) -> Credit:
         """Pushes the gradient that reached the memory before the window on to the steps that wrote it.
@@ -302,7 +306,7 @@ class SABStream:
             compiled.advance(window.record(), window.steps, before.memory, before.filled, self._reached, self._decay)
         else:
             self.statistics = advanced(
-                window, before, self.state, self.contexts, self.statistics, self._reached, self._cut(), self.decay
+                window, before, self.state, self.contexts, self.statistics, self._reached, self.decay
             )
         self._begin_window()
 
@@ -331,13 +335,13 @@ class SABStream:
         restore(self, state)
 
     def _begin_window(self) -> None:
-        self._window = Window(self._window.steps)
+        self._window.clear()
         self._before = self.state.clone()
         self._memory = None
         self._reached = torch.zeros_like(self.statistics.credit)
 
     def _compiled(self) -> CompiledStream | None:
         """The compiled code for what the stream holds now; None where there is none."""
-        if not self._bound.holds(self.state, self.contexts, self.statistics):
+        if self._bound.way != forced_way() or not self._bound.holds(self.state, self.contexts, self.statistics):
             self._bound = bound_to(self.state, self.contexts, self.statistics, self.core.rules)
         return self._bound.code
