@@ -132,6 +132,15 @@ def step(
     return None
 
 
+def lstm_step(
+    weights: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, h: Tensor, c: Tensor, episode_start: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """One step of a plain LSTM without gradient: the new h and c (B, H), or None as `step`."""
+    if extension.native is None or (os.environ.get(VARIABLE) and kernel_in_use(x.device, x.dtype) != NATIVE):
+        return None
+    return compiled_step.lstm_step(weights, x, h, c, episode_start)
+
+
 def bind_stream(
     state: StepState,
     contexts: tuple[Tensor, ...],
