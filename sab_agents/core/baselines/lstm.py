@@ -105,7 +105,7 @@ class LSTM(Core[LSTMState]):
         known = isinstance(x, Tensor) and isinstance(state, LSTMState)
         if not known or not (episode_start is None or isinstance(episode_start, Tensor)):
             return None
-        lstm = self.lstm
+        lstm: Any = self.lstm
         weights = lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
         found = lstm_step(weights, x, state.h, state.c, episode_start)
         if found is None or state.step.shape != x.shape[:1]:
