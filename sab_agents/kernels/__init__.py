@@ -2,7 +2,7 @@
 
 `scan` is that entry; `linear` computes the input gates it takes, `count_steps` and `remember` what stands before and
 after it, and `step` takes one step where nothing is learnt. Streams take steps, keep their books and run pieces again
-with `bind_stream`, `outputs` and `Run`, where these are there.
+with `bind_stream` and `outputs`, where these are there.
 """
 
 from sab_agents.kernels.choose import (
@@ -19,7 +19,6 @@ from sab_agents.kernels.choose import (
     scan,
     step,
 )
-from sab_agents.kernels.compiled_outputs import Run, Start
 from sab_agents.kernels.compiled_stream import CompiledStream
 from sab_agents.kernels.interface import (
     Counted,
@@ -38,11 +37,9 @@ __all__ = [
     "CompiledStream",
     "Counted",
     "Held",
-    "Run",
     "ScanInputs",
     "ScanOutputs",
     "ScanPlan",
-    "Start",
     "StepRules",
     "StepState",
     "StepWeights",

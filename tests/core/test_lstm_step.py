@@ -1,4 +1,4 @@
-"""One step of the LSTM in compiled code: that of `nn.LSTM` in float64, in one call, and the errors of the checked way."""
+"""One step of the LSTM in compiled code: that of `nn.LSTM` in float64, in one call, and the checked way's errors."""
 
 from __future__ import annotations
 

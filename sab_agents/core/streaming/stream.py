@@ -26,7 +26,9 @@ from sab_agents.core.streaming.statistics import SlotStatistics
 from sab_agents.core.streaming.steps import advanced, computed, emptied, recorded_like, taken
 from sab_agents.core.streaming.window import Step, Window, WindowRun, graph_run
 from sab_agents.core.streaming.writing import SlotWriter
-from sab_agents.kernels import CompiledStream, Run, ScanPlan, Start, StreamStep, forced_way, outputs
+from sab_agents.kernels import CompiledStream, ScanPlan, StepState, StreamStep, forced_way, outputs
+
+NO_STEPS = "SABStream.window: no step was taken since the last advance(). Call step() first."
 
 
 class SABStream:
@@ -240,18 +242,34 @@ class SABStream:
         compiled, weights = self._compiled(), self.core.step_weights()
         if compiled is None or weights is None or self._encodes:
             return graph_run(self.window())
-        x, memory, plan = self._planned()
-        found, H = Run(weights, x, Start(self._before.h, self._before.c, memory), plan), self.core.hidden_size
+        window, before = self._window, self._before
+        if not window.steps:
+            raise RuntimeError(NO_STEPS)
+        state, credit = StepState(*before.tensors()), self.core.rules.credit
+        found = compiled.run(weights, window.record(), window.steps, state, credit=credit)
+        if found is None:
+            return graph_run(self.window())
+        run, output = found
+        memory = self._memory = before.memory.detach()
+        received = torch.empty_like(memory) if self.credit_depth != 0 else None
 
         def backward(gradient: Tensor) -> None:
-            memory.grad = found.backward(gradient[..., :H], gradient[..., H:], memory=self.credit_depth != 0)
+            if gradient.shape != output.shape or gradient.dtype is not output.dtype:
+                raise ValueError(
+                    f"SABStream.run: the gradient must be {output.dtype} of shape {tuple(output.shape)}, as the "
+                    f"outputs, but is {gradient.dtype} of shape {tuple(gradient.shape)}."
+                )
+            rows, width = gradient.contiguous(), gradient.shape[2]
+            first = rows.data_ptr()
+            run.backward(first, first + width // 2 * rows.element_size(), width, received)
+            memory.grad = received
 
-        return WindowRun(found.outputs(), backward)
+        return WindowRun(output, backward)
 
     def _planned(self) -> tuple[Tensor, Tensor, ScanPlan]:
         """What the window is run again with: inputs (T, B, I), the memory that is to receive gradient, the plan."""
         if not self.steps:
-            raise RuntimeError("SABStream.window: no step was taken since the last advance(). Call step() first.")
+            raise RuntimeError(NO_STEPS)
         window, before = self._window, self._before
         observation = window.stacked("observation")
         x = observation

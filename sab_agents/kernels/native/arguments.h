@@ -246,6 +246,18 @@ struct Outer {
     float* out;
 };
 
+// A scan with the gates it takes, and its way back to the gradients of all weights.
+struct RunForward {
+    Linear gates;
+    Forward scan;
+    float* output;                 // (T, B, 2H): h, s; or null
+};
+
+struct RunBackward {
+    Backward scan;
+    WeightGradients sums;
+};
+
 // One entry, compiled once for each instruction set. Rows never depend on each other, so that any split of them gives
 // the same numbers.
 template <class Arguments>
