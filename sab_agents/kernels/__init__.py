@@ -13,12 +13,14 @@ from sab_agents.kernels.choose import (
     forced_way,
     kernel_in_use,
     linear,
+    lstm_run,
     lstm_step,
     outputs,
     remember,
     scan,
     step,
 )
+from sab_agents.kernels.compiled_run import Run
 from sab_agents.kernels.compiled_stream import CompiledStream
 from sab_agents.kernels.interface import (
     Counted,
@@ -37,6 +39,7 @@ __all__ = [
     "CompiledStream",
     "Counted",
     "Held",
+    "Run",
     "ScanInputs",
     "ScanOutputs",
     "ScanPlan",
@@ -52,6 +55,7 @@ __all__ = [
     "forced_way",
     "kernel_in_use",
     "linear",
+    "lstm_run",
     "lstm_step",
     "outputs",
     "remember",

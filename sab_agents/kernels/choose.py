@@ -20,6 +20,7 @@ from sab_agents.kernels import (
     compiled_outputs,
     compiled_plan,
     compiled_products,
+    compiled_run,
     compiled_step,
     compiled_stream,
     eager,
@@ -139,6 +140,15 @@ def lstm_step(
     if extension.native is None or (os.environ.get(VARIABLE) and kernel_in_use(x.device, x.dtype) != NATIVE):
         return None
     return compiled_step.lstm_step(weights, x, h, c, episode_start)
+
+
+def lstm_run(
+    weights: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, h: Tensor, c: Tensor, start: Tensor, cut: Tensor
+) -> tuple[compiled_run.Run, Tensor] | None:
+    """A plain LSTM without a graph by compiled code, see `compiled_run.lstm_run`; None where there is none for it."""
+    if kernel_in_use(x.device, x.dtype) != NATIVE:
+        return None
+    return compiled_run.lstm_run(weights, x, h, c, start, cut)
 
 
 def bind_stream(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sab_agents.kernels.compiled_step import FLAG, REAL, WHOLE, fits
 from sab_agents.kernels.extension import addresses, native, new_empty, threads
 
 Weights = tuple[Tensor | None, ...]
@@ -54,6 +55,42 @@ class Given(NamedTuple):
     cut: int
     write_slot: int
     filled: int
+
+
+def lstm_run(
+    weights: Weights, x: Tensor, h: Tensor, c: Tensor, start: Tensor, cut: Tensor
+) -> tuple[Run, Tensor] | None:
+    """A plain LSTM, which is a SAB without slots; None where an argument is not what the compiled code takes.
+
+    Args:
+        weights: weight_ih (4H, I), weight_hh (4H, H), bias_ih (4H,), bias_hh (4H,).
+        x: (T, B, I) inputs.
+        h: (B, H) before the first step.
+        c: (B, H) before the first step.
+        start: (T, B) bool, episode starts.
+        cut: (T, B) bool, steps that h and c enter without gradient.
+
+    Returns:
+        The run, and its outputs (T, B, 2H), h and zeros.
+    """
+    (T, B, inputs), H = x.shape, h.shape[1]
+    shapes = ((4 * H, inputs), (4 * H, H), (4 * H,), (4 * H,), (T, B, inputs), (B, H), (B, H))
+    real = zip((*weights, x, h, c), shapes, strict=True)
+    if not all(tensor is not None and fits(tensor, shape, REAL) for tensor, shape in real):
+        return None
+    if not all(fits(tensor, (T, B), FLAG) for tensor in (start, cut)):
+        return None
+    nowhere, output = torch.full((T, B), -1, dtype=WHOLE), new_empty(T, B, 2 * H)
+    given = Given(*addresses(x, h, c, None, start, cut, nowhere, None))
+    run = Run(
+        (*weights, *[None] * 4),
+        RunSizes(T, B, inputs, H, attention=0, held=0, reads=1, slots=0),
+        given,
+        credit=False,
+        output=output,
+        kept=(x, h, c, start, cut, nowhere),
+    )
+    return run, output
 
 
 class Run:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sab_agents.core.base import Core, at_least
 from sab_agents.core.episodes import check_shapes, steps_in_episode
 from sab_agents.core.state import State
-from sab_agents.kernels import lstm_step
+from sab_agents.kernels import Run, lstm_run, lstm_step
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,25 @@ class LSTM(Core[LSTMState]):
         known = isinstance(x, Tensor) and isinstance(state, LSTMState)
         if not known or not (episode_start is None or isinstance(episode_start, Tensor)):
             return None
-        lstm: Any = self.lstm
-        weights = lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
-        found = lstm_step(weights, x, state.h, state.c, episode_start)
+        found = lstm_step(self._weights(), x, state.h, state.c, episode_start)
         if found is None or state.step.shape != x.shape[:1]:
             return None
         before = state.step if episode_start is None else state.step.masked_fill(episode_start, 0)
         return found[0], LSTMState(*found, before + 1)
+
+    def run(self, x: Tensor, state: LSTMState, episode_start: Tensor) -> tuple[Run, Tensor] | None:
+        """A sequence without a graph by compiled code; None where that does not take these arguments, right or wrong.
+
+        Returns:
+            The run, whose `backward` adds to the parameters' `.grad`, and (T, B, 2H), the outputs and zeros.
+        """
+        step = steps_in_episode(state.step, episode_start, x.shape[0])
+        cut = episode_start if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
+        return lstm_run(self._weights(), x, state.h, state.c, episode_start, cut)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        lstm: Any = self.lstm
+        return lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
 
     def _check_state(self, name: str, state: LSTMState) -> None:
         super()._check_state(name, state)

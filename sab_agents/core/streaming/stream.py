@@ -24,7 +24,7 @@ from sab_agents.core.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.core.streaming.saving import restore, saved
 from sab_agents.core.streaming.statistics import SlotStatistics
 from sab_agents.core.streaming.steps import advanced, computed, emptied, recorded_like, taken
-from sab_agents.core.streaming.window import Step, Window, WindowRun, graph_run
+from sab_agents.core.streaming.window import Step, Window, WindowRun, gradient_like, graph_run
 from sab_agents.core.streaming.writing import SlotWriter
 from sab_agents.kernels import CompiledStream, ScanPlan, StepState, StreamStep, forced_way, outputs
 
@@ -254,12 +254,7 @@ class SABStream:
         received = torch.empty_like(memory) if self.credit_depth != 0 else None
 
         def backward(gradient: Tensor) -> None:
-            if gradient.shape != output.shape or gradient.dtype is not output.dtype:
-                raise ValueError(
-                    f"SABStream.run: the gradient must be {output.dtype} of shape {tuple(output.shape)}, as the "
-                    f"outputs, but is {gradient.dtype} of shape {tuple(gradient.shape)}."
-                )
-            rows, width = gradient.contiguous(), gradient.shape[2]
+            rows, width = gradient_like(output, gradient, "SABStream"), gradient.shape[2]
             first = rows.data_ptr()
             run.backward(first, first + width // 2 * rows.element_size(), width, received)
             memory.grad = received

@@ -67,6 +67,20 @@ def graph_run(outputs: Tensor) -> WindowRun:
     return WindowRun(outputs.detach(), lambda gradient: torch.autograd.backward(outputs, gradient))
 
 
+def gradient_like(output: Tensor, gradient: Tensor, name: str) -> Tensor:
+    """The gradient of a run's outputs, contiguous.
+
+    Raises:
+        ValueError: it has not their shape and dtype.
+    """
+    if gradient.shape != output.shape or gradient.dtype is not output.dtype:
+        raise ValueError(
+            f"{name}.run: the gradient must be {output.dtype} of shape {tuple(output.shape)}, as the outputs, but is "
+            f"{gradient.dtype} of shape {tuple(gradient.shape)}."
+        )
+    return gradient.contiguous()
+
+
 def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Tensor) -> SABState:
     """The state after a step that left h and c, with h (B, H) in the slots (B,) written, −1 for none."""
     at = write_slot.unsqueeze(1) == torch.arange(state.slots, device=step.device)

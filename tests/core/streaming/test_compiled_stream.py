@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sab_agents import SAB
-from sab_agents.core.streaming import EVICTIONS, SABStream
+from sab_agents import LSTM, SAB
+from sab_agents.core.streaming import EVICTIONS, PlainStream, SABStream
 from sab_agents.kernels import forced_kernel
 from tests.kernels.extension import needs_native
 
@@ -202,6 +202,40 @@ def test_a_run_without_a_graph_adds_what_the_graph_adds(seed: int) -> None:
                 parameter.grad = None
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_lstm_run_without_a_graph_is_the_lstm(seed: int) -> None:
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    T, B = rng.randint(1, 9), rng.randint(1, 20)
+    core = LSTM(OBSERVED, rng.choice([3, 8, 17]), bptt_steps=rng.choice([None, 1, 3, 4]))
+    stream = PlainStream(core, B)
+    for _ in range(rng.randint(0, 3)):
+        stream.step(torch.randn(B, OBSERVED))
+    stream.advance()
+    found: list[list[Tensor]] = []
+    with forced_kernel("native"):
+        for _ in range(T):
+            stream.step(torch.randn(B, OBSERVED), torch.rand(B) < 0.2)
+        weights = torch.randn(T, B, core.hidden_size)
+        for way in ("native", "torch"):
+            with forced_kernel(way):
+                run = stream.run()
+            run.backward(weights)
+            found.append([run.outputs, *(p.grad for p in core.parameters() if p.grad is not None)])
+            core.zero_grad()
+    assert len(found[0]) == 5
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="as the outputs"):
+        run_with_wrong_gradient(stream)
+
+
+def run_with_wrong_gradient(stream: PlainStream) -> None:
+    with forced_kernel("native"):
+        run = stream.run()
+        run.backward(torch.zeros(1, 1, 1))
 
 
 @pytest.mark.parametrize(
