@@ -67,10 +67,11 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("config", type=Path, metavar="CONFIG", help="configs/online/text.yaml or another YAML file")
     parser.add_argument("--learners", nargs="+", metavar="NAME", help="only these of the config's")
     parser.add_argument("--characters", type=at_least_one, metavar="N", help="in place of the config's")
+    parser.add_argument("--rows", type=at_least_one, metavar="N", help="in place of the config's")
     parser.add_argument("--data_dir", type=Path, metavar="FOLDER", help="with the text's files; else SAB_DATA_DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets a file for each learner")
     given = parser.parse(arguments)
-    changes = {name: getattr(given, name) for name in ("learners", "characters")}
+    changes = {name: getattr(given, name) for name in ("learners", "characters", "rows")}
     run(load_text_config(given.config, changes), given.data_dir, given.out)
     return 0
 

@@ -35,7 +35,7 @@ def command(tmp_path: Path) -> list[str]:
 def test_the_config_of_the_figures_is_read() -> None:
     config = load_text_config(Path(__file__).parents[2] / "configs" / "online" / "text.yaml", {"learners": ["sab"]})
     assert list(config.learners) == ["sab"]
-    assert config.rows == 1
+    assert config.rows == 8
 
 
 def test_the_better_rate_reads_on_and_nothing_is_repeated(command: list[str], tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ Dimensions: T steps of a window, B rows, S slots, R = top_k + 1 slots that a ste
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -220,9 +219,6 @@ class SABStream:
             RuntimeError: there is none.
         """
         x, memory, plan = self._planned()
-        # The record goes on being written to.
-        plan = replace(plan, start=plan.start.clone(), cut=plan.cut.clone(), write_slot=plan.write_slot.clone())
-        x = x.clone()
         before, weights = self._before, self.core.step_weights()
         found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
         if found is None:
@@ -266,14 +262,14 @@ class SABStream:
         if not self.steps:
             raise RuntimeError(NO_STEPS)
         window, before = self._window, self._before
-        observation = window.stacked("observation")
-        x = observation
+        # Copies: the graph outlives the record, which goes on being written to.
+        x = observation = window.stacked("observation").clone()
         if self._encodes:
             x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         plan = ScanPlan(
-            start=window.stacked("start"),
-            cut=window.stacked("cut"),
-            write_slot=window.stacked("write_slot"),
+            start=window.stacked("start").clone(),
+            cut=window.stacked("cut").clone(),
+            write_slot=window.stacked("write_slot").clone(),
             filled=before.filled,
             slots=before.slots,
             top_k=self.core.rules.top_k,

@@ -200,8 +200,37 @@ def test_a_run_without_a_graph_adds_what_the_graph_adds(seed: int) -> None:
             found.append([outputs.detach(), norm, *grads])
             for parameter in side.parameters:
                 parameter.grad = None
+        if side.encoder is None:  # no graph was made: its own check speaks
+            run = side.stream.run()
+            with pytest.raises(ValueError, match="as the outputs"):
+                run.backward(weights[:, :, :1])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["native", "torch"])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_graph_of_a_window_outlives_the_window(seed: int, kernel: str) -> None:
+    rng, side = random.Random(seed), Side(seed, kernel)
+    for _ in range(3):
+        side.learn(*window_of(side, rng))
+    observation, start, weights, _ = window_of(side, rng)
+    found = []
+    with side.way():
+        for x, s in zip(observation, start, strict=True):
+            side.stream.step(x, s)
+        for waits in (False, True):
+            window = side.stream.window()
+            if waits:
+                side.stream.advance()
+                for x in observation:
+                    side.stream.step(-x, ~start[0])
+            window.backward(weights)  # type: ignore[no-untyped-call]
+            found.append([p.grad.clone() for p in side.parameters if p.grad is not None])
+            for parameter in side.parameters:
+                parameter.grad = None
+    assert len(found[0]) > 3
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("seed", range(12))
