@@ -15,7 +15,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance, obs_as_tensor
@@ -28,11 +27,12 @@ from sab_agents.ppo.environments import as_vec_env
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.policies import Evaluation, RecurrentActorCriticPolicy
+from sab_agents.ppo.saving import SavedAlgorithm
 
 Array = npt.NDArray[Any]
 
 
-class RecurrentPPO(OnPolicyAlgorithm):
+class RecurrentPPO(SavedAlgorithm):
     """PPO for recurrent policies, a drop-in for sb3-contrib's.
 
     Learns from whole rows: a minibatch is `batch_size` steps of some environments, cut into segments of equal length
@@ -191,7 +191,10 @@ class RecurrentPPO(OnPolicyAlgorithm):
             starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
             acted = self.collector.step(obs_as_tensor(self._last_obs, self.device), starts)
             actions = acted.actions.cpu().numpy()
+            seen, first = self._last_obs, self._last_episode_starts
             new_obs, rewards, dones, infos = env.step(self.policy.bounded(actions))
+            # Before the callback, so that what it saves stands where the environments do.
+            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             self.num_timesteps += env.num_envs
             # The names that callbacks of stable-baselines3 look for.
             callback.update_locals({**locals(), "n_steps": step, "values": acted.values, "log_probs": acted.log_prob})
@@ -202,14 +205,13 @@ class RecurrentPPO(OnPolicyAlgorithm):
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
             rollout_buffer.add(
-                self._last_obs,  # type: ignore[arg-type]
+                seen,  # type: ignore[arg-type]
                 actions,
                 rewards,
-                self._last_episode_starts,  # type: ignore[arg-type]
+                first,  # type: ignore[arg-type]
                 acted.values,
                 acted.log_prob,
             )
-            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             if (step + 1) % self.segment_steps == 0:
                 self.collector.end_segment()
         starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
