@@ -147,13 +147,12 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         """Builds what lies between features and heads: the base class's constructor calls it at the right moment."""
-        self.actor_core = self.build_core(self.features_dim, **self._core_settings)
+        features = int(self.features_dim)  # which may be numpy's
+        self.actor_core = self.build_core(features, **self._core_settings)
         width = self.actor_core.output_size
-        self.critic_core = (
-            self.build_core(self.features_dim, **self._core_settings) if self.enable_critic_lstm else None
-        )
+        self.critic_core = self.build_core(features, **self._core_settings) if self.enable_critic_lstm else None
         # A critic without memory needs as many numbers as the MLP behind the cores takes.
-        self.critic = None if self.shared_lstm or self.enable_critic_lstm else nn.Linear(self.features_dim, width)
+        self.critic = None if self.shared_lstm or self.enable_critic_lstm else nn.Linear(features, width)
         self.mlp_extractor = MlpExtractor(
             width, net_arch=self.net_arch, activation_fn=self.activation_fn, device=self.device
         )
