@@ -23,7 +23,7 @@ ALLOWED = {
     },
     "sab_agents.ppo": {
         *("sab_agents.core", "sab_agents.kernels", "sab_agents.bridge"),
-        *("torch", "numpy", "gymnasium", "stable_baselines3", "safetensors", "matplotlib"),
+        *("torch", "numpy", "gymnasium", "stable_baselines3", "safetensors"),
     },
     "sab_agents.envs": {"gymnasium", "numpy", "pooch", "sklearn"},
     "sab_agents.bridge": {"sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},

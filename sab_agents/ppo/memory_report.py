@@ -1,23 +1,25 @@
 """What the memory did in an update: how far back the agent read, and how far back credit went.
 
-Dimensions: T steps of a segment, R rows of a rollout, S slots.
+Dimensions: T steps of a segment, R rows of a rollout, S slots, K slots that a step touches.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from stable_baselines3.common.logger import Figure, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import Image, Logger, TensorBoardOutputFormat
 from torch import Tensor
 
 from sab_agents.core.streaming import ClosedWindow, Credit
+from sab_agents.ppo.bars import bars_by_power
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as MatplotlibFigure
-
-IMAGE_EVERY = 100
-"""Updates between two images, which cost some 50 ms each."""
+IMAGE_EVERY = 20
+"""Updates between two images."""
+NO_IMAGES = ("stdout", "log", "json", "csv")  # formats that cannot hold one
+COLOURS = {"attention": (31, 119, 180), "credit": (255, 127, 14)}
 
 
 class MemoryReport:
@@ -32,7 +34,7 @@ class MemoryReport:
 
     def __init__(self, window: ClosedWindow) -> None:
         self._window = window
-        self._norm = torch.zeros_like(window.before.filled, dtype=window.before.memory.dtype)
+        self._norms = [torch.zeros_like(window.before.filled, dtype=window.before.memory.dtype)]
         self._dropped = 0
 
     @classmethod
@@ -41,21 +43,24 @@ class MemoryReport:
         return cls(segments) if isinstance(segments, ClosedWindow) else None
 
     def add(self, credit: Credit | None) -> None:
-        """Notes what a minibatch credited, but for what overflowed."""
+        """Notes what a minibatch credited."""
         if credit is not None:
-            self._norm += credit.norm.nan_to_num(nan=0.0, posinf=0.0)
+            self._norms.append(credit.norm)
             self._dropped += credit.dropped
 
     def reads(self) -> tuple[Tensor, Tensor]:
-        """Distances of all reads of the rollout, (N,) int64, and their attention weights, (N,)."""
+        """Distances of the K slots that each step of the rollout scored best, and their weights, (T, R, K) each."""
         steps = self._window.steps
-        distance = steps.step.unsqueeze(2) - 1 - steps.read_step
-        return distance.flatten(), steps.weight.flatten()
+        return steps.step.unsqueeze(2) - 1 - steps.read_step, steps.weight
 
     def credits(self) -> tuple[Tensor, Tensor]:
-        """Distances of the slots from before each segment, (N,) int64, and the norms of their gradients, (N,)."""
+        """Distances of the slots from before each segment, and the sums of their gradients' norms, (R, S) each.
+
+        What overflowed counts for nothing.
+        """
         before = self._window.before
-        return (before.step.unsqueeze(1) - before.written_at).flatten(), self._norm.flatten()
+        norm = torch.stack(self._norms).nan_to_num_(nan=0.0, posinf=0.0).sum(0)
+        return before.step.unsqueeze(1) - before.written_at, norm
 
     def scalars(self) -> dict[str, float]:
         """In figures.
@@ -64,46 +69,39 @@ class MemoryReport:
             "read_distance" and "credit_distance": means, weighted by attention and by norm; missing where there was
             none. "filled_slots" and "credited_slots" of a row, on average. "dropped_links": of the whole update.
         """
-        before = self._window.before
+        distance, norm = self.credits()
+        rows = len(norm)
         found = {
             "read_distance": _mean(*self.reads()),
-            "credit_distance": _mean(*self.credits()),
-            "filled_slots": float(before.filled.sum(1).float().mean()),
-            "credited_slots": float((self._norm > 0).sum(1).float().mean()),
+            "credit_distance": _mean(distance, norm),
+            "filled_slots": float(self._window.before.filled.sum()) / rows,
+            "credited_slots": float((norm > 0).sum()) / rows,
             "dropped_links": float(self._dropped),
         }
         return {name: value for name, value in found.items() if value is not None}
 
     def log(self, logger: Logger, update: int) -> None:
-        """Records the scalars; in every `IMAGE_EVERY`th update also an image, if it goes to TensorBoard."""
+        """Records the scalars; in every `IMAGE_EVERY`th update also images, if they go to TensorBoard."""
         for name, value in self.scalars().items():
             logger.record(f"memory/{name}", value)
-        if update % IMAGE_EVERY == 0 and any(isinstance(each, TensorBoardOutputFormat) for each in logger.output_formats):
-            image = Figure(self.drawn(), close=True)
-            logger.record("memory/by_distance", image, exclude=("stdout", "log", "json", "csv"))
-
-    def drawn(self) -> MatplotlibFigure:
-        """Shares of attention and credit by distance, in powers of two."""
-        from matplotlib.figure import Figure as MatplotlibFigure  # noqa: PLC0415  # slow to load, and rarely needed
-
-        canvas = MatplotlibFigure(figsize=(6, 2.6), layout="constrained")
-        for axes, title, found in zip(
-            canvas.subplots(1, 2), ("attention", "credit"), (self.reads(), self.credits()), strict=True
+        if update % IMAGE_EVERY == 0 and any(
+            isinstance(each, TensorBoardOutputFormat) for each in logger.output_formats
         ):
-            shares = shares_by_distance(*found)
-            axes.bar(range(len(shares)), shares, color="tab:blue" if title == "attention" else "tab:orange")
-            axes.set_xticks(range(len(shares)), [f"{2**power:,}" for power in range(len(shares))], rotation=60)
-            axes.set_title(f"{title} by distance (from … steps)", fontsize=9)
-            axes.set_ylim(0, 1)
-        return canvas
+            for name, image in self.images().items():
+                logger.record(f"memory/{name}_by_distance", Image(image, "HWC"), exclude=NO_IMAGES)
+
+    def images(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """Shares of "attention" and "credit" by distance, in powers of two; missing where there was none."""
+        shares = {"attention": shares_by_distance(*self.reads()), "credit": shares_by_distance(*self.credits())}
+        return {name: bars_by_power(found, COLOURS[name]) for name, found in shares.items() if found}
 
 
 def shares_by_distance(distance: Tensor, amount: Tensor) -> list[float]:
     """Share of the amount at distances 1, 2 to 3, 4 to 7, …, up to the farthest that has any; empty where none has.
 
     Args:
-        distance: (N,) int64, at least 1 where there is an amount.
-        amount: (N,) at least 0.
+        distance: int64, at least 1 where there is an amount.
+        amount: of the same shape, at least 0.
     """
     there = amount > 0
     distance, amount = distance[there], amount[there]
