@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecMonitor
 
 import sab_agents  # noqa: F401 (registers the SAB/* environments)
@@ -105,7 +106,8 @@ def run_cell(config: AgentsConfig, cell: Cell) -> dict[str, Any]:
     if config.exploration is not None:
         callbacks.append(EntropySchedule(config.exploration, budget))
     started, processor = time.perf_counter(), time.process_time()
-    model.learn(budget, callbacks, log_interval=10**9)
+    model.set_logger(Logger(None, []))  # writes nothing; the default one would leave a folder behind
+    model.learn(budget, callbacks)
     seconds, processor = time.perf_counter() - started, time.process_time() - processor
     model.get_env().close()
     success, total = watch.score

@@ -17,9 +17,9 @@ from sab_agents.train.agents_cell import POINTS, Point, agent_of, curve_of, envi
 from sab_agents.train.agents_config import AgentsConfig, Cell, load_agents_config
 from sab_agents.train.agents_env import make_vec_env
 from sab_agents.train.agents_evaluate import Ended, evaluate_lengths
-from sab_agents.train.agents_tables import mean_curve
 from sab_agents.train.cli import main
 from sab_agents.train.errors import UserError
+from sab_agents.train.sweep_plots import mean_curve
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "agents").glob("*.yaml"))
 CONTRIB = importlib.util.find_spec("sb3_contrib") is not None
@@ -215,9 +215,8 @@ def test_a_curve_has_a_point_for_each_part_of_the_budget_that_saw_an_end() -> No
 
 
 def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
-    early = [{"steps": 1.0, "return": 0.0}, {"steps": 2.0, "return": 1.0}]
-    late = [{"steps": 1.0, "return": 0.0}, {"steps": 4.0, "return": 0.0}]
-    assert mean_curve([early, late], "return") == ([1.0, 2.0, 4.0], [0.0, 0.5, 0.5])
+    early, late = [(1.0, 0.0), (2.0, 1.0)], [(1.0, 0.0), (4.0, 0.0)]
+    assert mean_curve([early, late]) == ([1.0, 2.0, 4.0], [0.0, 0.5, 0.5])
 
 
 @pytest.mark.parametrize(
