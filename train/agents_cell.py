@@ -57,8 +57,8 @@ class Watch(BaseCallback):
             ended = ending(self.locals["infos"][copy], self.success)
             self.points.append(Point(self.num_timesteps, time.perf_counter() - self._started, ended))
             self._recent.append(ended)
-            if self.target is not None and len(self._recent) == self._recent.maxlen:
-                self.reached = self.reached or self.score[0] >= self.target
+        if self.target is not None and len(self._recent) == self._recent.maxlen:
+            self.reached = self.score[0] >= self.target  # of all copies that ended in this step, not of some
         return not self.reached
 
     @property

@@ -13,7 +13,7 @@ import yaml
 from gymnasium.spaces import Box
 
 from sab_agents.train.agents import run_sweep
-from sab_agents.train.agents_cell import POINTS, Point, agent_of, curve_of, environment, run_cell
+from sab_agents.train.agents_cell import POINTS, Point, Watch, agent_of, curve_of, environment, run_cell
 from sab_agents.train.agents_config import AgentsConfig, Cell, load_agents_config
 from sab_agents.train.agents_env import make_vec_env
 from sab_agents.train.agents_evaluate import Ended, evaluate_lengths
@@ -99,6 +99,20 @@ def test_a_cell_ends_at_its_target_and_not_before_so_many_episodes() -> None:
     assert result["reached"]
     assert result["steps"] == 2 * 4 * 4  # two episodes of four steps on each of four copies are the first five
     assert not run_cell(tiny(success=-1.0, steps=640), Cell("lstm", 3, 0))["reached"]
+
+
+def test_the_target_is_measured_over_all_copies_that_end_in_a_step() -> None:
+    watch = Watch(success=1.0, recent=2, target=1.0)
+
+    def step(*returns: float) -> bool:
+        infos = [{"episode": {"r": total}} for total in returns]
+        watch.update_locals({"dones": np.ones(len(returns), np.bool_), "infos": infos})
+        return watch._on_step()
+
+    assert step(0.0, 1.0, 1.0, 0.0)  # two in a row among the copies are not the last two
+    assert watch.score == (0.5, 0.5)
+    assert not step(0.0, 0.0, 1.0, 1.0)
+    assert watch.reached
 
 
 def test_the_command_line_chooses_cells(tmp_path: Path) -> None:
