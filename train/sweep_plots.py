@@ -13,9 +13,10 @@ from matplotlib.ticker import EngFormatter, NullLocator
 from sab_agents.train.plots import MEMORYLESS
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-BEST = "#2a7f3f"
+LINES = (("memoryless", MEMORYLESS, "--"), ("best", "#2a7f3f", ":"))  # the latter on top, where both are one
 ACROSS = 4  # panels side by side, at most
 Value = int | str
 Curve = Sequence[tuple[float, float]]
@@ -42,13 +43,17 @@ def panels_of(number: int, rows: int = 1) -> tuple[Figure, list[list[Axes]]]:
 
 
 def legend_below(canvas: Figure) -> None:
-    """One legend for all panels, with each name once."""
-    named = {}
+    """One legend for all panels, with each name once; none where nothing is named."""
+    named: dict[str, Artist] = {}
     for axes in canvas.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
+    if not named:
+        return
     columns = max(1, min(len(named), int(canvas.get_figwidth() // 1.7)))
-    canvas.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    canvas.legend(
+        list(named.values()), list(named), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+    )
 
 
 def draw_curves(axes: Axes, curves: Mapping[str, Sequence[Curve]], colours: Mapping[str, str], known: Known) -> None:
@@ -91,7 +96,7 @@ def draw_scores(
             seeds = found.get(values[0], ())
             axes.scatter([place] * len(seeds), seeds, 14, colours[learner], alpha=0.6)
             if seeds:
-                axes.plot([place - 0.3, place + 0.3], [np.mean(seeds)] * 2, color=colours[learner], label=learner)
+                axes.plot([place - 0.3, place + 0.3], [np.mean(seeds)] * 2, color=colours[learner])
         axes.set_xticks(range(len(scores)), list(scores), rotation=20, ha="right", fontsize=8)
         draw_known(axes, known[values[0]])
         return
@@ -102,10 +107,10 @@ def draw_scores(
             axes.plot(*zip(*means, strict=True), color=colours[learner], linewidth=1.6, label=learner)
         dots = [(at[value], seed) for value in values for seed in found.get(value, ())]
         axes.scatter([place for place, _ in dots], [seed for _, seed in dots], 12, colours[learner], alpha=0.5)
-    for name, colour, style in (("best", BEST, ":"), ("memoryless", MEMORYLESS, "--")):
+    for name, colour, style in LINES:
         points = [(at[value], score) for value in values if (score := known[value].get(name)) is not None]
         if points:
-            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.2, label=name, zorder=1)
+            axes.plot(*zip(*points, strict=True), color=colour, linestyle=style, linewidth=1.4, label=name, zorder=1)
     places = list(at.values())
     if all(isinstance(value, int) and value > 0 for value in values) and max(places) >= 8 * min(places):
         axes.set_xscale("log", base=2)
@@ -115,9 +120,9 @@ def draw_scores(
 
 def draw_known(axes: Axes, known: Known) -> None:
     """Lines across, at the scores that are known of the best and of the best memoryless policy."""
-    for name, colour, style in (("best", BEST, ":"), ("memoryless", MEMORYLESS, "--")):
+    for name, colour, style in LINES:
         if (value := known.get(name)) is not None:
-            axes.axhline(value, color=colour, linestyle=style, linewidth=1.2, label=name, zorder=1)
+            axes.axhline(value, color=colour, linestyle=style, linewidth=1.4, label=name, zorder=1)
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[list[float], list[float]]:
