@@ -147,6 +147,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         """Builds what lies between features and heads: the base class's constructor calls it at the right moment."""
+        self.features_dim = int(self.features_dim)  # stable-baselines3's is numpy's for some spaces
         self.actor_core = self.build_core(self.features_dim, **self._core_settings)
         width = self.actor_core.output_size
         self.critic_core = (
