@@ -41,7 +41,7 @@ class VecPreviousActionReward(VecEnvWrapper):
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """Passes the actions on, and keeps them for `step_wait`."""
-        self._actions = np.array(actions)
+        self._actions = np.asarray(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:

@@ -1,4 +1,4 @@
-"""A trained policy's step as a file that runs without this library: `torch.export` or ONNX, with the state in and out."""
+"""A trained policy's step as a file that runs without this library: `torch.export` or ONNX, state in and out."""
 
 from __future__ import annotations
 
@@ -103,14 +103,17 @@ def exported(step: PolicyStep, batch_size: int | None = None) -> torch.export.Ex
 def _write_onnx(step: PolicyStep, program: torch.export.ExportedProgram, path: Path, metadata: str) -> None:
     space, state = step.observation_space, [field.name for field in fields(step.initial_state(1))]
     observations = [f"observation_{key}" for key in space.spaces] if isinstance(space, spaces.Dict) else ["observation"]
+    inputs = [*observations, *(f"state_{name}" for name in state), "episode_start"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter uses what torch has deprecated
         found: Any = torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
-            input_names=[*observations, *(f"state_{name}" for name in state), "episode_start"],
+            input_names=inputs,
             output_names=["action", *(f"new_state_{name}" for name in state)],
+            # The axis is dynamic or not in the program; its name is asked for once, and is that of all inputs.
+            dynamic_shapes=({0: "batch"}, *[None] * (len(inputs) - 1)),
             custom_translation_table=_translations(),
         )
     found.model.metadata_props[METADATA] = metadata

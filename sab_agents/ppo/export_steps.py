@@ -1,4 +1,4 @@
-"""One step of a policy in operations that can be exported: no compiled kernel, no branch on data, a state of fixed size.
+"""One step of a policy in operations that can be exported: no compiled kernel, no branch on data, a fixed state.
 
 Dimensions: B rows, I numbers in an input, F numbers in an output, H hidden size, L layers, N columns of a window.
 """
@@ -190,7 +190,9 @@ def core_step(core: RolloutCore, max_steps: int | None) -> CoreStep:
             "fixed size. Pass max_steps, the steps of the longest episode: beyond it, the oldest steps are forgotten."
         )
     columns = max(1, min(known) - 1)  # the present step needs none
-    return AttentionLstmStep(network, columns) if isinstance(network, LSTMAttention) else TransformerStep(network, columns)
+    return (
+        AttentionLstmStep(network, columns) if isinstance(network, LSTMAttention) else TransformerStep(network, columns)
+    )
 
 
 class PolicyStep(nn.Module):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -17,8 +17,11 @@ from gymnasium import spaces
 
 from sab_agents.core.baselines import LSTMAttentionState, TransformerState
 from sab_agents.ppo.export import METADATA, export_policy
+from sab_agents.ppo.export_steps import PolicyStep
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
+
+runtime: Any = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install '.[export]'")
 
 Array = npt.NDArray[Any]
 Step = Callable[[Any, tuple[Array, ...], Array], tuple[Array, tuple[Array, ...]]]
@@ -123,12 +126,15 @@ def max_steps(policy: RecurrentActorCriticPolicy) -> int | None:
     return MOST if "Attention" in type(policy).__name__ or "Transformer" in type(policy).__name__ else None
 
 
-def in_onnx_runtime(path: Path) -> tuple[Step, dict[str, Array]]:
-    """A step by ONNX Runtime and the state to begin with, made from the file alone."""
-    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+def session_of(path: Path) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = runtime.InferenceSession(path, options)
+    return runtime.InferenceSession(path, options)
+
+
+def in_onnx_runtime(path: Path) -> tuple[Step, dict[str, Array]]:
+    """A step by ONNX Runtime and the state to begin with, made from the file alone."""
+    session = session_of(path)
     about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])["state"]
     state = {f"state_{name}": np.zeros((ROWS, *each["shape"]), each["dtype"]) for name, each in about.items()}
 
@@ -142,7 +148,7 @@ def in_onnx_runtime(path: Path) -> tuple[Step, dict[str, Array]]:
     return step, state
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["sab", "sab, dict", "lstm", "attention", "transformer, whole episode"])
 def test_an_exported_program_acts_like_the_policy(case: str, tmp_path: Path) -> None:
     policy = built(case)
     path = export_policy(policy, tmp_path / "policy.pt2", max_steps=max_steps(policy))
@@ -171,3 +177,82 @@ def test_onnx_runtime_acts_like_the_policy(case: str, tmp_path: Path) -> None:
     policy = built(case)
     step, state = in_onnx_runtime(export_policy(policy, tmp_path / "policy.onnx", max_steps=max_steps(policy)))
     assert_acts_like(policy, step, tuple(state.values()))
+
+
+def test_a_graph_in_onnx_names_what_goes_in_and_out_and_takes_any_number_of_rows(tmp_path: Path) -> None:
+    session = session_of(export_policy(built("lstm, dict"), tmp_path / "policy.onnx"))
+    observations = ["observation_bits", "observation_far", "observation_near"]
+    assert [each.name for each in session.get_inputs()] == [
+        *(*observations, "state_h", "state_c", "state_step", "episode_start")
+    ]
+    assert [each.name for each in session.get_outputs()] == ["action", "new_state_h", "new_state_c", "new_state_step"]
+    assert {each.name: each.shape for each in session.get_inputs()}["state_h"] == ["batch", 1, 16]
+    for rows in (1, 7):
+        space = CASES["lstm, dict"][1]
+        assert isinstance(space, spaces.Dict)
+        named = {f"observation_{key}": np.zeros((rows, *(part.shape or ())), part.dtype) for key, part in space.items()}
+        state = {f"state_{name}": np.zeros((rows, 1, 16), np.float32) for name in "hc"}
+        start = np.ones(rows, bool)
+        found = session.run(None, {**named, **state, "state_step": np.zeros(rows, np.int64), "episode_start": start})
+        assert found[0].shape == (rows,)
+
+
+def test_a_fixed_number_of_rows_is_in_the_graph(tmp_path: Path) -> None:
+    session = session_of(export_policy(built("lstm"), tmp_path / "policy.onnx", batch_size=1))
+    assert {each.name: each.shape for each in session.get_inputs()}["state_h"] == [1, 2, 16]
+
+
+def test_a_growing_state_forgets_the_oldest_steps_beyond_max_steps() -> None:
+    policy = built("attention")
+    short, long = PolicyStep(policy, 4), PolicyStep(policy, 20)
+    before = [step.initial_state(1).tensors() for step in (short, long)]
+    x = torch.randn(6, 1, 5)
+    with torch.no_grad():
+        for t in range(6):
+            summaries = []
+            for i, step in enumerate((short, long)):
+                output, after = step.core(x[t], type(step.initial_state(1))(*before[i]))
+                before[i] = after.tensors()
+                summaries.append(output)
+            assert torch.allclose(*summaries, rtol=0, atol=1e-6) == (t < 4)
+
+
+@pytest.mark.parametrize("case", ["attention", "transformer, whole episode"])
+def test_a_growing_state_needs_max_steps(case: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Pass max_steps"):
+        export_policy(built(case), tmp_path / "policy.pt2")
+
+
+def test_random_eviction_is_refused(tmp_path: Path) -> None:
+    policy = POLICIES["MlpSabPolicy"](VECTOR, DISCRETE, lambda _: 1e-3, core_kwargs={"eviction": "reservoir"})
+    with pytest.raises(ValueError, match='must not draw random numbers, but is "reservoir"'):
+        export_policy(policy, tmp_path / "policy.pt2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"path": "policy.pt"}, ValueError, r'must end in "\.onnx" or "\.pt2", but is .policy\.pt.'),
+        ({"model": torch.nn.Linear(1, 1)}, TypeError, "must be a RecurrentPPO or one of its policies, but is Linear"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
+        ({"max_steps": 2.5}, TypeError, "max_steps must be an int"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        export_policy(**{"model": built("lstm"), "path": "policy.onnx", **arguments})
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"needs onnxscript, which is not installed\. .*'sab-agents\[export\]'"):
+        export_policy(built("lstm"), tmp_path / "policy.onnx")
+
+
+def test_export_leaves_the_policy_as_it_was(tmp_path: Path) -> None:
+    policy = built("lstm")
+    policy.set_training_mode(True)
+    before = [parameter.clone() for parameter in policy.parameters()]
+    export_policy(policy, tmp_path / "policy.pt2")
+    assert policy.training
+    assert all(torch.equal(*each) for each in zip(before, policy.parameters(), strict=True))
