@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -54,14 +55,14 @@ def toys(n: int) -> Any:
 
 @pytest.mark.parametrize("kind", ["id", "single", "vector", "vec_env", "wrapped"])
 def test_any_kind_of_environment_is_wrapped_once(kind: str) -> None:
-    given: Any = {
+    given: dict[str, Callable[[], Any]] = {
         "id": lambda: "SAB/PassiveTMaze-v0",
         "single": lambda: gym.make("SAB/PassiveTMaze-v0"),
         "vector": lambda: gym.make_vec("SAB/PassiveTMaze-v0", num_envs=2),
         "vec_env": lambda: DummyVecEnv([lambda: gym.make("SAB/PassiveTMaze-v0")]),
         "wrapped": lambda: VecPreviousActionReward(DummyVecEnv([lambda: gym.make("SAB/PassiveTMaze-v0")])),
-    }[kind]()
-    env = as_vec_env(given, observe_previous=True)
+    }
+    env = as_vec_env(given[kind](), observe_previous=True)
     plain = gym.make("SAB/PassiveTMaze-v0").observation_space.shape
     assert plain is not None
     assert env.observation_space.shape == (plain[0] + 4 + 1,)

@@ -27,6 +27,6 @@ def as_vec_env(env: Any, *, observe_previous: bool = False) -> Any:
     if not observe_previous or env is None:
         return env
     if not isinstance(env, VecEnv):
-        made = maybe_make_env(env, verbose=0)
+        made: Any = maybe_make_env(env, verbose=0)
         env = DummyVecEnv([lambda: made if is_wrapped(made, Monitor) else Monitor(made)])
     return env if is_vecenv_wrapped(env, VecPreviousActionReward) else VecPreviousActionReward(env)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from gymnasium import spaces
@@ -23,6 +23,7 @@ from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.rollout_cores import RolloutCore, SabRolloutCore
 
 Observation = Tensor | dict[str, Tensor]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class CoreStep(nn.Module, ABC):
@@ -195,6 +196,10 @@ def core_step(core: RolloutCore, max_steps: int | None) -> CoreStep:
     )
 
 
+def _copied(module: ModuleT) -> ModuleT:
+    return copy.deepcopy(module).cpu()
+
+
 class PolicyStep(nn.Module):
     """One step of a policy as a function: observation, state and episode start to action and next state.
 
@@ -215,13 +220,9 @@ class PolicyStep(nn.Module):
     def __init__(self, policy: RecurrentActorCriticPolicy, max_steps: int | None = None) -> None:
         super().__init__()
         self.observation_space, self.action_space = policy.observation_space, policy.action_space
-        parts = (
-            policy.encoders[0],
-            core_step(policy.actor_core, max_steps),
-            policy.mlp_extractor.policy_net,
-            policy.action_net,
-        )
-        self.encoder, self.core, self.mlp, self.head = (copy.deepcopy(part).cpu() for part in parts)
+        self.encoder = _copied(policy.encoders[0])
+        self.core = _copied(core_step(policy.actor_core, max_steps))
+        self.mlp, self.head = _copied(policy.mlp_extractor.policy_net), _copied(policy.action_net)
         self.squashed = policy.squash_output
         if isinstance(self.action_space, spaces.Box):
             self.register_buffer("low", torch.as_tensor(self.action_space.low), persistent=False)
@@ -230,8 +231,7 @@ class PolicyStep(nn.Module):
 
     def initial_state(self, rows: int) -> State:
         """The state at the start of an episode: zeros; its fields name the tensors."""
-        found: State = self.core.initial_state(rows)
-        return found
+        return self.core.initial_state(rows)
 
     def forward(
         self, observation: Observation, state: tuple[Tensor, ...], episode_start: Tensor
@@ -261,7 +261,7 @@ class PolicyStep(nn.Module):
             return torch.stack([part.argmax(dim=1) for part in parts], dim=1)
         if isinstance(space, spaces.MultiBinary):
             return (numbers > 0).to(numbers.dtype)
-        actions = numbers.unflatten(1, space.shape)  # type: ignore[arg-type]
+        actions = numbers.reshape(-1, *(space.shape or ()))
         if self.squashed:
             return self.low + 0.5 * (torch.tanh(actions) + 1.0) * (self.high - self.low)
         return torch.clamp(actions, self.low, self.high)

@@ -33,7 +33,7 @@ VECTOR = spaces.Box(-1, 1, (5,), np.float32)
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
 DICT = spaces.Dict({"near": spaces.Box(-1, 1, (2, 2)), "far": spaces.Discrete(3), "bits": spaces.MultiBinary(2)})
 DISCRETE = spaces.Discrete(4)
-BOX = spaces.Box(np.float32([-0.2, -0.5]), np.float32([0.3, 0.5]))
+BOX = spaces.Box(np.array([-0.2, -0.5], np.float32), np.array([0.3, 0.5], np.float32))
 
 CASES: dict[str, tuple[str, spaces.Space[Any], spaces.Space[Any], dict[str, Any]]] = {
     "sab": ("MlpSabPolicy", VECTOR, DISCRETE, {"core_kwargs": {"capacity": 8}}),
@@ -214,7 +214,7 @@ def test_a_growing_state_forgets_the_oldest_steps_beyond_max_steps() -> None:
                 output, after = step.core(x[t], type(step.initial_state(1))(*before[i]))
                 before[i] = after.tensors()
                 summaries.append(output)
-            assert torch.allclose(*summaries, rtol=0, atol=1e-6) == (t < 4)
+            assert torch.allclose(summaries[0], summaries[1], rtol=0, atol=1e-6) == (t < 4)
 
 
 @pytest.mark.parametrize("case", ["attention", "transformer, whole episode"])
