@@ -22,10 +22,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sab_agents.core.base import at_least
+from sab_agents.core.streaming import Credit
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.environments import as_vec_env
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
+from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.policies import Evaluation, RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
 
@@ -64,6 +66,7 @@ class RecurrentPPO(SavedAlgorithm):
         verbose: 0 is silent, 1 prints the log.
         seed: of everything; None draws none.
         device: "auto" takes a GPU where there is one.
+        observe_previous: add the previous action and reward to every observation, by `VecPreviousActionReward`.
 
     Raises:
         TypeError: a setting is of the wrong kind.
@@ -107,6 +110,8 @@ class RecurrentPPO(SavedAlgorithm):
         seed: int | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
+        *,
+        observe_previous: bool = False,
     ) -> None:
         name = type(self).__name__
         _check_policy(name, policy, self.policy_aliases)
@@ -116,7 +121,7 @@ class RecurrentPPO(SavedAlgorithm):
             at_least(name, "batch_size", batch_size, 1)
         super().__init__(
             policy,
-            as_vec_env(env),
+            as_vec_env(env, observe_previous=observe_previous),
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
@@ -135,6 +140,7 @@ class RecurrentPPO(SavedAlgorithm):
             _init_setup_model=False,
             supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
         )
+        self.observe_previous = observe_previous
         self.batch_size, self.n_epochs = batch_size, n_epochs
         self.clip_range, self.clip_range_vf = clip_range, clip_range_vf
         self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
@@ -249,6 +255,7 @@ class RecurrentPPO(SavedAlgorithm):
         one_number = isinstance(self.action_space, spaces.Discrete)
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=one_number)
         noted: dict[str, list[Tensor]] = defaultdict(list)
+        report = MemoryReport.of(rollout.actor)
         for epoch in range(self.n_epochs):
             for chosen in minibatches(batch.values.shape[1], self.rows_of_minibatch):
                 rows = chosen.to(self.device)
@@ -261,12 +268,16 @@ class RecurrentPPO(SavedAlgorithm):
                     noted[name].append(value.detach())
                 if self._moved_too_far(losses, epoch):
                     break
-                self._descend(losses, evaluation)
+                credit = self._descend(losses, evaluation)
+                if report is not None:
+                    report.add(credit)
             else:
                 self._n_updates += 1
                 continue
             break
         self._log({name: float(torch.stack(values).mean()) for name, values in noted.items()}, weights)
+        if report is not None:
+            report.log(self.logger, self.num_timesteps // (self.n_steps * self.n_envs))
 
     def _moved_too_far(self, losses: Losses, epoch: int) -> bool:
         if self.target_kl is None or float(losses.approx_kl) <= 1.5 * self.target_kl:
@@ -275,17 +286,22 @@ class RecurrentPPO(SavedAlgorithm):
             print(f"Stopping early in epoch {epoch}: the approximate KL is {float(losses.approx_kl):.3f}")
         return True
 
-    def _descend(self, losses: Losses, evaluation: Evaluation) -> None:
-        """One step of the optimiser; left out where the gradient is not finite, which a chain of reads can make it."""
+    def _descend(self, losses: Losses, evaluation: Evaluation) -> Credit | None:
+        """One step of the optimiser; left out where the gradient is not finite, which a chain of reads can make it.
+
+        Returns:
+            What was credited to the actor's memory.
+        """
         optimizer = self.policy.optimizer
         optimizer.zero_grad()
         losses.total.backward()  # type: ignore[no-untyped-call]
-        evaluation.backward()
+        credit = evaluation.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         if math.isfinite(float(norm)):
             optimizer.step()
         else:
             self.skipped_updates += 1
+        return credit
 
     def _log(self, means: dict[str, float], weights: Weights) -> None:
         explained = explained_variance(self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten())
@@ -319,7 +335,7 @@ class RecurrentPPO(SavedAlgorithm):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""
-        super().set_env(as_vec_env(env), force_reset)
+        super().set_env(as_vec_env(env, observe_previous=self.observe_previous), force_reset)
 
 
 def _with_rows(observations: Any, rows: dict[int, Any]) -> Any:
