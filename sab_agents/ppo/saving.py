@@ -31,6 +31,7 @@ _ATTRIBUTES = {
             *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range"),
             *("clip_range_vf", "normalize_advantage", "ent_coef", "vf_coef", "max_grad_norm", "use_sde"),
             *("sde_sample_freq", "target_kl", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+            "observe_previous",
         )
     },
 }
@@ -106,7 +107,8 @@ class SavedAlgorithm(OnPolicyAlgorithm):
                 passed over.
             print_system_info: print the versions of what wrote the file, and of what reads it.
             force_reset: `learn` starts new episodes. False goes on to the bit, random states included, for an
-                environment that stands where the saved one stood; call `learn(…, reset_num_timesteps=False)` then.
+                environment, as `get_env` returns it, that stands where the saved one stood; call `learn(…,
+                reset_num_timesteps=False)` then.
             changes: arguments that are to differ from the saved ones, or that the file could not hold.
 
         Raises:
@@ -119,8 +121,9 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
         spaces = [space_from_json(settings[name]) for name in ("observation_space", "action_space")]
-        wrapped = None if env is None else cls._wrap_env(as_vec_env(env), arguments.get("verbose", 0))
+        wrapped = as_vec_env(env, observe_previous=arguments.get("observe_previous", False))
         if wrapped is not None:
+            wrapped = cls._wrap_env(wrapped, arguments.get("verbose", 0))
             check_for_correct_spaces(wrapped, *spaces)
             if not force_reset and wrapped.num_envs != settings["n_envs"]:
                 raise ValueError(

@@ -25,11 +25,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from sab_agents import RecurrentPPO
 from sab_agents.ppo.kinds import POLICIES, MlpLstmPolicy
-from tests.ppo.cases import agent, memory_of
+from tests.ppo.cases import Noise, agent, memory_of
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer"]
@@ -88,6 +89,12 @@ def test_a_loaded_agent_goes_on_to_the_bit(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("observation", "action"), [("dict", "multi_binary"), ("image", "box"), ("discrete", "box")])
 def test_it_does_so_with_every_kind_of_space(observation: str, action: str, tmp_path: Path) -> None:
     assert_goes_on_to_the_bit(lambda: agent("Sab", observation, action), tmp_path / "agent")
+
+
+def test_it_does_so_where_the_previous_action_and_reward_are_observed(tmp_path: Path) -> None:
+    assert_goes_on_to_the_bit(lambda: agent("Sab", observe_previous=True), tmp_path / "agent")
+    env = DummyVecEnv([lambda: Noise(length=5)] * 3)
+    assert RecurrentPPO.load(tmp_path / "agent", env).learn(24).num_timesteps == 24
 
 
 @pytest.mark.parametrize("kind", ["Sab", "Lstm"])
