@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-learning test-triton check bench dist-test sanitize clean
+.PHONY: demo test test-learning test-triton test-contrib check bench dist-test sanitize clean
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
@@ -22,6 +22,14 @@ test-triton: .venv/triton
 .venv/triton: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu-test]'
 	touch .venv/triton
+
+# sb3-contrib's own tests of RecurrentPPO, fetched from its source distribution, against ours; some minutes.
+test-contrib: .venv/peers
+	$(BIN)/python -m tests.peers.contrib_suite
+
+.venv/peers: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	touch .venv/peers
 
 check: $(READY)
 	$(BIN)/ruff format --check .
