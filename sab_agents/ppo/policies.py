@@ -266,10 +266,17 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         if episode_start is None:
             self._warn()
         carried = self.actor_core.from_numpy(state, self.device)
+        remedy = "Pass the state that the last call returned, or None at the start."
         if carried.batch_size != rows:
             raise ValueError(
                 f"{type(self).__name__}.predict: state must have a row for each of the {rows} observations, but has "
-                f"{carried.batch_size}. Pass the state that the last call returned, or None at the start."
+                f"{carried.batch_size}. {remedy}"
+            )
+        own, given = (_widths(each) for each in (self.actor_core.initial_state(rows), carried))
+        if own != given:
+            raise ValueError(
+                f"{type(self).__name__}.predict: state must have {own} dimensions and numbers in the last of them, but "
+                f"has {given}. {remedy}"
             )
         if episode_start is None:
             return carried
@@ -282,7 +289,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
             warnings.warn(
                 "predict: got a state but no episode_start, so that the memory of one episode goes on into the next. "
                 "Pass episode_start: what the last step of the environments returned as dones.",
-                stacklevel=4,
+                stacklevel=5,  # where the algorithm's predict was called
             )
 
     def save(self, path: Target) -> None:
@@ -356,6 +363,11 @@ class _Ways:
         if reached:
             torch.autograd.backward([features for features, _ in reached], [gradient for _, gradient in reached])
         return credits[0] if credits else None
+
+
+def _widths(state: State) -> list[tuple[int, int]]:
+    """Of each tensor of floats, its dimensions and the size of the last: a memory may grow along the others."""
+    return [(part.dim(), part.shape[-1]) for part in state.tensors() if part.is_floating_point()]
 
 
 def _check_sharing(name: str, shared: bool, own: bool, shared_extractor: bool) -> None:
