@@ -53,19 +53,18 @@ class Watch(BaseCallback):
         self._started = time.perf_counter()
 
     def _on_step(self) -> bool:
-        for copy in np.flatnonzero(self.locals["dones"]):
+        copies = np.flatnonzero(self.locals["dones"])
+        for copy in copies:
             ended = ending(self.locals["infos"][copy], self.success)
             self.points.append(Point(self.num_timesteps, time.perf_counter() - self._started, ended))
             self._recent.append(ended)
-        if self.target is not None and len(self._recent) == self._recent.maxlen:
+        if len(copies) and self.target is not None and len(self._recent) == self._recent.maxlen:
             self.reached = self.score[0] >= self.target  # of all copies that ended in this step, not of some
         return not self.reached
 
     @property
     def score(self) -> tuple[float, float]:
-        """Share of successes and mean return of the recent episodes; zeros before the first is over."""
-        if not self._recent:
-            return 0.0, 0.0
+        """Share of successes and mean return of the recent episodes, of which there must be one."""
         return float(np.mean([each.success for each in self._recent])), float(
             np.mean([each.total for each in self._recent])
         )
@@ -110,6 +109,8 @@ def run_cell(config: AgentsConfig, cell: Cell) -> dict[str, Any]:
     model.learn(budget, callbacks)
     seconds, processor = time.perf_counter() - started, time.process_time() - processor
     model.get_env().close()
+    if not watch.points:
+        raise UserError(f"{cell.learner}, {cell.value}: no episode was over within {budget:,} steps. Raise steps.")
     success, total = watch.score
     return {
         "settings": config.cell_settings(cell),

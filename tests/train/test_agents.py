@@ -257,6 +257,7 @@ def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
         ({"learners": {"a": {"policy": "MlpLstmPolicy", "colour": 1}}}, "colour"),
         ({"learners": {"a": {}}}, "a must have a policy"),
         ({"shared": {"n_steps": 0}}, "n_steps"),
+        ({"values": [500]}, "no episode was over within 64 steps. Raise steps."),
     ],
 )
 def test_a_mistake_is_one_line(
