@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,9 @@ from sab_agents.core.state import State
 from sab_agents.core.streaming import Credit
 from sab_agents.core.streaming.window import WindowRun
 from sab_agents.ppo.observations import Encoder, Packing
+from sab_agents.ppo.policy_file import read_policy, write_policy
 from sab_agents.ppo.rollout_cores import RolloutCore, Segments
+from sab_agents.saving import Target
 
 Array = npt.NDArray[Any]
 
@@ -211,7 +213,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         if rollout.critic is not None:
             critic_output = ways.through(rollout.critic, rows, critic_features)
         elif self.critic is not None:
-            critic_output = self.critic(critic_features)
+            critic_output = self.critic(ways.leaf_of(critic_features))
         else:
             critic_output = output if self.critic_gradient else output.detach()
         distribution = self.acts_on(output.flatten(0, 1))
@@ -283,6 +285,37 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
                 stacklevel=4,
             )
 
+    def save(self, path: Target) -> None:
+        """Writes settings and parameters; the file holds no code. .zip is added to a path without suffix."""
+        write_policy(path, self)
+
+    @classmethod
+    def load(cls, path: Target, device: torch.device | str = "auto", **settings: Any) -> Self:
+        """The policy that `save` wrote.
+
+        Args:
+            path: as for `save`.
+            device: of the parameters.
+            settings: arguments that a file without code could not hold, such as a class of your own.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged or holds something else, or a setting must be passed again.
+        """
+        return read_policy(cls, path, device, settings)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = {
+            "lstm_hidden_size": self.hidden_size,
+            "n_lstm_layers": self.layers,
+            "shared_lstm": self.shared_lstm,
+            "enable_critic_lstm": self.enable_critic_lstm,
+            "core_kwargs": self._core_settings,
+            "critic_gradient": self.critic_gradient,
+            "share_features_extractor": self.share_features_extractor,
+        }
+        return {**super()._get_constructor_parameters(), **own}
+
     def forward(self, *_: Any, **__: Any) -> Any:
         """Not how a policy with memory is used.
 
@@ -296,29 +329,32 @@ class _Ways:
     """The ways that the gradient of cores' outputs takes back."""
 
     def __init__(self) -> None:
-        self._taken: list[tuple[Segments, WindowRun, Tensor, Tensor, Tensor]] = []
+        self._taken: list[tuple[Segments, WindowRun, Tensor]] = []
+        self._leaves: list[tuple[Tensor, Tensor]] = []
+
+    def leaf_of(self, features: Tensor) -> Tensor:
+        """The features without their graph: what reaches them goes on in `backward`, once for all who use them."""
+        leaf = features.detach().requires_grad_(features.requires_grad)
+        self._leaves.append((features, leaf))
+        return leaf
 
     def through(self, segments: Segments, rows: Tensor, features: Tensor) -> Tensor:
         """Outputs of rows, whose gradient `backward` will take from there."""
-        x = features.detach().requires_grad_(features.requires_grad)
-        run = segments.run(rows, x)
+        run = segments.run(rows, self.leaf_of(features))
         output = run.outputs.requires_grad_()
-        self._taken.append((segments, run, features, x, output))
+        self._taken.append((segments, run, output))
         return output
 
     def backward(self) -> Credit | None:
         """From the outputs through cores and memory, and then once through the features."""
-        credits, heads, gradients = [], [], []
-        for segments, run, features, x, output in self._taken:
-            if output.grad is None:
-                continue
-            run.backward(output.grad)
-            credits.append(segments.credit())
-            if x.grad is not None:
-                heads.append(features)
-                gradients.append(x.grad)
-        if heads:
-            torch.autograd.backward(heads, gradients)
+        credits = []
+        for segments, run, output in self._taken:
+            if output.grad is not None:
+                run.backward(output.grad)
+                credits.append(segments.credit())
+        reached = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
+        if reached:
+            torch.autograd.backward([features for features, _ in reached], [gradient for _, gradient in reached])
         return credits[0] if credits else None
 
 

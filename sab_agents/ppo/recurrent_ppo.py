@@ -15,7 +15,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance, obs_as_tensor
@@ -30,11 +29,12 @@ from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.policies import Evaluation, RecurrentActorCriticPolicy
+from sab_agents.ppo.saving import SavedAlgorithm
 
 Array = npt.NDArray[Any]
 
 
-class RecurrentPPO(OnPolicyAlgorithm):
+class RecurrentPPO(SavedAlgorithm):
     """PPO for recurrent policies, a drop-in for sb3-contrib's.
 
     Learns from whole rows: a minibatch is `batch_size` steps of some environments, cut into segments of equal length
@@ -66,6 +66,7 @@ class RecurrentPPO(OnPolicyAlgorithm):
         verbose: 0 is silent, 1 prints the log.
         seed: of everything; None draws none.
         device: "auto" takes a GPU where there is one.
+        observe_previous: add the previous action and reward to every observation, by `VecPreviousActionReward`.
 
     Raises:
         TypeError: a setting is of the wrong kind.
@@ -109,6 +110,8 @@ class RecurrentPPO(OnPolicyAlgorithm):
         seed: int | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
+        *,
+        observe_previous: bool = False,
     ) -> None:
         name = type(self).__name__
         _check_policy(name, policy, self.policy_aliases)
@@ -118,7 +121,7 @@ class RecurrentPPO(OnPolicyAlgorithm):
             at_least(name, "batch_size", batch_size, 1)
         super().__init__(
             policy,
-            as_vec_env(env),
+            as_vec_env(env, observe_previous=observe_previous),
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
@@ -137,6 +140,7 @@ class RecurrentPPO(OnPolicyAlgorithm):
             _init_setup_model=False,
             supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
         )
+        self.observe_previous = observe_previous
         self.batch_size, self.n_epochs = batch_size, n_epochs
         self.clip_range, self.clip_range_vf = clip_range, clip_range_vf
         self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
@@ -193,7 +197,10 @@ class RecurrentPPO(OnPolicyAlgorithm):
             starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
             acted = self.collector.step(obs_as_tensor(self._last_obs, self.device), starts)
             actions = acted.actions.cpu().numpy()
+            seen, first = self._last_obs, self._last_episode_starts
             new_obs, rewards, dones, infos = env.step(self.policy.bounded(actions))
+            # Before the callback, so that what it saves stands where the environments do.
+            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             self.num_timesteps += env.num_envs
             # The names that callbacks of stable-baselines3 look for.
             callback.update_locals({**locals(), "n_steps": step, "values": acted.values, "log_probs": acted.log_prob})
@@ -204,14 +211,13 @@ class RecurrentPPO(OnPolicyAlgorithm):
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
             rollout_buffer.add(
-                self._last_obs,  # type: ignore[arg-type]
+                seen,  # type: ignore[arg-type]
                 actions,
                 rewards,
-                self._last_episode_starts,  # type: ignore[arg-type]
+                first,  # type: ignore[arg-type]
                 acted.values,
                 acted.log_prob,
             )
-            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             if (step + 1) % self.segment_steps == 0:
                 self.collector.end_segment()
         starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
@@ -329,7 +335,7 @@ class RecurrentPPO(OnPolicyAlgorithm):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""
-        super().set_env(as_vec_env(env), force_reset)
+        super().set_env(as_vec_env(env, observe_previous=self.observe_previous), force_reset)
 
 
 def _with_rows(observations: Any, rows: dict[int, Any]) -> Any:

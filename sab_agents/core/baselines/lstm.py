@@ -6,7 +6,7 @@ Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional
 from sab_agents.core.base import Core, at_least
 from sab_agents.core.episodes import check_shapes, steps_in_episode
 from sab_agents.core.state import State
-from sab_agents.kernels import ScanInputs, ScanPlan, kernel_in_use, linear, scan
+from sab_agents.kernels import Run, ScanInputs, ScanPlan, kernel_in_use, linear, lstm_run, lstm_step, scan
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,45 @@ class LSTM(Core[LSTMState]):
         at_least("LSTM.initial_state", "batch_size", batch_size, 1)
         zeros = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
         return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
+
+    def step(
+        self, x: Tensor, state: LSTMState | None = None, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """One step: x (B, I), episode_start (B,) bool; returns h (B, H) and the new state.
+
+        Equals `forward` on a sequence of length 1, and raises as it does. In float32 on a CPU and without gradient it
+        is one call of compiled code.
+        """
+        found = self._step_at_once(x, state, episode_start)
+        return super().step(x, state, episode_start) if found is None else found
+
+    def _step_at_once(self, x: Any, state: Any, episode_start: Any) -> tuple[Tensor, LSTMState] | None:
+        """The step by compiled code; None where that does not take these arguments, right or wrong."""
+        known = self.layers == 1 and isinstance(x, Tensor) and isinstance(state, LSTMState)
+        if not known or state.h.shape[1:2] != (1,) or not (episode_start is None or isinstance(episode_start, Tensor)):
+            return None
+        found = lstm_step(self._weights(), x, state.h[:, 0], state.c[:, 0], episode_start)
+        if found is None or state.step.shape != x.shape[:1]:
+            return None
+        before = state.step if episode_start is None else state.step.masked_fill(episode_start, 0)
+        h, c = (each.unsqueeze(1) for each in found)
+        return found[0], LSTMState(h, c, before + 1)
+
+    def run(self, x: Tensor, state: LSTMState, episode_start: Tensor) -> tuple[Run, Tensor] | None:
+        """A sequence without a graph by compiled code; None where that does not take these arguments, right or wrong.
+
+        Returns:
+            The run, whose `backward` adds to the parameters' `.grad`, and (T, B, 2H), the outputs and zeros.
+        """
+        if self.layers > 1:
+            return None
+        step = steps_in_episode(state.step, episode_start, x.shape[0])
+        cut = episode_start if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
+        return lstm_run(self._weights(), x, state.h[:, 0], state.c[:, 0], episode_start, cut)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        lstm: Any = self.lstm
+        return lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
 
     def _check_state(self, name: str, state: LSTMState) -> None:
         super()._check_state(name, state)
