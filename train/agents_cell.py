@@ -6,12 +6,13 @@ import importlib
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecMonitor
 
 import sab_agents  # noqa: F401 (registers the SAB/* environments)
@@ -62,6 +63,10 @@ class Watch(BaseCallback):
             self.reached = self.score[0] >= self.target  # of all copies that ended in this step, not of some
         return not self.reached
 
+    def _on_rollout_end(self) -> None:
+        if self._recent:
+            self.logger.record("rollout/success", self.score[0])
+
     @property
     def score(self) -> tuple[float, float]:
         """Share of successes and mean return of the recent episodes, of which there must be one."""
@@ -90,8 +95,13 @@ class EntropySchedule(BaseCallback):
         return True
 
 
-def run_cell(config: AgentsConfig, cell: Cell) -> dict[str, Any]:
+def run_cell(config: AgentsConfig, out: Path, cell: Cell) -> dict[str, Any]:
     """Runs one cell.
+
+    Args:
+        config: the sweep.
+        out: gets TensorBoard's events.
+        cell: what is run.
 
     Returns:
         The settings that decided it; success and return over the last episodes; steps and seconds to the target or the
@@ -105,7 +115,7 @@ def run_cell(config: AgentsConfig, cell: Cell) -> dict[str, Any]:
     if config.exploration is not None:
         callbacks.append(EntropySchedule(config.exploration, budget))
     started, processor = time.perf_counter(), time.process_time()
-    model.set_logger(Logger(None, []))  # writes nothing; the default one would leave a folder behind
+    model.set_logger(configure(str(out / "tb" / cell.file), ["tensorboard"]))
     model.learn(budget, callbacks)
     seconds, processor = time.perf_counter() - started, time.process_time() - processor
     model.get_env().close()
