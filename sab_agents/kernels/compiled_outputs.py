@@ -49,7 +49,11 @@ class Run:
 
     def outputs(self) -> Tensor:
         """(T, B, 2H) [h, s]."""
-        return torch.cat([self._tape.hidden[self._plan.filled.shape[1] :], self._tape.summary], dim=2)
+        return torch.cat([self.hidden(), self._tape.summary], dim=2)
+
+    def hidden(self) -> Tensor:
+        """(T, B, H) h alone."""
+        return self._tape.hidden[self._plan.filled.shape[1] :]
 
     def backward(self, grad_h: Tensor, grad_summary: Tensor | None, *, memory: bool) -> Tensor | None:
         """Pushes gradients (T, B, H) of h and s back, once.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from sab_agents.core.streaming import Credit
 from sab_agents.core.streaming.window import WindowRun
 from sab_agents.ppo.observations import Encoder, Packing
 from sab_agents.ppo.rollout_cores import RolloutCore, Segments
+from sab_agents.ppo.side_by_side import one_by_one, side_by_side
 
 Array = npt.NDArray[Any]
 
@@ -207,10 +209,13 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         if self.encodes:
             flat = self.features_of_stored(stored.flatten(0, 1))
             actor_features, critic_features = (found.view(*stored.shape[:2], -1) for found in flat)
-        ways = _Ways()
-        output = ways.through(rollout.actor, rows, actor_features)
+        ways = _Ways(threaded=not self.encodes)
+        cores = [(rollout.actor, actor_features)]
         if rollout.critic is not None:
-            critic_output = ways.through(rollout.critic, rows, critic_features)
+            cores.append((rollout.critic, critic_features))
+        output, *own = ways.through(cores, rows)
+        if own:
+            critic_output = own[0]
         elif self.critic is not None:
             critic_output = self.critic(critic_features)
         else:
@@ -293,33 +298,48 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         raise TypeError(f"{type(self).__name__}: acts by predict(observation, state, episode_start).")
 
 
+class _Way(NamedTuple):
+    segments: Segments
+    run: WindowRun
+    features: Tensor
+    x: Tensor
+    output: Tensor
+
+
 class _Ways:
-    """The ways that the gradient of cores' outputs takes back."""
+    """The ways that the gradient of cores' outputs takes back.
 
-    def __init__(self) -> None:
-        self._taken: list[tuple[Segments, WindowRun, Tensor, Tensor, Tensor]] = []
+    Args:
+        threaded: whether cores may run in threads of their own, because what they add to has nothing in common.
+    """
 
-    def through(self, segments: Segments, rows: Tensor, features: Tensor) -> Tensor:
-        """Outputs of rows, whose gradient `backward` will take from there."""
-        x = features.detach().requires_grad_(features.requires_grad)
-        run = segments.run(rows, x)
-        output = run.outputs.requires_grad_()
-        self._taken.append((segments, run, features, x, output))
-        return output
+    def __init__(self, *, threaded: bool) -> None:
+        self._side_by_side = side_by_side if threaded else one_by_one
+        self._taken: list[_Way] = []
+
+    def through(self, cores: Sequence[tuple[Segments, Tensor]], rows: Tensor) -> list[Tensor]:
+        """Outputs of rows of segments from their features, whose gradients `backward` will take from there."""
+
+        def taken(segments: Segments, features: Tensor) -> _Way:
+            x = features.detach().requires_grad_(features.requires_grad)
+            run = segments.run(rows, x)
+            return _Way(segments, run, features, x, run.outputs.requires_grad_())
+
+        self._taken = self._side_by_side([partial(taken, *core) for core in cores])
+        return [way.output for way in self._taken]
 
     def backward(self) -> Credit | None:
         """From the outputs through cores and memory, and then once through the features."""
-        credits, heads, gradients = [], [], []
-        for segments, run, features, x, output in self._taken:
-            if output.grad is None:
-                continue
-            run.backward(output.grad)
-            credits.append(segments.credit())
-            if x.grad is not None:
-                heads.append(features)
-                gradients.append(x.grad)
-        if heads:
-            torch.autograd.backward(heads, gradients)
+
+        def taken_back(way: _Way, gradient: Tensor) -> Credit | None:
+            way.run.backward(gradient)
+            return way.segments.credit()
+
+        reached = [(way, way.output.grad) for way in self._taken if way.output.grad is not None]
+        credits = self._side_by_side([partial(taken_back, way, gradient) for way, gradient in reached])
+        learnt = [(way.features, way.x.grad) for way, _ in reached if way.x.grad is not None]
+        if learnt:
+            torch.autograd.backward(*zip(*learnt, strict=True))
         return credits[0] if credits else None
 
 

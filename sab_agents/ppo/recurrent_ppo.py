@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sab_agents.core.base import at_least
+from sab_agents.core.flat_gradient import FlatGradient
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.environments import as_vec_env
 from sab_agents.ppo.kinds import POLICIES
@@ -246,6 +247,7 @@ class RecurrentPPO(OnPolicyAlgorithm):
         rollout = self.collector.rollout()
         one_number = isinstance(self.action_space, spaces.Discrete)
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=one_number)
+        gradient = FlatGradient(list(self.policy.parameters()))
         noted: dict[str, list[Tensor]] = defaultdict(list)
         for epoch in range(self.n_epochs):
             for chosen in minibatches(batch.values.shape[1], self.rows_of_minibatch):
@@ -259,7 +261,7 @@ class RecurrentPPO(OnPolicyAlgorithm):
                     noted[name].append(value.detach())
                 if self._moved_too_far(losses, epoch):
                     break
-                self._descend(losses, evaluation)
+                self._descend(losses, evaluation, gradient)
             else:
                 self._n_updates += 1
                 continue
@@ -273,15 +275,13 @@ class RecurrentPPO(OnPolicyAlgorithm):
             print(f"Stopping early in epoch {epoch}: the approximate KL is {float(losses.approx_kl):.3f}")
         return True
 
-    def _descend(self, losses: Losses, evaluation: Evaluation) -> None:
+    def _descend(self, losses: Losses, evaluation: Evaluation, gradient: FlatGradient) -> None:
         """One step of the optimiser; left out where the gradient is not finite, which a chain of reads can make it."""
-        optimizer = self.policy.optimizer
-        optimizer.zero_grad()
+        gradient.begin()
         losses.total.backward()  # type: ignore[no-untyped-call]
         evaluation.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        if math.isfinite(float(norm)):
-            optimizer.step()
+        if math.isfinite(gradient.clip(self.max_grad_norm)):
+            self.policy.optimizer.step()
         else:
             self.skipped_updates += 1
 

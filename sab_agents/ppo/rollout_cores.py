@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy.typing as npt
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sab_agents.core import LSTM, SAB, LSTMAttention, Transformer
 from sab_agents.core.base import Core
 from sab_agents.core.baselines import LSTMState
+from sab_agents.core.baselines.recut import Layout, layout
 from sab_agents.core.state import State
 from sab_agents.core.streaming import ClosedWindow, Credit, Eviction, SABStream, Write
 from sab_agents.core.streaming.acting import ActingState, act
@@ -271,12 +272,33 @@ class PlainSegments:
         """Nothing is known of the past but the state, through which no gradient is sent."""
 
 
+class LstmSegments(PlainSegments):
+    """Segments of an LSTM, run again without a graph where compiled code can."""
+
+    core: LSTM
+    before: LSTMState
+
+    def __init__(self, core: Core[Any], before: State, start: Tensor) -> None:
+        super().__init__(core, before, start)
+        self._layouts: dict[tuple[int, ...], Layout | None] = {}  # of rows that came before: each comes in every epoch
+
+    def run(self, rows: Tensor, x: Tensor) -> WindowRun:
+        """See `Segments.run`."""
+        start, chosen = self.start[:, rows], tuple(rows.tolist())
+        if chosen not in self._layouts:
+            self._layouts[chosen] = layout(start)
+        found = self.core.rerun(x, self.before.chosen(rows), start, self._layouts[chosen])
+        return super().run(rows, x) if found is None else WindowRun(found.outputs, found.backward)
+
+
 class PlainRolloutCore(RolloutCore):
     """An LSTM, an LSTM with self-attention, or a Transformer: gradient reaches to a segment's start and no farther.
 
     Args:
         core: the network.
     """
+
+    segments: ClassVar[type[PlainSegments]] = PlainSegments
 
     def __init__(self, core: LSTM | LSTMAttention | Transformer) -> None:
         super().__init__(core)
@@ -317,7 +339,7 @@ class PlainRolloutCore(RolloutCore):
 
     def close(self) -> PlainSegments:
         """See `RolloutCore.close`."""
-        closed = PlainSegments(self.core, self._before, torch.stack(self._starts))
+        closed = self.segments(self.core, self._before, torch.stack(self._starts))
         self.discard()
         return closed
 
@@ -328,7 +350,7 @@ class PlainRolloutCore(RolloutCore):
     def joined(self, segments: Sequence[PlainSegments]) -> PlainSegments:
         """See `RolloutCore.joined`."""
         before = State.joined([segment.before for segment in segments])
-        return PlainSegments(self.core, before, torch.cat([segment.start for segment in segments], dim=1))
+        return self.segments(self.core, before, torch.cat([segment.start for segment in segments], dim=1))
 
     def carried(self) -> dict[str, Tensor]:
         """The state."""
@@ -342,6 +364,8 @@ class PlainRolloutCore(RolloutCore):
 
 class LstmRolloutCore(PlainRolloutCore):
     """An LSTM whose state, as arrays, is sb3-contrib's: h and c, (layers, n, H) each."""
+
+    segments = LstmSegments
 
     def to_numpy(self, state: State) -> tuple[Array, ...]:
         """See `RolloutCore.to_numpy`."""

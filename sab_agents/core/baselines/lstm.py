@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sab_agents.core.base import Core, at_least
+from sab_agents.core.baselines.recut import Layout, layout
 from sab_agents.core.episodes import check_shapes, steps_in_episode
 from sab_agents.core.state import State
-from sab_agents.kernels import ScanInputs, ScanPlan, kernel_in_use, linear, scan
+from sab_agents.kernels import Run, ScanInputs, ScanPlan, Start, StepWeights, kernel_in_use, linear, scan
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,35 @@ class LSTM(Core[LSTMState]):
 
     def _run(self, x: Tensor, state: LSTMState, episode_start: Tensor | None) -> tuple[Tensor, LSTMState]:
         step = steps_in_episode(state.step, episode_start, x.shape[0])
-        cut = None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
-        firsts = _stretch_firsts(x.shape[0], episode_start, cut)
-        if len(firsts) > 1 and kernel_in_use(x.device, x.dtype) == "native":
+        cut = self._cut(step)
+        if x.shape[0] > 1 and kernel_in_use(x.device, x.dtype) == "native":
             output, h, c = self._scanned(x, state, episode_start, cut)
         else:
-            output, h, c = self._in_stretches(x, state, episode_start, cut, firsts)
+            output, h, c = self._in_stretches(x, state, episode_start, cut)
         return output, LSTMState(h, c, step[-1])
 
+    def _cut(self, step: Tensor) -> Tensor | None:
+        """(T, B) bool, which of the steps of an episode are cut; None for none."""
+        return None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
+
+    def rerun(self, x: Tensor, state: LSTMState, episode_start: Tensor, laid: Layout | None) -> LSTMRun | None:
+        """Runs a sequence whose gradient needs no graph, where compiled code can: one layer, float32 on a CPU.
+
+        Args:
+            x: (T, B, I) inputs that want no gradient.
+            state: before the first step, which wants none.
+            episode_start: (T, B) bool.
+            laid: how `layout` lays these starts.
+        """
+        if self.layers > 1 or x.requires_grad or kernel_in_use(x.device, x.dtype) != "native":
+            return None
+        return LSTMRun(self, x, state, episode_start, laid)
+
     def _in_stretches(
-        self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None, firsts: list[int]
+        self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A call of `nn.LSTM` from each event to the next: the output, and h and c (B, L, H) after it."""
+        firsts = _stretch_firsts(x.shape[0], episode_start, cut)
         h, c = state.h.transpose(0, 1), state.c.transpose(0, 1)
         outputs = []
         for first, end in zip(firsts, [*firsts[1:], x.shape[0]], strict=True):
@@ -136,17 +154,13 @@ class LSTM(Core[LSTMState]):
         self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same by a SAB scan without slots for each layer, which knows of events at any step of any row."""
-        T, B = x.shape[:2]
-        start = x.new_zeros(T, B, dtype=torch.bool) if episode_start is None else episode_start
-        plan = ScanPlan(
-            start=start,
-            cut=start if cut is None else cut,
-            write_slot=torch.full((T, B), -1),
-            filled=start.new_zeros(B, 0),
-            slots=0,
-            top_k=1,
-        )
-        unused, no_memory = x.new_zeros(1, self.hidden_size), x.new_zeros(B, 0, self.hidden_size)
+        laid = None if episode_start is None else layout(episode_start)
+        first, start = (state.h, state.c), _starts(x, episode_start)
+        if laid is not None:
+            x, start, cut = laid.laid(x), laid.start, None if cut is None else laid.laid(cut)
+            first = laid.begun(state.h), laid.begun(state.c)
+        plan = _plan(start, cut)
+        unused, no_memory = x.new_zeros(1, self.hidden_size), x.new_zeros(x.shape[1], 0, self.hidden_size)
         ends = []
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.lstm.all_weights):
             if layer:
@@ -159,8 +173,8 @@ class LSTM(Core[LSTMState]):
                     query_weight=unused,
                     query_bias=unused[:, 0],
                     score_weight=None,
-                    h=state.h[:, layer],
-                    c=state.c[:, layer],
+                    h=first[0][:, layer],
+                    c=first[1][:, layer],
                     memory=no_memory,
                 ),
                 plan,
@@ -169,7 +183,52 @@ class LSTM(Core[LSTMState]):
             x = found.h
             ends.append((x[-1], found.c))
         h, c = (torch.stack(each, dim=1) for each in zip(*ends, strict=True))
-        return x, h, c
+        return (x, h, c) if laid is None else (laid.given(x), laid.ended(h), laid.ended(c))
+
+
+class LSTMRun:
+    """A run of `LSTM.rerun`; see there.
+
+    Attributes:
+        outputs: (T, B, H).
+    """
+
+    def __init__(
+        self, core: LSTM, x: Tensor, state: LSTMState, episode_start: Tensor, laid: Layout | None
+    ) -> None:
+        cut = None
+        if core.bptt_steps is not None:
+            cut = core._cut(steps_in_episode(state.step, episode_start, x.shape[0]))
+        self._laid = laid
+        h, c, start = state.h[:, 0], state.c[:, 0], episode_start
+        if laid is not None:
+            x, start, cut = laid.laid(x), laid.start, None if cut is None else laid.laid(cut)
+            h, c = laid.begun(h), laid.begun(c)
+        unused = x.new_zeros(1, core.hidden_size)
+        weights = StepWeights(*core.lstm.all_weights[0], unused, unused, unused[:, 0], None)
+        self._run = Run(weights, x, Start(h, c, x.new_zeros(x.shape[1], 0, core.hidden_size)), _plan(start, cut))
+        hidden = self._run.hidden()
+        self.outputs = hidden if laid is None else laid.given(hidden)
+
+    def backward(self, gradient: Tensor) -> None:
+        """Adds to each weight's `.grad` what the gradient (T, B, H) of the outputs owes it, once; calls no hooks."""
+        self._run.backward(gradient if self._laid is None else self._laid.laid(gradient), None, memory=False)
+
+
+def _starts(x: Tensor, episode_start: Tensor | None) -> Tensor:
+    return x.new_zeros(*x.shape[:2], dtype=torch.bool) if episode_start is None else episode_start
+
+
+def _plan(start: Tensor, cut: Tensor | None) -> ScanPlan:
+    """Of a scan without slots that is cut at episode starts, and where `cut` says."""
+    return ScanPlan(
+        start=start,
+        cut=start if cut is None else start | cut,
+        write_slot=torch.full(start.shape, -1, device=start.device),
+        filled=start.new_zeros(start.shape[1], 0),
+        slots=0,
+        top_k=1,
+    )
 
 
 def _stretch_firsts(length: int, *events: Tensor | None) -> list[int]:
