@@ -15,7 +15,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "envs": ("sab_agents.train.envs_command", "list the environments and what is known of each"),
     "compare": ("sab_agents.train.compare", "train several cores with several seeds: a table and curves"),
     "online": ("sab_agents.train.online", "run learners of an endless stream at several delays: a table"),
+    "text": ("sab_agents.train.online_text", "let learners read a text once, character by character: bits as they go"),
+    "agents": ("sab_agents.train.agents", "run PPO agents over sizes of an environment, learners and seeds"),
     "stream": ("sab_agents.train.stream", "run streaming agents over sizes of an environment: a table and a plot"),
+    "report": ("sab_agents.train.report", "lay out what sweeps found on one page, as Markdown and as one HTML file"),
     "demo": ("sab_agents.train.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
     "bench": ("sab_agents.train.bench.command", "time SAB against nn.LSTM and a plain loop"),
 }

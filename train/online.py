@@ -21,6 +21,7 @@ from sab_agents.envs.supervised.recall_stream import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.arguments import Parser
 from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.online_board import OnlineBoard
 from sab_agents.train.plots import plot_ledger
 from sab_agents.train.run_folder import write_atomically
 from sab_agents.train.sweep_config import sweep_settings
@@ -113,7 +114,7 @@ def run_cells(config: OnlineConfig, out: Path) -> dict[Cell, dict[str, Any]]:
         file = out / "cells" / f"{cell.file}.json"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(run_cell(config, cell, file.with_suffix(".png"))).encode())
+            write_atomically(file, json.dumps(run_cell(config, cell, out)).encode())
         result = json.loads(file.read_text(encoding="utf-8"))
         if result["settings"] != _settings(config, cell):
             raise UserError(f"{file} was run with other settings. Choose another --out.")
@@ -129,13 +130,13 @@ def run_cells(config: OnlineConfig, out: Path) -> dict[Cell, dict[str, Any]]:
     return results
 
 
-def run_cell(config: OnlineConfig, cell: Cell, picture: Path | None = None) -> dict[str, Any]:
+def run_cell(config: OnlineConfig, cell: Cell, out: Path) -> dict[str, Any]:
     """Learns from one stream until the target is reached or the answers are used up.
 
     Args:
         config: the experiment.
         cell: what is run.
-        picture: where the credit ledger of a SAB learner is drawn.
+        out: gets TensorBoard's events, and a picture of the credit ledger of a SAB learner.
 
     Returns:
         The accuracy over the last answers, how many answers, steps and seconds it took, and the settings.
@@ -150,10 +151,17 @@ def run_cell(config: OnlineConfig, cell: Cell, picture: Path | None = None) -> d
     except (TypeError, ValueError) as error:
         raise UserError(f"{cell.learner}: {one_line(error)}") from error
     started, processor = time.perf_counter(), time.process_time()
-    found = learn_recall(learner, stream, target=config.target, answers=config.answers)
+    title = f"delay {cell.delay:,}, {cell.learner}"
+    with OnlineBoard(out / "tb" / cell.file, title, learner, cell.delay) as board:
+        found = learn_recall(
+            *(learner, stream),
+            target=config.target,
+            answers=config.answers,
+            watch=lambda now: board.watch(now.accuracy, now.answers),
+        )
     report = learner.credit_report()
-    if picture is not None and report.entries:
-        plot_ledger(picture, f"delay {cell.delay:,}, {cell.learner}", report.entries, cell.delay)
+    if report.entries:
+        plot_ledger(out / "cells" / f"{cell.file}.png", title, report.entries, cell.delay)
     return {
         "settings": _settings(config, cell),
         **found._asdict(),

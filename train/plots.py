@@ -192,9 +192,22 @@ def plot_ledger(path: Path, title: str, entries: Sequence[Entry], planted: int |
         entries: of a `CreditReport`.
         planted: the distance of the step that matters, where the task knows it: drawn as a line.
     """
+    ledger_figure(title, entries, planted).savefig(path)
+
+
+def ledger_figure(title: str, entries: Sequence[Entry], planted: int | None) -> Figure:
+    """The same as a figure."""
     canvas, (axes,) = figure(6.4, 4.4)
     draw_ledger(axes, title, entries, planted)
-    canvas.savefig(path)
+    return canvas
+
+
+def image_of(canvas: Figure) -> npt.NDArray[np.uint8]:
+    """A figure as an image (rows, columns, 3), for TensorBoard."""
+    drawn: Any = FigureCanvasAgg(canvas)
+    drawn.draw()
+    pixels: npt.NDArray[np.uint8] = np.asarray(drawn.buffer_rgba())[..., :3]
+    return pixels
 
 
 def draw_ledger(axes: Axes, title: str, entries: Sequence[Entry], planted: int | None) -> None:

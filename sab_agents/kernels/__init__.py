@@ -2,7 +2,7 @@
 
 `scan` is that entry; `linear` computes the input gates it takes, `count_steps` and `remember` what stands before and
 after it, and `step` takes one step where nothing is learnt. Streams take steps, keep their books and run pieces again
-with `bind_stream`, `outputs` and `Run`, where these are there.
+with `bind_stream` and `outputs`, where these are there.
 """
 
 from sab_agents.kernels.choose import (
@@ -13,12 +13,15 @@ from sab_agents.kernels.choose import (
     forced_way,
     kernel_in_use,
     linear,
+    lstm_run,
+    lstm_step,
     outputs,
     remember,
     scan,
+    scan_run,
     step,
 )
-from sab_agents.kernels.compiled_outputs import Run, Start
+from sab_agents.kernels.compiled_run import Run
 from sab_agents.kernels.compiled_stream import CompiledStream
 from sab_agents.kernels.interface import (
     Counted,
@@ -41,7 +44,6 @@ __all__ = [
     "ScanInputs",
     "ScanOutputs",
     "ScanPlan",
-    "Start",
     "StepRules",
     "StepState",
     "StepWeights",
@@ -54,8 +56,11 @@ __all__ = [
     "forced_way",
     "kernel_in_use",
     "linear",
+    "lstm_run",
+    "lstm_step",
     "outputs",
     "remember",
     "scan",
+    "scan_run",
     "step",
 ]

@@ -20,6 +20,7 @@ from sab_agents.kernels import (
     compiled_outputs,
     compiled_plan,
     compiled_products,
+    compiled_run,
     compiled_step,
     compiled_stream,
     eager,
@@ -110,8 +111,8 @@ def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, h
 
 
 def all_finite(x: Tensor) -> bool:
-    """Whether no number of x is NaN or infinite, by the way that a scan of x takes."""
-    if kernel_in_use(x.device, x.dtype) == NATIVE:
+    """Whether no number of x is NaN or infinite: a question with one answer, so that no way need be chosen for it."""
+    if extension.native is not None and x.dtype is torch.float32 and x.is_cpu:
         return compiled_plan.all_finite(x)
     return bool(torch.isfinite(x).all())
 
@@ -130,6 +131,33 @@ def step(
     if extension.native is not None:
         return compiled_step.step(weights, rules, x, state, episode_start)
     return None
+
+
+def lstm_step(
+    weights: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, h: Tensor, c: Tensor, episode_start: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """One step of a plain LSTM without gradient: the new h and c (B, H), or None as `step`."""
+    if extension.native is None or (os.environ.get(VARIABLE) and kernel_in_use(x.device, x.dtype) != NATIVE):
+        return None
+    return compiled_step.lstm_step(weights, x, h, c, episode_start)
+
+
+def lstm_run(
+    weights: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, h: Tensor, c: Tensor, start: Tensor, cut: Tensor
+) -> tuple[compiled_run.Run, Tensor] | None:
+    """A plain LSTM without a graph by compiled code, see `compiled_run.lstm_run`; None where there is none for it."""
+    if kernel_in_use(x.device, x.dtype) != NATIVE:
+        return None
+    return compiled_run.lstm_run(weights, x, h, c, start, cut)
+
+
+def scan_run(
+    weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan
+) -> tuple[compiled_run.Run, Tensor] | None:
+    """A scan without a graph by compiled code, see `compiled_run.scan_run`; None where there is none for it."""
+    if kernel_in_use(x.device, x.dtype) != NATIVE:
+        return None
+    return compiled_run.scan_run(weights, x, h, c, memory, plan)
 
 
 def bind_stream(

@@ -10,6 +10,7 @@ trusts them: every shape, every dtype and the range of every slot are checked he
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -118,6 +119,7 @@ def _sizes(inputs: ScanInputs, plan: ScanPlan) -> _Sizes:
     return _Sizes(T, B, width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1)
 
 
+@lru_cache(maxsize=1024)
 def _places(counts: tuple[int, ...]) -> list[int]:
     """Where parts of `counts` floats begin in one buffer, each at a cache line's start; last, where the buffer ends."""
     return list(accumulate((-(-count // 16) * 16 for count in counts), initial=0))

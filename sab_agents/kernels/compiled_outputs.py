@@ -13,7 +13,6 @@ from torch.autograd.function import once_differentiable
 
 from sab_agents.kernels import compiled
 from sab_agents.kernels.compiled_products import product
-from sab_agents.kernels.compiled_step import fits
 from sab_agents.kernels.extension import new_empty
 from sab_agents.kernels.interface import ScanInputs, ScanPlan, StepWeights
 
@@ -30,56 +29,6 @@ def outputs(weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> Te
     """Outputs (T, B, 2H) of a scan; gradient flows to x (T, B, I), every weight and the starting memory."""
     found: Tensor = _Outputs.apply(x, start.memory, *weights, start, plan)  # type: ignore[no-untyped-call]
     return found
-
-
-class Run:
-    """A scan without a graph, whose gradients are added to each weight's `.grad` at once; hooks are not called.
-
-    Args:
-        weights: of the network.
-        x: (T, B, I) inputs.
-        start: where it begins.
-        plan: of the scan.
-    """
-
-    def __init__(self, weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> None:
-        self._weights, self._x = weights, x.contiguous()
-        self._inputs, self._plan = _inputs(weights, self._x, start, plan)
-        self._tape = compiled.forward(self._inputs, self._plan, keep=True, own_gates=True)
-
-    def outputs(self) -> Tensor:
-        """(T, B, 2H) [h, s]."""
-        return torch.cat([self.hidden(), self._tape.summary], dim=2)
-
-    def hidden(self) -> Tensor:
-        """(T, B, H) h alone."""
-        return self._tape.hidden[self._plan.filled.shape[1] :]
-
-    def backward(self, grad_h: Tensor, grad_summary: Tensor | None, *, memory: bool) -> Tensor | None:
-        """Pushes gradients (T, B, H) of h and s back, once.
-
-        Returns:
-            (B, S, H) the gradient of the starting memory, None unless `memory`.
-        """
-        weights, grads = self._weights, (grad_h, grad_summary, None)
-        into = StepWeights(*[_own_gradient(weight) for weight in weights])  # type: ignore[arg-type]
-        found = compiled.backward_into(
-            self._inputs, self._plan, self._tape, grads, self._x, into, add=True, memory=memory
-        )
-        for weight, gradient in zip(weights, into, strict=True):
-            if weight is not None and gradient is not None and weight.grad is not gradient:
-                weight.grad = gradient if weight.grad is None else weight.grad + gradient
-        return found[3]
-
-
-def _own_gradient(weight: Tensor | None) -> Tensor | None:
-    """What can be added to in place for `weight.grad`: itself, or zeros; None where no gradient is wanted."""
-    if weight is None or not weight.requires_grad:
-        return None
-    kept = weight.grad
-    if kept is not None and fits(kept, weight.shape, torch.float32):
-        return kept
-    return torch.zeros_like(weight, requires_grad=False, memory_format=torch.contiguous_format)
 
 
 class _Outputs(torch.autograd.Function):
@@ -109,15 +58,14 @@ class _Outputs(torch.autograd.Function):
         gates, _, _, starting = compiled.backward_into(
             inputs, ctx.plan, tape, grads, x, into, add=False, memory=for_memory
         )
-        return product(gates, weight_ih, None) if for_x else None, starting, *into, None, None
+        return product(gates, weight_ih) if for_x else None, starting, *into, None, None
 
 
 def _inputs(weights: StepWeights, x: Tensor, start: Start, plan: ScanPlan) -> tuple[ScanInputs, ScanPlan]:
-    bias = weights.bias_ih.detach() + weights.bias_hh.detach()
     score = weights.score_weight
     return compiled.contiguous(
         ScanInputs(
-            gates=product(x, weights.weight_ih.detach().t(), bias),
+            gates=product(x, weights.weight_ih.detach().t(), weights.bias_ih, weights.bias_hh),
             weight_hh=weights.weight_hh,
             key_weight=weights.key_weight,
             query_weight=weights.query_weight,

@@ -52,18 +52,23 @@ class _Linear(torch.autograd.Function):
         grad = grad.contiguous()
         for_x, for_weight, for_bias = ctx.needs_input_grad
         return (
-            product(grad, weight, None) if for_x else None,
+            product(grad, weight) if for_x else None,
             outer(grad, x) if for_weight else None,
             grad.sum(dim=(0, 1)) if for_bias else None,
         )
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Computes x (T, B, K) · weight (K, N) + bias (N,); x and bias contiguous, weight with any strides; no gradient."""
-    rows, (k, n) = x.shape[0] * x.shape[1], weight.shape
-    if x.shape[2] != k or {x.dtype, weight.dtype} != {torch.float32} or (bias is not None and bias.shape != (n,)):
+def product(x: Tensor, weight: Tensor, *biases: Tensor) -> Tensor:
+    """Computes x (T, B, K) · weight (K, N) + the sum of at most two biases (N,); no gradient.
+
+    x and the biases are contiguous, the weight has any strides.
+    """
+    (T, B, width), (k, n) = x.shape, weight.shape
+    if width != k or not x.dtype is weight.dtype is torch.float32 or any(bias.shape != (n,) for bias in biases):
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape} must be float32 and agree in {k}.")
-    result = new_empty(x.shape[0], x.shape[1], n)
-    sizes = (threads(rows * k * n), rows, k, n, *weight.stride())
-    native.linear(*sizes, *addresses(x, weight, bias, result))
+    result, rows = new_empty(T, B, n), T * B
+    native.linear(
+        *(threads(rows * k * n), rows, k, n, *weight.stride()),
+        *addresses(x, weight, *biases, *[None] * (2 - len(biases)), result),
+    )
     return result

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.extension import native, new_empty, threads
+from sab_agents.kernels.extension import addresses, native, new_empty, threads
 from sab_agents.kernels.interface import StepRules, StepState, StepWeights
 
 REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
@@ -39,9 +39,38 @@ def step(
     new = StepState(*[empty_like(tensor) for tensor in state])
     tensors = (x, *weights, episode_start, *state, output, *new)
     sizes = (threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, rules.top_k + 1, rules.write_every)
-    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    finite = native.step(*sizes, *addresses, 0, 0, 0, 0)
+    finite = native.step(*sizes, *addresses(*tensors), 0, 0, 0, 0)
     return (output, new) if finite else None
+
+
+def lstm_step(
+    weights: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, h: Tensor, c: Tensor, episode_start: Tensor | None
+) -> tuple[Tensor, Tensor] | None:
+    """One step of a plain LSTM, which is a SAB without slots: the new h and c, or none as `step`.
+
+    Args:
+        weights: weight_ih (4H, I), weight_hh (4H, H), bias_ih (4H,), bias_hh (4H,).
+        x: (B, I) inputs.
+        h: (B, H) before the step.
+        c: (B, H) before the step.
+        episode_start: (B,) bool, rows that begin with zeros; None for none.
+    """
+    wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*weights, x, h, c))
+    if wanted or x.dim() != 2 or h.dim() != 2:
+        return None
+    (B, inputs), H = x.shape, h.shape[1]
+    shapes = ((4 * H, inputs), (4 * H, H), (4 * H,), (4 * H,), (B, inputs), (B, H), (B, H))
+    if not all(fits(*each, REAL) for each in zip((*weights, x, h, c), shapes, strict=True)):
+        return None
+    if not (episode_start is None or fits(episode_start, (B,), FLAG)):
+        return None
+    output, new_c = new_empty(B, 2 * H), new_empty(B, H)
+    finite = native.step(
+        *(threads(B * H * 4 * (H + inputs)), B, inputs, H, 0, 0, 1, 1),
+        *addresses(x, *weights, *[None] * 4, episode_start, h, c, *[None] * 4),
+        *addresses(output, None, new_c, *[None] * 8),
+    )
+    return (output[:, :H].contiguous(), new_c) if finite else None
 
 
 def state_fits(state: StepState, B: int, S: int, H: int) -> bool:

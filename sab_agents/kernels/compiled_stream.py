@@ -11,6 +11,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from sab_agents.kernels.compiled_pieces import Pieces
+from sab_agents.kernels.compiled_run import Given, Run, RunSizes
 from sab_agents.kernels.compiled_step import FLAG, REAL, WHOLE, fits, state_fits, weights_fit
 from sab_agents.kernels.extension import addresses, native, new_empty, threads
 from sab_agents.kernels.interface import StepState, StepWeights, StreamStep, WindowRecord
@@ -47,8 +49,10 @@ class CompiledStream:
         self._read_slot = new_empty(self.rows, reads, dtype=WHOLE)
         self._novel = new_empty(self.rows, dtype=FLAG)
         self._results = addresses(self._read_slot, self._weight)
-        self._flags = addresses(self._novel)[0]
+        self._flags = self._novel.data_ptr()
+        self._sizes = (self.rows, self.size, self.slots, reads, write_every, bptt_steps)
         self._known_weights: list[int] = []
+        self._inputs = self._attention = 0
         self._record: list[int] = []
         self._recorded: WindowRecord | None = None
 
@@ -89,12 +93,10 @@ class CompiledStream:
             novelty: one number, or None where it does not matter what is novel.
         """
         B, H, S = self.rows, self.size, self.slots
-        inputs, A = weights.weight_ih.shape[1], weights.query_bias.shape[0]
         found = addresses(*weights)
-        if found != self._known_weights:
-            if not weights_fit(weights, inputs, H, A):
-                return None
-            self._known_weights = found
+        if not self._takes(weights, found):
+            return None
+        inputs, A = self._inputs, self._attention
         if not fits(x, (B, inputs), REAL) or not (start is None or fits(start, (B,), FLAG)):
             return None
         output = new_empty(B, 2 * H)
@@ -108,6 +110,15 @@ class CompiledStream:
         if not finite:
             return None
         return StreamStep(output, self._c, self._read_slot, self._weight, None if novelty is None else self._novel)
+
+    def _takes(self, weights: StepWeights, found: list[int]) -> bool:
+        """Whether these weights, which lie at the addresses found, are what the compiled code takes."""
+        if found != self._known_weights:
+            inputs, A = weights.weight_ih.shape[1], weights.query_bias.shape[0]
+            if not weights_fit(weights, inputs, self.size, A):
+                return False
+            self._known_weights, self._inputs, self._attention = found, inputs, A
+        return True
 
     def made(self, step: StreamStep) -> bool:
         """Whether the step is one that `propose` computed."""
@@ -140,19 +151,46 @@ class CompiledStream:
         Raises:
             ValueError: a slot is out of range. Nothing has changed.
         """
-        if record is not self._recorded:
-            self._check_record(record, observation)
-            self._record, self._recorded = addresses(*record), record
+        self._know(record, observation)
         done = native.take(
-            *(self.rows, self.size, self.slots, self.reads, self.write_every),
+            *self._sizes,
             *(observation.nbytes // self.rows, order.shape[1], time),
-            *addresses(observation, start, step.output, step.c, step.read_slot, step.weight, step.novel),
+            *addresses(observation, start, step.output, step.c),
+            *(*self._results, 0 if step.novel is None else self._flags),
             *addresses(chosen, order, taken),
             *self._state,
             *self._record,
         )
         if not done:
             raise ValueError(f"SABStream: the slots that are planned must lie in 0 … {self.slots - 1}.")
+
+    def run(
+        self, weights: StepWeights, record: WindowRecord, steps: int, before: StepState, *, credit: bool
+    ) -> tuple[Run, Tensor] | None:
+        """Runs a window again; None where an argument is not what the compiled code takes.
+
+        Args:
+            weights: of the network.
+            record: (T, B, …), of which `steps` are there; what was observed are the inputs.
+            steps: of the window.
+            before: the state before it.
+            credit: whether gradient flows into the memories that are read.
+
+        Returns:
+            The run, and its outputs [h, s] (steps, B, 2H).
+        """
+        B, H, S = self.rows, self.size, self.slots
+        if not self._takes(weights, addresses(*weights)) or not state_fits(before, B, S, H):
+            return None
+        if record.observation.shape[2:] != (self._inputs,):
+            return None
+        self._know(record, record.observation[0])
+        x, start, cut, *_, write_slot = self._record
+        h, c, memory, filled = addresses(before.h, before.c, before.memory, before.filled)
+        given = Given(x, h, c, memory, start, cut, write_slot, filled)
+        sizes = RunSizes(steps, B, self._inputs, H, self._attention, S, self.reads, S)
+        output = new_empty(steps, B, 2 * H)
+        return Run(weights, sizes, given, credit=credit, output=output, kept=(record, before)), output
 
     def advance(
         self, record: WindowRecord, steps: int, memory: Tensor, filled: Tensor, reached: Tensor, decay: Tensor
@@ -170,15 +208,14 @@ class CompiledStream:
         Raises:
             ValueError: an index is out of range. Nothing has changed.
         """
-        if record is not self._recorded:
-            self._check_record(record, record.observation[0])
+        self._know(record, record.observation[0])
         B, S = self.rows, self.slots
         before = (memory, (B, S, self.size), REAL), (filled, (B, S), FLAG), (reached, (B, S), REAL)
         if not all(fits(*each) for each in before) or decay.dtype is not torch.float64:
             raise ValueError("SABStream.advance: the state before the window must have the shapes of the state.")
         done = native.advance(
             *(B, self.size, S, self.reads, record.observation[0].nbytes // B, steps, self.bptt_steps),
-            *(decay.data_ptr(), *self._state, *addresses(*record, memory, filled, reached)),
+            *(decay.data_ptr(), *self._state, *self._record, *addresses(memory, filled, reached)),
             *addresses(*self.contexts, *self.statistics),
         )
         if not done:
@@ -212,47 +249,17 @@ class CompiledStream:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
         return Pieces(count, row[:count], place[:count], column, contexts, self.reads)
 
+    def _know(self, record: WindowRecord, observation: Tensor) -> None:
+        """Checks a record once and keeps where its tensors lie."""
+        if record is not self._recorded:
+            self._check_record(record, observation)
+            self._record, self._recorded = addresses(*record), record
+
     def _check_record(self, record: WindowRecord, observation: Tensor) -> None:
         T, B, H, R = record.step.shape[0], self.rows, self.size, self.reads
-        shapes = ((B,), (B,), (B, H), (B, H), (B, H), (B, R), (B, R), (B, R), (B,))
-        dtypes = (FLAG, WHOLE, REAL, REAL, REAL, WHOLE, WHOLE, REAL, WHOLE)
+        shapes = ((B,), (B,), (B,), (B, H), (B, H), (B, H), (B, R), (B, R), (B, R), (B,))
+        dtypes = (FLAG, FLAG, WHOLE, REAL, REAL, REAL, WHOLE, WHOLE, REAL, WHOLE)
         found = all(fits(*each) for each in zip(record[1:], ((T, *shape) for shape in shapes), dtypes, strict=True))
         seen = (T, B, *self.contexts[2].shape[3:])
         if not found or not fits(record.observation, seen, REAL) or observation.shape != seen[1:]:
             raise ValueError(f"SABStream: a window must be recorded in tensors of {T} steps and {B} rows.")
-
-
-class Pieces:
-    """The pieces that a gradient of the memory leads to; `CompiledStream.select` makes it.
-
-    Attributes:
-        count: M.
-        row: (M,) int64, rows.
-        place: (M,) int64, places of the pieces.
-    """
-
-    def __init__(
-        self, count: int, row: Tensor, place: Tensor, column: Tensor, contexts: tuple[Tensor, ...], reads: int
-    ) -> None:
-        self.count, self.row, self.place = count, row, place
-        self._column, self._contexts, self._reads = column, contexts, reads
-
-    def gather(self, gradient: Tensor) -> tuple[Tensor, ...]:
-        """What the pieces are run again with; what it takes of `gradient` (B, S, H) is zeroed.
-
-        Returns:
-            observation (L, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (L, M), and the gradient of
-            the h of all steps (L, M, H).
-        """
-        contexts, reads = self._contexts, self._reads
-        M, (B, S, L) = self.count, contexts[9].shape
-        H, U = gradient.shape[2], L * reads
-        observation = new_empty(L, M, *contexts[2].shape[3:])
-        h, c, value, grad = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
-        used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
-        found = (observation, h, c, value, used, target, grad)
-        native.gather(
-            *(B, H, S, L, reads, observation[0, 0].nbytes, M),
-            *addresses(gradient, self._column, contexts[1], self.row, self.place, *contexts[2:7], contexts[9], *found),
-        )
-        return found

@@ -20,7 +20,7 @@ LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
 
 def threads(work: int) -> int:
     """As many as torch uses, fewer for few multiply-adds; no result depends on it."""
-    return max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
+    return 1 if work < 2 * WORK_PER_THREAD else min(torch.get_num_threads(), work // WORK_PER_THREAD)
 
 
 def addresses(*tensors: Tensor | None) -> list[int]:

@@ -195,6 +195,7 @@ class WindowRecord(NamedTuple):
     Attributes:
         observation: (T, B, …).
         start: (T, B) bool, episode starts.
+        cut: (T, B) bool, segment starts.
         step: (T, B) int64, 1-based step of the episode.
         h_before: (T, B, H) hidden state before each step, zeros at an episode's start.
         c_before: (T, B, H) cell state before each step, zeros at an episode's start.
@@ -207,6 +208,7 @@ class WindowRecord(NamedTuple):
 
     observation: Tensor
     start: Tensor
+    cut: Tensor
     step: Tensor
     h_before: Tensor
     c_before: Tensor

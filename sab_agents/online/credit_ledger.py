@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple
 
-import numpy as np
 from torch import Tensor
 
 from sab_agents.core.streaming import Credit
@@ -70,7 +69,7 @@ class CreditLedger:
     def __init__(self, length: int = 1000) -> None:
         self.entries: deque[Entry] = deque(maxlen=length)
         self.slots = self.pieces = self.dropped = 0
-        self.weight = np.zeros(self.DISTANCES)
+        self.weight = [0.0] * self.DISTANCES
 
     def add(self, credit: Credit, written_at: Tensor, episode_step: Tensor, first_step: int, loss_step: int) -> None:
         """Takes up what a window credited.
@@ -88,19 +87,18 @@ class CreditLedger:
         rows, slots = norm.nonzero()
         if not len(rows):
             return
-        norms = norm[rows, slots]
+        norms = norm[rows, slots].tolist()
         began = first_step - episode_step.cpu().numpy()[rows]
-        credited = began + written_at.cpu().numpy()[rows, slots]
-        self.slots += len(rows)
-        bins = np.log2(np.maximum(loss_step - credited, 1)).astype(int)
-        self.weight += np.bincount(bins, norms, minlength=self.DISTANCES)
-        steps = repeat(loss_step, len(rows))
-        self.entries.extend(map(Entry, rows.tolist(), steps, credited.tolist(), norms.tolist()))
+        credited = (began + written_at.cpu().numpy()[rows, slots]).tolist()
+        self.slots += len(norms)
+        for step, weight in zip(credited, norms, strict=True):
+            self.weight[max(loss_step - step, 1).bit_length() - 1] += weight
+        self.entries.extend(map(Entry, rows.tolist(), repeat(loss_step), credited, norms))
 
     def report(self) -> CreditReport:
         """What was credited so far."""
-        total = self.weight.sum()
-        shares = {2**k: float(self.weight[k] / total) for k in range(self.DISTANCES) if self.weight[k] > 0}
+        total = sum(self.weight)
+        shares = {2**k: weight / total for k, weight in enumerate(self.weight) if weight > 0}
         return CreditReport(tuple(self.entries), self.slots, self.pieces, self.dropped, shares)
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +107,7 @@ class CreditLedger:
             "length": self.entries.maxlen,
             "entries": [list(entry) for entry in self.entries],
             "counts": [self.slots, self.pieces, self.dropped],
-            "weight": self.weight.tolist(),
+            "weight": self.weight,
         }
 
     @classmethod
@@ -118,5 +116,5 @@ class CreditLedger:
         ledger = cls(facts["length"])
         ledger.entries.extend(Entry(*entry) for entry in facts["entries"])
         ledger.slots, ledger.pieces, ledger.dropped = facts["counts"]
-        ledger.weight = np.array(facts["weight"])
+        ledger.weight = facts["weight"]
         return ledger

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.online.credit_ledger import CreditLedger
-from sab_agents.online.saving import part, read_agent, write_agent
+from sab_agents.saving import part, read_agent, write_agent
 
 if TYPE_CHECKING:
     from sab_agents.online.online_learner import OnlineLearner

@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.optim import Adam, Optimizer
 
 from sab_agents.core import CORES, SAB, Core, SABState, build_core
 from sab_agents.core.base import at_least
+from sab_agents.core.flat_gradient import FlatAdam, FlatGradient
 from sab_agents.core.streaming import Eviction, PlainStream, SABStream, Write
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
-from sab_agents.core.flat_gradient import FlatGradient
 from sab_agents.online.learner_file import read_learner, write_learner
 from sab_agents.online.targets import LossName, Targets
 from sab_agents.online.window_labels import WindowLabels
@@ -138,11 +139,15 @@ class OnlineLearner:
         else:
             self.stream = PlainStream(self.core, rows, encoder=encoder, observation_shape=shape)
         self.parameters = [*self.core.parameters(), *self.head.parameters(), *self.stream.encoder.parameters()]
-        fused = torch.device(device).type in {"cpu", "cuda"}
-        make = optimizer or (lambda parameters: Adam(parameters, lr=learning_rate, fused=fused))
-        self.optimizer = make(self.parameters)
         self.gradient = FlatGradient(self.parameters)
+        if optimizer is not None:
+            self.optimizer: Optimizer | FlatAdam = optimizer(self.parameters)
+        elif torch.device(device).type in {"cpu", "cuda"}:
+            self.optimizer = FlatAdam(self.gradient, learning_rate)
+        else:
+            self.optimizer = Adam(self.parameters, lr=learning_rate)
         self._like = self.head.weight
+        self._shape = (rows, *shape)
         self.ledger = CreditLedger()
         self.steps = self.updates = self.skipped = 0
         self.labels = WindowLabels(self.targets, rows)
@@ -277,10 +282,11 @@ class OnlineLearner:
         if place is not None:
             place = place.to(outputs.device)
         chosen = flat if place is None else flat[place]
-        gradient = self.targets.gradient(head(chosen), target.to(outputs.device))
-        for parameter, found in ((head.weight, gradient.t() @ chosen), (head.bias, gradient.sum(dim=0))):
-            if parameter.grad is not None:
-                parameter.grad += found
+        gradient = self.targets.gradient(linear(chosen, head.weight, head.bias), target.to(outputs.device))
+        if head.weight.grad is not None:
+            head.weight.grad.addmm_(gradient.t(), chosen)
+        if head.bias.grad is not None:
+            head.bias.grad += gradient.sum(dim=0)
         back = gradient @ head.weight
         if place is not None:
             back = torch.zeros_like(flat).index_copy_(0, place, back)
@@ -290,8 +296,7 @@ class OnlineLearner:
         """The network's output (B, C) for the next step."""
         step = self._foresee(name, x, episode_start).step
         with torch.no_grad():
-            output: Tensor = self.head(step.output)
-        return output
+            return linear(step.output, self.head.weight, self.head.bias)
 
     def _foresee(self, name: str, x: Any, episode_start: Any) -> _Foreseen:
         """The next step, computed but not taken; what was foreseen for the same arguments is used again."""
@@ -305,12 +310,11 @@ class OnlineLearner:
 
     def _inputs(self, name: str, x: Any) -> Tensor:
         """The caller's numbers, copied: they may change before the step is taken."""
-        whole = (self.rows, *self.stream.observation_shape)
         given = x.detach().clone() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float32))
-        if given.shape != whole:
+        if given.shape != self._shape:
             raise ValueError(
-                f"OnlineLearner.{name}: x must have shape {whole}, one row for each of the {self.rows} stream(s), "
-                f"but has {tuple(given.shape)}. Rows and size are fixed when the learner is made."
+                f"OnlineLearner.{name}: x must have shape {self._shape}, one row for each of the {self.rows} "
+                f"stream(s), but has {tuple(given.shape)}. Rows and size are fixed when the learner is made."
             )
         inputs = given.to(device=self._like.device, dtype=self._like.dtype)
         if not all_finite(inputs):

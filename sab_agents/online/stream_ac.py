@@ -23,8 +23,8 @@ from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.obgd import ObGD
 from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, MlpSabPolicy, StreamPolicy
-from sab_agents.online.saving import read_agent, space_from_json, write_agent
 from sab_agents.online.snapshot import restore, snapshot
+from sab_agents.saving import read_agent, space_from_json, write_agent
 
 KIND = "stream-ac"
 

@@ -46,17 +46,18 @@ class Targets:
         """
         given = np.asarray(y)
         if self.loss == "cross_entropy":
-            if given.shape != (rows,) or not np.issubdtype(given.dtype, np.integer):
+            if given.shape != (rows,) or given.dtype.kind not in "iu":
                 raise ValueError(
                     f"{name}: y must be {rows} whole number(s), one class for each row, "
                     f"but is {given.dtype} of shape {given.shape}."
                 )
-            if rows and (given.min() < 0 or given.max() >= self.size):
+            found = given.astype(np.int64)
+            if rows and found.view(np.uint64).max() >= self.size:  # as an unsigned number a negative one is too large
                 raise ValueError(
                     f"{name}: y must lie in 0 … {self.size - 1} (output_size = {self.size}), "
                     f"but holds {given.min() if given.min() < 0 else given.max()}."
                 )
-            return given.astype(np.int64)
+            return found
         if given.shape == (rows,) and self.size == 1:
             given = given[:, None]
         if given.shape != (rows, self.size) or (not np.issubdtype(given.dtype, np.number) and given.dtype != np.bool_):
@@ -77,7 +78,7 @@ class Targets:
         """The gradient (n, C) of the mean loss of n labelled outputs (n, C) with respect to them."""
         if self.loss == "cross_entropy":
             off = torch.softmax(output, dim=1)
-            off.scatter_add_(1, target.unsqueeze(1), off.new_full((1, 1), -1).expand(len(off), 1))
+            off.scatter_(1, target.unsqueeze(1), -1, reduce="add")
             return off.div_(len(output))
         scale = 2 if self.loss == "squared_error" else 1
         guess = output if self.loss == "squared_error" else torch.sigmoid(output)

@@ -41,7 +41,7 @@ class Batch(NamedTuple):
         """All steps of a full buffer in rows; `integers` says that an action is one whole number."""
         parts = (buffer.actions, buffer.values, buffer.log_probs, buffer.advantages, buffer.returns)
         actions, *numbers = (in_rows(buffer.to_torch(part), segments) for part in parts)
-        return cls(actions.long().squeeze(2) if integers else actions, *numbers)
+        return cls(actions.long().squeeze(2) if integers else actions.float(), *numbers)
 
     def minibatch(self, rows: Tensor) -> Batch:
         """Those rows, step by step, side by side."""

@@ -10,7 +10,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,10 @@ from sab_agents.core.state import State
 from sab_agents.core.streaming import Credit
 from sab_agents.core.streaming.window import WindowRun
 from sab_agents.ppo.observations import Encoder, Packing
+from sab_agents.ppo.policy_file import read_policy, write_policy
 from sab_agents.ppo.rollout_cores import RolloutCore, Segments
 from sab_agents.ppo.side_by_side import one_by_one, side_by_side
+from sab_agents.saving import Target
 
 Array = npt.NDArray[Any]
 
@@ -149,13 +151,12 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         """Builds what lies between features and heads: the base class's constructor calls it at the right moment."""
-        self.actor_core = self.build_core(self.features_dim, **self._core_settings)
+        features = int(self.features_dim)  # which may be numpy's
+        self.actor_core = self.build_core(features, **self._core_settings)
         width = self.actor_core.output_size
-        self.critic_core = (
-            self.build_core(self.features_dim, **self._core_settings) if self.enable_critic_lstm else None
-        )
+        self.critic_core = self.build_core(features, **self._core_settings) if self.enable_critic_lstm else None
         # A critic without memory needs as many numbers as the MLP behind the cores takes.
-        self.critic = None if self.shared_lstm or self.enable_critic_lstm else nn.Linear(self.features_dim, width)
+        self.critic = None if self.shared_lstm or self.enable_critic_lstm else nn.Linear(features, width)
         self.mlp_extractor = MlpExtractor(
             width, net_arch=self.net_arch, activation_fn=self.activation_fn, device=self.device
         )
@@ -217,7 +218,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         if own:
             critic_output = own[0]
         elif self.critic is not None:
-            critic_output = self.critic(critic_features)
+            critic_output = self.critic(ways.leaf_of(critic_features))
         else:
             critic_output = output if self.critic_gradient else output.detach()
         distribution = self.acts_on(output.flatten(0, 1))
@@ -289,6 +290,37 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
                 stacklevel=4,
             )
 
+    def save(self, path: Target) -> None:
+        """Writes settings and parameters; the file holds no code. .zip is added to a path without suffix."""
+        write_policy(path, self)
+
+    @classmethod
+    def load(cls, path: Target, device: torch.device | str = "auto", **settings: Any) -> Self:
+        """The policy that `save` wrote.
+
+        Args:
+            path: as for `save`.
+            device: of the parameters.
+            settings: arguments that a file without code could not hold, such as a class of your own.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged or holds something else, or a setting must be passed again.
+        """
+        return read_policy(cls, path, device, settings)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        own = {
+            "lstm_hidden_size": self.hidden_size,
+            "n_lstm_layers": self.layers,
+            "shared_lstm": self.shared_lstm,
+            "enable_critic_lstm": self.enable_critic_lstm,
+            "core_kwargs": self._core_settings,
+            "critic_gradient": self.critic_gradient,
+            "share_features_extractor": self.share_features_extractor,
+        }
+        return {**super()._get_constructor_parameters(), **own}
+
     def forward(self, *_: Any, **__: Any) -> Any:
         """Not how a policy with memory is used.
 
@@ -301,8 +333,6 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
 class _Way(NamedTuple):
     segments: Segments
     run: WindowRun
-    features: Tensor
-    x: Tensor
     output: Tensor
 
 
@@ -316,16 +346,23 @@ class _Ways:
     def __init__(self, *, threaded: bool) -> None:
         self._side_by_side = side_by_side if threaded else one_by_one
         self._taken: list[_Way] = []
+        self._leaves: list[tuple[Tensor, Tensor]] = []
+
+    def leaf_of(self, features: Tensor) -> Tensor:
+        """The features without their graph: what reaches them goes on in `backward`, once for all who use them."""
+        leaf = features.detach().requires_grad_(features.requires_grad)
+        self._leaves.append((features, leaf))
+        return leaf
 
     def through(self, cores: Sequence[tuple[Segments, Tensor]], rows: Tensor) -> list[Tensor]:
         """Outputs of rows of segments from their features, whose gradients `backward` will take from there."""
 
-        def taken(segments: Segments, features: Tensor) -> _Way:
-            x = features.detach().requires_grad_(features.requires_grad)
+        def taken(segments: Segments, x: Tensor) -> _Way:
             run = segments.run(rows, x)
-            return _Way(segments, run, features, x, run.outputs.requires_grad_())
+            return _Way(segments, run, run.outputs.requires_grad_())
 
-        self._taken = self._side_by_side([partial(taken, *core) for core in cores])
+        works = [partial(taken, segments, self.leaf_of(features)) for segments, features in cores]
+        self._taken = self._side_by_side(works)
         return [way.output for way in self._taken]
 
     def backward(self) -> Credit | None:
@@ -337,7 +374,7 @@ class _Ways:
 
         reached = [(way, way.output.grad) for way in self._taken if way.output.grad is not None]
         credits = self._side_by_side([partial(taken_back, way, gradient) for way, gradient in reached])
-        learnt = [(way.features, way.x.grad) for way, _ in reached if way.x.grad is not None]
+        learnt = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
         if learnt:
             torch.autograd.backward(*zip(*learnt, strict=True))
         return credits[0] if credits else None

@@ -15,7 +15,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance, obs_as_tensor
@@ -24,16 +23,19 @@ from torch import Tensor
 
 from sab_agents.core.base import at_least
 from sab_agents.core.flat_gradient import FlatGradient
+from sab_agents.core.streaming import Credit
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.environments import as_vec_env
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
+from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.policies import Evaluation, RecurrentActorCriticPolicy
+from sab_agents.ppo.saving import SavedAlgorithm
 
 Array = npt.NDArray[Any]
 
 
-class RecurrentPPO(OnPolicyAlgorithm):
+class RecurrentPPO(SavedAlgorithm):
     """PPO for recurrent policies, a drop-in for sb3-contrib's.
 
     Learns from whole rows: a minibatch is `batch_size` steps of some environments, cut into segments of equal length
@@ -192,7 +194,10 @@ class RecurrentPPO(OnPolicyAlgorithm):
             starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
             acted = self.collector.step(obs_as_tensor(self._last_obs, self.device), starts)
             actions = acted.actions.cpu().numpy()
+            seen, first = self._last_obs, self._last_episode_starts
             new_obs, rewards, dones, infos = env.step(self.policy.bounded(actions))
+            # Before the callback, so that what it saves stands where the environments do.
+            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             self.num_timesteps += env.num_envs
             # The names that callbacks of stable-baselines3 look for.
             callback.update_locals({**locals(), "n_steps": step, "values": acted.values, "log_probs": acted.log_prob})
@@ -203,14 +208,13 @@ class RecurrentPPO(OnPolicyAlgorithm):
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
             rollout_buffer.add(
-                self._last_obs,  # type: ignore[arg-type]
+                seen,  # type: ignore[arg-type]
                 actions,
                 rewards,
-                self._last_episode_starts,  # type: ignore[arg-type]
+                first,  # type: ignore[arg-type]
                 acted.values,
                 acted.log_prob,
             )
-            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             if (step + 1) % self.segment_steps == 0:
                 self.collector.end_segment()
         starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
@@ -249,6 +253,7 @@ class RecurrentPPO(OnPolicyAlgorithm):
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=one_number)
         gradient = FlatGradient(list(self.policy.parameters()))
         noted: dict[str, list[Tensor]] = defaultdict(list)
+        report = MemoryReport.of(rollout.actor)
         for epoch in range(self.n_epochs):
             for chosen in minibatches(batch.values.shape[1], self.rows_of_minibatch):
                 rows = chosen.to(self.device)
@@ -261,12 +266,16 @@ class RecurrentPPO(OnPolicyAlgorithm):
                     noted[name].append(value.detach())
                 if self._moved_too_far(losses, epoch):
                     break
-                self._descend(losses, evaluation, gradient)
+                credit = self._descend(losses, evaluation, gradient)
+                if report is not None:
+                    report.add(credit)
             else:
                 self._n_updates += 1
                 continue
             break
         self._log({name: float(torch.stack(values).mean()) for name, values in noted.items()}, weights)
+        if report is not None:
+            report.log(self.logger, self.num_timesteps // (self.n_steps * self.n_envs))
 
     def _moved_too_far(self, losses: Losses, epoch: int) -> bool:
         if self.target_kl is None or float(losses.approx_kl) <= 1.5 * self.target_kl:
@@ -275,15 +284,20 @@ class RecurrentPPO(OnPolicyAlgorithm):
             print(f"Stopping early in epoch {epoch}: the approximate KL is {float(losses.approx_kl):.3f}")
         return True
 
-    def _descend(self, losses: Losses, evaluation: Evaluation, gradient: FlatGradient) -> None:
-        """One step of the optimiser; left out where the gradient is not finite, which a chain of reads can make it."""
+    def _descend(self, losses: Losses, evaluation: Evaluation, gradient: FlatGradient) -> Credit | None:
+        """One step of the optimiser; left out where the gradient is not finite, which a chain of reads can make it.
+
+        Returns:
+            What was credited to the actor's memory.
+        """
         gradient.begin()
         losses.total.backward()  # type: ignore[no-untyped-call]
-        evaluation.backward()
+        credit = evaluation.backward()
         if math.isfinite(gradient.clip(self.max_grad_norm)):
             self.policy.optimizer.step()
         else:
             self.skipped_updates += 1
+        return credit
 
     def _log(self, means: dict[str, float], weights: Weights) -> None:
         explained = explained_variance(self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten())

@@ -23,6 +23,7 @@ from sab_agents.core.streaming import ClosedWindow, Credit, Eviction, SABStream,
 from sab_agents.core.streaming.acting import ActingState, act
 from sab_agents.core.streaming.window import WindowRun, graph_run
 from sab_agents.core.streaming.writing import SlotWriter
+from sab_agents.kernels import Run, kernel_in_use
 
 Array = npt.NDArray[Any]
 
@@ -280,15 +281,36 @@ class LstmSegments(PlainSegments):
 
     def __init__(self, core: Core[Any], before: State, start: Tensor) -> None:
         super().__init__(core, before, start)
-        self._layouts: dict[tuple[int, ...], Layout | None] = {}  # of rows that came before: each comes in every epoch
+        self._layouts: dict[tuple[int, ...], Layout | None] = {}  # by rows, which come in every epoch
 
     def run(self, rows: Tensor, x: Tensor) -> WindowRun:
         """See `Segments.run`."""
-        start, chosen = self.start[:, rows], tuple(rows.tolist())
+        if x.requires_grad or kernel_in_use(x.device, x.dtype) != "native":
+            return super().run(rows, x)
+        start, before, inputs = self.start.index_select(1, rows), self.before.chosen(rows), x.contiguous()
+        laid = self._layout_of(rows, start)
+        if laid is not None:
+            inputs, start = laid.laid(x), laid.start
+            before = LSTMState(*(laid.begun(part) for part in before.tensors()))
+        found = self.core.run(inputs, before, start)
+        return super().run(rows, x) if found is None else _laid_run(*found, laid)
+
+    def _layout_of(self, rows: Tensor, start: Tensor) -> Layout | None:
+        chosen = tuple(rows.tolist())
         if chosen not in self._layouts:
             self._layouts[chosen] = layout(start)
-        found = self.core.rerun(x, self.before.chosen(rows), start, self._layouts[chosen])
-        return super().run(rows, x) if found is None else WindowRun(found.outputs, found.backward)
+        return self._layouts[chosen]
+
+
+def _laid_run(run: Run, output: Tensor, laid: Layout | None) -> WindowRun:
+    """The run with its outputs and their gradient as they were before they were laid anew."""
+
+    def backward(gradient: Tensor) -> None:
+        lying = gradient.contiguous() if laid is None else laid.laid(gradient)
+        run.backward(lying.data_ptr(), 0, lying.shape[2], None)
+
+    output = output[..., : output.shape[2] // 2]
+    return WindowRun(output if laid is None else laid.given(output), backward)
 
 
 class PlainRolloutCore(RolloutCore):

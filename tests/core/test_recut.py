@@ -52,11 +52,15 @@ def test_every_step_lies_behind_what_came_before_it(rows: list[list[int]]) -> No
                 assert int(places[t, row]) == int(places[t - 1, row]) + laid.shape[1]
             else:
                 assert int(found.begins[places[t, row]]) == row
-    assert sorted(found.begins[found.begins < len(rows)].tolist()) == [row for row, at in enumerate(rows) if 0 not in at]
+    assert sorted(found.begins[found.begins < len(rows)].tolist()) == [
+        row for row, at in enumerate(rows) if 0 not in at
+    ]
 
 
 @pytest.mark.parametrize(
-    "rows", [[[]], [[0]], [[5], []], [[28]], [[10], [10], [10], [10]]], ids=["none", "first", "a whole row", "late", "many"]
+    "rows",
+    [[[]], [[0]], [[5], []], [[28]], [[10], [10], [10], [10]]],
+    ids=["none", "first", "a whole row", "late", "many"],
 )
 def test_rows_stay_as_they_are_where_nothing_is_gained(rows: list[list[int]]) -> None:
     assert layout(starts(rows)) is None
@@ -88,30 +92,3 @@ def test_an_lstm_is_the_same_as_in_plain_torch(rows: list[list[int]], settings: 
         assert expected is not None
         assert got is not None
         torch.testing.assert_close(got.to(expected.dtype), expected, rtol=1e-4, atol=1e-5)
-
-
-@needs_native
-@pytest.mark.parametrize("rows", [*STARTS.values(), [[]]], ids=[*STARTS, "none"])
-@pytest.mark.parametrize("bptt_steps", [None, 4])
-def test_a_run_without_a_graph_adds_the_same_gradient(rows: list[list[int]], bptt_steps: int | None) -> None:
-    torch.manual_seed(0)
-    B, core = len(rows), LSTM(3, 5, bptt_steps=bptt_steps)
-    x, weight, start = torch.randn(T, B, 3), torch.randn(T, B, 5), starts(rows)
-    state = LSTMState(torch.randn(B, 1, 5), torch.randn(B, 1, 5), torch.full((B,), 3))
-    output, _ = core(x, state, start)
-    (output * weight).sum().backward()
-    expected = [parameter.grad.clone() for parameter in core.parameters() if parameter.grad is not None]
-    run = core.rerun(x, state, start, layout(start))
-    assert run is not None
-    torch.testing.assert_close(run.outputs, output)
-    run.backward(weight)
-    for parameter, once in zip(core.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.grad, 2 * once, rtol=1e-4, atol=1e-5)
-
-
-@needs_native
-def test_what_needs_a_graph_gets_one() -> None:
-    start = starts([[9]])
-    for core, wants in ((LSTM(3, 5, layers=2), False), (LSTM(3, 5), True), (LSTM(3, 5, dtype=torch.float64), False)):
-        x = torch.zeros(T, 1, 3, dtype=next(core.parameters()).dtype, requires_grad=wants)
-        assert core.rerun(x, core.initial_state(1), start, None) is None

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from sab_agents.envs.supervised.recall_stream import RecallStream
 from sab_agents.train.cli import main
 from sab_agents.train.online import load_online_config
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "online").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "online").glob("r*.yaml"))  # the text has its own command
 SMALL = """
 delays: [3]
 rows: 4
@@ -42,6 +43,21 @@ def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys
     assert main(command) == 0
     assert written == [path.stat().st_mtime_ns for path in sorted((tmp_path / "out" / "cells").glob("*.json"))]
     assert "| 3 | 0 | lstm |" in capsys.readouterr().out
+
+
+def test_tensorboard_shows_the_accuracy_and_who_credited_whom(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    assert main(["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 0
+    for learner, images in (("sab", 1), ("lstm", 0)):
+        events = EventAccumulator(str(tmp_path / "out" / "tb" / f"{learner}-3-0-0"))
+        events.Reload()
+        cell = json.loads((tmp_path / "out" / "cells" / f"{learner}-3-0-0.json").read_text())
+        last = events.Scalars("accuracy of the latest answers")[-1]
+        assert (last.step, last.value) == (cell["answers"], pytest.approx(cell["accuracy"]))
+        assert len(events.Tags()["images"]) == images
+    image = EventAccumulator(str(tmp_path / "out" / "tb" / "sab-3-0-0")).Reload().Images("who credited whom")[-1]
+    assert image.encoded_image_string.startswith(b"\x89PNG")
+    assert min(image.width, image.height) > 400
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.table import Table
@@ -60,6 +59,9 @@ def command(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("mazes", nargs="*", type=at_least_one, default=list(MAZES), metavar="LENGTH", help="corridors")
     parser.add_argument("--rounds", type=at_least_one, default=5, help="timed rounds of each side; default: 5")
+    parser.add_argument(
+        "--threads", type=at_least_one, nargs="+", default=thread_counts(), metavar="N", help="default: one, and all"
+    )
     parser.add_argument("--envs", type=at_least_one, default=default.envs, help=f"default: {default.envs}")
     parser.add_argument("--steps", type=at_least_one, default=default.n_steps, help=f"default: {default.n_steps}")
     parser.add_argument("--batch", type=at_least_one, default=default.batch_size, help=f"default: {default.batch_size}")
@@ -73,7 +75,9 @@ def command(arguments: Sequence[str]) -> int:
     with console.status("timing …") as status:
         for length in given.mazes:
             sizes = Sizes(length, given.envs, given.steps, given.batch, given.epochs, given.hidden)
-            rows += measure(sizes, given.rounds, lambda say, at=length: status.update(f"T-Maze {at}, {say} …"))
+            rows += measure(
+                sizes, given.rounds, given.threads, lambda say, at=length: status.update(f"T-Maze {at}, {say} …")
+            )
     console.print(table_of(rows, given.envs, given.steps))
     if given.json is not None:
         facts = {"torch": torch.__version__, "sb3_contrib": version, "rows": [asdict(row) for row in rows]}
@@ -81,8 +85,10 @@ def command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def measure(sizes: Sizes, rounds: int, say: Callable[[str], None] = lambda _: None) -> list[Row]:
-    """Times every side in turn, `rounds` times at each thread count; the first round of each count is not timed.
+def measure(
+    sizes: Sizes, rounds: int, thread_counts: Sequence[int], say: Callable[[str], None] = lambda _: None
+) -> list[Row]:
+    """Times every side in turn, `rounds` times at each thread count, after a rollout at it that is not timed.
 
     Raises:
         UserError: sb3-contrib is not installed.
@@ -91,16 +97,16 @@ def measure(sizes: Sizes, rounds: int, say: Callable[[str], None] = lambda _: No
     best: dict[tuple[str, str], Timing] = {}
     before = torch.get_num_threads()
     try:
-        for threads in thread_counts():
+        for threads in thread_counts:
             torch.set_num_threads(threads)
-            times: dict[tuple[str, str], list[float]] = {(side, part): [] for side in SIDES for part in PARTS}
+            times: dict[tuple[str, str], list[float]] = {(side, part): [] for part in PARTS for side in SIDES}
             for number in range(rounds + 1):
                 for side, agent in agents.items():
                     say(f"{threads} threads, round {number} of {rounds}, {side}")
-                    for part, seconds in zip(PARTS, one_round(agent, sizes.rollouts, number), strict=True):
+                    found = one_round(agent, sizes.rollouts if number else 1, number)
+                    for part, seconds in zip(PARTS, found, strict=True) if number else ():
                         times[side, part].append(seconds)
-            for key, found in times.items():
-                timed = found[1:]
+            for key, timed in times.items():
                 timing = Timing(statistics.median(timed), min(timed), max(timed), threads)
                 if key not in best or timing.seconds < best[key].seconds:
                     best[key] = timing
@@ -112,18 +118,13 @@ def measure(sizes: Sizes, rounds: int, say: Callable[[str], None] = lambda _: No
             side,
             part,
             agents[side].parameters,
-            **timing_of(best[side, part]),
+            **asdict(best[side, part]),
             to_stock=best[STOCK, part].seconds / best[side, part].seconds,
             to_repaired=best[REPAIRED, part].seconds / best[side, part].seconds,
         )
         for part in PARTS
         for side in SIDES
     ]
-
-
-def timing_of(timing: Timing) -> dict[str, Any]:
-    """The fields that `Timing` and `Row` have in common."""
-    return asdict(timing)
 
 
 def one_round(agent: Agent, rollouts: int, seed: int) -> tuple[float, float]:

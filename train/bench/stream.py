@@ -117,10 +117,10 @@ def measure(rounds: int) -> list[StreamRow]:
             f"acting, {ROWS} rows, each step": lambda: acting(learner(rows=ROWS, **EVERY)),
             "re-run of 1 piece": lambda: rerunning(1),
             "re-run of 8 pieces at once": lambda: rerunning(8),
+            "LSTM, truncated BPTT: learn_one": lambda: learning(learner(core="lstm_tbptt")),  # "torch" is nn.LSTM
         }
         for name, make in makers.items():
             sides[name, way] = make() if way == kernel else within(way, make)
-    sides["LSTM, truncated BPTT: learn_one", "torch"] = learning(learner(core="lstm_tbptt"))
     return timed(sides, rounds)
 
 

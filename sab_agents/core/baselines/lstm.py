@@ -6,17 +6,17 @@ Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sab_agents.core.base import Core, at_least
-from sab_agents.core.baselines.recut import Layout, layout
+from sab_agents.core.baselines.recut import layout
 from sab_agents.core.episodes import check_shapes, steps_in_episode
 from sab_agents.core.state import State
-from sab_agents.kernels import Run, ScanInputs, ScanPlan, Start, StepWeights, kernel_in_use, linear, scan
+from sab_agents.kernels import Run, ScanInputs, ScanPlan, kernel_in_use, linear, lstm_run, lstm_step, scan
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,46 @@ class LSTM(Core[LSTMState]):
         zeros = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
         return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
 
+    def step(
+        self, x: Tensor, state: LSTMState | None = None, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, LSTMState]:
+        """One step: x (B, I), episode_start (B,) bool; returns h (B, H) and the new state.
+
+        Equals `forward` on a sequence of length 1, and raises as it does. In float32 on a CPU and without gradient it
+        is one call of compiled code.
+        """
+        found = self._step_at_once(x, state, episode_start)
+        return super().step(x, state, episode_start) if found is None else found
+
+    def _step_at_once(self, x: Any, state: Any, episode_start: Any) -> tuple[Tensor, LSTMState] | None:
+        """The step by compiled code; None where that does not take these arguments, right or wrong."""
+        known = self.layers == 1 and isinstance(x, Tensor) and isinstance(state, LSTMState)
+        if not known or state.h.shape[1:2] != (1,) or not (episode_start is None or isinstance(episode_start, Tensor)):
+            return None
+        found = lstm_step(self._weights(), x, state.h[:, 0], state.c[:, 0], episode_start)
+        if found is None or state.step.shape != x.shape[:1]:
+            return None
+        before = state.step if episode_start is None else state.step.masked_fill(episode_start, 0)
+        h, c = (each.unsqueeze(1) for each in found)
+        return found[0], LSTMState(h, c, before + 1)
+
+    def run(self, x: Tensor, state: LSTMState, episode_start: Tensor) -> tuple[Run, Tensor] | None:
+        """A sequence without a graph by compiled code; None where that does not take these arguments, right or wrong.
+
+        Returns:
+            The run, whose `backward` adds to the parameters' `.grad`, and (T, B, 2H), the outputs and zeros.
+        """
+        if self.layers > 1:
+            return None
+        cut = episode_start
+        if self.bptt_steps is not None:
+            cut = (steps_in_episode(state.step, episode_start, x.shape[0]) - 1) % self.bptt_steps == 0
+        return lstm_run(self._weights(), x, state.h[:, 0], state.c[:, 0], episode_start, cut)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        lstm: Any = self.lstm
+        return lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0
+
     def _check_state(self, name: str, state: LSTMState) -> None:
         super()._check_state(name, state)
         rows = (state.batch_size,)
@@ -108,29 +148,12 @@ class LSTM(Core[LSTMState]):
 
     def _run(self, x: Tensor, state: LSTMState, episode_start: Tensor | None) -> tuple[Tensor, LSTMState]:
         step = steps_in_episode(state.step, episode_start, x.shape[0])
-        cut = self._cut(step)
+        cut = None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
         if x.shape[0] > 1 and kernel_in_use(x.device, x.dtype) == "native":
             output, h, c = self._scanned(x, state, episode_start, cut)
         else:
             output, h, c = self._in_stretches(x, state, episode_start, cut)
         return output, LSTMState(h, c, step[-1])
-
-    def _cut(self, step: Tensor) -> Tensor | None:
-        """(T, B) bool, which of the steps of an episode are cut; None for none."""
-        return None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
-
-    def rerun(self, x: Tensor, state: LSTMState, episode_start: Tensor, laid: Layout | None) -> LSTMRun | None:
-        """Runs a sequence whose gradient needs no graph, where compiled code can: one layer, float32 on a CPU.
-
-        Args:
-            x: (T, B, I) inputs that want no gradient.
-            state: before the first step, which wants none.
-            episode_start: (T, B) bool.
-            laid: how `layout` lays these starts.
-        """
-        if self.layers > 1 or x.requires_grad or kernel_in_use(x.device, x.dtype) != "native":
-            return None
-        return LSTMRun(self, x, state, episode_start, laid)
 
     def _in_stretches(
         self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None
@@ -154,12 +177,20 @@ class LSTM(Core[LSTMState]):
         self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same by a SAB scan without slots for each layer, which knows of events at any step of any row."""
-        laid = None if episode_start is None else layout(episode_start)
-        first, start = (state.h, state.c), _starts(x, episode_start)
+        start = x.new_zeros(*x.shape[:2], dtype=torch.bool) if episode_start is None else episode_start
+        cut = start if cut is None else start | cut
+        h, c, laid = state.h, state.c, layout(start)
         if laid is not None:
-            x, start, cut = laid.laid(x), laid.start, None if cut is None else laid.laid(cut)
-            first = laid.begun(state.h), laid.begun(state.c)
-        plan = _plan(start, cut)
+            x, cut, start = laid.laid(x), laid.laid(cut) | laid.start, laid.start
+            h, c = laid.begun(h), laid.begun(c)
+        plan = ScanPlan(
+            start=start,
+            cut=cut,
+            write_slot=torch.full(start.shape, -1),
+            filled=start.new_zeros(start.shape[1], 0),
+            slots=0,
+            top_k=1,
+        )
         unused, no_memory = x.new_zeros(1, self.hidden_size), x.new_zeros(x.shape[1], 0, self.hidden_size)
         ends = []
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.lstm.all_weights):
@@ -173,8 +204,8 @@ class LSTM(Core[LSTMState]):
                     query_weight=unused,
                     query_bias=unused[:, 0],
                     score_weight=None,
-                    h=first[0][:, layer],
-                    c=first[1][:, layer],
+                    h=h[:, layer],
+                    c=c[:, layer],
                     memory=no_memory,
                 ),
                 plan,
@@ -184,51 +215,6 @@ class LSTM(Core[LSTMState]):
             ends.append((x[-1], found.c))
         h, c = (torch.stack(each, dim=1) for each in zip(*ends, strict=True))
         return (x, h, c) if laid is None else (laid.given(x), laid.ended(h), laid.ended(c))
-
-
-class LSTMRun:
-    """A run of `LSTM.rerun`; see there.
-
-    Attributes:
-        outputs: (T, B, H).
-    """
-
-    def __init__(
-        self, core: LSTM, x: Tensor, state: LSTMState, episode_start: Tensor, laid: Layout | None
-    ) -> None:
-        cut = None
-        if core.bptt_steps is not None:
-            cut = core._cut(steps_in_episode(state.step, episode_start, x.shape[0]))
-        self._laid = laid
-        h, c, start = state.h[:, 0], state.c[:, 0], episode_start
-        if laid is not None:
-            x, start, cut = laid.laid(x), laid.start, None if cut is None else laid.laid(cut)
-            h, c = laid.begun(h), laid.begun(c)
-        unused = x.new_zeros(1, core.hidden_size)
-        weights = StepWeights(*core.lstm.all_weights[0], unused, unused, unused[:, 0], None)
-        self._run = Run(weights, x, Start(h, c, x.new_zeros(x.shape[1], 0, core.hidden_size)), _plan(start, cut))
-        hidden = self._run.hidden()
-        self.outputs = hidden if laid is None else laid.given(hidden)
-
-    def backward(self, gradient: Tensor) -> None:
-        """Adds to each weight's `.grad` what the gradient (T, B, H) of the outputs owes it, once; calls no hooks."""
-        self._run.backward(gradient if self._laid is None else self._laid.laid(gradient), None, memory=False)
-
-
-def _starts(x: Tensor, episode_start: Tensor | None) -> Tensor:
-    return x.new_zeros(*x.shape[:2], dtype=torch.bool) if episode_start is None else episode_start
-
-
-def _plan(start: Tensor, cut: Tensor | None) -> ScanPlan:
-    """Of a scan without slots that is cut at episode starts, and where `cut` says."""
-    return ScanPlan(
-        start=start,
-        cut=start if cut is None else start | cut,
-        write_slot=torch.full(start.shape, -1, device=start.device),
-        filled=start.new_zeros(start.shape[1], 0),
-        slots=0,
-        top_k=1,
-    )
 
 
 def _stretch_firsts(length: int, *events: Tensor | None) -> list[int]:

@@ -22,12 +22,7 @@ class Bound(NamedTuple):
 
     def holds(self, state: SABState, contexts: Contexts, statistics: SlotStatistics) -> bool:
         """Whether it is bound to these."""
-        return (
-            self.state is state
-            and self.contexts is contexts
-            and self.statistics is statistics
-            and self.way == forced_way()
-        )
+        return self.state is state and self.contexts is contexts and self.statistics is statistics
 
 
 def bound_to(state: SABState, contexts: Contexts, statistics: SlotStatistics, rules: Rules) -> Bound:

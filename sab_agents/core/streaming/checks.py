@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sab_agents.kernels import all_finite
+
 
 def checked_step(
     name: str, observation: Any, episode_start: Any, rows: int, shape: tuple[int, ...], like: Tensor
@@ -27,7 +29,7 @@ def checked_step(
             f"{name}.step: observation must be {like.dtype} on {like.device} like the parameters, "
             f"but is {observation.dtype} on {observation.device}. Convert it first."
         )
-    if not bool(observation.isfinite().all()):
+    if not all_finite(observation):
         raise ValueError(f"{name}.step: observation must be finite, but holds NaN or infinity. Clean it first.")
     if episode_start is None:
         return observation, torch.zeros(rows, dtype=torch.bool, device=like.device)

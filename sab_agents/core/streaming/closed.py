@@ -19,8 +19,8 @@ from sab_agents.core.streaming.contexts import Contexts
 from sab_agents.core.streaming.rerun import Credit, Encode, push_credit
 from sab_agents.core.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.core.streaming.statistics import SlotStatistics
-from sab_agents.core.streaming.window import WindowRun, graph_run
-from sab_agents.kernels import CompiledStream, Run, ScanPlan, Start, outputs
+from sab_agents.core.streaming.window import WindowRun, graph_run, without_graph
+from sab_agents.kernels import CompiledStream, ScanPlan, outputs, scan_run
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Steps:
     Attributes:
         observation: (T, B, …).
         start: (T, B) bool, episode starts.
+        cut: (T, B) bool, segment starts.
         step: (T, B) int64, 1-based step of the episode.
         read_step: (T, B, R) int64, 0-based step of the episode at which what was read had been written.
         weight: (T, B, R) attention weights.
@@ -38,6 +39,7 @@ class Steps:
 
     observation: Tensor
     start: Tensor
+    cut: Tensor
     step: Tensor
     read_step: Tensor
     weight: Tensor
@@ -113,7 +115,7 @@ class ClosedWindow:
         steps, core, before = self.steps, self.core, self.before
         plan = ScanPlan(
             start=steps.start[:, rows],
-            cut=(steps.step[:, rows] - 1) % core.rules.bptt_steps == 0,
+            cut=steps.cut[:, rows],
             write_slot=steps.write_slot[:, rows],
             filled=before.filled[rows],
             slots=before.slots,
@@ -126,14 +128,16 @@ class ClosedWindow:
             observation = steps.observation[:, rows]
             with torch.enable_grad():
                 x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        start = Start(before.h[rows], before.c[rows], memory)
+        begin = before.h[rows], before.c[rows], memory
         weights = None if self._compiled is None else core.step_weights()
         if weights is not None and not x.requires_grad:
-            return _compiled_run(Run(weights, x, start, plan), memory, core.hidden_size)
+            run = scan_run(weights, x, *begin, plan)
+            if run is not None:
+                return without_graph(*run, memory)
         with torch.enable_grad():
-            found = None if weights is None else outputs(weights, x, *start, plan)
+            found = None if weights is None else outputs(weights, x, *begin, plan)
             if found is None:
-                scanned = core.scan(x, *start, plan)
+                scanned = core.scan(x, *begin, plan)
                 found = torch.cat([scanned.h, scanned.summary], dim=2)
         return graph_run(found)
 
@@ -158,10 +162,3 @@ class ClosedWindow:
         if weights is None or self._compiled is None:
             return push_credit(self.core, *rest)
         return push_credit_compiled(self._compiled, self.core, weights, *rest)
-
-
-def _compiled_run(found: Run, memory: Tensor, size: int) -> WindowRun:
-    def backward(gradient: Tensor) -> None:
-        memory.grad = found.backward(gradient[..., :size], gradient[..., size:], memory=memory.requires_grad)
-
-    return WindowRun(found.outputs(), backward)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.core.base import Core, at_least
+from sab_agents.core.baselines import LSTM
 from sab_agents.core.state import State
 from sab_agents.core.streaming.checks import checked_step
 from sab_agents.core.streaming.rerun import Credit
-from sab_agents.core.streaming.window import PlainStep, Window, WindowRun, graph_run
+from sab_agents.core.streaming.window import PlainStep, Window, WindowRun, gradient_like, graph_run
 
 
 class PlainStream:
@@ -41,6 +42,7 @@ class PlainStream:
     ) -> None:
         self.core = core
         self.encoder = nn.Identity() if encoder is None else encoder
+        self._encodes = encoder is not None
         self.rows = at_least("PlainStream", "rows", rows, 1)
         self.observation_shape = (core.input_size,) if observation_shape is None else tuple(observation_shape)
         self.reset()
@@ -48,7 +50,8 @@ class PlainStream:
     def reset(self) -> None:
         """Puts every row at the start of an episode and forgets all that was recorded."""
         self.state: State = self.core.initial_state(self.rows)
-        self._before, self._window = self.state, Window()
+        self._before: Any = self.state
+        self._window = Window()
 
     @property
     def before(self) -> State:
@@ -93,7 +96,19 @@ class PlainStream:
 
     def run(self) -> WindowRun:
         """See `SABStream.run`."""
-        return graph_run(self.window())
+        if self._encodes or not self.steps or not isinstance(self.core, LSTM):
+            return graph_run(self.window())
+        observation, start = (self._window.stacked(name) for name in ("observation", "start"))
+        found = self.core.run(observation, self._before, start)
+        if found is None:
+            return graph_run(self.window())
+        run, output = found[0], found[1][..., : self.core.hidden_size]
+
+        def backward(gradient: Tensor) -> None:
+            rows = gradient_like(output, gradient, "PlainStream")
+            run.backward(rows.data_ptr(), 0, rows.shape[2], None)
+
+        return WindowRun(output, backward)
 
     def credit(self) -> Credit:
         """Nothing: there are no slots."""

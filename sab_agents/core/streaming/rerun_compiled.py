@@ -12,7 +12,7 @@ from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.core.streaming.contexts import Contexts
 from sab_agents.core.streaming.rerun import Credit, Encode, pass_on
-from sab_agents.kernels import CompiledStream, Run, ScanPlan, Start, StepWeights, outputs
+from sab_agents.kernels import CompiledStream, ScanPlan, StepWeights, outputs
 
 
 def push_credit_compiled(
@@ -34,43 +34,35 @@ def push_credit_compiled(
         if chosen.count == 0:
             break
         level += 1
-        observation, h, c, value, used, target, grad_hidden = chosen.gather(pending)
-        cut = torch.zeros_like(target, dtype=torch.bool)
-        plan = ScanPlan(
-            start=cut.clone(),
-            cut=cut,
-            write_slot=target,
-            filled=used,
-            slots=value.shape[1] + target.shape[0],
-            top_k=core.rules.top_k,
-            credit=core.rules.credit,
-        )
-        cut[0] = True
         onward = level != depth
-        sent = _run_again(weights, encode, observation, Start(h, c, value), plan, grad_hidden, onward=onward)
+        if isinstance(encode, nn.Identity):
+            sent = chosen.run_again(weights, pending, credit=core.rules.credit, onward=onward)
+        else:
+            sent = _encoded(core, weights, encode, chosen.gather(pending), onward=onward)
         if sent is not None:
             dropped += pass_on(sent, chosen.row, chosen.place, contexts, state, pending)
         pieces += chosen.count
     return Credit(norm, pieces, dropped)
 
 
-def _run_again(
-    weights: StepWeights,
-    encode: Encode,
-    observation: Tensor,
-    start: Start,
-    plan: ScanPlan,
-    grad_hidden: Tensor,
-    *,
-    onward: bool,
+def _encoded(
+    core: SAB, weights: StepWeights, encode: Encode, gathered: tuple[Tensor, ...], *, onward: bool
 ) -> Tensor | None:
-    """Pushes the gradient (L, M, H) of every h back; returns that of what was read, None unless `onward`."""
-    if isinstance(encode, nn.Identity):
-        return Run(weights, observation, start, plan).backward(grad_hidden, None, memory=onward)
-    memory = start.memory.requires_grad_(onward)
+    """Runs the pieces again with the encoder; the gradient of what was read, None unless `onward`."""
+    observation, h, c, value, used, target, start, cut, grad_hidden = gathered
+    plan = ScanPlan(
+        start=start,
+        cut=cut,
+        write_slot=target,
+        filled=used,
+        slots=value.shape[1] + target.shape[0],
+        top_k=core.rules.top_k,
+        credit=core.rules.credit,
+    )
+    memory = value.requires_grad_(onward)
     with torch.enable_grad():
         x = encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        found = outputs(weights, x, start.h, start.c, memory, plan)
+        found = outputs(weights, x, h, c, memory, plan)
     if found is None:
         raise RuntimeError("SABStream.credit: the kernel was changed within one call.")
     if found.requires_grad:

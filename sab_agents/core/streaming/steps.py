@@ -46,7 +46,9 @@ def computed(core: SAB, x: Tensor, state: SABState, start: Tensor | None, writer
     )
 
 
-def taken(step: Step, state: SABState, writer: SlotWriter, statistics: SlotStatistics, window: Window) -> SABState:
+def taken(
+    step: Step, state: SABState, writer: SlotWriter, statistics: SlotStatistics, window: Window, bptt_steps: int
+) -> SABState:
     """Records the step, and returns the state after it."""
     state, found = emptied(state, step.start), step.found
     start = torch.zeros_like(state.step, dtype=torch.bool) if step.start is None else step.start
@@ -56,6 +58,7 @@ def taken(step: Step, state: SABState, writer: SlotWriter, statistics: SlotStati
     window.append(
         observation=step.observation,
         start=start,
+        cut=(count - 1) % bptt_steps == 0,
         step=count,
         h_before=state.h,
         c_before=state.c,
@@ -72,7 +75,7 @@ def recorded_like(step: Step, state: SABState) -> dict[str, Tensor]:
     """Tensors (B, …) like those that are recorded of a step."""
     found = step.found
     like = (
-        *(step.observation, state.filled[:, 0], state.step, state.h, state.c, state.h),
+        *(step.observation, state.filled[:, 0], state.filled[:, 0], state.step, state.h, state.c, state.h),
         *(found.read_slot, found.read_slot, found.weight, state.step),
     )
     return dict(zip(WindowRecord._fields, like, strict=True))
@@ -85,7 +88,6 @@ def advanced(
     contexts: Contexts,
     statistics: SlotStatistics,
     reached: Tensor,
-    cut: Tensor,
     decay: float,
 ) -> SlotStatistics:
     """Makes contexts of a window, changing `contexts`, and returns the statistics after it."""
@@ -95,7 +97,7 @@ def advanced(
     record = Record(
         observation=window.stacked("observation"),
         start=start,
-        cut=cut,
+        cut=window.stacked("cut"),
         step=step,
         h_before=window.stacked("h_before"),
         c_before=window.stacked("c_before"),

@@ -25,9 +25,11 @@ from sab_agents.core.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.core.streaming.saving import restore, saved
 from sab_agents.core.streaming.statistics import SlotStatistics
 from sab_agents.core.streaming.steps import advanced, computed, emptied, recorded_like, taken
-from sab_agents.core.streaming.window import Step, Window, WindowRun, graph_run
+from sab_agents.core.streaming.window import Step, Window, WindowRun, graph_run, without_graph
 from sab_agents.core.streaming.writing import SlotWriter
-from sab_agents.kernels import CompiledStream, Run, ScanPlan, Start, StreamStep, outputs
+from sab_agents.kernels import CompiledStream, ScanPlan, StepState, StreamStep, forced_way, outputs
+
+NO_STEPS = "SABStream.window: no step was taken since the last advance(). Call step() first."
 
 
 class SABStream:
@@ -183,9 +185,12 @@ class SABStream:
 
     def take(self, step: Step) -> None:
         """Takes the step that `propose` computed last, and records it."""
-        compiled, window, writer = self._compiled(), self._window, self.writer
+        window, writer = self._window, self.writer
+        bound = self._bound.holds(self.state, self.contexts, self.statistics)
+        compiled = self._bound.code if bound else None
         if compiled is None or not compiled.made(step.found) or not step.observation.is_contiguous():
-            self.state = taken(step, self.state, writer, self.statistics, window)
+            bptt_steps = self.core.rules.bptt_steps
+            self.state = taken(step, self.state, writer, self.statistics, window, bptt_steps)
             return
         chosen = None
         if writer.draws:
@@ -217,7 +222,6 @@ class SABStream:
             RuntimeError: there is none.
         """
         x, memory, plan = self._planned()
-        x = x.clone()  # the record goes on being written to
         before, weights = self._before, self.core.step_weights()
         found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
         if found is None:
@@ -228,6 +232,7 @@ class SABStream:
     def run(self) -> WindowRun:
         """Does what `window` does, for a caller who needs no graph: outputs, and a function that takes their gradient.
 
+        The gradient must be there before the next step is taken.
         Where there is compiled code and no encoder no graph is made at all, and hooks of the parameters are not called.
 
         Raises:
@@ -236,27 +241,30 @@ class SABStream:
         compiled, weights = self._compiled(), self.core.step_weights()
         if compiled is None or weights is None or self._encodes:
             return graph_run(self.window())
-        x, memory, plan = self._planned()
-        found, H = Run(weights, x, Start(self._before.h, self._before.c, memory), plan), self.core.hidden_size
-
-        def backward(gradient: Tensor) -> None:
-            memory.grad = found.backward(gradient[..., :H], gradient[..., H:], memory=self.credit_depth != 0)
-
-        return WindowRun(found.outputs(), backward)
+        window, before = self._window, self._before
+        if not window.steps:
+            raise RuntimeError(NO_STEPS)
+        state, credit = StepState(*before.tensors()), self.core.rules.credit
+        found = compiled.run(weights, window.record(), window.steps, state, credit=credit)
+        if found is None:
+            return graph_run(self.window())
+        run, output = found
+        self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
+        return without_graph(run, output, self._memory)
 
     def _planned(self) -> tuple[Tensor, Tensor, ScanPlan]:
         """What the window is run again with: inputs (T, B, I), the memory that is to receive gradient, the plan."""
         if not self.steps:
-            raise RuntimeError("SABStream.window: no step was taken since the last advance(). Call step() first.")
+            raise RuntimeError(NO_STEPS)
         window, before = self._window, self._before
-        observation = window.stacked("observation")
-        x = observation
+        # Copies: the graph outlives the record, which goes on being written to.
+        x = observation = window.stacked("observation").clone()
         if self._encodes:
             x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         plan = ScanPlan(
-            start=window.stacked("start"),
-            cut=self._cut(),
-            write_slot=window.stacked("write_slot"),
+            start=window.stacked("start").clone(),
+            cut=window.stacked("cut").clone(),
+            write_slot=window.stacked("write_slot").clone(),
             filled=before.filled,
             slots=before.slots,
             top_k=self.core.rules.top_k,
@@ -264,9 +272,6 @@ class SABStream:
         )
         self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
         return x, self._memory, plan
-
-    def _cut(self) -> Tensor:
-        return (self._window.stacked("step") - 1) % self.core.rules.bptt_steps == 0
 
     def credit(self, gradient: Tensor | None = None) -> Credit:
         """Pushes the gradient that reached the memory before the window on to the steps that wrote it.
@@ -305,7 +310,7 @@ class SABStream:
             compiled.advance(window.record(), window.steps, before.memory, before.filled, self._reached, self._decay)
         else:
             self.statistics = advanced(
-                window, before, self.state, self.contexts, self.statistics, self._reached, self._cut(), self.decay
+                window, before, self.state, self.contexts, self.statistics, self._reached, self.decay
             )
         self._begin_window()
 
@@ -319,7 +324,7 @@ class SABStream:
         """
         if not self.steps:
             raise RuntimeError("SABStream.close: no step was taken since the last advance(). Call step() first.")
-        steps = Steps(*(self._window.stacked(field.name) for field in fields(Steps)))
+        steps = Steps(*(self._window.stacked(field.name).clone() for field in fields(Steps)))
         closed = ClosedWindow(self.core, self.encoder, steps, self._before, self.contexts.clone(), self.credit_depth)
         self.advance()
         return closed
@@ -349,13 +354,13 @@ class SABStream:
         restore(self, state)
 
     def _begin_window(self) -> None:
-        self._window = Window(self._window.steps)
+        self._window.clear()
         self._before = self.state.clone()
         self._memory = None
         self._reached = torch.zeros_like(self.statistics.credit)
 
     def _compiled(self) -> CompiledStream | None:
         """The compiled code for what the stream holds now; None where there is none."""
-        if not self._bound.holds(self.state, self.contexts, self.statistics):
+        if self._bound.way != forced_way() or not self._bound.holds(self.state, self.contexts, self.statistics):
             self._bound = bound_to(self.state, self.contexts, self.statistics, self.core.rules)
         return self._bound.code

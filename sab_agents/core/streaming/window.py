@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.state import SABState, State
-from sab_agents.kernels import StreamStep, WindowRecord
+from sab_agents.kernels import Run, StreamStep, WindowRecord
 
 
 class PlainStep(NamedTuple):
@@ -67,6 +67,33 @@ def graph_run(outputs: Tensor) -> WindowRun:
     return WindowRun(outputs.detach(), lambda gradient: torch.autograd.backward(outputs, gradient))
 
 
+def gradient_like(output: Tensor, gradient: Tensor, name: str) -> Tensor:
+    """The gradient of a run's outputs, contiguous.
+
+    Raises:
+        ValueError: it has not their shape and dtype.
+    """
+    if gradient.shape != output.shape or gradient.dtype is not output.dtype:
+        raise ValueError(
+            f"{name}.run: the gradient must be {output.dtype} of shape {tuple(output.shape)}, as the outputs, but is "
+            f"{gradient.dtype} of shape {tuple(gradient.shape)}."
+        )
+    return gradient.contiguous()
+
+
+def without_graph(run: Run, outputs: Tensor, memory: Tensor) -> WindowRun:
+    """A run by compiled code; the gradient of the memory before it, (B, S, H), is left there if it is required."""
+
+    def backward(gradient: Tensor) -> None:
+        received = torch.empty_like(memory, requires_grad=False) if memory.requires_grad else None
+        rows, width = gradient_like(outputs, gradient, "SABStream"), gradient.shape[2]
+        first = rows.data_ptr()
+        run.backward(first, first + width // 2 * rows.element_size(), width, received)
+        memory.grad = received
+
+    return WindowRun(outputs, backward)
+
+
 def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Tensor) -> SABState:
     """The state after a step that left h and c, with h (B, H) in the slots (B,) written, −1 for none."""
     at = write_slot.unsqueeze(1) == torch.arange(state.slots, device=step.device)
@@ -81,17 +108,13 @@ def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Ten
 
 
 class Window:
-    """Tensors (B, …) recorded at each step under fixed names, in tensors (T, B, …) that grow as steps come.
+    """Tensors (B, …) recorded at each step under fixed names, in tensors (T, B, …) that grow as steps come."""
 
-    Args:
-        expected: steps that there is room for at first.
-    """
-
-    def __init__(self, expected: int = 1) -> None:
+    def __init__(self) -> None:
         self.steps = 0
         self.tensors: dict[str, Tensor] = {}
         self._record: tuple[dict[str, Tensor], WindowRecord] | None = None
-        self._room = max(expected, 1)
+        self._room = 0
 
     def append(self, **tensors: Tensor) -> None:
         """Records one step; the tensors are copied."""
@@ -102,15 +125,18 @@ class Window:
 
     def make_room(self, like: dict[str, Tensor]) -> None:
         """Makes sure that one more step like these tensors (B, …) fits in."""
+        if not self.full:
+            return
         if not self.tensors:
-            self.tensors = {name: tensor.new_empty(self._room, *tensor.shape) for name, tensor in like.items()}
-        elif self.full:
+            self.tensors = {name: tensor.new_empty(1, *tensor.shape) for name, tensor in like.items()}
+        else:
             self.tensors = {name: torch.cat([held, torch.empty_like(held)]) for name, held in self.tensors.items()}
+        self._room = max(1, 2 * self._room)
 
     @property
     def full(self) -> bool:
         """Whether the next step needs room to be made."""
-        return not self.tensors or self.steps == next(iter(self.tensors.values())).shape[0]
+        return self.steps == self._room
 
     def record(self) -> WindowRecord:
         """The tensors themselves, with the room that is left in them; the same object as long as they are the same."""
@@ -122,6 +148,10 @@ class Window:
         """All steps of one name, (T, B, …)."""
         return self.tensors[name][: self.steps]
 
+    def clear(self) -> None:
+        """Begins a window in the tensors of the last one."""
+        self.steps = 0
+
     def state_dict(self) -> dict[str, Tensor]:
         """Every recorded name with all its steps; empty before the first."""
         return {name: self.stacked(name) for name in self.tensors if self.steps}
@@ -131,5 +161,5 @@ class Window:
         """The window that `state_dict` was taken of."""
         window = cls()
         window.tensors = {name: tensor.clone() for name, tensor in saved.items()}
-        window.steps = max((len(tensor) for tensor in saved.values()), default=0)
+        window.steps = window._room = max((len(tensor) for tensor in saved.values()), default=0)
         return window

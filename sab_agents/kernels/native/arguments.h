@@ -146,7 +146,7 @@ struct Carried {
 
 struct Recorded {                  // (T, B, …) each; see `Record` in sab_agents/core/streaming/contexts.py
     uint8_t* observation;
-    uint8_t* start;
+    uint8_t *start, *cut;
     int64_t* step;
     float *h_before, *c_before, *h;
     int64_t *read_slot, *read_step;
@@ -156,7 +156,7 @@ struct Recorded {                  // (T, B, …) each; see `Record` in sab_agen
 
 // Takes the step that was computed last: `SABStream.take`.
 struct Take {
-    int64_t rows, size, slots, reads, write_every;
+    int64_t rows, size, slots, reads, write_every, bptt_steps;
     int64_t bytes;                 // of one row's observation
     int64_t width;                 // slots that are planned
     int64_t time;                  // the step's place in the window
@@ -176,7 +176,7 @@ struct Take {
 // Ends a window: its pieces become contexts (`Contexts.remember`) and reads and credit are counted (`counted`).
 struct Advance {
     int64_t rows, size, slots, reads;
-    int64_t bytes, length, bptt_steps;  // T of the window; L
+    int64_t bytes, length, bptt_steps;  // length: T of the window; bptt_steps: L
     const double* decay;
     Carried state;                 // after the window
     Recorded window;
@@ -221,16 +221,17 @@ struct Gather {
     float *h, *c, *value;          // (M, H), (M, H), (M, U, H)
     uint8_t* used;                 // (M, U)
     int64_t* target;               // (L, M)
+    uint8_t *start, *cut;          // (L, M): no episode starts, and the first steps alone are cut
     float* grad_hidden;            // (L, M, H)
 };
 
-// out (rows, N) = x (rows, K) · W + bias, where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].
+// out (rows, N) = x (rows, K) · W + (bias + second bias), where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].
 struct Linear {
     int64_t threads;
     int64_t rows, k, n, along_k, along_n;
     const float* x;
     const float* weight;
-    const float* bias;             // (N), or null
+    const float *bias, *bias2;     // (N) each, or null
     float* out;
 };
 
@@ -243,6 +244,18 @@ struct Outer {
     const float* left;
     const float* right;
     float* out;
+};
+
+// A scan with the gates it takes, and its way back to the gradients of all weights.
+struct RunForward {
+    Linear gates;
+    Forward scan;
+    float* output;                 // (T, B, 2H): h, s; or null
+};
+
+struct RunBackward {
+    Backward scan;
+    WeightGradients sums;
 };
 
 // One entry, compiled once for each instruction set. Rows never depend on each other, so that any split of them gives

@@ -61,6 +61,9 @@ inline void gather_pieces(const Gather& of) {
     const int64_t M = of.count, L = of.steps, H = of.size, U = L * of.reads;
     const auto bytes = static_cast<size_t>(of.bytes);
     std::memset(of.grad_hidden, 0, floats(L * M * H));
+    std::memset(of.start, 0, static_cast<size_t>(L * M));
+    std::memset(of.cut, 0, static_cast<size_t>(L * M));
+    std::memset(of.cut, 1, static_cast<size_t>(M));
     for (int64_t m = 0; m < M; ++m) {
         const int64_t from = of.row[m] * of.slots + of.place[m];
         std::memcpy(of.h + m * H, of.context_h + from * H, floats(H));

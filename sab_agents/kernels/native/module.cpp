@@ -69,12 +69,17 @@ PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t
     Py_RETURN_NONE;
 }
 
+bool in_range(const Forward& of) {
+    for (int64_t i = 0; i < of.steps * of.rows; ++i)
+        if (of.write_slot[i] < -1 || of.write_slot[i] >= of.slots) return false;
+    return true;
+}
+
 // True, or False and nothing done where a slot is out of range.
 PyObject* forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     Forward of;
     if (!parse(given, count, of)) return nullptr;
-    for (int64_t i = 0; i < of.steps * of.rows; ++i)
-        if (of.write_slot[i] < -1 || of.write_slot[i] >= of.slots) Py_RETURN_FALSE;
+    if (!in_range(of)) Py_RETURN_FALSE;
     const Entry<Forward>& entry = chosen.kernels->forward;
     return without_lock([&] { run(entry, of); }) ? Py_NewRef(Py_True) : PyErr_NoMemory();
 }
@@ -117,6 +122,41 @@ PyObject* weight_gradients(PyObject*, PyObject* const* given, Py_ssize_t count) 
     if (!parse(given, count, of)) return nullptr;
     const Kernels& by = *chosen.kernels;
     if (!without_lock([&] { sum_gradients(by, of); })) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+void join(const Forward& of, float* output) {
+    const int64_t steps = of.steps * of.rows, H = of.size;
+    const auto bytes = static_cast<size_t>(H) * sizeof(float);
+    for (int64_t i = 0; i < steps; ++i) {
+        std::memcpy(output + 2 * i * H, of.hidden + (of.held * of.rows + i) * H, bytes);
+        std::memcpy(output + (2 * i + 1) * H, of.summary + i * H, bytes);
+    }
+}
+
+// True, or False and nothing done where a slot is out of range.
+PyObject* run_forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    RunForward of;
+    if (!parse(given, count, of)) return nullptr;
+    if (!in_range(of.scan)) Py_RETURN_FALSE;
+    const Kernels& by = *chosen.kernels;
+    const bool enough_memory = without_lock([&] {
+        run(by.linear, of.gates);
+        run(by.forward, of.scan);
+        if (of.output != nullptr) join(of.scan, of.output);
+    });
+    return enough_memory ? Py_NewRef(Py_True) : PyErr_NoMemory();
+}
+
+PyObject* run_backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    RunBackward of;
+    if (!parse(given, count, of)) return nullptr;
+    const Kernels& by = *chosen.kernels;
+    const bool enough_memory = without_lock([&] {
+        run(by.backward, of.scan);
+        sum_gradients(by, of.sums);
+    });
+    if (!enough_memory) return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
@@ -233,6 +273,8 @@ PyCFunction as_method(Function function) {
 PyMethodDef methods[] = {
     {"forward", as_method(forward), METH_FASTCALL, "The fields of `Forward`, in order; False: a slot is out of range."},
     {"backward", as_method(backward), METH_FASTCALL, "The fields of `Backward`, in order."},
+    {"run_forward", as_method(run_forward), METH_FASTCALL, "The fields of `RunForward`; False: a slot is wrong."},
+    {"run_backward", as_method(run_backward), METH_FASTCALL, "The fields of `RunBackward`, in order."},
     {"step", as_method(step), METH_FASTCALL, "The fields of `Step` (arguments.h), in order; False: x is not finite."},
     {"all_finite", as_method(all_finite), METH_FASTCALL, "Threads, count and address of floats."},
     {"count", as_method(count), METH_FASTCALL, "The fields of `Count`, in order; returns the highest slot."},

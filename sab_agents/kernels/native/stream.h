@@ -59,6 +59,7 @@ struct TakenRow {
         const auto bytes = static_cast<size_t>(of.bytes);
         if (bytes > 0) std::memcpy(to.observation + now * of.bytes, of.observation + row * of.bytes, bytes);
         to.start[now] = start;
+        to.cut[now] = (step - 1) % of.bptt_steps == 0;
         to.step[now] = step;
         std::memcpy(to.h_before + now * H, of.state.h + row * H, floats(H));
         std::memcpy(to.c_before + now * H, of.state.c + row * H, floats(H));
@@ -127,7 +128,7 @@ struct AdvancedRow {
         for (int64_t t = 0; t < T; ++t) {
             const bool start = of.window.start[at(t)] != 0;
             if (start) last_start = t;
-            if (t == 0 || start || (of.window.step[at(t)] - 1) % L == 0) first.push_back(t);
+            if (t == 0 || start || of.window.cut[at(t)] != 0) first.push_back(t);
             number.push_back(static_cast<int64_t>(first.size()) - 1);
         }
         first.push_back(T);

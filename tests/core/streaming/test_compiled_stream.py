@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sab_agents import SAB
-from sab_agents.core.streaming import EVICTIONS, SABStream
+from sab_agents import LSTM, SAB
+from sab_agents.core.streaming import EVICTIONS, PlainStream, SABStream
 from sab_agents.kernels import forced_kernel
 from tests.kernels.extension import needs_native
 
@@ -200,8 +200,71 @@ def test_a_run_without_a_graph_adds_what_the_graph_adds(seed: int) -> None:
             found.append([outputs.detach(), norm, *grads])
             for parameter in side.parameters:
                 parameter.grad = None
+        if side.encoder is None:  # no graph was made: its own check speaks
+            run = side.stream.run()
+            with pytest.raises(ValueError, match="as the outputs"):
+                run.backward(weights[:, :, :1])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["native", "torch"])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_graph_of_a_window_outlives_the_window(seed: int, kernel: str) -> None:
+    rng, side = random.Random(seed), Side(seed, kernel)
+    for _ in range(3):
+        side.learn(*window_of(side, rng))
+    observation, start, weights, _ = window_of(side, rng)
+    found = []
+    with side.way():
+        for x, s in zip(observation, start, strict=True):
+            side.stream.step(x, s)
+        for waits in (False, True):
+            window = side.stream.window()
+            if waits:
+                side.stream.advance()
+                for x in observation:
+                    side.stream.step(-x, ~start[0])
+            window.backward(weights)  # type: ignore[no-untyped-call]
+            found.append([p.grad.clone() for p in side.parameters if p.grad is not None])
+            for parameter in side.parameters:
+                parameter.grad = None
+    assert len(found[0]) > 3
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_lstm_run_without_a_graph_is_the_lstm(seed: int) -> None:
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    T, B = rng.randint(1, 9), rng.randint(1, 20)
+    core = LSTM(OBSERVED, rng.choice([3, 8, 17]), bptt_steps=rng.choice([None, 1, 3, 4]))
+    stream = PlainStream(core, B)
+    for _ in range(rng.randint(0, 3)):
+        stream.step(torch.randn(B, OBSERVED))
+    stream.advance()
+    found: list[list[Tensor]] = []
+    with forced_kernel("native"):
+        for _ in range(T):
+            stream.step(torch.randn(B, OBSERVED), torch.rand(B) < 0.2)
+        weights = torch.randn(T, B, core.hidden_size)
+        for way in ("native", "torch"):
+            with forced_kernel(way):
+                run = stream.run()
+            run.backward(weights)
+            found.append([run.outputs, *(p.grad for p in core.parameters() if p.grad is not None)])
+            core.zero_grad()
+    assert len(found[0]) == 5
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="as the outputs"):
+        run_with_wrong_gradient(stream)
+
+
+def run_with_wrong_gradient(stream: PlainStream) -> None:
+    with forced_kernel("native"):
+        run = stream.run()
+        run.backward(torch.zeros(1, 1, 1))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""The pieces that a stream runs again for credit, in compiled C++.
+
+Dimensions: M pieces, B rows, I input size, H hidden size, A attention size, S slots, R = K + 1 slots that a step
+touches, L = bptt_steps, U = L·R.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sab_agents.kernels.compiled_run import Given, Run, RunSizes
+from sab_agents.kernels.compiled_step import FLAG, WHOLE, weights_fit
+from sab_agents.kernels.extension import addresses, native, new_empty
+from sab_agents.kernels.interface import StepWeights
+
+
+class Pieces:
+    """The pieces that a gradient of the memory leads to; `CompiledStream.select` makes it.
+
+    Attributes:
+        count: M.
+        row: (M,) int64, rows.
+        place: (M,) int64, places of the pieces.
+    """
+
+    def __init__(
+        self, count: int, row: Tensor, place: Tensor, column: Tensor, contexts: tuple[Tensor, ...], reads: int
+    ) -> None:
+        self.count, self.row, self.place = count, row, place
+        self._column, self._contexts, self._reads = column, contexts, reads
+
+    def gather(self, gradient: Tensor) -> tuple[Tensor, ...]:
+        """What the pieces are run again with; what it takes of `gradient` (B, S, H) is zeroed.
+
+        Returns:
+            observation (L, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (L, M), start (L, M),
+            cut (L, M), and the gradient of the h of all steps (L, M, H).
+        """
+        contexts, reads = self._contexts, self._reads
+        M, (B, S, L) = self.count, contexts[9].shape
+        H, U = gradient.shape[2], L * reads
+        observation = new_empty(L, M, *contexts[2].shape[3:])
+        h, c, value, grad = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
+        used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
+        start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
+        found = (observation, h, c, value, used, target, start, cut, grad)
+        native.gather(
+            *(B, H, S, L, reads, observation[0, 0].nbytes, M),
+            *addresses(gradient, self._column, contexts[1], self.row, self.place, *contexts[2:7], contexts[9], *found),
+        )
+        return found
+
+    def run_again(self, weights: StepWeights, gradient: Tensor, *, credit: bool, onward: bool) -> Tensor | None:
+        """Runs the pieces again and adds what they owe to the weights' `.grad`; takes of `gradient` as `gather` does.
+
+        Args:
+            weights: of the network.
+            gradient: (B, S, H) of the memory.
+            credit: whether gradient flows into the memories that the pieces read.
+            onward: whether that of the memories before the pieces is wanted.
+
+        Returns:
+            (M, U, H) that gradient, None unless `onward`.
+
+        Raises:
+            ValueError: a weight is not float32 on the CPU, or of the wrong shape.
+        """
+        H, A, inputs = gradient.shape[2], weights.query_bias.shape[0], self._contexts[2].shape[3]
+        if not weights_fit(weights, inputs, H, A):
+            raise ValueError("SABStream.credit: the weights must be float32 on the CPU, as those of the steps taken.")
+        x, h, c, value, used, target, start, cut, grad_hidden = found = self.gather(gradient)
+        L, M, U = *target.shape, value.shape[1]
+        sizes = RunSizes(L, M, inputs, H, A, U, self._reads, U + L)
+        given = Given(*addresses(x, h, c, value, start, cut, target, used))
+        run = Run(weights, sizes, given, credit=credit, output=None, kept=found)
+        sent = new_empty(M, U, H) if onward else None
+        run.backward(grad_hidden.data_ptr(), 0, H, sent)
+        return sent

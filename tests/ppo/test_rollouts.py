@@ -1,0 +1,192 @@
+"""What a rollout holds: returns by hand for every way in which an episode ends, and what callbacks and users may do."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from torch import Tensor
+
+from sab_agents import RecurrentPPO, SABState, VectorToVecEnv
+from sab_agents.core.base import Core
+from tests.ppo.cases import SMALL, Noise, agent, collect, memory_of
+
+GAMMA, LAMBDA = 0.9, 0.7
+
+
+class Recording(gym.Wrapper[Any, Any, Any, Any]):
+    """Keeps every episode: its observations, its rewards and how it ended."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.episodes: list[dict[str, Any]] = []
+
+    def reset(self, **arguments: Any) -> Any:
+        observation, info = self.env.reset(**arguments)
+        self.episodes.append({"observations": [observation], "rewards": [], "terminated": False, "truncated": False})
+        return observation, info
+
+    def step(self, action: Any) -> Any:
+        found = self.env.step(action)
+        episode = self.episodes[-1]
+        episode["observations"].append(found[0])
+        episode["rewards"].append(found[1])
+        episode["terminated"], episode["truncated"] = found[2], found[3]
+        return found
+
+
+def _itself(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    return env
+
+
+def values_of(model: RecurrentPPO, observations: list[Any]) -> list[float]:
+    """The critic's values of an episode's observations, the last one included, in one sequence."""
+    core = model.policy.critic_core
+    assert core is not None
+    inner: Core[Any] = core.core
+    x = torch.as_tensor(np.stack(observations)).unsqueeze(1)
+    with torch.no_grad():
+        found: Tensor = model.policy.values_of(inner(x)[0].flatten(0, 1))
+    return found.tolist()
+
+
+def returns_by_hand(model: RecurrentPPO, episodes: list[dict[str, Any]], steps: int) -> list[float]:
+    """λ-returns of the first `steps` steps, from whole episodes and the definition Σ (γλ)^k δ_k + V."""
+    found: list[float] = []
+    for episode in episodes:
+        values, rewards = values_of(model, episode["observations"]), episode["rewards"]
+        if episode["terminated"]:
+            values[-1] = 0.0
+        known = min(len(rewards), steps - len(found))  # what comes after the rollout is known as a value only
+        deltas = [rewards[t] + GAMMA * values[t + 1] - values[t] for t in range(known)]
+        for t in range(known):
+            advantage = sum((GAMMA * LAMBDA) ** (k - t) * deltas[k] for k in range(t, known))
+            found.append(advantage + values[t])
+        if len(found) == steps:
+            break
+    return found
+
+
+@pytest.mark.parametrize("kind", ["Sab", "Lstm"])
+@pytest.mark.parametrize("n_steps", [20, 23])
+def test_returns_equal_those_by_hand_where_episodes_terminate_or_are_cut_off(kind: str, n_steps: int) -> None:
+    envs = [Recording(Noise(length=length, cut=cut)) for length, cut in ((5, 2), (7, 1), (40, 1), (4, 100))]
+    model = RecurrentPPO(
+        f"Mlp{kind}Policy",
+        DummyVecEnv([partial(_itself, env) for env in envs]),
+        n_steps=n_steps,
+        gamma=GAMMA,
+        gae_lambda=LAMBDA,
+        policy_kwargs={**SMALL, **({"core_kwargs": {"write": "every", "eviction": "oldest"}} if kind == "Sab" else {})},
+        seed=0,
+        device="cpu",
+    )
+    collect(model)
+    for row, env in enumerate(envs):
+        expected = returns_by_hand(model, env.episodes, n_steps)
+        np.testing.assert_allclose(model.rollout_buffer.returns[:, row], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_every_autoreset_mode_gives_the_same_rollout(mode: AutoresetMode) -> None:
+    def makers() -> list[Any]:
+        return [lambda length=length: Noise(length=length) for length in (3, 5, 6)]
+
+    arguments: dict[str, Any] = {"n_steps": 16, "policy_kwargs": SMALL, "seed": 3, "device": "cpu"}
+    buffers = []
+    for env in (DummyVecEnv(makers()), SyncVectorEnv(makers(), autoreset_mode=mode)):
+        model = RecurrentPPO("MlpSabPolicy", env, **arguments)
+        collect(model, rollouts=2)
+        buffers.append(model.rollout_buffer)
+    for name in ("observations", "rewards", "episode_starts", "values", "returns"):
+        np.testing.assert_array_equal(getattr(buffers[0], name), getattr(buffers[1], name))
+
+
+def test_a_vector_environment_reports_its_episodes() -> None:
+    env = gym.make_vec("SAB/PassiveTMaze-v0", num_envs=4, corridor_length=5)
+    model = RecurrentPPO("MlpSabPolicy", env, n_steps=16, policy_kwargs=SMALL, seed=0).learn(64)
+    assert model.ep_info_buffer
+    assert {info["l"] for info in model.ep_info_buffer} == {6}
+
+
+def test_acting_alone_gives_what_the_collector_gave() -> None:
+    """`predict` from the start of an episode acts on the same numbers as the rollout did."""
+    model = agent(lengths=[30], policy_kwargs={"core_kwargs": {"novelty": 0.05}})
+    collect(model, rollouts=3)
+    observations, starts = [], []
+    for _ in range(3):
+        collect(model)
+        observations.append(model.rollout_buffer.observations.copy())
+        starts.append(model.rollout_buffer.episode_starts.copy())
+    first = int(np.flatnonzero(np.concatenate(starts)[:, 0])[-1])
+    state, whole = None, np.concatenate(observations)[first:]
+    for observation in whole:
+        _, state = model.predict(observation, state=state, episode_start=np.array([False]))
+    assert state is not None
+    found, collected = model.policy.actor_core.from_numpy(state, model.device), memory_of(model)
+    assert isinstance(found, SABState)
+    torch.testing.assert_close(found.h, collected.h, rtol=1e-4, atol=1e-6)
+    assert torch.equal(found.filled.sum(), collected.filled.sum())
+
+
+class Stop(BaseCallback):
+    """Ends the training at a step in the middle of a rollout."""
+
+    def _on_step(self) -> bool:
+        return self.n_calls < 5
+
+
+def test_training_goes_on_after_a_callback_broke_off_a_rollout() -> None:
+    model = agent()
+    model.learn(1000, callback=Stop())
+    assert model.num_timesteps == 5 * 3
+    model.learn(24, reset_num_timesteps=False)
+    collect(model)
+    assert len(model.collector.rollout().stored) == 8
+
+
+def test_a_second_learn_starts_new_episodes_and_forgets_the_old_ones() -> None:
+    model = agent(lengths=[1000], policy_kwargs={"core_kwargs": {"write": "every"}})
+    model.learn(64)
+    assert int(memory_of(model).step) == 64
+    model.learn(8)
+    assert int(memory_of(model).step) == 8
+
+
+def test_memory_goes_on_into_the_next_rollout() -> None:
+    model = agent(lengths=[1000], policy_kwargs={"core_kwargs": {"write": "every"}})
+    model.learn(64)
+    assert int(memory_of(model).filled.sum()) == 64
+
+
+def test_a_vec_env_that_is_not_ours_is_taken_as_it_is() -> None:
+    env = VecMonitor(VectorToVecEnv(gym.make_vec("SAB/PassiveTMaze-v0", num_envs=2, corridor_length=3)))
+    assert RecurrentPPO("MlpLstmPolicy", env, policy_kwargs=SMALL, n_steps=8).env is env
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_steps": 0}, "n_steps must be at least 1"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"clip_range_vf": -1.0}, "clip_range_vf must be above 0"),
+        ({"policy_kwargs": {"shared_lstm": True}}, "shared_lstm and enable_critic_lstm"),
+        ({"policy_kwargs": {"n_lstm_layers": 2}}, "n_lstm_layers must be 1"),
+        ({"policy_kwargs": {"core_kwargs": {"eviction": "least_credited"}}}, "least_credited"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        agent(**settings)
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(ValueError, match="policy must be one of MlpSabPolicy"):
+        RecurrentPPO("MlpPolicy", "CartPole-v1")

@@ -1,0 +1,269 @@
+"""`sab-agents agents`: cells run once, the same whatever runs beside them, and mistakes are one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from gymnasium.spaces import Box
+
+from sab_agents.train.agents import run_sweep
+from sab_agents.train.agents_cell import POINTS, Point, Watch, agent_of, curve_of, environment, run_cell
+from sab_agents.train.agents_config import AgentsConfig, Cell, load_agents_config
+from sab_agents.train.agents_env import make_vec_env
+from sab_agents.train.agents_evaluate import Ended, evaluate_lengths
+from sab_agents.train.cli import main
+from sab_agents.train.errors import UserError
+from sab_agents.train.sweep_plots import mean_curve
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "agents").glob("*.yaml"))
+CONTRIB = importlib.util.find_spec("sb3_contrib") is not None
+SMALL = {"lstm_hidden_size": 4, "net_arch": []}
+TINY: dict[str, Any] = {
+    "env": "SAB/MemoryChain-v0",
+    "argument": "length",
+    "values": [2, 3],
+    "num_envs": 4,
+    "shared": {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "policy_kwargs": SMALL},
+    "learners": {
+        "sab": {"policy": "MlpSabPolicy", "policy_kwargs": {"core_kwargs": {"capacity": 4}}},
+        "lstm": {"policy": "MlpLstmPolicy", "learning_rate": 0.01},
+    },
+    "seeds": [0, 1],
+    "steps": 64,
+    "success": 1.0,
+    "recent": 8,
+}
+
+
+def tiny(**changes: Any) -> AgentsConfig:
+    return AgentsConfig(**{**TINY, **changes})
+
+
+def written(tmp_path: Path, **changes: Any) -> str:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_each_config_loads_and_builds_its_agents(path: Path) -> None:
+    config = load_agents_config(path, {})
+    for learner in config.learners:
+        if config.agent_settings(learner)["algorithm"] == "sab_agents" or CONTRIB:
+            agent_of(config, Cell(learner, config.values[0], 0)).get_env().close()
+
+
+def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["agents", written(tmp_path, test_values=[4, 6], test_episodes=6), "--out", str(out)]
+    assert main(arguments) == 0
+    assert {path.name for path in out.iterdir()} == {"cells", "result.json", "table.md", "learning_curves.png"}
+    result = json.loads((out / "result.json").read_text())
+    assert result["known"]["2"] == {"best": 1.0, "random": 0.0, "memoryless": 0.0}
+    assert len(result["cells"]) == 8
+    for cell in result["cells"]:
+        assert cell["steps"] == 64
+        assert cell["episodes"] == 4 * (16 // (cell["value"] + 1))
+        assert cell["return"] == pytest.approx(2 * cell["success"] - 1)  # a return is 1 or -1
+        assert set(cell["tests"]) == {"4", "6"}
+        assert cell["tests"]["6"]["episodes"] == 6
+        assert len(cell["curve"]) <= POINTS
+    assert "[8/8]" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    (out / "cells" / "lstm-2-0.json").unlink()
+    assert main(arguments) == 0
+    assert "[1/1] lstm, length 2, seed 0" in capsys.readouterr().out
+    assert [path.name for path in before if path.stat().st_mtime_ns != before[path]] == ["lstm-2-0.json"]
+    table = (out / "table.md").read_text()
+    assert table.count("| sab |") == table.count("| lstm |") == 4
+    assert "2: best 1, random 0, memoryless 0" in table
+
+
+def test_a_cell_does_not_depend_on_the_process_it_runs_in(tmp_path: Path) -> None:
+    config = tiny(values=[2], seeds=[0], learners={"sab": TINY["learners"]["sab"]})
+    alone = run_cell(config, Cell("sab", 2, 0))
+    other = run_sweep(config, tmp_path, jobs=2)["cells"][0]
+    for again in (run_cell(config, Cell("sab", 2, 0)), other):
+        assert [point["return"] for point in again["curve"]] == [point["return"] for point in alone["curve"]]
+
+
+def test_a_cell_ends_at_its_target_and_not_before_so_many_episodes() -> None:
+    config = tiny(success=-1.0, target=1.0, recent=5, steps=640)  # every episode succeeds
+    result = run_cell(config, Cell("lstm", 3, 0))
+    assert result["reached"]
+    assert result["steps"] == 2 * 4 * 4  # two episodes of four steps on each of four copies are the first five
+    assert not run_cell(tiny(success=-1.0, steps=640), Cell("lstm", 3, 0))["reached"]
+
+
+def test_the_target_is_measured_over_all_copies_that_end_in_a_step() -> None:
+    watch = Watch(success=1.0, recent=2, target=1.0)
+
+    def step(*returns: float) -> bool:
+        infos = [{"episode": {"r": total}} for total in returns]
+        watch.update_locals({"dones": np.ones(len(returns), np.bool_), "infos": infos})
+        return watch._on_step()
+
+    assert step(0.0, 1.0, 1.0, 0.0)  # two in a row among the copies are not the last two
+    assert watch.score == (0.5, 0.5)
+    assert not step(0.0, 0.0, 1.0, 1.0)
+    assert watch.reached
+
+
+def test_the_command_line_chooses_cells(tmp_path: Path) -> None:
+    flags = ["--values", "4", "--learners", "lstm", "--seeds", "3", "--steps", "32", "--out", str(tmp_path / "out")]
+    assert main(["agents", written(tmp_path, steps={2: 5, 3: 5}), *flags]) == 0
+    assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["lstm-4-3.json"]
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--values", "2", "--learners", "lstm", "--seeds", "0", "--out", str(tmp_path / "out")]
+    assert main(["agents", written(tmp_path), *flags]) == 0
+    assert main(["agents", written(tmp_path), *flags, "--steps", "32"]) == 2
+    assert "was run with steps = 64, not 32" in capsys.readouterr().err
+
+
+def test_a_learners_own_settings_go_before_the_shared_ones() -> None:
+    learners = {"own": {"policy": "MlpLstmPolicy", "n_epochs": 3, "policy_kwargs": {"lstm_hidden_size": 5}}}
+    agent = agent_of(tiny(learners=learners), Cell("own", 2, 0))
+    assert agent.n_epochs == 3
+    assert agent.n_steps == 8
+    assert agent.policy.hidden_size == 5
+    assert agent.policy.net_arch == []
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "sab_agents",
+        pytest.param("sb3_contrib", marks=pytest.mark.skipif(not CONTRIB, reason="sb3-contrib is not there")),
+    ],
+)
+def test_the_weight_of_the_entropy_follows_its_schedule(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(
+        learners={"a": {"algorithm": algorithm, "policy": "MlpLstmPolicy"}},
+        exploration={"ent_coef": [0.4, 0.0], "share": 0.5},
+        steps=128,
+    )
+    seen = []
+    algorithm_class = type(agent_of(config, Cell("a", 2, 0)))
+    train = algorithm_class.train
+
+    def noted(self: Any) -> None:
+        seen.append(self.ent_coef)
+        train(self)
+
+    monkeypatch.setattr(algorithm_class, "train", noted)
+    run_cell(config, Cell("a", 2, 0))
+    assert seen == pytest.approx([0.4, 0.2, 0.0, 0.0])
+
+
+@pytest.mark.skipif(not CONTRIB, reason="sb3-contrib is not there")
+def test_sb3_contrib_runs_in_the_same_cell() -> None:
+    learners = {"theirs": {"algorithm": "sb3_contrib", "policy": "MlpLstmPolicy"}}
+    result = run_cell(tiny(learners=learners, test_values=[3]), Cell("theirs", 2, 0))
+    assert result["steps"] == 64
+    assert result["tests"]["3"]["episodes"] == 100
+
+
+def test_the_previous_action_and_reward_are_observed_when_asked_for() -> None:
+    assert environment(tiny(), 2).observation_space.shape == (3,)
+    assert environment(tiny(previous_action_reward=True), 2).observation_space.shape == (3 + 2 + 1,)
+
+
+def test_environments_of_others_are_made_of_single_ones_with_their_wrappers() -> None:
+    plain = make_vec_env("CartPole-v1", "max_episode_steps", 20, 3)
+    positions = make_vec_env("CartPole-v1", "max_episode_steps", 20, 3, wrappers=["mask_velocity"])
+    plain.seed(1)
+    positions.seed(1)
+    seen, masked = np.asarray(plain.reset()), positions.reset()
+    np.testing.assert_array_equal(masked, seen[:, [0, 2]])
+    assert isinstance(positions.observation_space, Box)
+    lengths = []
+    for _ in range(21):
+        infos = positions.step(np.ones(3, np.int64))[3]
+        lengths += [info["episode"]["l"] for info in infos if "episode" in info]
+    assert lengths
+    assert max(lengths) <= 20
+
+
+def test_a_value_may_be_a_part_of_the_id() -> None:
+    assert make_vec_env("CartPole-v{}", None, 1, 2).observation_space.shape == (4,)
+    with pytest.raises(UserError, match="CartPole-v7"):
+        make_vec_env("CartPole-v{}", None, 7, 2)
+
+
+class _Turner:
+    """Plays a passive T-maze as the best policy does if it remembers, and else as the best without a memory."""
+
+    def __init__(self, *, remembers: bool) -> None:
+        self.remembers = remembers
+
+    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool) -> tuple[Any, Any]:
+        assert deterministic
+        goal = np.ones(len(observation)) if state is None else state
+        goal = np.where(episode_start & self.remembers, observation[:, 1], goal)
+        return np.where(observation[:, 0] == 0, 0, np.where(goal > 0, 1, 3)), goal
+
+
+def test_an_agent_is_tested_at_each_length_with_its_memory() -> None:
+    arguments = ("SAB/PassiveTMaze-v0", "corridor_length", [3, 9], 50)
+    with_memory = evaluate_lengths(_Turner(remembers=True), *arguments, success=1.0)
+    assert {value: result["return"] for value, result in with_memory.items()} == {3: 1.0, 9: 1.0}
+    without = evaluate_lengths(_Turner(remembers=False), *arguments, success=1.0)
+    assert all(0.2 < result["success"] < 0.8 for result in without.values())
+    assert all(result["episodes"] == 50 and result["least"] == 0 for result in without.values())
+
+
+def test_a_curve_has_a_point_for_each_part_of_the_budget_that_saw_an_end() -> None:
+    points = [Point(steps, steps / 10, Ended(float(steps), float(steps > 50))) for steps in (1, 2, 51, 100, 104)]
+    curve = curve_of(points, 100)
+    assert [point["steps"] for point in curve] == [2, 51, 104]
+    assert [point["return"] for point in curve] == [1.5, 51, 102]
+    assert [point["success"] for point in curve] == [0, 1, 1]
+
+
+def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
+    early, late = [(1.0, 0.0), (2.0, 1.0)], [(1.0, 0.0), (4.0, 0.0)]
+    assert mean_curve([early, late]) == ([1.0, 2.0, 4.0], [0.0, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"env": "SAB/MemoryChian-v0"}, "Did you mean 'SAB/MemoryChain-v0'?"),
+        ({"argument": "size"}, "size"),
+        ({"argument": None}, "the values must go to one place"),
+        ({"seed": [3]}, "unknown key 'seed'. Did you mean 'seeds'?"),
+        ({"values": []}, "values must be a list of whole numbers or words, but is empty"),
+        ({"steps": {2: 10}}, "steps must have a budget for each value, but has none for 3"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, but is 0"),
+        ({"success": "is_success"}, "at an episode's end info has no 'is_success'"),
+        ({"success": [1]}, "success must be a least return, or a key of info"),
+        ({"target": 2}, "target must be above 0 and at most 1"),
+        ({"wrappers": ["flaten"]}, "Did you mean 'flatten'?"),
+        ({"wrappers": ["mask_velocity"]}, "mask_velocity goes with CartPole"),
+        ({"wrappers": ["image"]}, "image goes with a dict of observations"),
+        ({"imports": ["there_is_no_such_module"]}, "imports: 'there_is_no_such_module' is not there"),
+        ({"exploration": {"ent_coef": 0.1}}, "exploration: ent_coef must be two numbers"),
+        ({"exploration": {"ent_coeff": 0.1}}, "Did you mean 'ent_coef'?"),
+        ({"learners": {"a": {"policy": "MlpPolicy"}}}, "policy must be one of MlpSabPolicy"),
+        ({"learners": {"a": {"algorithm": "ppo", "policy": "MlpLstmPolicy"}}}, "algorithm must be one of sab_agents"),
+        ({"learners": {"a": {"policy": "MlpLstmPolicy", "colour": 1}}}, "colour"),
+        ({"learners": {"a": {}}}, "a must have a policy"),
+        ({"shared": {"n_steps": 0}}, "n_steps"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    changes: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["agents", written(tmp_path, **changes), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "result.json").exists()

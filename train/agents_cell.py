@@ -1,0 +1,192 @@
+"""One cell of a sweep of PPO agents: builds the agent, lets it learn until its target or budget, and tests it."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecMonitor
+
+import sab_agents  # noqa: F401 (registers the SAB/* environments)
+from sab_agents.train.agents_config import AgentsConfig, Cell, Exploration, Value
+from sab_agents.train.agents_env import make_vec_env
+from sab_agents.train.agents_evaluate import Ended, ending, evaluate_lengths
+from sab_agents.train.errors import UserError, one_line
+
+POINTS = 40  # of a learning curve, at most
+TEST_SEED = 10_000  # plus the agent's, so that a test's episodes are not those of training
+
+
+class Point(NamedTuple):
+    """An episode, and when it was over: after how many steps of all copies, and how many seconds."""
+
+    steps: int
+    seconds: float
+    ended: Ended
+
+
+class Watch(BaseCallback):
+    """Notes each episode, and ends the training when the target is reached.
+
+    Args:
+        success: see `agents_evaluate.ending`.
+        recent: episodes over which success is measured.
+        target: share of them that must succeed; None never ends.
+    """
+
+    def __init__(self, success: float | str, recent: int, target: float | None) -> None:
+        super().__init__()
+        self.success, self.target = success, target
+        self.points: list[Point] = []
+        self.reached = False
+        self._recent: deque[Ended] = deque(maxlen=recent)
+        self._started = time.perf_counter()
+
+    def _on_training_start(self) -> None:
+        self._started = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        for copy in np.flatnonzero(self.locals["dones"]):
+            ended = ending(self.locals["infos"][copy], self.success)
+            self.points.append(Point(self.num_timesteps, time.perf_counter() - self._started, ended))
+            self._recent.append(ended)
+        if self.target is not None and len(self._recent) == self._recent.maxlen:
+            self.reached = self.score[0] >= self.target  # of all copies that ended in this step, not of some
+        return not self.reached
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """Share of successes and mean return of the recent episodes; zeros before the first is over."""
+        if not self._recent:
+            return 0.0, 0.0
+        return float(np.mean([each.success for each in self._recent])), float(
+            np.mean([each.total for each in self._recent])
+        )
+
+
+class EntropySchedule(BaseCallback):
+    """Sets the weight of the entropy before each update; works with every algorithm that has `ent_coef`.
+
+    Args:
+        exploration: the schedule.
+        budget: steps of the whole training.
+    """
+
+    def __init__(self, exploration: Exploration, budget: int) -> None:
+        super().__init__()
+        self.exploration, self.budget = exploration, budget
+
+    def _on_rollout_start(self) -> None:
+        model: Any = self.model
+        model.ent_coef = self.exploration.ent_coef_at(model.num_timesteps / self.budget)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def run_cell(config: AgentsConfig, cell: Cell) -> dict[str, Any]:
+    """Runs one cell.
+
+    Returns:
+        The settings that decided it; success and return over the last episodes; steps and seconds to the target or the
+        end of the budget; the learning curve in at most `POINTS` parts; the tests by value.
+    """
+    torch.set_num_threads(config.threads)
+    model = agent_of(config, cell)
+    budget = config.budget(cell.value)
+    watch = Watch(config.success, config.recent, config.target)
+    callbacks: list[BaseCallback] = [watch]
+    if config.exploration is not None:
+        callbacks.append(EntropySchedule(config.exploration, budget))
+    started, processor = time.perf_counter(), time.process_time()
+    model.set_logger(Logger(None, []))  # writes nothing; the default one would leave a folder behind
+    model.learn(budget, callbacks)
+    seconds, processor = time.perf_counter() - started, time.process_time() - processor
+    model.get_env().close()
+    success, total = watch.score
+    return {
+        "settings": config.cell_settings(cell),
+        "success": success,
+        "return": total,
+        "reached": watch.reached,
+        "episodes": len(watch.points),
+        "steps": model.num_timesteps,
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(processor, 1),
+        "parameters": sum(parameter.numel() for parameter in model.policy.parameters()),
+        "curve": curve_of(watch.points, budget),
+        "tests": _tests(config, cell, model),
+    }
+
+
+def agent_of(config: AgentsConfig, cell: Cell) -> Any:
+    """The agent of a cell, at its start, with its environment.
+
+    Raises:
+        UserError: a setting does not fit, or the package of the algorithm is not there.
+    """
+    settings = config.agent_settings(cell.learner)
+    package, policy = settings.pop("algorithm"), settings.pop("policy")
+    try:
+        algorithm = importlib.import_module(package).RecurrentPPO
+    except ImportError as error:
+        name = package.replace("_", "-")
+        raise UserError(f"{cell.learner}: {package} is not there. pip install {name}, or leave it out.") from error
+    env = environment(config, cell.value)
+    try:
+        return algorithm(policy, env, seed=cell.seed, **settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{cell.learner}: {one_line(error)}") from error
+
+
+def environment(config: AgentsConfig, value: Value) -> VecMonitor:
+    """The environments of a cell.
+
+    Raises:
+        UserError: see `make_vec_env`.
+    """
+    return make_vec_env(config.env, config.argument, value, config.num_envs, **_environment_settings(config))
+
+
+def curve_of(points: Sequence[Point], budget: int) -> list[dict[str, float]]:
+    """The learning curve: means over the episodes that were over within each of `POINTS` equal parts of the budget.
+
+    Parts in which no episode was over are left out; `steps` and `seconds` are those of the last episode of a part.
+    """
+    parts: dict[int, list[Point]] = {}
+    for point in points:
+        parts.setdefault(min(point.steps * POINTS // budget, POINTS - 1), []).append(point)
+    return [
+        {
+            "steps": part[-1].steps,
+            "seconds": round(part[-1].seconds, 2),
+            "success": float(np.mean([point.ended.success for point in part])),
+            "return": float(np.mean([point.ended.total for point in part])),
+        }
+        for part in parts.values()
+    ]
+
+
+def _tests(config: AgentsConfig, cell: Cell, model: Any) -> dict[str, dict[str, float]]:
+    tested = evaluate_lengths(
+        model,
+        config.env,
+        config.argument,
+        config.test_values,
+        config.test_episodes,
+        success=config.success,
+        seed=TEST_SEED + cell.seed,
+        **_environment_settings(config),
+    )
+    return {str(value): result for value, result in tested.items()}
+
+
+def _environment_settings(config: AgentsConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in ("env_arguments", "imports", "wrappers", "previous_action_reward")}

@@ -1,0 +1,227 @@
+"""The settings of an experiment with PPO agents: one environment at several sizes, several learners and seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sab_agents.train.agents_env import WRAPPERS
+from sab_agents.train.errors import UserError, did_you_mean
+from sab_agents.train.sweep_config import sweep_settings
+
+ALGORITHMS = ("sab_agents", "sb3_contrib")
+"""Packages that have a `RecurrentPPO`."""
+Value = int | str
+
+
+class Cell(NamedTuple):
+    """One learner at one value with one seed."""
+
+    learner: str
+    value: Value
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """The name of its file, without suffix."""
+        return f"{self.learner}-{self.value}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What all learners of a table do alike to explore.
+
+    Attributes:
+        ent_coef: weight of the entropy at the start and at the end of the schedule, linear in between.
+        share: of the budget after which it is at its end.
+    """
+
+    ent_coef: Sequence[float]
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        pair: Any = self.ent_coef
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_number(each) for each in pair):
+            raise UserError(f"exploration: ent_coef must be two numbers, at start and end, but is {pair!r}.")
+        if not _is_number(self.share) or not 0 < self.share <= 1:
+            raise UserError(f"exploration: share must be above 0 and at most 1, but is {self.share!r}.")
+
+    def ent_coef_at(self, progress: float) -> float:
+        """The weight when this share of the budget is used up."""
+        start, end = self.ent_coef
+        return start + (end - start) * min(1.0, progress / self.share)
+
+
+@dataclass(frozen=True)
+class AgentsConfig:
+    """Settings of a sweep; a cell is one learner at one value with one seed.
+
+    Attributes:
+        env: Gymnasium's id; with "{}" in it, the values are put there.
+        values: sizes of the environment.
+        learners: for each name its `policy`, and what it does not share: `algorithm` ("sab_agents" or "sb3_contrib"),
+            `policy_kwargs`, arguments of `RecurrentPPO`.
+        success: an episode succeeds when its return is at least this number, or when `info` holds true under this key.
+        argument: the argument of the environment that takes the values; none where they are part of the id.
+        env_arguments: the environment's other arguments.
+        imports: modules that register environments.
+        wrappers: of each copy, the innermost first: names of `agents_env.WRAPPERS`.
+        previous_action_reward: whether the observation gets the previous action and reward.
+        num_envs: copies of the environment.
+        shared: arguments of `RecurrentPPO` that all learners share; a learner's own go before them.
+        exploration: what all learners do alike to explore.
+        seeds: of agent and environment.
+        steps: budget of a cell, steps of all copies together; one number, or one for each value.
+        recent: episodes over which success is measured.
+        target: a cell ends when so large a share of its last `recent` episodes succeeded; None never.
+        test_values: sizes at which the trained agent is tested.
+        test_episodes: episodes of a test.
+        threads: CPU threads of a cell.
+    """
+
+    env: str
+    values: tuple[Value, ...]
+    learners: Mapping[str, Mapping[str, Any]]
+    success: float | str
+    argument: str | None = None
+    env_arguments: Mapping[str, Any] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+    wrappers: tuple[str, ...] = ()
+    previous_action_reward: bool = False
+    num_envs: int = 16
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    exploration: Exploration | None = None
+    seeds: tuple[int, ...] = (0,)
+    steps: int | Mapping[Value, int] = 100_000
+    recent: int = 100
+    target: float | None = None
+    test_values: tuple[Value, ...] = ()
+    test_episodes: int = 100
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, kinds, empty in (
+            ("values", (int, str), False), ("seeds", (int,), False), ("test_values", (int, str), True),
+            ("imports", (str,), True), ("wrappers", (str,), True),
+        ):  # fmt: skip
+            object.__setattr__(self, name, _list_of(name, getattr(self, name), kinds, empty=empty))
+        for name in ("learners", "env_arguments", "shared"):
+            _mapping(name, getattr(self, name))
+        for name in ("num_envs", "recent", "test_episodes", "threads"):
+            _whole(name, getattr(self, name))
+        if not (_is_number(self.success) or isinstance(self.success, str)):
+            raise UserError(f"success must be a least return, or a key of info, but is {self.success!r}.")
+        if self.target is not None and not (_is_number(self.target) and 0 < self.target <= 1):
+            raise UserError(f"target must be above 0 and at most 1, but is {self.target!r}.")
+        for name in self.wrappers:
+            if name not in WRAPPERS:
+                raise UserError(f"wrappers: there is no '{name}'. {did_you_mean(name, WRAPPERS)}")
+        if isinstance(self.exploration, Mapping):
+            object.__setattr__(self, "exploration", _exploration(self.exploration))
+        self._check_sizes()
+        self._check_learners()
+
+    def _check_sizes(self) -> None:
+        if (self.argument is None) == ("{}" not in self.env):
+            raise UserError(
+                f"the values must go to one place, but argument is {self.argument!r} and env is {self.env!r}. "
+                "Name an argument of the environment, or put {} into its id."
+            )
+        if isinstance(self.steps, Mapping):
+            for value in self.values:
+                if value not in self.steps:
+                    raise UserError(f"steps must have a budget for each value, but has none for {value}.")
+        for budget in self.steps.values() if isinstance(self.steps, Mapping) else (self.steps,):
+            _whole("steps", budget)
+
+    def _check_learners(self) -> None:
+        if not self.learners:
+            raise UserError("learners must name at least one, but is empty.")
+        for name, settings in self.learners.items():
+            _mapping(f"learners: {name}", settings)
+            if "/" in name:
+                raise UserError(f"learners: a name becomes a file's, so it must have no '/', but one is '{name}'.")
+            if not isinstance(settings.get("policy"), str):
+                raise UserError(f"learners: {name} must have a policy, such as MlpSabPolicy.")
+            if (algorithm := settings.get("algorithm", ALGORITHMS[0])) not in ALGORITHMS:
+                raise UserError(f"learners: {name}: algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm}.")
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, value by value."""
+        return [Cell(learner, value, seed) for value in self.values for learner in self.learners for seed in self.seeds]
+
+    def budget(self, value: Value) -> int:
+        """Steps of a cell at this value."""
+        return self.steps[value] if isinstance(self.steps, Mapping) else self.steps
+
+    def agent_settings(self, learner: str) -> dict[str, Any]:
+        """What a learner is built with: its algorithm, its policy, and the arguments of `RecurrentPPO`."""
+        own = dict(self.learners[learner])
+        policy = {**self.shared.get("policy_kwargs", {}), **own.get("policy_kwargs", {})}
+        return {"algorithm": ALGORITHMS[0], **self.shared, **own, "policy_kwargs": policy}
+
+    def cell_settings(self, cell: Cell) -> dict[str, Any]:
+        """What decides a cell's numbers, as JSON holds it."""
+        shared = self.settings()
+        left_out = ("values", "learners", "shared", "seeds", "threads")
+        kept = {name: value for name, value in shared.items() if name not in left_out}
+        learner = json.loads(json.dumps(self.agent_settings(cell.learner)))
+        return {**kept, "steps": self.budget(cell.value), "learner": learner}
+
+    def settings(self) -> dict[str, Any]:
+        """All settings, as JSON holds them."""
+        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return found
+
+
+def load_agents_config(path: Path, changes: Mapping[str, Any]) -> AgentsConfig:
+    """Reads a YAML file.
+
+    Args:
+        path: of the file.
+        changes: settings to use in place of the file's; None leaves the file's. `learners` names those to keep.
+
+    Raises:
+        UserError: the file is missing, not YAML or not a mapping; a key is unknown or missing, or a value is wrong.
+    """
+    known = [each.name for each in dataclasses.fields(AgentsConfig)]
+    required = ("env", "values", "learners", "success")
+    return AgentsConfig(**sweep_settings(path, known, required, ("learners", "learner"), changes))
+
+
+def _exploration(settings: Mapping[str, Any]) -> Exploration:
+    known = [each.name for each in dataclasses.fields(Exploration)]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"exploration: unknown key '{name}'. {did_you_mean(str(name), known)}")
+    if "ent_coef" not in settings:
+        raise UserError("exploration: the key 'ent_coef' is missing.")
+    return Exploration(**settings)
+
+
+def _list_of(name: str, value: object, kinds: tuple[type, ...], *, empty: bool) -> tuple[Any, ...]:
+    words = " or ".join({int: "whole numbers", str: "words"}[kind] for kind in kinds)
+    if not isinstance(value, list | tuple) or any(type(each) not in kinds for each in value):
+        raise UserError(f"{name} must be a list of {words}, but is {value!r}.")
+    if not (value or empty):
+        raise UserError(f"{name} must be a list of {words}, but is empty.")
+    return tuple(value)
+
+
+def _mapping(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name} must be a mapping, but is {value!r}.")
+
+
+def _whole(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, but is {value!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
