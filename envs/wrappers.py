@@ -45,7 +45,7 @@ class PreviousActionReward(Wrapper, RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        self._layout = _Layout(env.observation_space, env.action_space)
+        self._layout = Layout(env.observation_space, env.action_space)
         self.observation_space = self._layout.space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -75,7 +75,7 @@ class VectorPreviousActionReward(BatchWrapper):
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
-        self._layout = _Layout(env.single_observation_space, env.single_action_space)
+        self._layout = Layout(env.single_observation_space, env.single_action_space)
         self.single_observation_space = self._layout.space
         self.observation_space = batch_space(self._layout.space, env.num_envs)
         self._mode = autoreset_mode(env)
@@ -175,7 +175,7 @@ def reset_mask(options: dict[str, Any] | None, n: int) -> Bools:
     return np.array(options["reset_mask"], np.bool_)
 
 
-class _Layout:
+class Layout:
     """How observation, action and reward become one observation.
 
     Attributes:

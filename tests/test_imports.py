@@ -14,7 +14,14 @@ ROOT = Path(__file__).parents[1]
 
 # For each layer, the layers of this project and the packages that its modules may import; the standard library is free.
 ALLOWED = {
-    "sab_agents": {"sab_agents.core", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo", "sab_agents.bridge"},
+    "sab_agents": {
+        "sab_agents.core",
+        "sab_agents.envs",
+        "sab_agents.online",
+        "sab_agents.ppo",
+        "sab_agents.bridge",
+        "sab_agents.previous",
+    },
     "sab_agents.saving": {"torch", "numpy", "gymnasium", "safetensors"},
     "sab_agents.kernels": {"torch", "triton"},
     "sab_agents.core": {"sab_agents.kernels", "torch"},
@@ -23,11 +30,12 @@ ALLOWED = {
         *("torch", "numpy", "gymnasium", "stable_baselines3", "safetensors"),
     },
     "sab_agents.ppo": {
-        *("sab_agents.core", "sab_agents.kernels", "sab_agents.bridge", "sab_agents.saving"),
+        *("sab_agents.core", "sab_agents.kernels", "sab_agents.bridge", "sab_agents.previous", "sab_agents.saving"),
         *("torch", "numpy", "gymnasium", "stable_baselines3"),
     },
     "sab_agents.envs": {"gymnasium", "numpy", "pooch", "sklearn"},
     "sab_agents.bridge": {"sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
+    "sab_agents.previous": {"sab_agents.envs", "numpy", "stable_baselines3"},
     "sab_agents.train": {
         *(
             "sab_agents",

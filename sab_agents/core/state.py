@@ -78,7 +78,7 @@ class State:
         Raises:
             ValueError: `rows` is not a bool tensor of shape (B,).
         """
-        if rows.dtype != torch.bool or tuple(rows.shape) != (self.batch_size,):
+        if rows.dtype != torch.bool or rows.shape != self.tensors()[0].shape[:1]:
             raise ValueError(
                 f"{type(self).__name__}.reset: rows must be a bool tensor of shape ({self.batch_size},), "
                 f"but is {rows.dtype} of shape {tuple(rows.shape)}. Pass one flag per row."
@@ -87,7 +87,7 @@ class State:
 
         def cleared(tensor: Tensor) -> Tensor:
             mask = rows.view(-1, *[1] * (tensor.dim() - 1))
-            return tensor.masked_fill(mask, False if tensor.dtype == torch.bool else 0)
+            return tensor & ~mask if tensor.dtype == torch.bool else tensor.masked_fill(mask, 0)
 
         return self._replace([cleared(tensor) for tensor in self.tensors()])
 

@@ -44,7 +44,7 @@ class Packing:
         """What `pack` laid out, (N, P), in the shapes that a features extractor takes."""
         parts = torch.split(packed, self._sizes, dim=1)
         shaped = {
-            name: part.reshape(len(part), *shape)
+            name: part.reshape(part.shape[0], *shape)
             for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
         return shaped if isinstance(self.space, spaces.Dict) else shaped[""]

@@ -67,6 +67,7 @@ class RecurrentPPO(SavedAlgorithm):
         verbose: 0 is silent, 1 prints the log.
         seed: of everything; None draws none.
         device: "auto" takes a GPU where there is one.
+        observe_previous: add the previous action and reward to every observation, by `VecPreviousActionReward`.
 
     Raises:
         TypeError: a setting is of the wrong kind.
@@ -110,6 +111,8 @@ class RecurrentPPO(SavedAlgorithm):
         seed: int | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
+        *,
+        observe_previous: bool = False,
     ) -> None:
         name = type(self).__name__
         _check_policy(name, policy, self.policy_aliases)
@@ -119,7 +122,7 @@ class RecurrentPPO(SavedAlgorithm):
             at_least(name, "batch_size", batch_size, 1)
         super().__init__(
             policy,
-            as_vec_env(env),
+            as_vec_env(env, observe_previous=observe_previous),
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
@@ -138,6 +141,7 @@ class RecurrentPPO(SavedAlgorithm):
             _init_setup_model=False,
             supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
         )
+        self.observe_previous = observe_previous
         self.batch_size, self.n_epochs = batch_size, n_epochs
         self.clip_range, self.clip_range_vf = clip_range, clip_range_vf
         self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
@@ -331,7 +335,7 @@ class RecurrentPPO(SavedAlgorithm):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""
-        super().set_env(as_vec_env(env), force_reset)
+        super().set_env(as_vec_env(env, observe_previous=self.observe_previous), force_reset)
 
 
 def _with_rows(observations: Any, rows: dict[int, Any]) -> Any:

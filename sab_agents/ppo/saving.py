@@ -31,6 +31,7 @@ _ATTRIBUTES = {
             *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range"),
             *("clip_range_vf", "normalize_advantage", "ent_coef", "vf_coef", "max_grad_norm", "use_sde"),
             *("sde_sample_freq", "target_kl", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+            "observe_previous",
         )
     },
 }
@@ -119,7 +120,8 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
         spaces = [space_from_json(settings[name]) for name in ("observation_space", "action_space")]
-        wrapped = None if env is None else cls._wrap_env(as_vec_env(env), arguments.get("verbose", 0))
+        vectorised = as_vec_env(env, observe_previous=arguments.get("observe_previous", False))
+        wrapped = None if env is None else cls._wrap_env(vectorised, arguments.get("verbose", 0))
         if wrapped is not None:
             check_for_correct_spaces(wrapped, *spaces)
             if not force_reset and wrapped.num_envs != settings["n_envs"]:

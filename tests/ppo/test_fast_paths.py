@@ -70,7 +70,7 @@ def test_compiled_code_and_plain_torch_agree(policy: str, rows: list[int]) -> No
 @needs_native
 @pytest.mark.parametrize("corridor_length", [5, 100])
 def test_an_lstm_is_run_again_without_a_graph(corridor_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In rows that are cut at episode starts where there are any: with episodes of 6 steps, in a quarter of the steps."""
+    """In rows that are cut at episode starts where there are any: of 24 steps with episodes of 6, in 6."""
     model, steps = collected("MlpLstmPolicy", corridor_length), []
     policy = model.policy
     assert policy.critic_core is not None

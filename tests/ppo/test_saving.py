@@ -384,3 +384,10 @@ def test_a_policy_with_code_of_the_users_own_is_told_it_again(tmp_path: Path) ->
         type(model.policy).load(tmp_path / "policy")
     loaded = type(model.policy).load(tmp_path / "policy", features_extractor_class=Network)
     assert plain(dict(loaded.state_dict())) == plain(dict(model.policy.state_dict()))
+
+
+def test_a_loaded_agent_goes_on_observing_its_previous_action(tmp_path: Path) -> None:
+    agent(observe_previous=True).learn(24).save(tmp_path / "model")
+    model = RecurrentPPO.load(tmp_path / "model", env=agent().env)
+    assert model.observe_previous
+    assert model.learn(24).observation_space.shape == (3 + 3 + 1,)

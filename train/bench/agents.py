@@ -143,8 +143,8 @@ def one_round(agent: Agent, rollouts: int, seed: int) -> tuple[float, float]:
 
 def table_of(rows: Sequence[Row], envs: int, steps: int) -> Table:
     """The rows as a table."""
-    table = Table(title=f"RecurrentPPO in SAB/PassiveTMaze-v0, a rollout of {envs} × {steps} steps, medians (spread)")
-    for heading in ("maze", "part", "side", "ms", "spread", "threads", "× stock", "× repaired"):
+    table = Table(title=f"RecurrentPPO in SAB/PassiveTMaze-v0, a rollout of {envs} by {steps} steps, medians (spread)")
+    for heading in ("maze", "part", "side", "ms", "spread", "threads", "to stock", "to repaired"):
         left = heading in {"part", "side"}
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for i, row in enumerate(rows):

@@ -111,14 +111,14 @@ class LSTMAttention(Core[LSTMAttentionState]):
         step = steps_in_episode(state.step, episode_start, x.shape[0])
         seen = same_episode(state.filled, step)
         past = seen.tril(state.memory.shape[1] - 1)  # without the present step
-        summary = self._attend(rows, memory, past)
+        summary = self.attend(rows, memory, past)
         filled = seen[:, -1]
         first = first_used(filled)
         memory = memory[:, first:].masked_fill(~filled[:, first:].unsqueeze(-1), 0)
         output = torch.cat([hidden, summary.transpose(0, 1)], dim=-1)
         return output, LSTMAttentionState(lstm.h.squeeze(1), lstm.c.squeeze(1), memory, filled[:, first:], lstm.step)
 
-    def _attend(self, hidden: Tensor, memory: Tensor, past: Tensor) -> Tensor:
+    def attend(self, hidden: Tensor, memory: Tensor, past: Tensor) -> Tensor:
         """Summaries (B, T, H) of memory (B, n + T, H) for hidden (B, T, H), where past (B, T, n + T) is True."""
         # (W_k m)·q = m·(W_kᵀ q): moving the queries to the memory's space leaves no keys to store or recompute.
         queries: Tensor = self.query(hidden) @ self.key.weight

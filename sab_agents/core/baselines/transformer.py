@@ -112,7 +112,7 @@ class Transformer(Core[TransformerState]):
         if self.context is not None:
             age = step.transpose(0, 1).unsqueeze(-1) - positions.unsqueeze(1)
             seen = seen & (age < self.context)
-        y = self.embed(x) + _sinusoids(step - 1, self.hidden_size).to(x.dtype)
+        y = self.embed(x) + sinusoids(step - 1, self.hidden_size).to(x.dtype)
         y = y.transpose(0, 1)
         caches = []
         for layer, block in enumerate(self.blocks):
@@ -162,7 +162,7 @@ def _kept(state: TransformerState, filled: Tensor) -> TransformerState:
     )
 
 
-def _sinusoids(positions: Tensor, size: int) -> Tensor:
+def sinusoids(positions: Tensor, size: int) -> Tensor:
     """Sinusoidal encodings (…, size) of integer positions (…), in float32: half precision would blur far positions."""
     half = math.ceil(size / 2)
     rates = torch.exp(torch.arange(half, dtype=torch.float32, device=positions.device) * (-math.log(10000.0) / half))

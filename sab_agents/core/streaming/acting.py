@@ -10,13 +10,16 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from sab_agents.core.attention import attention_scores
 from sab_agents.core.sab import SAB
+from sab_agents.core.sparsify import sparsify
 from sab_agents.core.state import SABState
-from sab_agents.core.streaming.eviction import eviction_order, reservoir_slots
+from sab_agents.core.streaming.eviction import eviction_order, is_novel, reservoir_slots
 from sab_agents.core.streaming.statistics import SlotStatistics
 from sab_agents.core.streaming.steps import computed
 from sab_agents.core.streaming.window import written
 from sab_agents.core.streaming.writing import SlotWriter
+from sab_agents.kernels import StreamStep
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,6 @@ def act(
 ) -> tuple[Tensor, ActingState]:
     """Takes one step of every row.
 
-    Slots are chosen at each write, where a stream plans some writes ahead. Credit, of which there is none without
-    learning, counts as zero.
-
     Args:
         core: the network, with a bounded capacity.
         writer: its rules; what it carries for a stream is neither used nor changed.
@@ -62,18 +62,47 @@ def act(
         (B, 2H) outputs [h, s] and the state after the step.
     """
     found = computed(core, x, state, None, writer)
+    return found.output, after(found, state, writer, decay, generator)
+
+
+def computed_plainly(core: SAB, x: Tensor, state: SABState, writer: SlotWriter) -> StreamStep:
+    """What `computed` gives, in operations that can be exported; all S slots are named as read."""
+    attention = core.attention
+    h, c = core.cell(x, (state.h, state.c))
+    score_weight = None if attention.score is None else attention.score.weight.squeeze(0)
+    scores = attention_scores(attention.key(state.memory), attention.query(h), score_weight)
+    weight = sparsify(scores, state.filled, core.rules.top_k)
+    summary = (weight.unsqueeze(1) @ state.memory).squeeze(1)
+    h = h + summary
+    return StreamStep(
+        output=torch.cat([h, summary], dim=1),
+        c=c,
+        read_slot=torch.arange(state.slots, device=h.device).expand_as(weight),
+        weight=weight,
+        novel=is_novel(h, state, writer.novelty) if writer.write == "novel" else None,
+    )
+
+
+def after(
+    found: StreamStep, state: ActingState, writer: SlotWriter, decay: float, generator: torch.Generator | None
+) -> ActingState:
+    """The state after a step that was computed: h is written or not, and usage counts what was read.
+
+    Slots are chosen at each write, where a stream plans some writes ahead. Credit, of which there is none without
+    learning, counts as zero. Arguments as for `act`; `generator` is asked only by the reservoir.
+    """
     count = state.step + 1
     writes = count % writer.write_every == 0
     if found.novel is not None:
-        writes &= found.novel
+        writes = writes & found.novel
     if writer.draws:
         slot = reservoir_slots(state.slots, count // writer.write_every, generator)
     else:
         statistics = SlotStatistics(state.usage, torch.zeros_like(state.usage))
         slot = eviction_order(writer.eviction, state, statistics)[:, 0]
     slot = slot.masked_fill(~writes, -1)
-    h = found.output[:, : core.hidden_size]
-    after = written(state, h, found.c, count, slot)
+    h = found.output[:, : state.h.shape[1]]
+    reached = written(state, h, found.c, count, slot)
     usage = (state.usage * decay).scatter_add(1, found.read_slot.clamp(min=0), found.weight)
     fresh = torch.arange(state.slots, device=slot.device) == slot.unsqueeze(1)
-    return found.output, with_usage(after, usage.masked_fill(fresh, 0))
+    return with_usage(reached, usage.masked_fill(fresh, 0))

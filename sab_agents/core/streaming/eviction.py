@@ -45,7 +45,7 @@ def eviction_order(rule: Eviction, state: SABState, statistics: SlotStatistics) 
     return oldest_first.gather(1, key.gather(1, oldest_first).argsort(dim=1, stable=True))
 
 
-def reservoir_slots(slots: int, count: Tensor, generator: torch.Generator) -> Tensor:
+def reservoir_slots(slots: int, count: Tensor, generator: torch.Generator | None) -> Tensor:
     """A slot for the `count`-th write (B,) of each row's episode, (B,) int64, −1 where it is not kept.
 
     Algorithm R (Vitter, 1985): the first S writes fill the memory; the i-th after that is kept with probability S / i,
