@@ -37,7 +37,14 @@ ALLOWED = {
     "sab_agents.bridge": {"sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
     "sab_agents.previous": {"sab_agents.envs", "numpy", "stable_baselines3"},
     "sab_agents.train": {
-        *("sab_agents", "sab_agents.core", "sab_agents.kernels", "sab_agents.envs", "sab_agents.online"),
+        *(
+            "sab_agents",
+            "sab_agents.core",
+            "sab_agents.kernels",
+            "sab_agents.envs",
+            "sab_agents.online",
+            "sab_agents.ppo",
+        ),
         *("torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml", "safetensors"),
         "stable_baselines3",
     },

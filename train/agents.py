@@ -24,7 +24,10 @@ from sab_agents.train.sweep import finished, run_each
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Runs the cells that are not finished, then writes result.json, table.md and learning_curves.png."""
+    """Runs the cells that are not finished, then writes result.json, table.md and learning_curves.png.
+
+    TensorBoard's events of a cell lie in `tb`, in a folder of its name.
+    """
     parser = Parser("agents", "Run PPO agents over sizes of an environment, learners and seeds.")
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file of configs/agents")
     parser.add_argument("--values", nargs="+", type=_value, metavar="N", help="in place of the config's")
@@ -60,7 +63,7 @@ def run_sweep(config: AgentsConfig, out: Path, *, jobs: int = 1) -> dict[str, An
         agent_of(config, Cell(learner, config.values[0], config.seeds[0])).get_env().close()
     (out / "cells").mkdir(parents=True, exist_ok=True)
     console = Console(soft_wrap=True, highlight=False)
-    for number, (cell, result) in enumerate(run_each(partial(run_cell, config), missing, jobs), start=1):
+    for number, (cell, result) in enumerate(run_each(partial(run_cell, config, out), missing, jobs), start=1):
         write_atomically(files[cell], json.dumps(result).encode())
         console.print(f"[{number}/{len(missing)}] {summary(config, cell, result)}", markup=False)
     cells = [

@@ -6,12 +6,13 @@ import importlib
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecMonitor
 
 import sab_agents  # noqa: F401 (registers the SAB/* environments)
@@ -53,19 +54,22 @@ class Watch(BaseCallback):
         self._started = time.perf_counter()
 
     def _on_step(self) -> bool:
-        for copy in np.flatnonzero(self.locals["dones"]):
+        copies = np.flatnonzero(self.locals["dones"])
+        for copy in copies:
             ended = ending(self.locals["infos"][copy], self.success)
             self.points.append(Point(self.num_timesteps, time.perf_counter() - self._started, ended))
             self._recent.append(ended)
-        if self.target is not None and len(self._recent) == self._recent.maxlen:
+        if len(copies) and self.target is not None and len(self._recent) == self._recent.maxlen:
             self.reached = self.score[0] >= self.target  # of all copies that ended in this step, not of some
         return not self.reached
 
+    def _on_rollout_end(self) -> None:
+        if self._recent:
+            self.logger.record("rollout/success", self.score[0])
+
     @property
     def score(self) -> tuple[float, float]:
-        """Share of successes and mean return of the recent episodes; zeros before the first is over."""
-        if not self._recent:
-            return 0.0, 0.0
+        """Share of successes and mean return of the recent episodes, of which there must be one."""
         return float(np.mean([each.success for each in self._recent])), float(
             np.mean([each.total for each in self._recent])
         )
@@ -91,8 +95,13 @@ class EntropySchedule(BaseCallback):
         return True
 
 
-def run_cell(config: AgentsConfig, cell: Cell) -> dict[str, Any]:
+def run_cell(config: AgentsConfig, out: Path, cell: Cell) -> dict[str, Any]:
     """Runs one cell.
+
+    Args:
+        config: the sweep.
+        out: gets TensorBoard's events.
+        cell: what is run.
 
     Returns:
         The settings that decided it; success and return over the last episodes; steps and seconds to the target or the
@@ -106,10 +115,12 @@ def run_cell(config: AgentsConfig, cell: Cell) -> dict[str, Any]:
     if config.exploration is not None:
         callbacks.append(EntropySchedule(config.exploration, budget))
     started, processor = time.perf_counter(), time.process_time()
-    model.set_logger(Logger(None, []))  # writes nothing; the default one would leave a folder behind
+    model.set_logger(configure(str(out / "tb" / cell.file), ["tensorboard"]))
     model.learn(budget, callbacks)
     seconds, processor = time.perf_counter() - started, time.process_time() - processor
     model.get_env().close()
+    if not watch.points:
+        raise UserError(f"{cell.learner}, {cell.value}: no episode was over within {budget:,} steps. Raise steps.")
     success, total = watch.score
     return {
         "settings": config.cell_settings(cell),

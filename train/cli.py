@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agents": ("sab_agents.train.agents", "run PPO agents over sizes of an environment, learners and seeds"),
     "stream": ("sab_agents.train.stream", "run streaming agents over sizes of an environment: a table and a plot"),
     "report": ("sab_agents.train.report", "lay out what sweeps found on one page, as Markdown and as one HTML file"),
+    "export": ("sab_agents.train.export_command", "write a saved agent's step as ONNX or as a torch.export program"),
     "demo": ("sab_agents.train.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
     "bench": ("sab_agents.train.bench.command", "time SAB against nn.LSTM and a plain loop"),
 }

@@ -102,7 +102,7 @@ def draw_scores(
         return
     at = {value: value if isinstance(value, int) else place for place, value in enumerate(values)}
     for learner, found in scores.items():
-        means = [(at[value], float(np.mean(seeds))) for value in values if (seeds := found.get(value))]
+        means = [(at[value], float(np.mean(found[value]))) for value in values if found.get(value)]
         if means:
             axes.plot(*zip(*means, strict=True), color=colours[learner], linewidth=1.6, label=learner)
         dots = [(at[value], seed) for value in values for seed in found.get(value, ())]

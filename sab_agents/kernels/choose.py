@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from sab_agents.kernels import (
     compiled,
+    compiled_head,
     compiled_outputs,
     compiled_plan,
     compiled_products,
@@ -117,6 +118,13 @@ def all_finite(x: Tensor) -> bool:
     return bool(torch.isfinite(x).all())
 
 
+def norm(x: Tensor) -> float:
+    """The Euclidean norm of all numbers of x together."""
+    if kernel_in_use(x.device, x.dtype) == NATIVE:
+        return compiled_head.norm(x)
+    return float(torch.linalg.vector_norm(x))
+
+
 def step(
     weights: StepWeights, rules: StepRules, x: Tensor, state: StepState, episode_start: Tensor | None
 ) -> tuple[Tensor, StepState] | None:
@@ -183,6 +191,15 @@ def outputs(weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tenso
     if kernel_in_use(x.device, x.dtype) != NATIVE:
         return None
     return compiled_outputs.outputs(weights, x, compiled_outputs.Start(h, c, memory), plan)
+
+
+def head_gradient(
+    loss: str, weight: Tensor, bias: Tensor, outputs: Tensor, place: Tensor | None, target: Tensor
+) -> Tensor | None:
+    """The gradient of a head's mean loss by compiled code, see `compiled_head.py`; None where there is none for it."""
+    if kernel_in_use(outputs.device, outputs.dtype) != NATIVE:
+        return None
+    return compiled_head.head_gradient(loss, weight, bias, outputs, place, target)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

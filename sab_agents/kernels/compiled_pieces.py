@@ -6,6 +6,8 @@ touches, L = bptt_steps, U = L·R.
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from torch import Tensor
 
 from sab_agents.kernels.compiled_run import Given, Run, RunSizes
@@ -36,19 +38,25 @@ class Pieces:
             observation (L, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (L, M), start (L, M),
             cut (L, M), and the gradient of the h of all steps (L, M, H).
         """
-        contexts, reads = self._contexts, self._reads
-        M, (B, S, L) = self.count, contexts[9].shape
-        H, U = gradient.shape[2], L * reads
+        contexts = self._contexts
+        M, L, H = self.count, contexts[9].shape[2], gradient.shape[2]
+        U = L * self._reads
         observation = new_empty(L, M, *contexts[2].shape[3:])
         h, c, value, grad = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
         used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
         start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
         found = (observation, h, c, value, used, target, start, cut, grad)
-        native.gather(
-            *(B, H, S, L, reads, observation[0, 0].nbytes, M),
-            *addresses(gradient, self._column, contexts[1], self.row, self.place, *contexts[2:7], contexts[9], *found),
-        )
+        self._gather(gradient, addresses(*found))
         return found
+
+    def _gather(self, gradient: Tensor, to: list[int]) -> None:
+        """Fills what lies at these addresses, in the order of `gather`."""
+        contexts, (B, S, L) = self._contexts, self._contexts[9].shape
+        native.gather(
+            *(B, gradient.shape[2], S, L, self._reads, contexts[2].nbytes // (B * S * L), self.count),
+            *addresses(gradient, self._column, contexts[1], self.row, self.place, *contexts[2:7], contexts[9]),
+            *to,
+        )
 
     def run_again(self, weights: StepWeights, gradient: Tensor, *, credit: bool, onward: bool) -> Tensor | None:
         """Runs the pieces again and adds what they owe to the weights' `.grad`; takes of `gradient` as `gather` does.
@@ -68,11 +76,17 @@ class Pieces:
         H, A, inputs = gradient.shape[2], weights.query_bias.shape[0], self._contexts[2].shape[3]
         if not weights_fit(weights, inputs, H, A):
             raise ValueError("SABStream.credit: the weights must be float32 on the CPU, as those of the steps taken.")
-        x, h, c, value, used, target, start, cut, grad_hidden = found = self.gather(gradient)
-        L, M, U = *target.shape, value.shape[1]
+        M, L = self.count, self._contexts[9].shape[2]
+        U, steps = L * self._reads, L * M
+        numbers, flags = (steps * inputs, M * H, M * H, M * U * H, steps * H), (M * U, steps, steps)
+        reals, whole = new_empty(sum(numbers)), new_empty(steps, dtype=WHOLE)
+        marks, target = new_empty(sum(flags), dtype=FLAG), whole.data_ptr()
+        x, h, c, value, grad_hidden = (reals.data_ptr() + 4 * at for at in accumulate(numbers[:-1], initial=0))
+        used, start, cut = (marks.data_ptr() + at for at in accumulate(flags[:-1], initial=0))
+        self._gather(gradient, [x, h, c, value, used, target, start, cut, grad_hidden])
         sizes = RunSizes(L, M, inputs, H, A, U, self._reads, U + L)
-        given = Given(*addresses(x, h, c, value, start, cut, target, used))
-        run = Run(weights, sizes, given, credit=credit, output=None, kept=found)
+        given = Given(x, h, c, value, start, cut, target, used)
+        run = Run(weights, sizes, given, credit=credit, output=None, kept=(reals, whole, marks))
         sent = new_empty(M, U, H) if onward else None
-        run.backward(grad_hidden.data_ptr(), 0, H, sent)
+        run.backward(grad_hidden, 0, H, sent)
         return sent

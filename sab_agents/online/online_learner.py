@@ -19,10 +19,10 @@ from torch.optim import Adam, Optimizer
 
 from sab_agents.core import CORES, SAB, Core, SABState, build_core
 from sab_agents.core.base import at_least
+from sab_agents.core.flat_gradient import FlatAdam, FlatGradient
 from sab_agents.core.streaming import Eviction, PlainStream, SABStream, Write
-from sab_agents.kernels import all_finite
+from sab_agents.kernels import all_finite, head_gradient
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
-from sab_agents.online.flat_gradient import FlatAdam, FlatGradient
 from sab_agents.online.learner_file import read_learner, write_learner
 from sab_agents.online.targets import LossName, Targets
 from sab_agents.online.window_labels import WindowLabels
@@ -278,7 +278,11 @@ class OnlineLearner:
     def _head_gradient(self, outputs: Tensor) -> Tensor:
         """Adds the gradient of the mean loss to the head's; returns that of the core's outputs (T, B, N)."""
         place, target = self.labels.picked()
-        head, flat = self.head, outputs.flatten(0, 1)
+        head = self.head
+        found = head_gradient(self.targets.loss, head.weight, head.bias, outputs, place, target)
+        if found is not None:
+            return found
+        flat = outputs.flatten(0, 1)
         if place is not None:
             place = place.to(outputs.device)
         chosen = flat if place is None else flat[place]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -29,6 +30,7 @@ from sab_agents.core.streaming.window import WindowRun
 from sab_agents.ppo.observations import Encoder, Packing
 from sab_agents.ppo.policy_file import read_policy, write_policy
 from sab_agents.ppo.rollout_cores import RolloutCore, Segments
+from sab_agents.ppo.side_by_side import one_by_one, side_by_side
 from sab_agents.saving import Target
 
 Array = npt.NDArray[Any]
@@ -208,10 +210,13 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         if self.encodes:
             flat = self.features_of_stored(stored.flatten(0, 1))
             actor_features, critic_features = (found.view(*stored.shape[:2], -1) for found in flat)
-        ways = _Ways()
-        output = ways.through(rollout.actor, rows, actor_features)
+        ways = _Ways(threaded=not self.encodes)
+        cores = [(rollout.actor, actor_features)]
         if rollout.critic is not None:
-            critic_output = ways.through(rollout.critic, rows, critic_features)
+            cores.append((rollout.critic, critic_features))
+        output, *own = ways.through(cores, rows)
+        if own:
+            critic_output = own[0]
         elif self.critic is not None:
             critic_output = self.critic(ways.leaf_of(critic_features))
         else:
@@ -332,11 +337,22 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         raise TypeError(f"{type(self).__name__}: acts by predict(observation, state, episode_start).")
 
 
-class _Ways:
-    """The ways that the gradient of cores' outputs takes back."""
+class _Way(NamedTuple):
+    segments: Segments
+    run: WindowRun
+    output: Tensor
 
-    def __init__(self) -> None:
-        self._taken: list[tuple[Segments, WindowRun, Tensor]] = []
+
+class _Ways:
+    """The ways that the gradient of cores' outputs takes back.
+
+    Args:
+        threaded: whether cores may run in threads of their own, because what they add to has nothing in common.
+    """
+
+    def __init__(self, *, threaded: bool) -> None:
+        self._side_by_side = side_by_side if threaded else one_by_one
+        self._taken: list[_Way] = []
         self._leaves: list[tuple[Tensor, Tensor]] = []
 
     def leaf_of(self, features: Tensor) -> Tensor:
@@ -345,23 +361,29 @@ class _Ways:
         self._leaves.append((features, leaf))
         return leaf
 
-    def through(self, segments: Segments, rows: Tensor, features: Tensor) -> Tensor:
-        """Outputs of rows, whose gradient `backward` will take from there."""
-        run = segments.run(rows, self.leaf_of(features))
-        output = run.outputs.requires_grad_()
-        self._taken.append((segments, run, output))
-        return output
+    def through(self, cores: Sequence[tuple[Segments, Tensor]], rows: Tensor) -> list[Tensor]:
+        """Outputs of rows of segments from their features, whose gradients `backward` will take from there."""
+
+        def taken(segments: Segments, x: Tensor) -> _Way:
+            run = segments.run(rows, x)
+            return _Way(segments, run, run.outputs.requires_grad_())
+
+        works = [partial(taken, segments, self.leaf_of(features)) for segments, features in cores]
+        self._taken = self._side_by_side(works)
+        return [way.output for way in self._taken]
 
     def backward(self) -> Credit | None:
         """From the outputs through cores and memory, and then once through the features."""
-        credits = []
-        for segments, run, output in self._taken:
-            if output.grad is not None:
-                run.backward(output.grad)
-                credits.append(segments.credit())
-        reached = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
-        if reached:
-            torch.autograd.backward([features for features, _ in reached], [gradient for _, gradient in reached])
+
+        def taken_back(way: _Way, gradient: Tensor) -> Credit | None:
+            way.run.backward(gradient)
+            return way.segments.credit()
+
+        reached = [(way, way.output.grad) for way in self._taken if way.output.grad is not None]
+        credits = self._side_by_side([partial(taken_back, way, gradient) for way, gradient in reached])
+        learnt = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
+        if learnt:
+            torch.autograd.backward(*zip(*learnt, strict=True))
         return credits[0] if credits else None
 
 

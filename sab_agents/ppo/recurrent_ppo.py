@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sab_agents.core.base import at_least
+from sab_agents.core.flat_gradient import FlatGradient
 from sab_agents.core.streaming import Credit
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.environments import as_vec_env
@@ -254,6 +255,7 @@ class RecurrentPPO(SavedAlgorithm):
         rollout = self.collector.rollout()
         one_number = isinstance(self.action_space, spaces.Discrete)
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=one_number)
+        gradient = FlatGradient(list(self.policy.parameters()))
         noted: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
         for epoch in range(self.n_epochs):
@@ -268,7 +270,7 @@ class RecurrentPPO(SavedAlgorithm):
                     noted[name].append(value.detach())
                 if self._moved_too_far(losses, epoch):
                     break
-                credit = self._descend(losses, evaluation)
+                credit = self._descend(losses, evaluation, gradient)
                 if report is not None:
                     report.add(credit)
             else:
@@ -286,19 +288,17 @@ class RecurrentPPO(SavedAlgorithm):
             print(f"Stopping early in epoch {epoch}: the approximate KL is {float(losses.approx_kl):.3f}")
         return True
 
-    def _descend(self, losses: Losses, evaluation: Evaluation) -> Credit | None:
+    def _descend(self, losses: Losses, evaluation: Evaluation, gradient: FlatGradient) -> Credit | None:
         """One step of the optimiser; left out where the gradient is not finite, which a chain of reads can make it.
 
         Returns:
             What was credited to the actor's memory.
         """
-        optimizer = self.policy.optimizer
-        optimizer.zero_grad()
+        gradient.begin()
         losses.total.backward()  # type: ignore[no-untyped-call]
         credit = evaluation.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        if math.isfinite(float(norm)):
-            optimizer.step()
+        if math.isfinite(gradient.clip(self.max_grad_norm)):
+            self.policy.optimizer.step()
         else:
             self.skipped_updates += 1
         return credit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy.typing as npt
 import torch
@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from sab_agents.core import LSTM, SAB, LSTMAttention, Transformer
 from sab_agents.core.base import Core
 from sab_agents.core.baselines import LSTMState
+from sab_agents.core.baselines.recut import Layout, layout
 from sab_agents.core.state import State
 from sab_agents.core.streaming import ClosedWindow, Credit, Eviction, SABStream, Write
 from sab_agents.core.streaming.acting import ActingState, act
 from sab_agents.core.streaming.window import WindowRun, graph_run
 from sab_agents.core.streaming.writing import SlotWriter
+from sab_agents.kernels import Run, kernel_in_use
 
 Array = npt.NDArray[Any]
 
@@ -271,12 +273,54 @@ class PlainSegments:
         """Nothing is known of the past but the state, through which no gradient is sent."""
 
 
+class LstmSegments(PlainSegments):
+    """Segments of an LSTM, run again without a graph where compiled code can."""
+
+    core: LSTM
+    before: LSTMState
+
+    def __init__(self, core: Core[Any], before: State, start: Tensor) -> None:
+        super().__init__(core, before, start)
+        self._layouts: dict[tuple[int, ...], Layout | None] = {}  # by rows, which come in every epoch
+
+    def run(self, rows: Tensor, x: Tensor) -> WindowRun:
+        """See `Segments.run`."""
+        if x.requires_grad or kernel_in_use(x.device, x.dtype) != "native":
+            return super().run(rows, x)
+        start, before, inputs = self.start.index_select(1, rows), self.before.chosen(rows), x.contiguous()
+        laid = self._layout_of(rows, start)
+        if laid is not None:
+            inputs, start = laid.laid(x), laid.start
+            before = LSTMState(*(laid.begun(part) for part in before.tensors()))
+        found = self.core.run(inputs, before, start)
+        return super().run(rows, x) if found is None else _laid_run(*found, laid)
+
+    def _layout_of(self, rows: Tensor, start: Tensor) -> Layout | None:
+        chosen = tuple(rows.tolist())
+        if chosen not in self._layouts:
+            self._layouts[chosen] = layout(start)
+        return self._layouts[chosen]
+
+
+def _laid_run(run: Run, output: Tensor, laid: Layout | None) -> WindowRun:
+    """The run with its outputs and their gradient as they were before they were laid anew."""
+
+    def backward(gradient: Tensor) -> None:
+        lying = gradient.contiguous() if laid is None else laid.laid(gradient)
+        run.backward(lying.data_ptr(), 0, lying.shape[2], None)
+
+    output = output[..., : output.shape[2] // 2]
+    return WindowRun(output if laid is None else laid.given(output), backward)
+
+
 class PlainRolloutCore(RolloutCore):
     """An LSTM, an LSTM with self-attention, or a Transformer: gradient reaches to a segment's start and no farther.
 
     Args:
         core: the network.
     """
+
+    segments: ClassVar[type[PlainSegments]] = PlainSegments
 
     def __init__(self, core: LSTM | LSTMAttention | Transformer) -> None:
         super().__init__(core)
@@ -317,7 +361,7 @@ class PlainRolloutCore(RolloutCore):
 
     def close(self) -> PlainSegments:
         """See `RolloutCore.close`."""
-        closed = PlainSegments(self.core, self._before, torch.stack(self._starts))
+        closed = self.segments(self.core, self._before, torch.stack(self._starts))
         self.discard()
         return closed
 
@@ -328,7 +372,7 @@ class PlainRolloutCore(RolloutCore):
     def joined(self, segments: Sequence[PlainSegments]) -> PlainSegments:
         """See `RolloutCore.joined`."""
         before = State.joined([segment.before for segment in segments])
-        return PlainSegments(self.core, before, torch.cat([segment.start for segment in segments], dim=1))
+        return self.segments(self.core, before, torch.cat([segment.start for segment in segments], dim=1))
 
     def carried(self) -> dict[str, Tensor]:
         """The state."""
@@ -342,6 +386,8 @@ class PlainRolloutCore(RolloutCore):
 
 class LstmRolloutCore(PlainRolloutCore):
     """An LSTM whose state, as arrays, is sb3-contrib's: h and c, (layers, n, H) each."""
+
+    segments = LstmSegments
 
     def to_numpy(self, state: State) -> tuple[Array, ...]:
         """See `RolloutCore.to_numpy`."""

@@ -121,9 +121,9 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
         spaces = [space_from_json(settings[name]) for name in ("observation_space", "action_space")]
-        wrapped = as_vec_env(env, observe_previous=arguments.get("observe_previous", False))
+        vectorised = as_vec_env(env, observe_previous=arguments.get("observe_previous", False))
+        wrapped = None if env is None else cls._wrap_env(vectorised, arguments.get("verbose", 0))
         if wrapped is not None:
-            wrapped = cls._wrap_env(wrapped, arguments.get("verbose", 0))
             check_for_correct_spaces(wrapped, *spaces)
             if not force_reset and wrapped.num_envs != settings["n_envs"]:
                 raise ValueError(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sab_agents.online.flat_gradient import FlatAdam, FlatGradient
+from sab_agents.core.flat_gradient import FlatAdam, FlatGradient
 
 
 def parameters(*shapes: tuple[int, ...], seed: int = 0) -> list[nn.Parameter]:

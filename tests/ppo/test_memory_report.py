@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.logger import configure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from sab_agents import RecurrentPPO
 from sab_agents.core.streaming import ClosedWindow, Credit
@@ -28,7 +29,7 @@ def window_of(**settings: Any) -> ClosedWindow:
     return window
 
 
-def weighted(pairs: list[tuple[float, float]]) -> float:
+def weighted(pairs: Sequence[tuple[float, float]]) -> float:
     return sum(distance * amount for distance, amount in pairs) / sum(amount for _, amount in pairs)
 
 

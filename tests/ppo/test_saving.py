@@ -25,12 +25,11 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from sab_agents import RecurrentPPO
 from sab_agents.ppo.kinds import POLICIES, MlpLstmPolicy
-from tests.ppo.cases import Noise, agent, memory_of
+from tests.ppo.cases import agent, memory_of
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer"]
@@ -93,8 +92,6 @@ def test_it_does_so_with_every_kind_of_space(observation: str, action: str, tmp_
 
 def test_it_does_so_where_the_previous_action_and_reward_are_observed(tmp_path: Path) -> None:
     assert_goes_on_to_the_bit(lambda: agent("Sab", observe_previous=True), tmp_path / "agent")
-    env = DummyVecEnv([lambda: Noise(length=5)] * 3)
-    assert RecurrentPPO.load(tmp_path / "agent", env).learn(24).num_timesteps == 24
 
 
 @pytest.mark.parametrize("kind", ["Sab", "Lstm"])
@@ -391,3 +388,10 @@ def test_a_policy_with_code_of_the_users_own_is_told_it_again(tmp_path: Path) ->
         type(model.policy).load(tmp_path / "policy")
     loaded = type(model.policy).load(tmp_path / "policy", features_extractor_class=Network)
     assert plain(dict(loaded.state_dict())) == plain(dict(model.policy.state_dict()))
+
+
+def test_a_loaded_agent_goes_on_observing_its_previous_action(tmp_path: Path) -> None:
+    agent(observe_previous=True).learn(24).save(tmp_path / "model")
+    model = RecurrentPPO.load(tmp_path / "model", env=agent().env)
+    assert model.observe_previous
+    assert model.learn(24).observation_space.shape == (3 + 3 + 1,)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from gymnasium.spaces import Box
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from sab_agents.train.agents import run_sweep
 from sab_agents.train.agents_cell import POINTS, Point, Watch, agent_of, curve_of, environment, run_cell
@@ -63,7 +64,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
     out = tmp_path / "out"
     arguments = ["agents", written(tmp_path, test_values=[4, 6], test_episodes=6), "--out", str(out)]
     assert main(arguments) == 0
-    assert {path.name for path in out.iterdir()} == {"cells", "result.json", "table.md", "learning_curves.png"}
+    assert {path.name for path in out.iterdir()} == {"cells", "tb", "result.json", "table.md", "learning_curves.png"}
     result = json.loads((out / "result.json").read_text())
     assert result["known"]["2"] == {"best": 1.0, "random": 0.0, "memoryless": 0.0}
     assert len(result["cells"]) == 8
@@ -75,6 +76,9 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
         assert cell["tests"]["6"]["episodes"] == 6
         assert len(cell["curve"]) <= POINTS
     assert "[8/8]" in capsys.readouterr().out
+    board = EventAccumulator(str(out / "tb" / "sab-3-1")).Reload()
+    assert [event.step for event in board.Scalars("rollout/success")] == [32, 64]
+    assert "memory/read_distance" in board.Tags()["scalars"]
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
     (out / "cells" / "lstm-2-0.json").unlink()
     assert main(arguments) == 0
@@ -87,18 +91,18 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
 
 def test_a_cell_does_not_depend_on_the_process_it_runs_in(tmp_path: Path) -> None:
     config = tiny(values=[2], seeds=[0], learners={"sab": TINY["learners"]["sab"]})
-    alone = run_cell(config, Cell("sab", 2, 0))
-    other = run_sweep(config, tmp_path, jobs=2)["cells"][0]
-    for again in (run_cell(config, Cell("sab", 2, 0)), other):
-        assert [point["return"] for point in again["curve"]] == [point["return"] for point in alone["curve"]]
+    alone, again = (run_cell(config, tmp_path / name, Cell("sab", 2, 0)) for name in ("alone", "again"))
+    other = run_sweep(config, tmp_path / "other", jobs=2)["cells"][0]
+    for found in (again, other):
+        assert [point["return"] for point in found["curve"]] == [point["return"] for point in alone["curve"]]
 
 
-def test_a_cell_ends_at_its_target_and_not_before_so_many_episodes() -> None:
+def test_a_cell_ends_at_its_target_and_not_before_so_many_episodes(tmp_path: Path) -> None:
     config = tiny(success=-1.0, target=1.0, recent=5, steps=640)  # every episode succeeds
-    result = run_cell(config, Cell("lstm", 3, 0))
+    result = run_cell(config, tmp_path, Cell("lstm", 3, 0))
     assert result["reached"]
     assert result["steps"] == 2 * 4 * 4  # two episodes of four steps on each of four copies are the first five
-    assert not run_cell(tiny(success=-1.0, steps=640), Cell("lstm", 3, 0))["reached"]
+    assert not run_cell(tiny(success=-1.0, steps=640), tmp_path, Cell("lstm", 3, 0))["reached"]
 
 
 def test_the_target_is_measured_over_all_copies_that_end_in_a_step() -> None:
@@ -144,7 +148,9 @@ def test_a_learners_own_settings_go_before_the_shared_ones() -> None:
         pytest.param("sb3_contrib", marks=pytest.mark.skipif(not CONTRIB, reason="sb3-contrib is not there")),
     ],
 )
-def test_the_weight_of_the_entropy_follows_its_schedule(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weight_of_the_entropy_follows_its_schedule(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny(
         learners={"a": {"algorithm": algorithm, "policy": "MlpLstmPolicy"}},
         exploration={"ent_coef": [0.4, 0.0], "share": 0.5},
@@ -159,14 +165,14 @@ def test_the_weight_of_the_entropy_follows_its_schedule(algorithm: str, monkeypa
         train(self)
 
     monkeypatch.setattr(algorithm_class, "train", noted)
-    run_cell(config, Cell("a", 2, 0))
+    run_cell(config, tmp_path, Cell("a", 2, 0))
     assert seen == pytest.approx([0.4, 0.2, 0.0, 0.0])
 
 
 @pytest.mark.skipif(not CONTRIB, reason="sb3-contrib is not there")
-def test_sb3_contrib_runs_in_the_same_cell() -> None:
+def test_sb3_contrib_runs_in_the_same_cell(tmp_path: Path) -> None:
     learners = {"theirs": {"algorithm": "sb3_contrib", "policy": "MlpLstmPolicy"}}
-    result = run_cell(tiny(learners=learners, test_values=[3]), Cell("theirs", 2, 0))
+    result = run_cell(tiny(learners=learners, test_values=[3]), tmp_path, Cell("theirs", 2, 0))
     assert result["steps"] == 64
     assert result["tests"]["3"]["episodes"] == 100
 
@@ -257,6 +263,7 @@ def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
         ({"learners": {"a": {"policy": "MlpLstmPolicy", "colour": 1}}}, "colour"),
         ({"learners": {"a": {}}}, "a must have a policy"),
         ({"shared": {"n_steps": 0}}, "n_steps"),
+        ({"values": [500]}, "no episode was over within 64 steps. Raise steps."),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -14,7 +14,7 @@ import pytest
 
 from sab_agents.train.cli import main
 from sab_agents.train.report import colours_of, curves_figure, scores_figure
-from sab_agents.train.report_page import Heading, Picture, Table, Text, html_of, markdown_of
+from sab_agents.train.report_page import Block, Heading, Picture, Table, Text, html_of, markdown_of
 from sab_agents.train.report_studies import read_study
 from sab_agents.train.stream import run_sweep as run_streams
 from sab_agents.train.stream_config import StreamConfig
@@ -179,7 +179,7 @@ def test_best_and_memoryless_scores_are_drawn_as_lines(tmp_path: Path) -> None:
 
 
 def test_marks_are_kept_apart_from_what_the_text_says() -> None:
-    blocks = [
+    blocks: list[Block] = [
         Heading(1, "a < b"),
         Text("*apart* `x < *y*` & z"),
         Table(("a", "b"), [["1|2", "`k: \"v\"`"]], left=(1,)),

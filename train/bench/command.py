@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 
 from sab_agents.train.arguments import Parser
-from sab_agents.train.bench import envs, sequences, step, stream
+from sab_agents.train.bench import agents, envs, sequences, step, stream
 
 BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
     {
@@ -16,6 +16,7 @@ BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxy
         "stream": (stream.command, "learning from an endless stream, and whether its cost stays flat"),
         "scaling": (partial(sequences.command, "scaling"), "time and memory as T, slots and H grow; minutes"),
         "envs": (envs.command, "steps a second of the environments"),
+        "agents": (agents.command, "RecurrentPPO against sb3-contrib's, learning and collecting; minutes"),
     }
 )
 

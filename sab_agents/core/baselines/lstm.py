@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sab_agents.core.base import Core, at_least
+from sab_agents.core.baselines.recut import layout
 from sab_agents.core.episodes import check_shapes, steps_in_episode
 from sab_agents.core.state import State
 from sab_agents.kernels import Run, ScanInputs, ScanPlan, kernel_in_use, linear, lstm_run, lstm_step, scan
@@ -130,8 +131,9 @@ class LSTM(Core[LSTMState]):
         """
         if self.layers > 1:
             return None
-        step = steps_in_episode(state.step, episode_start, x.shape[0])
-        cut = episode_start if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
+        cut = episode_start
+        if self.bptt_steps is not None:
+            cut = (steps_in_episode(state.step, episode_start, x.shape[0]) - 1) % self.bptt_steps == 0
         return lstm_run(self._weights(), x, state.h[:, 0], state.c[:, 0], episode_start, cut)
 
     def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -147,17 +149,17 @@ class LSTM(Core[LSTMState]):
     def _run(self, x: Tensor, state: LSTMState, episode_start: Tensor | None) -> tuple[Tensor, LSTMState]:
         step = steps_in_episode(state.step, episode_start, x.shape[0])
         cut = None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
-        firsts = _stretch_firsts(x.shape[0], episode_start, cut)
-        if len(firsts) > 1 and kernel_in_use(x.device, x.dtype) == "native":
+        if x.shape[0] > 1 and kernel_in_use(x.device, x.dtype) == "native":
             output, h, c = self._scanned(x, state, episode_start, cut)
         else:
-            output, h, c = self._in_stretches(x, state, episode_start, cut, firsts)
+            output, h, c = self._in_stretches(x, state, episode_start, cut)
         return output, LSTMState(h, c, step[-1])
 
     def _in_stretches(
-        self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None, firsts: list[int]
+        self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A call of `nn.LSTM` from each event to the next: the output, and h and c (B, L, H) after it."""
+        firsts = _stretch_firsts(x.shape[0], episode_start, cut)
         h, c = state.h.transpose(0, 1), state.c.transpose(0, 1)
         outputs = []
         for first, end in zip(firsts, [*firsts[1:], x.shape[0]], strict=True):
@@ -175,17 +177,21 @@ class LSTM(Core[LSTMState]):
         self, x: Tensor, state: LSTMState, episode_start: Tensor | None, cut: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same by a SAB scan without slots for each layer, which knows of events at any step of any row."""
-        T, B = x.shape[:2]
-        start = x.new_zeros(T, B, dtype=torch.bool) if episode_start is None else episode_start
+        start = x.new_zeros(*x.shape[:2], dtype=torch.bool) if episode_start is None else episode_start
+        cut = start if cut is None else start | cut
+        h, c, laid = state.h, state.c, layout(start)
+        if laid is not None:
+            x, cut, start = laid.laid(x), laid.laid(cut) | laid.start, laid.start
+            h, c = laid.begun(h), laid.begun(c)
         plan = ScanPlan(
             start=start,
-            cut=start if cut is None else cut,
-            write_slot=torch.full((T, B), -1),
-            filled=start.new_zeros(B, 0),
+            cut=cut,
+            write_slot=torch.full(start.shape, -1),
+            filled=start.new_zeros(start.shape[1], 0),
             slots=0,
             top_k=1,
         )
-        unused, no_memory = x.new_zeros(1, self.hidden_size), x.new_zeros(B, 0, self.hidden_size)
+        unused, no_memory = x.new_zeros(1, self.hidden_size), x.new_zeros(x.shape[1], 0, self.hidden_size)
         ends = []
         for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(self.lstm.all_weights):
             if layer:
@@ -198,8 +204,8 @@ class LSTM(Core[LSTMState]):
                     query_weight=unused,
                     query_bias=unused[:, 0],
                     score_weight=None,
-                    h=state.h[:, layer],
-                    c=state.c[:, layer],
+                    h=h[:, layer],
+                    c=c[:, layer],
                     memory=no_memory,
                 ),
                 plan,
@@ -208,7 +214,7 @@ class LSTM(Core[LSTMState]):
             x = found.h
             ends.append((x[-1], found.c))
         h, c = (torch.stack(each, dim=1) for each in zip(*ends, strict=True))
-        return x, h, c
+        return (x, h, c) if laid is None else (laid.given(x), laid.ended(h), laid.ended(c))
 
 
 def _stretch_firsts(length: int, *events: Tensor | None) -> list[int]:

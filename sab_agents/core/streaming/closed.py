@@ -161,4 +161,4 @@ class ClosedWindow:
         weights = None if self._compiled is None else self.core.step_weights()
         if weights is None or self._compiled is None:
             return push_credit(self.core, *rest)
-        return push_credit_compiled(self._compiled, self.core, weights, *rest)
+        return push_credit_compiled(self._compiled, self.core, weights, *rest, own=True)

@@ -24,9 +24,16 @@ def push_credit_compiled(
     state: SABState,
     gradient: Tensor,
     depth: int | None,
+    *,
+    own: bool,
 ) -> Credit:
-    """Does what `push_credit` does; `compiled` is bound to these contexts, and `weights` are the core's."""
-    pending = gradient.detach().clone(memory_format=torch.contiguous_format)
+    """Does what `push_credit` does; `compiled` is bound to these contexts, and `weights` are the core's.
+
+    With `own` nobody else looks at the gradient afterwards, and it may be written over.
+    """
+    pending = gradient.detach()
+    if not (own and pending.is_contiguous()):
+        pending = pending.clone(memory_format=torch.contiguous_format)
     norm = torch.zeros_like(state.filled, dtype=gradient.dtype)
     pieces = dropped = level = 0
     while depth is None or level < depth:

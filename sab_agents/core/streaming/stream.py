@@ -285,6 +285,7 @@ class SABStream:
         Raises:
             RuntimeError: neither is there.
         """
+        own = gradient is None
         if gradient is None:
             if self._memory is None:
                 raise RuntimeError("SABStream.credit: there is no window. Call window() and backpropagate first.")
@@ -297,7 +298,7 @@ class SABStream:
         if compiled is None or weights is None:
             found = push_credit(self.core, *rest)
         else:
-            found = push_credit_compiled(compiled, self.core, weights, *rest)
+            found = push_credit_compiled(compiled, self.core, weights, *rest, own=own)
         self._reached += found.norm
         return found
 

@@ -258,6 +258,22 @@ struct RunBackward {
     WeightGradients sums;
 };
 
+// A linear head over outputs, the gradient of its mean loss, and its way back: `compiled_head.py`.
+struct Head {
+    int64_t threads;
+    int64_t all, width, classes, count;  // outputs, N numbers in each, C, outputs that have a target
+    int64_t loss;                  // 0: cross-entropy, 1: binary cross-entropy, 2: squared error
+    const float* outputs;          // (all, N)
+    const int64_t* place;          // (count) which outputs have a target, or null for all
+    const float *weight, *bias;    // (C, N), (C)
+    const void* target;            // (count) int64 classes, or (count, C) floats
+    float* chosen;                 // (count, N) for the outputs that have one, or null for all
+    float* gradient;               // (count, C) for the head's outputs and then their gradient
+    // out
+    float *grad_weight, *grad_bias;  // added to; or null
+    float* back;                   // (all, N)
+};
+
 // One entry, compiled once for each instruction set. Rows never depend on each other, so that any split of them gives
 // the same numbers.
 template <class Arguments>
@@ -274,6 +290,8 @@ struct Kernels {
     Entry<Step> step;
     Entry<Linear> linear;
     Entry<Outer> outer;
+    void (*loss_gradient)(const Head&);
+    float (*norm)(int64_t count, const float* x);
     bool (*all_finite)(int64_t count, const float* x);
     void (*activate)(int64_t count, const float* x, float* tanh, float* sigmoid);  // for the tests of their error
 };

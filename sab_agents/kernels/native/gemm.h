@@ -94,6 +94,8 @@ inline void product(const float* x, int64_t x_stride, int64_t rows, int64_t k, i
         product_rows<BLOCK>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
     for (; r + 4 <= rows; r += 4)
         product_rows<4>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+    for (; r + 3 <= rows; r += 3)
+        product_rows<3>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
     for (; r + 2 <= rows; r += 2)
         product_rows<2>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
     for (; r < rows; ++r) product_rows<1>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);

@@ -219,6 +219,48 @@ PyObject* outer(PyObject*, PyObject* const* given, Py_ssize_t count) {
     return call(chosen.kernels->outer, given, count);
 }
 
+void learn_head(const Kernels& by, const Head& of) {
+    const int64_t n = of.count, N = of.width, C = of.classes;
+    const auto row = static_cast<size_t>(N) * sizeof(float);
+    const float* chosen = of.outputs;
+    if (of.place != nullptr) {
+        for (int64_t i = 0; i < n; ++i) std::memcpy(of.chosen + i * N, of.outputs + of.place[i] * N, row);
+        chosen = of.chosen;
+    }
+    run(by.linear, Linear{of.threads, n, N, C, 1, N, chosen, of.weight, of.bias, nullptr, of.gradient});
+    by.loss_gradient(of);
+    if (of.grad_weight != nullptr)
+        run(by.outer, Outer{of.threads, C, N, n, 1, nullptr, of.gradient, chosen, of.grad_weight});
+    for (int64_t i = 0; of.grad_bias != nullptr && i < n * C; ++i) of.grad_bias[i % C] += of.gradient[i];
+    float* back = of.place == nullptr ? of.back : of.chosen;
+    run(by.linear, Linear{of.threads, n, C, N, N, 1, of.gradient, of.weight, nullptr, nullptr, back});
+    if (of.place == nullptr) return;
+    std::memset(of.back, 0, static_cast<size_t>(of.all) * row);
+    for (int64_t i = 0; i < n; ++i) std::memcpy(of.back + of.place[i] * N, of.chosen + i * N, row);
+}
+
+// True, or False and nothing done where a place or class is out of range.
+PyObject* head(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Head of;
+    if (!parse(given, count, of)) return nullptr;
+    for (int64_t i = 0; i < of.count; ++i) {
+        if (of.place != nullptr && (of.place[i] < 0 || of.place[i] >= of.all)) Py_RETURN_FALSE;
+        const int64_t target = of.loss == 0 ? static_cast<const int64_t*>(of.target)[i] : 0;
+        if (target < 0 || target >= of.classes) Py_RETURN_FALSE;
+    }
+    const Kernels& by = *chosen.kernels;
+    return without_lock([&] { learn_head(by, of); }) ? Py_NewRef(Py_True) : PyErr_NoMemory();
+}
+
+PyObject* norm(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Numbers of;
+    if (!parse(given, count, of)) return nullptr;
+    float found = 0.0f;
+    const Kernels& by = *chosen.kernels;
+    without_lock([&] { found = by.norm(of.count, of.x); });
+    return PyFloat_FromDouble(static_cast<double>(found));
+}
+
 struct Memory {
     int64_t address, bytes;
 };
@@ -286,6 +328,8 @@ PyMethodDef methods[] = {
     {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
     {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
     {"weight_gradients", as_method(weight_gradients), METH_FASTCALL, "The fields of `WeightGradients`, in order."},
+    {"head", as_method(head), METH_FASTCALL, "The fields of `Head`; False: a place or class is out of range."},
+    {"norm", as_method(norm), METH_FASTCALL, "1, count and address of floats; their norm."},
     {"use_large_pages", as_method(use_large_pages), METH_FASTCALL, "Address and bytes of a new buffer."},
     {"activate", as_method(activate), METH_FASTCALL, "count, x, and where tanh(x) and sigmoid(x) go: float32."},
     {"instruction_set", instruction_set, METH_NOARGS, "The one in use: \"avx512\", \"avx2\" or \"baseline\"."},

@@ -30,6 +30,8 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "products.h"
 
+#include "loss.h"
+
 bool all_finite(int64_t count, const float* x) {
     Vec zeros[4] = {};  // not, once something times 0 is not 0
     int64_t i = 0;
@@ -55,6 +57,8 @@ const Kernels kernels = {
     {step_shared_size, step_prepare, step_scratch_size, step_run},
     {linear_shared_size, linear_prepare, linear_scratch_size, linear_run},
     {outer_shared_size, outer_prepare, outer_scratch_size, outer_run},
+    loss_gradient,
+    norm,
     all_finite,
     activate,
 };

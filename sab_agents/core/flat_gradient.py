@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sab_agents.kernels import norm
+
 
 class FlatGradient:
     """The gradients of parameters as views of one vector for each dtype and device, mostly a single one.
@@ -44,11 +46,11 @@ class FlatGradient:
 
     def clip(self, greatest: float) -> float:
         """Scales all of it so that its norm is at most `greatest`; returns the norm before."""
-        norm = math.hypot(*(float(torch.linalg.vector_norm(vector)) for vector in self._vectors))
-        if norm > greatest:
+        whole = math.hypot(*(norm(vector) for vector in self._vectors))
+        if whole > greatest:
             for vector in self._vectors:
-                vector.mul_(greatest / (norm + 1e-6))
-        return norm
+                vector.mul_(greatest / (whole + 1e-6))
+        return whole
 
 
 class FlatAdam:

@@ -1,0 +1,125 @@
+"""The fast ways of learning give what the plain ones do: values, log-probabilities and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gymnasium as gym
+import pytest
+import torch
+from torch import Tensor
+
+from sab_agents import RecurrentPPO
+from sab_agents.kernels import forced_kernel
+from sab_agents.kernels.extension import native
+from sab_agents.ppo import rollout_cores
+from sab_agents.ppo.losses import Batch
+from sab_agents.ppo.side_by_side import side_by_side
+
+needs_native = pytest.mark.skipif(native is None, reason="the compiled kernel was not built: no C++ compiler")
+POLICIES = ["MlpLstmPolicy", "MlpSabPolicy"]
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def collected(policy: str, corridor_length: int = 5) -> RecurrentPPO:
+    """An agent with a rollout of 3 × 24 steps that begins within episodes of `corridor_length` + 1 steps."""
+    env = gym.make_vec("SAB/PassiveTMaze-v0", num_envs=3, corridor_length=corridor_length)
+    kwargs = {"lstm_hidden_size": 8, "net_arch": [8]}
+    model = RecurrentPPO(policy, env, n_steps=24, batch_size=24, n_epochs=2, policy_kwargs=kwargs, seed=0, device="cpu")
+    _, callback = model._setup_learn(1, None)
+    callback.on_training_start(locals(), globals())
+    for _ in range(2):
+        assert model.env is not None
+        assert model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    return model
+
+
+def evaluated(model: RecurrentPPO, rows: list[int]) -> tuple[Tensor, ...]:
+    """Values and log-probabilities of rows, then the gradient of each parameter from a random loss."""
+    chosen = torch.tensor(rows)
+    actions = Batch.of(model.rollout_buffer, 1, integers=True).minibatch(chosen).actions
+    model.policy.optimizer.zero_grad()
+    found = model.policy.evaluate_rows(model.collector.rollout(), chosen, actions)
+    torch.manual_seed(1)
+    ((found.values + found.log_prob) * torch.randn_like(found.values)).sum().backward()  # type: ignore[no-untyped-call]
+    found.backward()
+    gradients = [parameter.grad for parameter in model.policy.parameters()]
+    return (found.values.detach(), found.log_prob.detach(), *(g.clone() for g in gradients if g is not None))
+
+
+@needs_native
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("rows", [[0], [2, 0], [0, 1, 2]], ids=str)
+def test_compiled_code_and_plain_torch_agree(policy: str, rows: list[int]) -> None:
+    model = collected(policy)
+    fast = evaluated(model, rows)
+    with forced_kernel("torch"):
+        plain = evaluated(model, rows)
+    assert len(fast) == len(plain) > 2
+    for got, expected in zip(fast, plain, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
+
+
+@needs_native
+@pytest.mark.parametrize("corridor_length", [5, 100])
+def test_an_lstm_is_run_again_without_a_graph(corridor_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In rows that are cut at episode starts where there are any: of 24 steps with episodes of 6, in 6."""
+    model, steps = collected("MlpLstmPolicy", corridor_length), []
+    policy = model.policy
+    assert policy.critic_core is not None
+    for core in (policy.actor_core.core, policy.critic_core.core):
+        run = core.run
+        monkeypatch.setattr(core, "run", lambda x, *rest, run=run: (steps.append(len(x)), run(x, *rest))[1])
+        monkeypatch.setattr(core, "forward", lambda *_: pytest.fail("went by a graph"))
+    evaluated(model, [1])
+    assert steps == ([6, 6] if corridor_length == 5 else [24, 24])
+
+
+@needs_native
+def test_a_row_is_laid_anew_once_in_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    layout = rollout_cores.layout
+    monkeypatch.setattr(rollout_cores, "layout", lambda start: (calls.append(1), layout(start))[1])
+    collected("MlpLstmPolicy").train()
+    assert len(calls) == 3 * 2  # rows times cores, in two epochs
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_cores_side_by_side_change_no_bit(policy: str, two_threads: None) -> None:  # noqa: ARG001
+    model = collected(policy)
+    both = evaluated(model, [1])
+    torch.set_num_threads(1)
+    alone = evaluated(model, [1])
+    assert all(torch.equal(got, expected) for got, expected in zip(both, alone, strict=True))
+
+
+def test_works_run_at_once_on_their_share_of_threads(two_threads: None) -> None:  # noqa: ARG001
+    from threading import Barrier  # noqa: PLC0415
+
+    meet = Barrier(2)
+
+    def work() -> int:
+        meet.wait(timeout=10)
+        return torch.get_num_threads()
+
+    assert side_by_side([work, work]) == [1, 1]
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_in_one_work_is_raised_and_threads_come_back(two_threads: None) -> None:  # noqa: ARG001
+    with pytest.raises(ZeroDivisionError):
+        side_by_side([lambda: 0, lambda: 1 // 0])
+    assert torch.get_num_threads() == 2
+
+
+def test_without_a_thread_for_each_works_run_in_order() -> None:
+    seen: list[int] = []
+    assert side_by_side([lambda: seen.append(1) or 1, lambda: seen.append(2) or 2]) == [1, 2]
+    assert seen == [1, 2]
