@@ -376,7 +376,7 @@ class _Ways:
         credits = self._side_by_side([partial(taken_back, way, gradient) for way, gradient in reached])
         learnt = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
         if learnt:
-            torch.autograd.backward(*zip(*learnt, strict=True))
+            torch.autograd.backward([features for features, _ in learnt], [gradient for _, gradient in learnt])
         return credits[0] if credits else None
 
 
