@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -69,7 +71,7 @@ def test_rows_stay_as_they_are_where_nothing_is_gained(rows: list[list[int]]) ->
 @needs_native
 @pytest.mark.parametrize("rows", STARTS.values(), ids=STARTS)
 @pytest.mark.parametrize("settings", [{}, {"bptt_steps": 4}, {"layers": 2}], ids=str)
-def test_an_lstm_is_the_same_as_in_plain_torch(rows: list[list[int]], settings: dict[str, int]) -> None:
+def test_an_lstm_is_the_same_as_in_plain_torch(rows: list[list[int]], settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     B = len(rows)
     double = LSTM(3, 5, dtype=torch.float64, **settings)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from threading import Barrier
+from typing import Any
 
 import gymnasium as gym
 import pytest
 import torch
 from torch import Tensor
 
-from sab_agents import RecurrentPPO
+from sab_agents import LSTM, RecurrentPPO
+from sab_agents.core.baselines.recut import Layout, layout
 from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.extension import native
-from sab_agents.ppo import rollout_cores
 from sab_agents.ppo.losses import Batch
 from sab_agents.ppo.side_by_side import side_by_side
 
@@ -72,12 +75,14 @@ def test_compiled_code_and_plain_torch_agree(policy: str, rows: list[int]) -> No
 def test_an_lstm_is_run_again_without_a_graph(corridor_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In rows that are cut at episode starts where there are any: of 24 steps with episodes of 6, in 6."""
     model, steps = collected("MlpLstmPolicy", corridor_length), []
-    policy = model.policy
-    assert policy.critic_core is not None
-    for core in (policy.actor_core.core, policy.critic_core.core):
-        run = core.run
-        monkeypatch.setattr(core, "run", lambda x, *rest, run=run: (steps.append(len(x)), run(x, *rest))[1])
-        monkeypatch.setattr(core, "forward", lambda *_: pytest.fail("went by a graph"))
+    run = LSTM.run
+
+    def noted(core: LSTM, x: Tensor, *rest: Any) -> Any:
+        steps.append(len(x))
+        return run(core, x, *rest)
+
+    monkeypatch.setattr(LSTM, "run", noted)
+    monkeypatch.setattr(LSTM, "forward", lambda *_: pytest.fail("went by a graph"))
     evaluated(model, [1])
     assert steps == ([6, 6] if corridor_length == 5 else [24, 24])
 
@@ -85,8 +90,12 @@ def test_an_lstm_is_run_again_without_a_graph(corridor_length: int, monkeypatch:
 @needs_native
 def test_a_row_is_laid_anew_once_in_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    layout = rollout_cores.layout
-    monkeypatch.setattr(rollout_cores, "layout", lambda start: (calls.append(1), layout(start))[1])
+
+    def noted(start: Tensor) -> Layout | None:
+        calls.append(start)
+        return layout(start)
+
+    monkeypatch.setattr("sab_agents.ppo.rollout_cores.layout", noted)
     collected("MlpLstmPolicy").train()
     assert len(calls) == 3 * 2  # rows times cores, in two epochs
 
@@ -101,8 +110,6 @@ def test_cores_side_by_side_change_no_bit(policy: str, two_threads: None) -> Non
 
 
 def test_works_run_at_once_on_their_share_of_threads(two_threads: None) -> None:  # noqa: ARG001
-    from threading import Barrier  # noqa: PLC0415
-
     meet = Barrier(2)
 
     def work() -> int:
@@ -121,5 +128,10 @@ def test_an_error_in_one_work_is_raised_and_threads_come_back(two_threads: None)
 
 def test_without_a_thread_for_each_works_run_in_order() -> None:
     seen: list[int] = []
-    assert side_by_side([lambda: seen.append(1) or 1, lambda: seen.append(2) or 2]) == [1, 2]
+
+    def work(number: int) -> int:
+        seen.append(number)
+        return number
+
+    assert side_by_side([partial(work, 1), partial(work, 2)]) == [1, 2]
     assert seen == [1, 2]

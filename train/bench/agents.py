@@ -75,9 +75,7 @@ def command(arguments: Sequence[str]) -> int:
     with console.status("timing …") as status:
         for length in given.mazes:
             sizes = Sizes(length, given.envs, given.steps, given.batch, given.epochs, given.hidden)
-            rows += measure(
-                sizes, given.rounds, given.threads, lambda say, at=length: status.update(f"T-Maze {at}, {say} …")
-            )
+            rows += measure(sizes, given.rounds, given.threads, status.update)
     console.print(table_of(rows, given.envs, given.steps))
     if given.json is not None:
         facts = {"torch": torch.__version__, "sb3_contrib": version, "rows": [asdict(row) for row in rows]}
@@ -85,9 +83,7 @@ def command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def measure(
-    sizes: Sizes, rounds: int, thread_counts: Sequence[int], say: Callable[[str], None] = lambda _: None
-) -> list[Row]:
+def measure(sizes: Sizes, rounds: int, thread_counts: Sequence[int], say: Callable[[str], object] = str) -> list[Row]:
     """Times every side in turn, `rounds` times at each thread count, after a rollout at it that is not timed.
 
     Raises:
@@ -102,7 +98,7 @@ def measure(
             times: dict[tuple[str, str], list[float]] = {(side, part): [] for part in PARTS for side in SIDES}
             for number in range(rounds + 1):
                 for side, agent in agents.items():
-                    say(f"{threads} threads, round {number} of {rounds}, {side}")
+                    say(f"T-Maze {sizes.corridor_length}, {threads} threads, round {number} of {rounds}: {side} …")
                     found = one_round(agent, sizes.rollouts if number else 1, number)
                     for part, seconds in zip(PARTS, found, strict=True) if number else ():
                         times[side, part].append(seconds)

@@ -39,11 +39,12 @@ class Layout(NamedTuple):
         """Steps (T, B, …) as they lie, (L, M, …), zeros where nothing does."""
         flat = steps.flatten(0, 1)
         found = torch.cat([flat, flat.new_zeros(1, *flat.shape[1:])]).index_select(0, self.source)
-        return found.unflatten(0, tuple(self.start.shape))
+        return found.view(*self.start.shape, *steps.shape[2:])
 
     def given(self, steps: Tensor) -> Tensor:
         """Steps (L, M, …) as they were given, (T, B, …)."""
-        return steps.flatten(0, 1).index_select(0, self.place).unflatten(0, (-1, len(self.ends)))
+        found = steps.flatten(0, 1).index_select(0, self.place)
+        return found.view(-1, len(self.ends), *steps.shape[2:])
 
     def begun(self, state: Tensor) -> Tensor:
         """A state (B, …) before the first step, for the new rows, (M, …)."""
