@@ -20,7 +20,8 @@ from sab_agents.core.state import State
 from sab_agents.core.streaming.acting import ActingState, after, computed_plainly
 from sab_agents.core.streaming.writing import SlotWriter
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
-from sab_agents.ppo.rollout_cores import RolloutCore, SabRolloutCore
+from sab_agents.ppo.rollout_cores import RolloutCore
+from sab_agents.ppo.sab_core import SabRolloutCore
 
 Observation = Tensor | dict[str, Tensor]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)

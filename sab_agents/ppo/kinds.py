@@ -7,8 +7,10 @@ from typing import Any
 from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
 
 from sab_agents.core import LSTM, LSTMAttention, Transformer
+from sab_agents.ppo.plain_cores import LstmRolloutCore, PlainRolloutCore
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
-from sab_agents.ppo.rollout_cores import LstmRolloutCore, PlainRolloutCore, RolloutCore, SabRolloutCore
+from sab_agents.ppo.rollout_cores import RolloutCore
+from sab_agents.ppo.sab_core import SabRolloutCore
 
 
 class MlpSabPolicy(RecurrentActorCriticPolicy):

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sab_agents import RecurrentPPO, SABState
-from sab_agents.ppo.rollout_cores import SabRolloutCore
+from sab_agents.ppo.sab_core import SabRolloutCore
 
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "box": spaces.Box(-1, 1, (3,), np.float32),

@@ -95,7 +95,7 @@ def test_a_row_is_laid_anew_once_in_all_epochs(monkeypatch: pytest.MonkeyPatch) 
         calls.append(start)
         return layout(start)
 
-    monkeypatch.setattr("sab_agents.ppo.rollout_cores.layout", noted)
+    monkeypatch.setattr("sab_agents.ppo.plain_cores.layout", noted)
     collected("MlpLstmPolicy").train()
     assert len(calls) == 3 * 2  # rows times cores, in two epochs
 

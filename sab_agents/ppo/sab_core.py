@@ -1,0 +1,141 @@
+"""Sparse Attentive Backtracking as a policy uses it: streams whose windows are the segments of rollouts.
+
+Dimensions: n environments, I numbers in an input, H hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sab_agents.core import SAB
+from sab_agents.core.streaming import ClosedWindow, Eviction, SABStream, Write
+from sab_agents.core.streaming.acting import ActingState, act
+from sab_agents.core.streaming.writing import SlotWriter
+from sab_agents.ppo.rollout_cores import RolloutCore
+
+
+class SabRolloutCore(RolloutCore):
+    """Sparse Attentive Backtracking whose credit crosses rollouts: a stream for each environment.
+
+    The memory lives on from one rollout to the next. Gradient that reaches it in an update is pushed on, by running
+    again the steps that wrote it, however long ago. Memories that are held are as they were written, by the weights of
+    then.
+
+    Args:
+        input_size: I.
+        hidden_size: H; an output [h, s] has 2H numbers.
+        top_k: slots that take part in one read.
+        write_every: steps between two writes.
+        bptt_steps: length of a segment that plain backpropagation does not leave.
+        capacity: slots of the memory.
+        attention: "dot" or "mlp".
+        attention_size: A; None is H.
+        eviction: which slot a write takes when all are filled; see `SABStream`.
+        write: "novel" or "every"; see `SABStream`.
+        novelty: see `SABStream`. Smaller than there: what an agent must remember, such as its own first action, may be
+            a small part of what it sees.
+        credit_depth: links that credit follows from slot to slot: 0 for none, None for all.
+        seed: of the reservoir.
+
+    Raises:
+        TypeError: a size is not an int.
+        ValueError: a setting is out of range, or `eviction` is "least_credited", whose credit comes too late here.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        top_k: int = 4,
+        write_every: int = 1,
+        bptt_steps: int = 8,
+        capacity: int = 64,
+        attention: Literal["mlp", "dot"] = "dot",
+        attention_size: int | None = 32,
+        eviction: Eviction = "least_used",
+        write: Write = "novel",
+        novelty: float = 0.3,
+        credit_depth: int | None = 1,
+        seed: int = 0,
+    ) -> None:
+        if eviction == "least_credited":
+            raise ValueError(
+                "SabRolloutCore: eviction must go by what is known while a rollout is collected, but is "
+                '"least_credited": credit comes after it. Use "least_used".'
+            )
+        super().__init__(
+            SAB(
+                input_size,
+                hidden_size,
+                top_k=top_k,
+                write_every=write_every,
+                bptt_steps=bptt_steps,
+                capacity=capacity,
+                attention=attention,
+                attention_size=attention_size,
+            )
+        )
+        self.core: SAB
+        self.rules: dict[str, Any] = {"eviction": eviction, "write": write, "novelty": novelty, "seed": seed}
+        self.credit_depth = credit_depth
+        self._writer = SlotWriter(eviction, write, novelty, write_every, seed)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._stream = SABStream(self.core, credit_depth=credit_depth, **self.rules)
+
+    @property
+    def stream(self) -> SABStream:
+        """The streams that are collected from."""
+        return self._stream
+
+    def initial_state(self, rows: int) -> ActingState:
+        """Empty memories."""
+        return ActingState.initial(self.core, rows)
+
+    def act(self, x: Tensor, state: ActingState) -> tuple[Tensor, ActingState]:
+        """See `RolloutCore.act`."""
+        return act(self.core, self._writer, self._stream.decay, x, state, self._generator)
+
+    def begin(self, rows: int, encoder: nn.Module | None, observation_size: int) -> None:
+        """See `RolloutCore.begin`."""
+        self._stream = SABStream(
+            self.core,
+            rows,
+            encoder=encoder,
+            observation_shape=(observation_size,),
+            credit_depth=self.credit_depth,
+            **self.rules,
+        )
+
+    def step(self, observation: Tensor, x: Tensor, start: Tensor) -> Tensor:
+        """See `RolloutCore.step`."""
+        return self._stream.step(observation, start, x)
+
+    def peek(self, observation: Tensor, x: Tensor, start: Tensor) -> Tensor:
+        """See `RolloutCore.peek`."""
+        return self._stream.propose(observation, start, x).output
+
+    def close(self) -> ClosedWindow:
+        """See `RolloutCore.close`."""
+        return self._stream.close()
+
+    def discard(self) -> None:
+        """See `RolloutCore.discard`: the steps still become contexts of the slots that they wrote."""
+        self._stream.advance()
+
+    def joined(self, segments: Sequence[ClosedWindow]) -> ClosedWindow:
+        """See `RolloutCore.joined`."""
+        return ClosedWindow.joined(segments)
+
+    def carried(self) -> dict[str, Tensor]:
+        """The streams."""
+        return {**self._stream.state_dict(), "acting": self._generator.get_state()}
+
+    def restore(self, carried: dict[str, Tensor]) -> None:
+        """Takes back what `carried` gave."""
+        self._generator.set_state(carried["acting"].cpu())
+        self._stream.load_state_dict({name: value for name, value in carried.items() if name != "acting"})
