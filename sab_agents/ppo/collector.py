@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sab_agents.ppo.policies import RecurrentActorCriticPolicy, Rollout
+from sab_agents.ppo.evaluation import Rollout
+from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 
 
 class Acted(NamedTuple):

@@ -159,6 +159,11 @@ class LstmRolloutCore(PlainRolloutCore):
 
     segments = LstmSegments
 
+    @property
+    def draws(self) -> bool:
+        """See `RolloutCore.draws`."""
+        return bool(self.core.dropout)
+
     def to_numpy(self, state: State) -> tuple[Array, ...]:
         """See `RolloutCore.to_numpy`."""
         h, c, _ = state.to_numpy()

@@ -26,10 +26,11 @@ from sab_agents.core.flat_gradient import FlatGradient
 from sab_agents.core.streaming import Credit
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.environments import as_vec_env
+from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
-from sab_agents.ppo.policies import Evaluation, RecurrentActorCriticPolicy
+from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
 
 Array = npt.NDArray[Any]

@@ -54,6 +54,11 @@ class RolloutCore(nn.Module, ABC):
         """F."""
         return self.core.output_size
 
+    @property
+    def draws(self) -> bool:
+        """Whether learning draws random numbers, as dropout does."""
+        return False
+
     @abstractmethod
     def initial_state(self, rows: int) -> State:
         """The state at the start of an episode, for `act`."""

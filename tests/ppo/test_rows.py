@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from sab_agents import SAB, RecurrentPPO
 from sab_agents.kernels import forced_kernel
+from sab_agents.ppo.evaluation import Evaluation, Rollout
 from sab_agents.ppo.losses import Batch
-from sab_agents.ppo.policies import Evaluation, Rollout
 from tests.ppo.cases import ACTIONS, OBSERVATIONS, agent, collect
 
 KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer"]
