@@ -31,7 +31,7 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def collected(policy: str, corridor_length: int = 5) -> RecurrentPPO:
+def collected(policy: str, corridor_length: int = 6) -> RecurrentPPO:
     """An agent with a rollout of 3 × 24 steps that begins within episodes of `corridor_length` + 1 steps."""
     env = gym.make_vec("SAB/PassiveTMaze-v0", num_envs=3, corridor_length=corridor_length)
     kwargs = {"lstm_hidden_size": 8, "net_arch": [8]}
@@ -71,9 +71,9 @@ def test_compiled_code_and_plain_torch_agree(policy: str, rows: list[int]) -> No
 
 
 @needs_native
-@pytest.mark.parametrize("corridor_length", [5, 100])
+@pytest.mark.parametrize("corridor_length", [6, 100])
 def test_an_lstm_is_run_again_without_a_graph(corridor_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In rows that are cut at episode starts where there are any: of 24 steps with episodes of 6, in 6."""
+    """In rows that are cut at episode starts where there are any: of 24 steps with episodes of 7, in 7."""
     model, steps = collected("MlpLstmPolicy", corridor_length), []
     run = LSTM.run
 
@@ -84,7 +84,7 @@ def test_an_lstm_is_run_again_without_a_graph(corridor_length: int, monkeypatch:
     monkeypatch.setattr(LSTM, "run", noted)
     monkeypatch.setattr(LSTM, "forward", lambda *_: pytest.fail("went by a graph"))
     evaluated(model, [1])
-    assert steps == ([6, 6] if corridor_length == 5 else [24, 24])
+    assert steps == ([7, 7] if corridor_length == 6 else [24, 24])
 
 
 @needs_native
