@@ -1,4 +1,4 @@
-"""`sab-agents demo`: delayed recall with SAB and two LSTMs in whole sequences, then in an endless stream."""
+"""`sab-agents demo`: delayed recall in whole sequences and in an endless stream, then agents, with SAB beside LSTMs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sab_agents.train.agents_config import AgentsConfig
 from sab_agents.train.arguments import Parser
 from sab_agents.train.config import TrainConfig
-from sab_agents.train.demo_stream import demo_stream
+from sab_agents.train.demo_agent import FIRST_STEP, demo_agent
+from sab_agents.train.demo_stream import DELAYS, demo_stream
 from sab_agents.train.evaluate import evaluate_run
 from sab_agents.train.evaluate import table_of as table_of_lengths
 from sab_agents.train.loop import train
@@ -49,12 +51,14 @@ def command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def demo(config: TrainConfig, out: Path) -> None:
+def demo(config: TrainConfig, out: Path, delays: tuple[int, ...] = DELAYS, agents: AgentsConfig = FIRST_STEP) -> None:
     """Trains each core into `out`/<core>; a run that is there already is shown again or goes on.
 
     Args:
         config: what the runs share.
         out: the folder.
+        delays: of the stream.
+        agents: what the last part runs.
 
     Raises:
         UserError: the folder holds runs with other settings.
@@ -83,12 +87,14 @@ def demo(config: TrainConfig, out: Path) -> None:
     lengths = [config.length * factor for factor in (1, *LONGER)]
     rows = evaluate_run(out / "sab", lengths=lengths)
     console.print(table_of_lengths("The trained SAB at longer delays than it was trained on", rows))
-    ledger = demo_stream(console, out)
-    _print_where(console, out, lengths, ledger)
+    ledger = demo_stream(console, out, delays)
+    curves = demo_agent(console, out / "agents", agents)
+    _print_where(console, out, lengths, ledger, curves)
 
 
-def _print_where(console: Console, out: Path, lengths: Sequence[int], ledger: Path) -> None:
+def _print_where(console: Console, out: Path, lengths: Sequence[int], ledger: Path, curves: Path) -> None:
     console.print(f"\nWho credited whom in the stream: {ledger}")
+    console.print(f"The agents' learning curves: {curves}")
     console.print("Plots (learning_curve.png, credit.png; for SAB also attention.png):")
     for picture in sorted(out.glob("*/plots/*.png")):
         console.print(f"  {picture}")

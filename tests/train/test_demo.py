@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sab_agents.train.demo import DEMO, demo
+from sab_agents.train.demo_agent import FIRST_STEP
 
 
 def test_the_delay_is_at_least_ten_segments() -> None:
@@ -21,10 +22,18 @@ def test_it_prints_the_table_the_plots_and_what_to_do_next_and_can_be_repeated(
     config = dataclasses.replace(
         DEMO, steps=2, hidden_size=8, batch_size=4, eval_every=2, eval_sequences=8, length=5, threads=1
     )
+    agents = dataclasses.replace(FIRST_STEP, values=(4,), steps=512, target=None)
     for _ in range(2):
-        demo(config, tmp_path / "demo")
+        demo(config, tmp_path / "demo", (5, 10), agents)
         printed = capsys.readouterr().out
-        for part in ("SAB, segments of 5 steps", "LSTM, full gradient", "memoryless", "10.0%", "longer delays"):
+        for part in (
+            "SAB, segments of 5 steps",
+            "LSTM, full gradient",
+            "memoryless",
+            "10.0%",
+            "longer delays",
+            "| 4 | LSTM |",
+        ):
             assert part in printed
         for core in ("sab", "lstm_tbptt", "lstm"):
             assert str(tmp_path / "demo" / core / "plots" / "credit.png") in printed
