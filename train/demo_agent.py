@@ -42,8 +42,8 @@ def demo_agent(console: Console, out: Path, config: AgentsConfig = FIRST_STEP) -
         The picture of their learning curves.
     """
     console.print(
-        f"\nAgents: the first of {config.values[0]} actions decides the last reward, and nothing tells in between. An "
-        f"LSTM's gradient\nends with its rollout of {config.shared['n_steps']} steps; SAB's goes on through its memory. "
+        f"\nAgents: the first of {config.values[0]} actions decides the last reward, and nothing tells in between.\n"
+        f"An LSTM's gradient ends with its rollout of {config.shared['n_steps']} steps; SAB's goes on through its memory.\n"
         "Half of the rewards come by chance.\n"
     )
     run_sweep(config, out)
