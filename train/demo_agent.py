@@ -43,7 +43,7 @@ def demo_agent(console: Console, out: Path, config: AgentsConfig = FIRST_STEP) -
     """
     console.print(
         f"\nAgents: the first of {config.values[0]} actions decides the last reward, and nothing tells in between.\n"
-        f"An LSTM's gradient ends with its rollout, {config.shared['n_steps']} steps; SAB's goes on through its memory.\n"
+        f"An LSTM's gradient ends with its rollout, {config.shared['n_steps']} steps; SAB's goes on through memory.\n"
         "Half of the rewards come by chance.\n"
     )
     run_sweep(config, out)
