@@ -57,7 +57,7 @@ def run_sweep(config: StreamConfig, out: Path, *, jobs: int = 1) -> Results:
     Raises:
         UserError: a setting does not fit, or the folder holds cells with other settings.
     """
-    cells = [(policy, value, seed) for value in config.values for policy in config.policies for seed in config.seeds]
+    cells = config.cells()
     for policy in config.policies:
         config.agent_of(policy, config.values[0], config.seeds[0])
     console = Console(soft_wrap=True, highlight=False)
@@ -172,7 +172,8 @@ def _path(out: Path, cell: Cell) -> Path:
 def _settings(config: StreamConfig, cell: Cell) -> dict[str, Any]:
     """What decides a cell's numbers."""
     own = {"env": config.env, "argument": config.argument, "env_arguments": dict(config.env_arguments)}
-    return {**own, "policy": dict(config.policies[cell[0]]), "agent": dict(config.agent), "episodes": config.episodes}
+    policy = {name: value for name, value in config.policies[cell[0]].items() if name != "values"}
+    return {**own, "policy": policy, "agent": dict(config.agent), "episodes": config.episodes}
 
 
 def _finished(config: StreamConfig, out: Path, cell: Cell) -> dict[str, Any] | None:

@@ -25,7 +25,8 @@ class StreamConfig:
         argument: the argument of the environment that takes the `values`.
         values: what it is set to.
         env_arguments: the environment's other arguments.
-        policies: for each name the policy that it stands for, `policy`, and that policy's settings.
+        policies: for each name the policy that it stands for, `policy`, and that policy's settings; with `values`, it
+            has cells at these alone.
         agent: arguments of `StreamAC` that all cells share.
         seeds: of agent and environment.
         episodes: episodes of a cell.
@@ -60,8 +61,20 @@ class StreamConfig:
             raise UserError("policies must name at least one, but is empty.")
         for name, settings in self.policies.items():
             _check_mapping(f"policies: {name}", settings)
+            if not isinstance(settings.get("values", []), list):
+                raise UserError(f"policies: {name}: values must be a list, but is {settings['values']!r}.")
             if settings.get("policy") not in StreamAC.policy_aliases:
                 raise UserError(f"policies: {name} must have a policy of {', '.join(StreamAC.policy_aliases)}.")
+
+    def cells(self) -> list[tuple[str, int, int]]:
+        """Policy, value and seed of every cell."""
+        return [
+            (name, value, seed)
+            for value in self.values
+            for name, settings in self.policies.items()
+            if value in settings.get("values", self.values)
+            for seed in self.seeds
+        ]
 
     def settings(self) -> dict[str, Any]:
         """All settings, for JSON."""
@@ -84,7 +97,7 @@ class StreamConfig:
         Raises:
             UserError: a setting does not fit.
         """
-        settings = dict(self.policies[policy])
+        settings = {key: value for key, value in self.policies[policy].items() if key != "values"}
         name = settings.pop("policy")
         try:
             return StreamAC(name, self.environment(value), policy_kwargs=settings, seed=seed, **self.agent)

@@ -2,15 +2,19 @@
 
 `scan` is that entry; `linear` computes the input gates it takes, `count_steps` and `remember` what stands before and
 after it, and `step` takes one step where nothing is learnt. Streams take steps, keep their books and run pieces again
-with `bind_stream` and `outputs`, where these are there.
+with `bind_stream` and `outputs`, where these are there; streaming agents have `bind_readout`, `bind_descent`,
+`bind_units` and `bind_lstm`.
 """
 
 from sab_agents.kernels.choose import (
     all_finite,
+    bind_descent,
+    bind_lstm,
+    bind_readout,
     bind_stream,
+    bind_units,
     count_steps,
     forced_kernel,
-    forced_way,
     head_gradient,
     kernel_in_use,
     linear,
@@ -23,8 +27,12 @@ from sab_agents.kernels.choose import (
     scan_run,
     step,
 )
+from sab_agents.kernels.compiled_agent import CompiledDescent, CompiledReadout, CompiledUnits
+from sab_agents.kernels.compiled_lstm import CompiledLSTM
 from sab_agents.kernels.compiled_run import Run
+from sab_agents.kernels.compiled_segment import CompiledSegment, Mode
 from sab_agents.kernels.compiled_stream import CompiledStream
+from sab_agents.kernels.extension import forced_way
 from sab_agents.kernels.interface import (
     Counted,
     Held,
@@ -39,9 +47,15 @@ from sab_agents.kernels.interface import (
 )
 
 __all__ = [
+    "CompiledDescent",
+    "CompiledLSTM",
+    "CompiledReadout",
+    "CompiledSegment",
     "CompiledStream",
+    "CompiledUnits",
     "Counted",
     "Held",
+    "Mode",
     "Run",
     "ScanInputs",
     "ScanOutputs",
@@ -52,7 +66,11 @@ __all__ = [
     "StreamStep",
     "WindowRecord",
     "all_finite",
+    "bind_descent",
+    "bind_lstm",
+    "bind_readout",
     "bind_stream",
+    "bind_units",
     "count_steps",
     "forced_kernel",
     "forced_way",

@@ -17,7 +17,9 @@ from torch.nn import functional
 
 from sab_agents.kernels import (
     compiled,
+    compiled_agent,
     compiled_head,
+    compiled_lstm,
     compiled_outputs,
     compiled_plan,
     compiled_products,
@@ -27,6 +29,7 @@ from sab_agents.kernels import (
     eager,
     extension,
 )
+from sab_agents.kernels.extension import VARIABLE
 from sab_agents.kernels.fused import available, sizes
 from sab_agents.kernels.interface import (
     Counted,
@@ -38,9 +41,6 @@ from sab_agents.kernels.interface import (
     StepState,
     StepWeights,
 )
-
-VARIABLE = "SAB_KERNEL"
-"""The environment variable that forces a way."""
 
 NATIVE, TORCH, TRITON = "native", "torch", "triton"
 
@@ -183,6 +183,38 @@ def bind_stream(
     return compiled_stream.CompiledStream.bound(state, contexts, statistics, reads, write_every, bptt_steps)
 
 
+def bind_readout(
+    parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...], slope: float, epsilon: float
+) -> compiled_agent.CompiledReadout | None:
+    """The compiled code for these layers; None where scans of such tensors do not go that way."""
+    if kernel_in_use(parameters[0].device, parameters[0].dtype) != NATIVE:
+        return None
+    return compiled_agent.CompiledReadout.bound(parameters, gradients, slope, epsilon)
+
+
+def bind_descent(
+    vector: Tensor, gradient: Tensor, trace: Tensor, **settings: float
+) -> compiled_agent.CompiledDescent | None:
+    """The compiled code for steps of this vector; None where scans of such tensors do not go that way."""
+    if kernel_in_use(vector.device, vector.dtype) != NATIVE:
+        return None
+    return compiled_agent.CompiledDescent.bound(vector, gradient, trace, **settings)
+
+
+def bind_lstm(weights: tuple[Tensor, ...], steps: int) -> compiled_lstm.CompiledLSTM | None:
+    """The compiled code for an LSTM with these weights; None where scans of such tensors do not go that way."""
+    if kernel_in_use(weights[0].device, weights[0].dtype) != NATIVE:
+        return None
+    return compiled_lstm.CompiledLSTM.bound(weights, steps)
+
+
+def bind_units(parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> compiled_agent.CompiledUnits | None:
+    """The compiled code for these trace units; None where scans of such tensors do not go that way."""
+    if kernel_in_use(parameters[0].device, parameters[0].dtype) != NATIVE:
+        return None
+    return compiled_agent.CompiledUnits.bound(parameters, gradients)
+
+
 def outputs(weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> Tensor | None:
     """Outputs [h, s] (T, B, 2H) of a scan from inputs x (T, B, I), with gradient, in one call of compiled code.
 
@@ -207,11 +239,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if kernel_in_use(x.device, x.dtype) == NATIVE:
         return compiled_products.linear(x, weight, bias)
     return functional.linear(x, weight, bias)
-
-
-def forced_way() -> str:
-    """What `SAB_KERNEL` says, empty where it is unset."""
-    return os.environ.get(VARIABLE, "")
 
 
 def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:

@@ -21,22 +21,30 @@ class Pieces:
 
     Attributes:
         count: M.
+        steps: T, the first of each that the gradient reaches.
         row: (M,) int64, rows.
         place: (M,) int64, places of the pieces.
     """
 
     def __init__(
-        self, count: int, row: Tensor, place: Tensor, column: Tensor, contexts: tuple[Tensor, ...], reads: int
+        self,
+        count: int,
+        steps: int,
+        row: Tensor,
+        place: Tensor,
+        column: Tensor,
+        contexts: tuple[Tensor, ...],
+        reads: int,
     ) -> None:
-        self.count, self.row, self.place = count, row, place
+        self.count, self.steps, self.row, self.place = count, steps, row, place
         self._column, self._contexts, self._reads = column, contexts, reads
 
     def gather(self, gradient: Tensor) -> tuple[Tensor, ...]:
         """What the pieces are run again with; what it takes of `gradient` (B, S, H) is zeroed.
 
         Returns:
-            observation (L, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (L, M), start (L, M),
-            cut (L, M), and the gradient of the h of all steps (L, M, H).
+            observation (T, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (T, M), start (T, M),
+            cut (T, M), and the gradient of the h of all steps (T, M, H).
         """
         contexts = self._contexts
         M, L, H = self.count, contexts[9].shape[2], gradient.shape[2]
@@ -45,12 +53,12 @@ class Pieces:
         h, c, value, grad = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
         used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
         start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
-        found = (observation, h, c, value, used, target, start, cut, grad)
-        self._gather(gradient, addresses(*found))
-        return found
+        self._gather(gradient, addresses(observation, h, c, value, used, target, start, cut, grad))
+        observation, target, start, cut, grad = (each[: self.steps] for each in (observation, target, start, cut, grad))
+        return observation, h, c, value, used, target, start, cut, grad
 
     def _gather(self, gradient: Tensor, to: list[int]) -> None:
-        """Fills what lies at these addresses, in the order of `gather`."""
+        """Fills what lies at these addresses, in the order of `gather` but for all L steps."""
         contexts, (B, S, L) = self._contexts, self._contexts[9].shape
         native.gather(
             *(B, gradient.shape[2], S, L, self._reads, contexts[2].nbytes // (B * S * L), self.count),
@@ -84,7 +92,7 @@ class Pieces:
         x, h, c, value, grad_hidden = (reals.data_ptr() + 4 * at for at in accumulate(numbers[:-1], initial=0))
         used, start, cut = (marks.data_ptr() + at for at in accumulate(flags[:-1], initial=0))
         self._gather(gradient, [x, h, c, value, used, target, start, cut, grad_hidden])
-        sizes = RunSizes(L, M, inputs, H, A, U, self._reads, U + L)
+        sizes = RunSizes(self.steps, M, inputs, H, A, U, self._reads, U + L)
         given = Given(x, h, c, value, start, cut, target, used)
         run = Run(weights, sizes, given, credit=credit, output=None, kept=(reals, whole, marks))
         sent = new_empty(M, U, H) if onward else None

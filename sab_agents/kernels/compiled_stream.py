@@ -56,6 +56,10 @@ class CompiledStream:
         self._record: list[int] = []
         self._recorded: WindowRecord | None = None
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A copy of a stream is bound to nothing: the addresses are those of the stream that it was made of."""
+        return type(None), ()
+
     @classmethod
     def bound(
         cls,
@@ -239,15 +243,15 @@ class CompiledStream:
         if not all(fits(*each) for each in checks) or self.state.memory.shape != (B, S, H):
             raise ValueError(f"SABStream.credit: gradient must be float32 (B, S, H), but is {tuple(gradient.shape)}.")
         contexts = self.contexts
-        column = new_empty(B, S, dtype=WHOLE)
+        column, steps = new_empty(B, S, dtype=WHOLE), new_empty(1, dtype=WHOLE)
         row, place = new_empty(B * S, dtype=WHOLE), new_empty(B * S, dtype=WHOLE)
         count = native.select(
             *(B, H, S, contexts[9].shape[2], int(newest)),
-            *addresses(gradient, filled, written_at, contexts[0], contexts[1], norm, column, row, place),
+            *addresses(gradient, filled, written_at, contexts[0], contexts[1], norm, column, row, place, steps),
         )
         if count < 0:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
-        return Pieces(count, row[:count], place[:count], column, contexts, self.reads)
+        return Pieces(count, int(steps), row[:count], place[:count], column, contexts, self.reads)
 
     def _know(self, record: WindowRecord, observation: Tensor) -> None:
         """Checks a record once and keeps where its tensors lie."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from ctypes import Array, c_double, c_int64
 from importlib import import_module
 from typing import Any
 
@@ -13,14 +16,32 @@ try:
 except ImportError:  # not built: no C++ compiler when the package was installed
     native = None
 
+VARIABLE = "SAB_KERNEL"
+"""The environment variable that forces a way to compute."""
+
 WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
 CPU = torch.device("cpu")
 LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
 
 
+def forced_way() -> str:
+    """What `SAB_KERNEL` says, empty where it is unset."""
+    return os.environ.get(VARIABLE, "")
+
+
 def threads(work: int) -> int:
     """As many as torch uses, fewer for few multiply-adds; no result depends on it."""
     return 1 if work < 2 * WORK_PER_THREAD else min(torch.get_num_threads(), work // WORK_PER_THREAD)
+
+
+def whole_numbers(values: Sequence[int]) -> Array[c_int64]:
+    """Numbers in a row that stay where they are: fields of a struct of the compiled code, behind `addressof`."""
+    return (c_int64 * len(values))(*values)
+
+
+def real_numbers(values: Sequence[float]) -> Array[c_double]:
+    """The same of doubles."""
+    return (c_double * len(values))(*values)
 
 
 def addresses(*tensors: Tensor | None) -> list[int]:

@@ -6,11 +6,14 @@ Dimensions: B rows, O numbers in an observation, H hidden size, F numbers in an 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from sab_agents.core.base import at_least
+from sab_agents.kernels import CompiledLSTM, bind_lstm
 
 Tensors = tuple[Tensor, ...]
 
@@ -56,6 +59,9 @@ class RecurrentLearner(nn.Module, ABC):
     def backward(self, gradient: Tensor) -> None:
         """Adds to the parameters' `.grad`, given the gradient (1, F) with respect to the last `step`'s output."""
 
+    def bind(self) -> None:
+        """Computes by compiled code from now on, if there is any; parameters and gradients must stay where they are."""
+
     @abstractmethod
     def carried(self) -> dict[str, Tensor]:
         """What must be kept to go on with the stream to the bit, the parameters apart."""
@@ -96,6 +102,19 @@ class LSTMLearner(RecurrentLearner):
         self._segment: list[Tensor] = []  # observations (1, O) of the present segment
         self._start = self._end = self.initial_state(1)
         self._output: Tensor | None = None
+        self._code: CompiledLSTM | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the parameters, as `nn.Module.to` does: what was bound to them is no longer."""
+        self._code = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call,no-any-return]
+
+    def bind(self) -> None:
+        """See `RecurrentLearner.bind`."""
+        weights = tuple(self.lstm.parameters())
+        for weight in weights:
+            gradient_of(weight)
+        self._code = bind_lstm(weights, self.bptt_steps)
 
     def initial_state(self, batch_size: int) -> Tensors:
         """Zeros for h and c, each (B, H)."""
@@ -116,6 +135,9 @@ class LSTMLearner(RecurrentLearner):
             self._segment, self._start = [], self._end
         self._segment.append(observation)
         h, c = self._start
+        if self._code is not None:
+            self._end = self._code.run(torch.stack(self._segment), h, c, keep=True)
+            return self._end[0]
         output, end = self.lstm(torch.stack(self._segment), (h.unsqueeze(0), c.unsqueeze(0)))
         self._end = (end[0][0].detach(), end[1][0].detach())
         self._output = output[-1]
@@ -123,10 +145,15 @@ class LSTMLearner(RecurrentLearner):
 
     def peek(self, observation: Tensor) -> Tensor:
         """The output for a next observation; see `RecurrentLearner.peek`."""
+        if self._code is not None:
+            return self._code.run(observation.unsqueeze(0), *self._end, keep=False)[0]
         return self.forward(observation, self._end)[0]
 
     def backward(self, gradient: Tensor) -> None:
         """Backpropagates to the segment's start; see `RecurrentLearner.backward`."""
+        if self._code is not None:
+            self._code.backward(gradient)
+            return
         assert self._output is not None, "backward before the first step"
         self._output.backward(gradient)  # type: ignore[no-untyped-call]
 

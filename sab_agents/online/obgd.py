@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from sab_agents.kernels import bind_descent
+
 
 class ObGD:
     """Overshooting-bounded gradient descent on one flat vector of parameters.
@@ -51,6 +53,14 @@ class ObGD:
         self.decay = gamma * trace_decay
         self.vector, self.gradient = _flattened(list(parameters))
         self.trace = torch.zeros_like(self.vector)
+        self._code = bind_descent(
+            self.vector,
+            self.gradient,
+            self.trace,
+            decay=self.decay,
+            learning_rate=learning_rate,
+            kappa=kappa,
+        )
 
     def step(self, delta: float, *, reset: bool = False) -> float:
         """Adds the gradient to the trace, moves the parameters along it and clears the gradient.
@@ -65,20 +75,27 @@ class ObGD:
         Raises:
             FloatingPointError: δ or the trace is not finite; the parameters are as they were.
         """
-        self.trace.mul_(self.decay).add_(self.gradient)
-        norm = float(torch.linalg.vector_norm(self.trace, 1))
-        if not math.isfinite(norm * delta):
+        size, norm = self._moved(delta, reset) if self._code is None else self._code.step(delta, reset=reset)
+        if math.isnan(size):
             raise FloatingPointError(
                 f"ObGD.step: the error and the trace must be finite, but are {delta} and of norm {norm}. "
                 f"Look for NaN or infinity in rewards and observations."
             )
+        return size
+
+    def _moved(self, delta: float, reset: bool) -> tuple[float, float]:
+        """Takes the step; returns its size, NaN where it is not taken, and the norm of the trace."""
+        self.trace.mul_(self.decay).add_(self.gradient)
+        norm = float(torch.linalg.vector_norm(self.trace, 1))
+        if not math.isfinite(norm * delta):
+            return math.nan, norm
         bound = self.learning_rate * self.kappa * max(abs(delta), 1.0) * norm
         size = self.learning_rate / max(bound, 1.0)
         self.vector.add_(self.trace, alpha=size * delta)
         self.gradient.zero_()
         if reset:
             self.trace.zero_()
-        return size
+        return size, norm
 
 
 def _flattened(parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:

@@ -120,10 +120,16 @@ class StreamPolicy(BasePolicy):
         value = self.critic.step(output).item()
         return Decision(self.distribution.choose(row[None], generator)[0], row, value)
 
-    @torch.no_grad()
+    def bind(self) -> None:
+        """Computes by compiled code from now on, if there is any; parameters and gradients must stay where they are."""
+        for core in self.cores().values():
+            core.bind()
+        self.actor.bind()
+        self.critic.bind()
+
     def value_of_next(self, observation: Tensor) -> float:
         """The critic's value of a normalised observation (1, O) that would follow in this episode."""
-        return float(self.critic(self.critic_core.peek(observation)))
+        return self.critic.peek(self.critic_core.peek(observation)[0]).item()
 
     def backward(self, decision: Decision, entropy_weight: float) -> None:
         """Adds the gradient of log π + `entropy_weight` · entropy + value to the parameters' `.grad`."""

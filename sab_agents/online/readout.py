@@ -7,11 +7,14 @@ Dimensions: B rows, F numbers in a core's output, W width, D numbers that come o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sab_agents.kernels import CompiledReadout, bind_readout
 from sab_agents.online.learners import gradient_of
 from sab_agents.online.sparse import sparse_linear
 
@@ -33,6 +36,7 @@ class Readout(nn.Module):
         self.first = sparse_linear(inputs, width, sparsity)
         self.second = sparse_linear(width, outputs, sparsity)
         self._kept: tuple[Tensor, ...] = ()
+        self._code: CompiledReadout | None = None
 
     def forward(self, output: Tensor) -> Tensor:
         """Computes the layers."""
@@ -40,9 +44,33 @@ class Readout(nn.Module):
         numbers: Tensor = self.second(functional.leaky_relu(normal, SLOPE))
         return numbers
 
-    @torch.no_grad()
+    def bind(self) -> None:
+        """Computes by compiled code from now on, if there is any; parameters and gradients must stay where they are."""
+        parameters = (self.first.weight, self.first.bias, self.second.weight, self.second.bias)
+        self._code = bind_readout(parameters, tuple(map(gradient_of, parameters)), SLOPE, EPSILON)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the parameters, as `nn.Module.to` does: what was bound to them is no longer."""
+        self._code = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call,no-any-return]
+
+    def peek(self, output: Tensor) -> Tensor:
+        """Computes the layers for one row (F,), without gradient, and keeps nothing; returns (D,)."""
+        if self._code is not None:
+            return self._code.step(output, keep=False)
+        with torch.no_grad():
+            return self(output)  # type: ignore[no-any-return]
+
     def step(self, output: Tensor) -> Tensor:
         """Computes the layers for one row (F,), and keeps what `backward` needs; returns (D,)."""
+        return self._step(output) if self._code is None else self._code.step(output, keep=True)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Adds the parameters' gradients, given the last `step` result's (D,); returns its input's (F,)."""
+        return self._backward(gradient) if self._code is None else self._code.backward(gradient)
+
+    @torch.no_grad()
+    def _step(self, output: Tensor) -> Tensor:
         raw = torch.addmv(self.first.bias, self.first.weight, output)
         variance, mean = torch.var_mean(raw, correction=0)
         scale = 1 / math.sqrt(variance.item() + EPSILON)
@@ -53,8 +81,7 @@ class Readout(nn.Module):
         return torch.addmv(self.second.bias, self.second.weight, hidden)
 
     @torch.no_grad()
-    def backward(self, gradient: Tensor) -> Tensor:
-        """Adds the parameters' gradients, given the last `step` result's (D,); returns its input's (F,)."""
+    def _backward(self, gradient: Tensor) -> Tensor:
         output, normal, hidden = self._kept
         gradient_of(self.second.weight).addr_(gradient, hidden)
         gradient_of(self.second.bias).add_(gradient)

@@ -8,11 +8,14 @@ Dimensions: B rows, O numbers in an observation, n units.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from sab_agents.core.base import at_least
+from sab_agents.kernels import CompiledUnits, bind_units
 from sab_agents.online.learners import RecurrentLearner, Tensors, gradient_of
 from sab_agents.online.obgd import fraction
 
@@ -57,6 +60,7 @@ class RTULearner(RecurrentLearner):
         self.weight = nn.Parameter(torch.empty(2, hidden_size, input_size).uniform_(-bound, bound))
         self._state = self.initial_state(1)[0]
         self._sensitivity = self._no_sensitivity()
+        self._code: CompiledUnits | None = None
 
     def initial_state(self, batch_size: int) -> Tensors:
         """Zeros for c, as pairs of numbers: (B, n, 2)."""
@@ -85,12 +89,28 @@ class RTULearner(RecurrentLearner):
         unit = turn * torch.view_as_complex(state[0]) + scale * self._driven(observation)
         return _output(unit), (torch.view_as_real(unit),)
 
-    @torch.no_grad()
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the parameters, as `nn.Module.to` does: what was bound to them is no longer."""
+        self._code = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call,no-any-return]
+
+    def bind(self) -> None:
+        """See `RecurrentLearner.bind`."""
+        parameters = (self.nu, self.omega, self.weight)
+        self._code = bind_units(parameters, tuple(map(gradient_of, parameters)))
+
     def step(self, observation: Tensor, episode_start: bool) -> Tensor:
         """Takes the stream's next observation; see `RecurrentLearner.step`."""
         if episode_start:
             self._state = self.initial_state(1)[0]
             self._sensitivity = self._no_sensitivity()
+        if self._code is None:
+            return self._step(observation)
+        output, self._state = self._code.step(observation, self._state, self._sensitivity)
+        return output
+
+    @torch.no_grad()
+    def _step(self, observation: Tensor) -> Tensor:
         turn, scale = self._recurrence()
         before, driven = torch.view_as_complex(self._state)[0], self._driven(observation)[0]
         # With p = exp(ν): ∂λ/∂ν = -p λ, ∂γ/∂ν = p r² / γ = p (1 - γ²) / γ, ∂λ/∂ω = i θ λ.
@@ -106,11 +126,19 @@ class RTULearner(RecurrentLearner):
 
     def peek(self, observation: Tensor) -> Tensor:
         """The output for a next observation; see `RecurrentLearner.peek`."""
+        if self._code is not None:
+            return self._code.step(observation, self._state, None)[0]
         return self.forward(observation, (self._state,))[0]
 
-    @torch.no_grad()
     def backward(self, gradient: Tensor) -> None:
         """Multiplies with the carried derivatives; see `RecurrentLearner.backward`."""
+        if self._code is None:
+            self._backward(gradient)
+        else:
+            self._code.backward(gradient, self._state, self._sensitivity)
+
+    @torch.no_grad()
+    def _backward(self, gradient: Tensor) -> None:
         into_parts = gradient.view(2, self.units) * (self._state[0].t() > 0)
         # For real f, df = Re(conj(g) dc) with g = ∂f/∂Re c + i ∂f/∂Im c.
         along = torch.complex(into_parts[0], -into_parts[1]).unsqueeze(1) * self._sensitivity
@@ -120,12 +148,12 @@ class RTULearner(RecurrentLearner):
 
     def carried(self) -> dict[str, Tensor]:
         """The units' state and its derivatives."""
-        return {"state": self._state, "sensitivity": torch.view_as_real(self._sensitivity)}
+        return {"state": self._state, "sensitivity": torch.view_as_real(self._sensitivity).clone()}
 
     def restore(self, carried: dict[str, Tensor]) -> None:
         """Takes back what `carried` gave."""
         self._state = carried["state"]
-        self._sensitivity = torch.view_as_complex(carried["sensitivity"])
+        self._sensitivity = torch.view_as_complex(carried["sensitivity"].clone())
 
 
 def _output(unit: Tensor) -> Tensor:

@@ -12,12 +12,9 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.sab import SAB
-from sab_agents.core.state import SABState
 from sab_agents.core.streaming import Eviction, SABStream, Write
-from sab_agents.core.streaming.eviction import eviction_order, is_novel, reservoir_slots
-from sab_agents.core.streaming.statistics import SlotStatistics
-from sab_agents.core.streaming.window import written
-from sab_agents.kernels import ScanPlan
+from sab_agents.core.streaming.acting import ActingState, act
+from sab_agents.core.streaming.segment import Segment
 from sab_agents.online.learners import RecurrentLearner, Tensors
 
 
@@ -80,18 +77,22 @@ class SABLearner(RecurrentLearner):
         )
         self._start = torch.ones(1, dtype=torch.bool)
         self._acting = torch.Generator().manual_seed(seed)  # of a reservoir in `forward`
-        self._output: Tensor | None = None
+        self._segment = Segment(self.stream)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the parameters, as `nn.Module.to` does, and begins the stream anew beside them."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.stream.reset()
+        self._segment.bind(binds=False)
         return self
+
+    def bind(self) -> None:
+        """See `RecurrentLearner.bind`."""
+        self._segment.bind()
 
     def initial_state(self, batch_size: int) -> Tensors:
         """The tensors of a `SABState`, and how much each slot was used (B, S)."""
-        state = self.core.initial_state(batch_size)
-        return *state.tensors(), torch.zeros_like(state.memory[:, :, 0])
+        return ActingState.initial(self.core, batch_size).tensors()
 
     @torch.no_grad()
     def forward(self, observation: Tensor, state: Tensors) -> tuple[Tensor, Tensors]:
@@ -99,54 +100,23 @@ class SABLearner(RecurrentLearner):
 
         Slots are written by the stream's rules; credit, of which there is none without learning, counts as zero.
         """
-        before, usage = SABState(*state[:-1]), state[-1]
-        no_start = torch.zeros_like(before.step, dtype=torch.bool)
-        plan = ScanPlan(
-            start=no_start.unsqueeze(0),
-            cut=no_start.unsqueeze(0),
-            write_slot=torch.full_like(before.step, -1).unsqueeze(0),
-            filled=before.filled,
-            slots=before.slots,
-            top_k=self.core.rules.top_k,
-        )
-        outputs = self.core.scan(observation.unsqueeze(0), before.h, before.c, before.memory, plan)
-        h, count = outputs.h[0], before.step + 1
-        slot = self._slot(h, before, count, SlotStatistics(usage, torch.zeros_like(usage)))
-        after = written(before, h, outputs.c, count, slot)
-        read = outputs.versions[0].clamp(min=0)
-        usage = (usage * self.stream.decay).scatter_add(1, read, outputs.weights[0])
-        fresh = torch.arange(before.slots, device=slot.device) == slot.unsqueeze(1)
-        return torch.cat([h, outputs.summary[0]], dim=1), (*after.tensors(), usage.masked_fill(fresh, 0))
-
-    def _slot(self, h: Tensor, state: SABState, count: Tensor, statistics: SlotStatistics) -> Tensor:
-        """The slot (B,) that each row writes to, −1 for none."""
-        writer = self.stream.writer
-        writes = count % writer.write_every == 0
-        if writer.write == "novel":
-            writes &= is_novel(h, state, writer.novelty)
-        if writer.eviction == "reservoir":
-            slot = reservoir_slots(state.slots, count // writer.write_every, self._acting)
-        else:
-            slot = eviction_order(writer.eviction, state, statistics)[:, 0]
-        return slot.masked_fill(~writes, -1)
+        stream = self.stream
+        output, after = act(self.core, stream.writer, stream.decay, observation, ActingState(*state), self._acting)
+        return output, after.tensors()
 
     def step(self, observation: Tensor, episode_start: bool) -> Tensor:
         """Takes the stream's next observation; see `RecurrentLearner.step`."""
         if episode_start or self.stream.steps == self.core.rules.bptt_steps:
             self.stream.advance()
-        self.stream.step(observation, self._start if episode_start else None)
-        self._output = self.stream.window()[-1]
-        return self._output.detach()
+        return self._segment.step(observation, self._start if episode_start else None)
 
     def peek(self, observation: Tensor) -> Tensor:
         """The output for a next observation; see `RecurrentLearner.peek`."""
-        return self.stream.propose(observation).output
+        return self._segment.peek(observation)
 
     def backward(self, gradient: Tensor) -> None:
         """Backpropagates to the segment's start and into the slots; see `RecurrentLearner.backward`."""
-        assert self._output is not None, "backward before the first step"
-        self._output.backward(gradient)  # type: ignore[no-untyped-call]
-        self.stream.credit()
+        self._segment.backward(gradient)
 
     def carried(self) -> dict[str, Tensor]:
         """The stream, its open window included."""
@@ -156,4 +126,4 @@ class SABLearner(RecurrentLearner):
         """Takes back what `carried` gave."""
         self._acting.set_state(carried["acting"])
         self.stream.load_state_dict({name: tensor for name, tensor in carried.items() if name != "acting"})
-        self._output = None
+        self._segment.forget()

@@ -118,6 +118,7 @@ class StreamAC(BaseAlgorithm):
         settings: dict[str, Any] = {"gamma": self.gamma, "trace_decay": self.trace_decay}
         settings["learning_rate"] = self.learning_rate
         self.optimisers = [ObGD(group, kappa=kappa, **settings) for group, kappa in zip(groups, kappas, strict=True)]
+        self.policy.bind()
 
     def learn(
         self,

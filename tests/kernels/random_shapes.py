@@ -18,16 +18,24 @@ import torch
 from sab_agents.kernels import (
     ScanInputs,
     compiled,
+    compiled_agent,
+    compiled_lstm,
     compiled_plan,
     compiled_products,
+    compiled_run,
+    compiled_segment,
     compiled_step,
     compiled_stream,
     extension,
 )
+from sab_agents.online.readout import Readout
 from tests.core.streaming.test_compiled_stream import Side, window_of
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
 from tests.kernels.extension import with_instruction_set
+from tests.online.test_compiled_agents import LEARNERS
+from tests.online.test_compiled_agents import Side as AgentSide
+from tests.online.test_compiled_agents import stream as agent_stream
 
 
 def load(folder: Path) -> None:
@@ -39,7 +47,8 @@ def load(folder: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     own = sys.modules["tests.kernels.extension"]
-    for user in (extension, compiled, compiled_plan, compiled_products, compiled_step, compiled_stream, own):
+    scans = (compiled, compiled_plan, compiled_products, compiled_step, compiled_run)
+    for user in (extension, own, *scans, compiled_stream, compiled_agent, compiled_lstm, compiled_segment):
         vars(user)["native"] = module
 
 
@@ -110,6 +119,17 @@ def run_stream(seed: int) -> None:
         assert torch.isfinite(found["output"]).all()
 
 
+def run_agent(seed: int) -> None:
+    """A streaming agent's core, and a readout behind it."""
+    learner = AgentSide(sorted(LEARNERS)[seed % len(LEARNERS)], "native")
+    found = learner.learn(*agent_stream(24))
+    assert all(torch.isfinite(each).all() for each in found)
+    readout = Readout(1 + seed % 37, 1 + seed % 23, 1 + seed % 5, sparsity=0.5)
+    readout.bind()
+    readout.step(torch.randn(1 + seed % 37))
+    assert torch.isfinite(readout.backward(torch.randn(1 + seed % 5))).all()
+
+
 def main() -> None:
     load(Path(sys.argv[1]))
     guard_parts()
@@ -121,6 +141,7 @@ def main() -> None:
             run(seed)
             run_module(seed)
             run_stream(seed)
+            run_agent(seed)
     print(f"{sys.argv[2]} random shapes without a report: {', '.join(names)}")
 
 

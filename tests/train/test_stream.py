@@ -71,6 +71,17 @@ def test_the_command_line_chooses_cells(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["rtu-4-3.json"]
 
 
+def test_a_policy_can_be_run_at_some_values_alone(tmp_path: Path) -> None:
+    policies = {"rtu": TINY["policies"]["rtu"], "ablation": {**TINY["policies"]["sab"], "values": [3, 9]}}
+    arguments = ["stream", written(tmp_path, policies=policies, seeds=[0], episodes=2), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    names = {path.name for path in (tmp_path / "out" / "cells").iterdir()}
+    assert names == {"rtu-2-0.json", "rtu-3-0.json", "ablation-3-0.json"}
+    lines = (tmp_path / "out" / "table.md").read_text().splitlines()
+    column = [name.strip() for name in lines[0].split("|")].index("ablation")
+    assert [line.split("|")[column].strip() == "" for line in lines[2:]] == [True, False]
+
+
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--values", "2", "--policies", "rtu", "--seeds", "0", "--out", str(tmp_path / "out")]
     assert main(["stream", written(tmp_path), *flags]) == 0
@@ -87,6 +98,7 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.Ca
         ({"values": []}, "values must be a list of whole numbers"),
         ({"episodes": 0}, "episodes must be a whole number of at least 1, but is 0"),
         ({"agent": [1]}, "agent must be a mapping"),
+        ({"policies": {"a": {"policy": "MlpRtuPolicy", "values": 3}}}, "a: values must be a list, but is 3"),
         ({"policies": {"a": {"policy": "MlpPolicy"}}}, "must have a policy of MlpSabPolicy"),
         ({"policies": {"a": {"policy": "MlpRtuPolicy", "colour": 1}}}, "colour"),
         ({"agent": {"gamma": 3.0}}, "gamma must be a number from 0 to 1"),

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "agent_arguments.h"
+
 namespace sab {
 
 struct Forward {
@@ -81,6 +83,23 @@ struct WeightGradients {
     const float *h, *hidden, *output;
     const float *grad_gates, *grad_keys, *grad_query, *grad_score_weight;
     // out
+    float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *key_weight, *query_weight, *query_bias, *score_weight;
+};
+
+// A scan that is made from its inputs: the gates are computed where the tape has them.
+struct BoundForward {
+    Forward scan;                  // gates_in is gates
+    int64_t input;                 // I
+    const float *x, *weight_ih, *bias_ih, *bias_hh;  // (T, B, I), (4H, I), (4H), (4H)
+    float* last;                   // (B, 2H) h and s of the last step, or null
+};
+
+// And back: the gradients of the weights are added to what the results hold. Results may be null.
+struct BoundBackward {
+    Backward scan;
+    int64_t input;
+    const uint8_t* start;          // (T, B)
+    const float *x, *h;            // (T, B, I), (B, H)
     float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *key_weight, *query_weight, *query_bias, *score_weight;
 };
 
@@ -205,6 +224,7 @@ struct Select {
     float* norm;                   // (B, S), added to
     int64_t* column;               // (B, S) the place of the slot's piece among those found, −1 for none
     int64_t *row, *place;          // (B·S) of the pieces found, in their order
+    int64_t* steps_reached;        // one number: after so many steps of a piece nothing was reached any more
 };
 
 // What the M pieces found are run again with. Zeroes what it takes of the gradient.
@@ -290,10 +310,15 @@ struct Kernels {
     Entry<Step> step;
     Entry<Linear> linear;
     Entry<Outer> outer;
+    void (*readout)(const Readout&);
+    void (*readout_backward)(const ReadoutBackward&);
+    bool (*descend)(const Descent&);  // false: δ or the trace is not finite
     void (*loss_gradient)(const Head&);
     float (*norm)(int64_t count, const float* x);
     bool (*all_finite)(int64_t count, const float* x);
     void (*activate)(int64_t count, const float* x, float* tanh, float* sigmoid);  // for the tests of their error
 };
+
+const Kernels& kernels_in_use();  // of the instruction set that was chosen
 
 }  // namespace sab

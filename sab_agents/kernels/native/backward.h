@@ -175,12 +175,19 @@ struct BackwardGroup {
 
     // A slot of the starting memory receives what was sent to it and, through its key, what was sent there.
     void memory(int64_t slot) {
-        if (of.credit) send(of.grad_keys + at(slot, 0) * A, A, weights.key);
+        const bool keyed = of.credit && any_nonzero(of.grad_keys + at(slot, 0) * A, count * A);
+        if (keyed) send(of.grad_keys + at(slot, 0) * A, A, weights.key);
         for (int64_t r = 0; r < count; ++r) {
             float* to = of.grad_memory + ((first + r) * of.held + slot) * H;
             copy(of.credit ? of.grad_states : nullptr, at(slot, r) * H, to);
-            if (of.credit) receive(to, r);
+            if (keyed) receive(to, r);
         }
+    }
+
+    static bool any_nonzero(const float* from, int64_t count) {
+        for (int64_t i = 0; i < count; ++i)
+            if (from[i] != 0.0f) return true;  // NaN too
+        return false;
     }
 };
 

@@ -29,6 +29,24 @@ bool parse(PyObject* const* given, Py_ssize_t count, Arguments& arguments) {
     return true;
 }
 
+struct Address {
+    int64_t place, fields;
+};
+
+// A struct of 64-bit fields from an address and the number of fields that are there. False with a Python error set.
+template <class Arguments>
+bool fetch(PyObject* const* given, Py_ssize_t count, Arguments& arguments) {
+    constexpr int64_t fields = sizeof(Arguments) / sizeof(int64_t);
+    Address address;
+    if (!parse(given, count, address)) return false;
+    if (address.fields != fields) {
+        PyErr_Format(PyExc_TypeError, "expected %lld fields, got %lld", fields, address.fields);
+        return false;
+    }
+    std::memcpy(&arguments, reinterpret_cast<const void*>(address.place), sizeof arguments);
+    return true;
+}
+
 // Without the interpreter lock. False where there is not enough memory.
 template <class Work>
 bool without_lock(const Work& work) {

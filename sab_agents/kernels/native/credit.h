@@ -2,6 +2,7 @@
 // sab_agents/core/streaming/rerun.py.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -26,6 +27,7 @@ inline int64_t select_pieces(const Select& of) {
     for (int64_t i = 0; i < of.rows * S; ++i)
         if (!within(of.piece[i], 0, S) || !within(of.offset[i], 0, of.steps)) return -1;
     int64_t found = 0;
+    *of.steps_reached = 0;
     std::vector<float> reached(static_cast<size_t>(S));
     std::vector<int64_t> column(static_cast<size_t>(S));  // of a place for pieces
     for (int64_t row = 0; row < of.rows; ++row) {
@@ -51,7 +53,9 @@ inline int64_t select_pieces(const Select& of) {
         for (int64_t s = 0; s < S; ++s) {
             const bool chosen = reached[static_cast<size_t>(s)] > 0.0f;
             of.column[base + s] = chosen ? column[static_cast<size_t>(of.piece[base + s])] : -1;
-            if (chosen) of.norm[base + s] += reached[static_cast<size_t>(s)];
+            if (!chosen) continue;
+            of.norm[base + s] += reached[static_cast<size_t>(s)];
+            *of.steps_reached = std::max(*of.steps_reached, of.offset[base + s] + 1);
         }
     }
     return found;

@@ -75,10 +75,17 @@ struct ForwardGroup {
                 const float* from = of.memory + ((first + r) * of.held + slot) * H;
                 for (int64_t j = 0; j < H; ++j) to[j] = holds(slot, r) ? from[j] : 0.0f;
             }
+            if (!held_by_any(slot)) continue;
             product(of.hidden + at(slot, 0) * H, H, count, H, A, weights.key, scratch.attended);
             for (int64_t r = 0; r < count; ++r)
                 if (holds(slot, r)) store_key(slot, slot, r);
         }
+    }
+
+    bool held_by_any(int64_t slot) const {
+        for (int64_t r = 0; r < count; ++r)
+            if (holds(slot, r)) return true;
+        return false;
     }
 
     bool holds(int64_t slot, int64_t r) const { return of.filled[(first + r) * of.held + slot] != 0; }

@@ -11,9 +11,12 @@
 #include <sys/mman.h>
 #endif
 
+#include "agent_calls.h"
 #include "arguments.h"
 #include "calls.h"
 #include "memory.h"
+#include "run_calls.h"
+#include "segment_calls.h"
 #include "stream_calls.h"
 #include "threads.h"
 
@@ -69,12 +72,6 @@ PyObject* call(const Entry<Arguments>& entry, PyObject* const* given, Py_ssize_t
     Py_RETURN_NONE;
 }
 
-bool in_range(const Forward& of) {
-    for (int64_t i = 0; i < of.steps * of.rows; ++i)
-        if (of.write_slot[i] < -1 || of.write_slot[i] >= of.slots) return false;
-    return true;
-}
-
 // True, or False and nothing done where a slot is out of range.
 PyObject* forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     Forward of;
@@ -86,78 +83,6 @@ PyObject* forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
 
 PyObject* backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     return call(chosen.kernels->backward, given, count);
-}
-
-// One sum after another, each split over the threads.
-void sum_gradients(const Kernels& by, const WeightGradients& of) {
-    const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, V = of.held + T;
-    const auto outer = [&](int64_t rows, int64_t columns, int64_t terms, const float* left, const float* right,
-                           float* out) {
-        if (out != nullptr) run(by.outer, Outer{of.threads, rows, columns, terms, of.add, nullptr, left, right, out});
-    };
-    const auto sum = [&](int64_t rows, int64_t columns, const float* from, float* out) {
-        if (out == nullptr) return;
-        if (!of.add) std::memset(out, 0, static_cast<size_t>(columns) * sizeof(float));
-        for (int64_t i = 0; i < rows; ++i)
-            for (int64_t j = 0; j < columns; ++j) out[j] += from[i * columns + j];
-    };
-    if (of.weight_hh != nullptr) {  // the first step follows h, every other the step before; no start follows anything
-        Outer part{of.threads, 4 * H, H, B, of.add, of.start, of.grad_gates, of.h, of.weight_hh};
-        run(by.outer, part);
-        part.add = 1, part.terms = (T - 1) * B;
-        part.skip += B, part.left += B * 4 * H, part.right = of.hidden + of.held * B * H;
-        run(by.outer, part);
-    }
-    outer(4 * H, of.input, T * B, of.grad_gates, of.x, of.weight_ih);
-    sum(T * B, 4 * H, of.grad_gates, of.bias_ih);
-    sum(T * B, 4 * H, of.grad_gates, of.bias_hh);
-    outer(A, H, V * B, of.grad_keys, of.hidden, of.key_weight);
-    outer(A, H, T * B, of.grad_query, of.output, of.query_weight);
-    sum(T * B, A, of.grad_query, of.query_bias);
-    sum(B, A, of.grad_score_weight, of.score_weight);
-}
-
-PyObject* weight_gradients(PyObject*, PyObject* const* given, Py_ssize_t count) {
-    WeightGradients of;
-    if (!parse(given, count, of)) return nullptr;
-    const Kernels& by = *chosen.kernels;
-    if (!without_lock([&] { sum_gradients(by, of); })) return PyErr_NoMemory();
-    Py_RETURN_NONE;
-}
-
-void join(const Forward& of, float* output) {
-    const int64_t steps = of.steps * of.rows, H = of.size;
-    const auto bytes = static_cast<size_t>(H) * sizeof(float);
-    for (int64_t i = 0; i < steps; ++i) {
-        std::memcpy(output + 2 * i * H, of.hidden + (of.held * of.rows + i) * H, bytes);
-        std::memcpy(output + (2 * i + 1) * H, of.summary + i * H, bytes);
-    }
-}
-
-// True, or False and nothing done where a slot is out of range.
-PyObject* run_forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
-    RunForward of;
-    if (!parse(given, count, of)) return nullptr;
-    if (!in_range(of.scan)) Py_RETURN_FALSE;
-    const Kernels& by = *chosen.kernels;
-    const bool enough_memory = without_lock([&] {
-        run(by.linear, of.gates);
-        run(by.forward, of.scan);
-        if (of.output != nullptr) join(of.scan, of.output);
-    });
-    return enough_memory ? Py_NewRef(Py_True) : PyErr_NoMemory();
-}
-
-PyObject* run_backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
-    RunBackward of;
-    if (!parse(given, count, of)) return nullptr;
-    const Kernels& by = *chosen.kernels;
-    const bool enough_memory = without_lock([&] {
-        run(by.backward, of.scan);
-        sum_gradients(by, of.sums);
-    });
-    if (!enough_memory) return PyErr_NoMemory();
-    Py_RETURN_NONE;
 }
 
 // True, or False and nothing done where x is not finite: the caller then says so.
@@ -328,6 +253,19 @@ PyMethodDef methods[] = {
     {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},
     {"outer", as_method(outer), METH_FASTCALL, "The fields of `Outer` (arguments.h), in order."},
     {"weight_gradients", as_method(weight_gradients), METH_FASTCALL, "The fields of `WeightGradients`, in order."},
+    {"readout", as_method(agent_readout), METH_FASTCALL, "The fields of `Readout` (agent_arguments.h), in order."},
+    {"readout_backward", as_method(agent_readout_backward), METH_FASTCALL, "The fields of `ReadoutBackward`."},
+    {"descend", as_method(agent_descend), METH_FASTCALL, "The fields of `Descent`; False: something is not finite."},
+    {"step_units", as_method(agent_step_units), METH_FASTCALL, "The fields of `Units`, in order."},
+    {"credit_units", as_method(agent_credit_units), METH_FASTCALL, "The fields of `UnitsBackward`, in order."},
+    {"bound_forward", as_method(bound_forward), METH_FASTCALL,
+     "Address and fields of a `BoundForward`; False: a slot is out of range."},
+    {"bound_backward", as_method(bound_backward), METH_FASTCALL, "Address and fields of a `BoundBackward`."},
+    {"segment_step", as_method(segment_step), METH_FASTCALL,
+     "Address and fields of a `SegmentStep` (segment.h); 1: x is not finite, 2: a slot is out of range."},
+    {"segment_backward", as_method(segment_backward), METH_FASTCALL,
+     "Address and fields of a `SegmentBackward`; the pieces that received gradient, −1: an index is wrong."},
+    {"segment_credit", as_method(segment_credit), METH_FASTCALL, "Address and fields of a `SegmentBackward`."},
     {"head", as_method(head), METH_FASTCALL, "The fields of `Head`; False: a place or class is out of range."},
     {"norm", as_method(norm), METH_FASTCALL, "1, count and address of floats; their norm."},
     {"use_large_pages", as_method(use_large_pages), METH_FASTCALL, "Address and bytes of a new buffer."},
@@ -341,6 +279,9 @@ PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", "SAB's scan on the CPU, 
                       nullptr, nullptr, nullptr, nullptr};
 
 }  // namespace
+
+const Kernels& kernels_in_use() { return *chosen.kernels; }
+
 }  // namespace sab
 
 PyMODINIT_FUNC PyInit__native() {

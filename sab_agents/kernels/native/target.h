@@ -30,6 +30,7 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "products.h"
 
+#include "agent.h"
 #include "loss.h"
 
 bool all_finite(int64_t count, const float* x) {
@@ -57,6 +58,9 @@ const Kernels kernels = {
     {step_shared_size, step_prepare, step_scratch_size, step_run},
     {linear_shared_size, linear_prepare, linear_scratch_size, linear_run},
     {outer_shared_size, outer_prepare, outer_scratch_size, outer_run},
+    readout,
+    readout_backward,
+    descend,
     loss_gradient,
     norm,
     all_finite,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from contextlib import AbstractContextManager
 from typing import Any
@@ -206,6 +207,17 @@ def test_a_run_without_a_graph_adds_what_the_graph_adds(seed: int) -> None:
                 run.backward(weights[:, :, :1])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_copied_stream_leaves_the_first_as_it_is() -> None:
+    rng, side = random.Random(0), Side(0, "native")
+    side.learn(*window_of(side, rng))
+    window = window_of(side, rng)
+    before = side.stream.state_dict()
+    other = copy.deepcopy(side)
+    copied = other.learn(*window)
+    assert all(torch.equal(value, before[name]) for name, value in side.stream.state_dict().items())
+    assert_same(side.learn(*window), copied, "the copy")
 
 
 @pytest.mark.parametrize("kernel", ["native", "torch"])
