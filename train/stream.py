@@ -6,10 +6,9 @@ Cells that are finished are not repeated, so the same command continues what was
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from sab_agents.train.errors import UserError
 from sab_agents.train.plots import figure, tidy
 from sab_agents.train.run_folder import write_atomically
 from sab_agents.train.stream_config import StreamConfig, load_stream_config
+from sab_agents.train.sweep import run_each
 
 POINTS = 20  # of a learning curve; a cell's score is the mean return over the last tenth of its episodes
 Cell = tuple[str, int, int]
@@ -63,7 +63,7 @@ def run_sweep(config: StreamConfig, out: Path, *, jobs: int = 1) -> Results:
     console = Console(soft_wrap=True, highlight=False)
     missing = [cell for cell in cells if _finished(config, out, cell) is None]
     (out / "cells").mkdir(parents=True, exist_ok=True)
-    for number, (cell, result) in enumerate(_run_all(config, missing, jobs), start=1):
+    for number, (cell, result) in enumerate(run_each(partial(run_cell, config), missing, jobs), start=1):
         write_atomically(_path(out, cell), json.dumps(result).encode())
         console.print(
             f"[{number}/{len(missing)}] {cell[0]}, {config.argument} {cell[1]}, seed {cell[2]}: "
@@ -148,20 +148,6 @@ class _Returns(BaseCallback):
         if self.locals["dones"][0]:
             self.all.append(float(self.locals["infos"][0]["episode"]["r"]))
         return len(self.all) < self.episodes
-
-
-def _run_all(config: StreamConfig, cells: list[Cell], jobs: int) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """Each cell with its result, as they are finished."""
-    if jobs == 1:
-        yield from ((cell, run_cell(config, cell)) for cell in cells)
-        return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(run_cell, config, cell): cell for cell in cells}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)  # an interrupt or a failure starts no further cells
 
 
 def _path(out: Path, cell: Cell) -> Path:
