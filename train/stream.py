@@ -91,15 +91,16 @@ def run_cell(config: StreamConfig, cell: Cell) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     policy, value, seed = cell
     agent = config.agent_of(policy, value, seed)
-    returns = _Returns(config.episodes)
+    episodes = config.episodes_at(value)
+    returns = _Returns(episodes)
     started = time.process_time()
     agent.learn(2**62, returns, log_interval=None)
     seconds = time.process_time() - started
-    last = max(1, config.episodes // 10)
+    last = max(1, episodes // 10)
     return {
         "settings": _settings(config, cell),
         "score": float(np.mean(returns.all[-last:])),
-        "curve": [float(part.mean()) for part in np.array_split(returns.all, min(POINTS, config.episodes))],
+        "curve": [float(part.mean()) for part in np.array_split(returns.all, min(POINTS, episodes))],
         "steps": agent.num_timesteps,
         "parameters": sum(optimiser.vector.numel() for optimiser in agent.optimisers),
         "microseconds_per_step": 1e6 * seconds / agent.num_timesteps,
@@ -131,7 +132,7 @@ def plot_returns(path: Path, config: StreamConfig, results: Results) -> None:
         points = [(at, score) for at, scores in known for score in scores]
         axes.scatter([at for at, _ in points], [score for _, score in points], 9, f"C{number}", alpha=0.6)
     axes.set_xscale("log", base=2)
-    tidy(axes, config.env, config.argument, f"return, last tenth of {config.episodes} episodes")
+    tidy(axes, config.env, config.argument, "return, last tenth of the episodes")
     axes.legend(frameon=False)
     canvas.savefig(path)
 
@@ -157,9 +158,10 @@ def _path(out: Path, cell: Cell) -> Path:
 
 def _settings(config: StreamConfig, cell: Cell) -> dict[str, Any]:
     """What decides a cell's numbers."""
+    name, value, _ = cell
     own = {"env": config.env, "argument": config.argument, "env_arguments": dict(config.env_arguments)}
-    policy = {name: value for name, value in config.policies[cell[0]].items() if name != "values"}
-    return {**own, "policy": policy, "agent": dict(config.agent), "episodes": config.episodes}
+    policy = {key: setting for key, setting in config.policies[name].items() if key != "values"}
+    return {**own, "policy": policy, "agent": dict(config.agent), "episodes": config.episodes_at(value)}
 
 
 def _finished(config: StreamConfig, out: Path, cell: Cell) -> dict[str, Any] | None:

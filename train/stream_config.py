@@ -29,7 +29,7 @@ class StreamConfig:
             has cells at these alone.
         agent: arguments of `StreamAC` that all cells share.
         seeds: of agent and environment.
-        episodes: episodes of a cell.
+        episodes: episodes of a cell; one number, or one for each value.
         threads: CPU threads of a cell.
     """
 
@@ -40,7 +40,7 @@ class StreamConfig:
     env_arguments: Mapping[str, Any] = field(default_factory=dict)
     agent: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
-    episodes: int = 10_000
+    episodes: int | Mapping[int, int] = 10_000
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -53,10 +53,13 @@ class StreamConfig:
             object.__setattr__(self, name, tuple(value))
         for name in ("policies", "env_arguments", "agent"):
             _check_mapping(name, getattr(self, name))
-        for name in ("episodes", "threads"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise UserError(f"{name} must be a whole number of at least 1, but is {value!r}.")
+        _check_count("threads", self.threads)
+        if isinstance(self.episodes, Mapping):
+            for value in self.values:
+                if value not in self.episodes:
+                    raise UserError(f"episodes must have a number for each value, but has none for {value}.")
+        for count in self.episodes.values() if isinstance(self.episodes, Mapping) else (self.episodes,):
+            _check_count("episodes", count)
         if not self.policies:
             raise UserError("policies must name at least one, but is empty.")
         for name, settings in self.policies.items():
@@ -75,6 +78,10 @@ class StreamConfig:
             if value in settings.get("values", self.values)
             for seed in self.seeds
         ]
+
+    def episodes_at(self, value: int) -> int:
+        """Episodes of a cell at one of the values."""
+        return self.episodes[value] if isinstance(self.episodes, Mapping) else self.episodes
 
     def settings(self) -> dict[str, Any]:
         """All settings, for JSON."""
@@ -123,3 +130,8 @@ def load_stream_config(path: Path, changes: Mapping[str, Any]) -> StreamConfig:
 def _check_mapping(name: str, value: object) -> None:
     if not isinstance(value, Mapping):
         raise UserError(f"{name} must be a mapping, but is {value!r}.")
+
+
+def _check_count(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, but is {value!r}.")

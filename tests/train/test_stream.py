@@ -89,6 +89,12 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "was run with episodes = 12, not 3" in capsys.readouterr().err
 
 
+def test_episodes_may_differ_by_value(tmp_path: Path) -> None:
+    config = load_stream_config(Path(written(tmp_path, values=[2, 4], episodes={2: 3, 4: 5})), {})
+    for value, episodes in ((2, 3), (4, 5)):
+        assert run_cell(config, ("rtu", value, 0))["steps"] == episodes * (value + 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -97,6 +103,7 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.Ca
         ({"episods": 3}, "unknown key 'episods'. Did you mean 'episodes'?"),
         ({"values": []}, "values must be a list of whole numbers"),
         ({"episodes": 0}, "episodes must be a whole number of at least 1, but is 0"),
+        ({"episodes": {2: 3}}, "episodes must have a number for each value, but has none for"),
         ({"agent": [1]}, "agent must be a mapping"),
         ({"policies": {"a": {"policy": "MlpRtuPolicy", "values": 3}}}, "a: values must be a list, but is 3"),
         ({"policies": {"a": {"policy": "MlpPolicy"}}}, "must have a policy of MlpSabPolicy"),
