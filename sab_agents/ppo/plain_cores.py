@@ -6,7 +6,7 @@ Dimensions: n environments, T steps of a segment, R rows of a rollout, b rows of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,14 @@ class PlainSegments:
         """Nothing is known of the past but the state, through which no gradient is sent."""
 
 
+class _Chosen(NamedTuple):
+    """Rows as they are run: what they begin with, their episode starts, and where they lie if they are laid anew."""
+
+    before: LSTMState
+    start: Tensor
+    laid: Layout | None
+
+
 class LstmSegments(PlainSegments):
     """Segments of an LSTM, run again without a graph where compiled code can."""
 
@@ -51,25 +59,25 @@ class LstmSegments(PlainSegments):
 
     def __init__(self, core: Core[Any], before: State, start: Tensor) -> None:
         super().__init__(core, before, start)
-        self._layouts: dict[tuple[int, ...], Layout | None] = {}  # by rows, which come in every epoch
+        self._chosen: dict[tuple[int, ...], _Chosen] = {}  # by rows, which come in every epoch
 
     def run(self, rows: Tensor, x: Tensor) -> WindowRun:
         """See `Segments.run`."""
         if x.requires_grad or kernel_in_use(x.device, x.dtype) != "native":
             return super().run(rows, x)
-        start, before, inputs = self.start.index_select(1, rows), self.before.chosen(rows), x.contiguous()
-        laid = self._layout_of(rows, start)
-        if laid is not None:
-            inputs, start = laid.laid(x), laid.start
-            before = LSTMState(*(laid.begun(part) for part in before.tensors()))
-        found = self.core.run(inputs, before, start)
+        before, start, laid = self._of(rows)
+        found = self.core.run(x.contiguous() if laid is None else laid.laid(x), before, start)
         return super().run(rows, x) if found is None else _laid_run(*found, laid)
 
-    def _layout_of(self, rows: Tensor, start: Tensor) -> Layout | None:
+    def _of(self, rows: Tensor) -> _Chosen:
         chosen = tuple(rows.tolist())
-        if chosen not in self._layouts:
-            self._layouts[chosen] = layout(start)
-        return self._layouts[chosen]
+        if chosen not in self._chosen:
+            before, start = self.before.chosen(rows), self.start.index_select(1, rows)
+            laid = layout(start)
+            if laid is not None:
+                before, start = LSTMState(*(laid.begun(part) for part in before.tensors())), laid.start
+            self._chosen[chosen] = _Chosen(before, start, laid)
+        return self._chosen[chosen]
 
 
 def _laid_run(run: Run, output: Tensor, laid: Layout | None) -> WindowRun:

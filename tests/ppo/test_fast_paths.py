@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from threading import Barrier
+from threading import Barrier, get_ident
 from typing import Any
 
 import gymnasium as gym
@@ -109,15 +109,19 @@ def test_cores_side_by_side_change_no_bit(policy: str, two_threads: None) -> Non
     assert all(torch.equal(got, expected) for got, expected in zip(both, alone, strict=True))
 
 
-def test_works_run_at_once_on_their_share_of_threads(two_threads: None) -> None:  # noqa: ARG001
+@needs_native
+def test_works_run_at_once_on_torchs_own_threads(two_threads: None) -> None:  # noqa: ARG001
     meet = Barrier(2)
 
-    def work() -> int:
+    def work(number: int) -> tuple[int, int]:
         meet.wait(timeout=10)
-        return torch.get_num_threads()
+        return number, get_ident()
 
-    assert side_by_side([work, work]) == [1, 1]
-    assert torch.get_num_threads() == 2
+    (first, here), (second, other) = side_by_side([partial(work, 1), partial(work, 2)])
+    assert (first, second) == (1, 2)
+    assert {here, other} > {get_ident()}
+    again = [thread for _, thread in side_by_side([partial(work, 1), partial(work, 2)])]
+    assert set(again) == {here, other}
 
 
 def test_an_error_in_one_work_is_raised_and_threads_come_back(two_threads: None) -> None:  # noqa: ARG001

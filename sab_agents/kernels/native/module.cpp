@@ -5,6 +5,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <atomic>
+#include <cstdint>
 #include <cstring>
 
 #if defined(__linux__)
@@ -232,6 +234,27 @@ PyObject* use_instruction_set(PyObject*, PyObject* name) {
     Py_RETURN_NONE;
 }
 
+// Calls each function of a tuple, at once, on threads that torch has anyway. They must not raise, and their results are
+// thrown away.
+PyObject* at_once(PyObject*, PyObject* functions) {
+    if (!PyTuple_Check(functions)) return PyErr_Format(PyExc_TypeError, "expected a tuple of functions");
+    std::atomic<bool> raised{false};
+    Py_BEGIN_ALLOW_THREADS
+    in_parallel(PyTuple_GET_SIZE(functions), [&](int64_t part) {
+        const PyGILState_STATE state = PyGILState_Ensure();
+        PyObject* result = PyObject_CallNoArgs(PyTuple_GET_ITEM(functions, part));
+        if (result == nullptr) {
+            PyErr_Clear();
+            raised = true;
+        }
+        Py_XDECREF(result);
+        PyGILState_Release(state);
+    });
+    Py_END_ALLOW_THREADS
+    if (raised) return PyErr_Format(PyExc_RuntimeError, "a function raised, which none of them must");
+    Py_RETURN_NONE;
+}
+
 template <class Function>
 PyCFunction as_method(Function function) {
     return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
@@ -269,6 +292,7 @@ PyMethodDef methods[] = {
     {"head", as_method(head), METH_FASTCALL, "The fields of `Head`; False: a place or class is out of range."},
     {"norm", as_method(norm), METH_FASTCALL, "1, count and address of floats; their norm."},
     {"use_large_pages", as_method(use_large_pages), METH_FASTCALL, "Address and bytes of a new buffer."},
+    {"at_once", at_once, METH_O, "A tuple of functions that must not raise: calls them on threads of their own."},
     {"activate", as_method(activate), METH_FASTCALL, "count, x, and where tanh(x) and sigmoid(x) go: float32."},
     {"instruction_set", instruction_set, METH_NOARGS, "The one in use: \"avx512\", \"avx2\" or \"baseline\"."},
     {"use_instruction_set", use_instruction_set, METH_O, "For tests: another that this processor has."},
