@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import sab_agents  # noqa: F401 (registers the SAB/* environments)
 from sab_agents.train.agents_config import AgentsConfig, Cell, Exploration, Value
@@ -157,13 +157,14 @@ def agent_of(config: AgentsConfig, cell: Cell) -> Any:
         raise UserError(f"{cell.learner}: {one_line(error)}") from error
 
 
-def environment(config: AgentsConfig, value: Value) -> VecMonitor:
+def environment(config: AgentsConfig, value: Value) -> VecEnv:
     """The environments of a cell.
 
     Raises:
         UserError: see `make_vec_env`.
     """
-    return make_vec_env(config.env, config.argument, value, config.num_envs, **_environment_settings(config))
+    made = make_vec_env(config.env, config.argument, value, config.num_envs, **_environment_settings(config))
+    return VecNormalize(made, norm_reward=False) if config.normalize else made
 
 
 def curve_of(points: Sequence[Point], budget: int) -> list[dict[str, float]]:
@@ -200,4 +201,5 @@ def _tests(config: AgentsConfig, cell: Cell, model: Any) -> dict[str, dict[str, 
 
 
 def _environment_settings(config: AgentsConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in ("env_arguments", "imports", "wrappers", "previous_action_reward")}
+    names = ("env_arguments", "imports", "wrappers", "previous_action_reward", "elapsed_share")
+    return {name: getattr(config, name) for name in names}

@@ -71,6 +71,8 @@ class AgentsConfig:
         imports: modules that register environments.
         wrappers: of each copy, the innermost first: names of `agents_env.WRAPPERS`.
         previous_action_reward: whether the observation gets the previous action and reward.
+        elapsed_share: whether it gets the share of the longest episode that is over.
+        normalize: whether observations are brought to mean 0 and standard deviation 1, by `VecNormalize`.
         num_envs: copies of the environment.
         shared: arguments of `RecurrentPPO` that all learners share; a learner's own go before them.
         exploration: what all learners do alike to explore.
@@ -92,6 +94,8 @@ class AgentsConfig:
     imports: tuple[str, ...] = ()
     wrappers: tuple[str, ...] = ()
     previous_action_reward: bool = False
+    elapsed_share: bool = False
+    normalize: bool = False
     num_envs: int = 16
     shared: Mapping[str, Any] = field(default_factory=dict)
     exploration: Exploration | None = None

@@ -12,12 +12,13 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import FlattenObservation, TransformObservation
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sab_agents import VectorToVecEnv
 from sab_agents.envs.dynamics import Returns
 from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.envs.wrappers import VectorPreviousActionReward
+from sab_agents.train.agents_time import VecElapsedShare
 from sab_agents.train.errors import UserError, did_you_mean, one_line
 
 Single = gym.Env[Any, Any]
@@ -65,6 +66,7 @@ def make_vec_env(
     imports: Sequence[str] = (),
     wrappers: Sequence[str] = (),
     previous_action_reward: bool = False,
+    elapsed_share: bool = False,
 ) -> VecMonitor:
     """Makes n copies of an environment at one size.
 
@@ -79,6 +81,7 @@ def make_vec_env(
         imports: modules that register environments.
         wrappers: names of `WRAPPERS`, for each copy, the innermost first.
         previous_action_reward: whether observations get the previous action and reward.
+        elapsed_share: whether they get the share of the longest episode that is over.
 
     Raises:
         UserError: there is no such module, id or argument, or a wrapper does not fit.
@@ -105,10 +108,28 @@ def make_vec_env(
             copies = SyncVectorEnv([single] * n, autoreset_mode=same_step)
         if previous_action_reward:
             copies = VectorPreviousActionReward(copies)
+        venv: VecEnv = VectorToVecEnv(copies)
+        if elapsed_share:
+            venv = VecElapsedShare(venv, horizon_of(env_id, arguments))
     except (TypeError, ValueError, ImportError, gym.error.Error) as error:
         at = "" if argument is None else f" with {argument} = {value}"
         raise UserError(f"{env_id}{at}: {one_line(error)}") from error
-    return VecMonitor(VectorToVecEnv(copies))
+    return VecMonitor(venv)
+
+
+def horizon_of(env_id: str, arguments: Mapping[str, Any]) -> int:
+    """Steps of the longest episode.
+
+    Raises:
+        UserError: there is no longest.
+    """
+    if env_id in ENVIRONMENTS:
+        horizon = ENVIRONMENTS[env_id].dynamics(**arguments).horizon
+    else:
+        horizon = arguments.get("max_episode_steps", gym.spec(env_id).max_episode_steps)
+    if horizon is None:
+        raise UserError(f"elapsed_share: {env_id} has no longest episode. Leave it out.")
+    return int(horizon)
 
 
 def known_returns(env: str, argument: str | None, value: int | str, env_arguments: Mapping[str, Any]) -> Returns:

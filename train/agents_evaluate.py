@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sab_agents.train.agents_env import make_vec_env
 from sab_agents.train.errors import UserError
@@ -77,6 +77,16 @@ def play_agent(model: Any, env: VecEnv, episodes: int, *, success: float | str |
     return found
 
 
+def normalised_as(model: Any, env: VecEnv) -> VecEnv:
+    """The environment with observations normalised as in the one that the agent learnt in, if they were."""
+    learnt = getattr(model, "get_vec_normalize_env", lambda: None)()
+    if learnt is None or not learnt.norm_obs:
+        return env
+    found = VecNormalize(env, training=False, norm_reward=False, clip_obs=learnt.clip_obs, epsilon=learnt.epsilon)
+    found.obs_rms = learnt.obs_rms
+    return found
+
+
 def evaluate_lengths(
     model: Any,
     env_id: str,
@@ -91,7 +101,8 @@ def evaluate_lengths(
     """Tests a trained agent at several sizes of its environment.
 
     Args:
-        model: a `RecurrentPPO` of this library or of sb3-contrib, or whatever predicts like one.
+        model: a `RecurrentPPO` of this library or of sb3-contrib, or whatever predicts like one. Where it learnt in a
+            `VecNormalize`, observations are normalised by its statistics.
         env_id: Gymnasium's id.
         argument: the argument that takes the values; None where they are part of the id.
         values: sizes.
@@ -114,7 +125,7 @@ def evaluate_lengths(
     """
     results = {}
     for value in values:
-        env = make_vec_env(env_id, argument, value, min(COPIES, episodes), **settings)
+        env = normalised_as(model, make_vec_env(env_id, argument, value, min(COPIES, episodes), **settings))
         played = play_agent(model, env, episodes, success=success, seed=seed)
         env.close()
         returns = [each.total for each in played]

@@ -7,17 +7,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
 from gymnasium.spaces import Box
+from gymnasium.wrappers import TimeAwareObservation
+from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from sab_agents.train.agents import run_sweep
 from sab_agents.train.agents_cell import POINTS, Point, Watch, agent_of, curve_of, environment, run_cell
 from sab_agents.train.agents_config import AgentsConfig, Cell, load_agents_config
-from sab_agents.train.agents_env import make_vec_env
-from sab_agents.train.agents_evaluate import Ended, evaluate_lengths
+from sab_agents.train.agents_env import horizon_of, make_vec_env
+from sab_agents.train.agents_evaluate import Ended, evaluate_lengths, normalised_as
+from sab_agents.train.agents_time import VecElapsedShare
 from sab_agents.train.cli import main
 from sab_agents.train.errors import UserError
 from sab_agents.train.sweep_plots import mean_curve
@@ -180,6 +184,47 @@ def test_sb3_contrib_runs_in_the_same_cell(tmp_path: Path) -> None:
 def test_the_previous_action_and_reward_are_observed_when_asked_for() -> None:
     assert environment(tiny(), 2).observation_space.shape == (3,)
     assert environment(tiny(previous_action_reward=True), 2).observation_space.shape == (3 + 2 + 1,)
+
+
+def test_the_elapsed_share_is_that_of_gymnasiums_wrapper() -> None:
+    shares = make_vec_env("MountainCar-v0", "max_episode_steps", 6, 1, elapsed_share=True)
+    alone = TimeAwareObservation(gym.make("MountainCar-v0", max_episode_steps=6), normalize_time=True)
+    shares.seed(3)
+    seen, (expected, _) = np.asarray(shares.reset())[0], alone.reset(seed=3)
+    for step in range(6):
+        assert seen.dtype == np.float32
+        np.testing.assert_allclose(seen, expected, rtol=1e-6)
+        observations, _, dones, infos = shares.step(np.array([step % 3]))
+        expected, _, terminated, truncated, _ = alone.step(step % 3)
+        assert dones[0] == (terminated or truncated) == (step == 5)
+        seen = infos[0]["terminal_observation"] if dones[0] else np.asarray(observations)[0]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+    assert seen[-1] == 1
+    assert np.asarray(observations)[0, -1] == 0
+
+
+def test_the_elapsed_share_needs_a_flat_box_and_a_longest_episode() -> None:
+    assert environment(tiny(elapsed_share=True), 2).observation_space.shape == (3 + 1,)
+    with pytest.raises(TypeError, match="one flat Box"):
+        VecElapsedShare(DummyVecEnv([lambda: gym.make("FrozenLake-v1")]), 5)
+    with pytest.raises(UserError, match="has no longest episode"):
+        horizon_of("CartPole-v1", {"max_episode_steps": None})
+
+
+def test_an_agent_is_tested_with_the_normalisation_that_it_learnt_with() -> None:
+    model = agent_of(tiny(normalize=True), Cell("sab", 2, 0))
+    model.learn(64)
+    learnt = model.get_vec_normalize_env()
+    assert learnt.obs_rms.count > 64
+    before = learnt.obs_rms.mean.copy()
+    env = make_vec_env(TINY["env"], TINY["argument"], 9, 2)
+    env.seed(0)
+    raw = np.asarray(env.reset())
+    env.seed(0)
+    seen = np.asarray(normalised_as(model, env).reset())
+    np.testing.assert_allclose(seen, (raw - before) / np.sqrt(learnt.obs_rms.var + 1e-8), rtol=1e-5)
+    np.testing.assert_array_equal(learnt.obs_rms.mean, before)
+    assert normalised_as(_Turner(remembers=True), env) is env
 
 
 def test_environments_of_others_are_made_of_single_ones_with_their_wrappers() -> None:
