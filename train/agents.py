@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sab_agents.train.agents_cell import agent_of, run_cell
+from sab_agents.train.agents_cell import agent_of, run_chain
 from sab_agents.train.agents_config import AgentsConfig, Cell, Value, load_agents_config
 from sab_agents.train.agents_env import known_returns
 from sab_agents.train.agents_tables import plot_learning_curves, table_of
@@ -57,20 +57,17 @@ def run_sweep(config: AgentsConfig, out: Path, *, jobs: int = 1) -> dict[str, An
     Raises:
         UserError: a setting does not fit, or the folder holds cells with other settings.
     """
-    files = {cell: out / "cells" / f"{cell.file}.json" for cell in config.cells}
-    missing = [cell for cell, file in files.items() if finished(file, config.cell_settings(cell)) is None]
-    for learner in dict.fromkeys(cell.learner for cell in missing):
+    missing = [tuple(chain) for chain in config.chains if not _is_over(config, out, chain)]
+    for learner in dict.fromkeys(chain[0].learner for chain in missing):
         agent_of(config, Cell(learner, config.values[0], config.seeds[0])).get_env().close()
     (out / "cells").mkdir(parents=True, exist_ok=True)
     console = Console(soft_wrap=True, highlight=False)
-    for number, (cell, result) in enumerate(run_each(partial(run_cell, config, out), missing, jobs), start=1):
-        write_atomically(files[cell], json.dumps(result).encode())
-        console.print(f"[{number}/{len(missing)}] {summary(config, cell, result)}", markup=False)
-    cells = [
-        {**cell._asdict(), **found}
-        for cell, file in files.items()
-        if (found := finished(file, config.cell_settings(cell))) is not None
-    ]
+    for number, (chain, results) in enumerate(run_each(partial(run_chain, config, out), missing, jobs), start=1):
+        for cell in chain:
+            if (result := results.get(cell.file)) is not None:
+                write_atomically(_file(out, cell), json.dumps(result).encode())
+                console.print(f"[{number}/{len(missing)}] {summary(config, cell, result)}", markup=False)
+    cells = [{**cell._asdict(), **found} for cell in config.cells if (found := _found(config, out, cell)) is not None]
     whole = {"settings": config.settings(), "known": _known(config), "cells": cells}
     write_atomically(out / "result.json", json.dumps(whole, indent=1).encode())
     table = table_of(whole)
@@ -78,6 +75,24 @@ def run_sweep(config: AgentsConfig, out: Path, *, jobs: int = 1) -> dict[str, An
     plot_learning_curves(out / "learning_curves.png", whole)
     console.print(f"{table}\n{out / 'table.md'}, {out / 'learning_curves.png'}", markup=False)
     return whole
+
+
+def _is_over(config: AgentsConfig, out: Path, chain: Sequence[Cell]) -> bool:
+    """Whether the folder holds all that an agent ran through: every cell, or those to the first that it failed."""
+    for cell in chain:
+        if (found := _found(config, out, cell)) is None:
+            return False
+        if not found["reached"]:
+            break
+    return True
+
+
+def _found(config: AgentsConfig, out: Path, cell: Cell) -> dict[str, Any] | None:
+    return finished(_file(out, cell), config.cell_settings(cell))
+
+
+def _file(out: Path, cell: Cell) -> Path:
+    return out / "cells" / f"{cell.file}.json"
 
 
 def summary(config: AgentsConfig, cell: Cell, result: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""One cell of a sweep of PPO agents: builds the agent, lets it learn until its target or budget, and tests it."""
+"""The cells of one PPO agent of a sweep: builds it, lets it learn until its target or budget, and tests it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import sab_agents  # noqa: F401 (registers the SAB/* environments)
-from sab_agents.train.agents_config import AgentsConfig, Cell, Exploration, Value
+from sab_agents.train.agents_config import CHANGEABLE, AgentsConfig, Cell, Value
 from sab_agents.train.agents_env import make_vec_env
 from sab_agents.train.agents_evaluate import Ended, ending, evaluate_lengths
 from sab_agents.train.errors import UserError, one_line
@@ -26,7 +26,7 @@ TEST_SEED = 10_000  # plus the agent's, so that a test's episodes are not those 
 
 
 class Point(NamedTuple):
-    """An episode, and when it was over: after how many steps of all copies, and how many seconds."""
+    """An episode, and when it was over: after how many steps of all copies, and how many seconds, of this training."""
 
     steps: int
     seconds: float
@@ -48,16 +48,16 @@ class Watch(BaseCallback):
         self.points: list[Point] = []
         self.reached = False
         self._recent: deque[Ended] = deque(maxlen=recent)
-        self._started = time.perf_counter()
+        self._started, self._first = time.perf_counter(), 0
 
     def _on_training_start(self) -> None:
-        self._started = time.perf_counter()
+        self._started, self._first = time.perf_counter(), self.num_timesteps
 
     def _on_step(self) -> bool:
         copies = np.flatnonzero(self.locals["dones"])
         for copy in copies:
             ended = ending(self.locals["infos"][copy], self.success)
-            self.points.append(Point(self.num_timesteps, time.perf_counter() - self._started, ended))
+            self.points.append(Point(self.num_timesteps - self._first, time.perf_counter() - self._started, ended))
             self._recent.append(ended)
         if len(copies) and self.target is not None and len(self._recent) == self._recent.maxlen:
             self.reached = self.score[0] >= self.target  # of all copies that ended in this step, not of some
@@ -75,51 +75,57 @@ class Watch(BaseCallback):
         )
 
 
-class EntropySchedule(BaseCallback):
-    """Sets the weight of the entropy before each update; works with every algorithm that has `ent_coef`.
-
-    Args:
-        exploration: the schedule.
-        budget: steps of the whole training.
-    """
-
-    def __init__(self, exploration: Exploration, budget: int) -> None:
-        super().__init__()
-        self.exploration, self.budget = exploration, budget
-
-    def _on_rollout_start(self) -> None:
-        model: Any = self.model
-        model.ent_coef = self.exploration.ent_coef_at(model.num_timesteps / self.budget)
-
-    def _on_step(self) -> bool:
-        return True
-
-
-def run_cell(config: AgentsConfig, out: Path, cell: Cell) -> dict[str, Any]:
-    """Runs one cell.
+def run_chain(config: AgentsConfig, out: Path, chain: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """Runs the cells of one agent in order, as long as it reaches its target.
 
     Args:
         config: the sweep.
         out: gets TensorBoard's events.
-        cell: what is run.
+        chain: the cells.
 
     Returns:
-        The settings that decided it; success and return over the last episodes; steps and seconds to the target or the
-        end of the budget; the learning curve in at most `POINTS` parts; the tests by value.
+        For each cell that was run, by its file's name: the settings that decided it; success and return over the last
+        episodes; steps and seconds from the chain's first to the target or the end of the budget; the learning curve in
+        at most `POINTS` parts, whose steps and seconds are the cell's own; the tests by value.
     """
     torch.set_num_threads(config.threads)
-    model = agent_of(config, cell)
-    budget = config.budget(cell.value)
-    watch = Watch(config.success, config.recent, config.target)
-    callbacks: list[BaseCallback] = [watch]
-    if config.exploration is not None:
-        callbacks.append(EntropySchedule(config.exploration, budget))
-    started, processor = time.perf_counter(), time.process_time()
-    model.set_logger(configure(str(out / "tb" / cell.file), ["tensorboard"]))
-    model.learn(budget, callbacks)
-    seconds, processor = time.perf_counter() - started, time.process_time() - processor
+    model = agent_of(config, chain[0])
+    seconds = processor = 0.0
+    results: dict[str, dict[str, Any]] = {}
+    for cell in chain:
+        if results:
+            _go_on(config, cell, model)
+        watch = Watch(config.success, config.recent, config.target)
+        started, processor_started = time.perf_counter(), time.process_time()
+        model.set_logger(configure(str(out / "tb" / cell.file), ["tensorboard"]))
+        model.learn(config.budget(cell.value), watch, reset_num_timesteps=not results)
+        seconds += time.perf_counter() - started
+        processor += time.process_time() - processor_started
+        results[cell.file] = {**_result(config, cell, model, watch), "seconds": round(seconds, 1)}
+        results[cell.file]["processor_seconds"] = round(processor, 1)
+        if not watch.reached:
+            break
     model.get_env().close()
+    return results
+
+
+def _go_on(config: AgentsConfig, cell: Cell, model: Any) -> None:
+    """Puts an agent into its next cell's environment, with that cell's settings and the statistics it has so far."""
+    before, after = model.get_env(), environment(config, cell.value)
+    if isinstance(after, VecNormalize):
+        after.obs_rms = before.obs_rms
+    before.close()
+    model.set_env(after)
+    settings = config.agent_settings(cell.learner, cell.value)
+    for name in CHANGEABLE:
+        if name in settings:
+            setattr(model, name, settings[name])
+    model._setup_lr_schedule()
+
+
+def _result(config: AgentsConfig, cell: Cell, model: Any, watch: Watch) -> dict[str, Any]:
     if not watch.points:
+        budget = config.budget(cell.value)
         raise UserError(f"{cell.learner}, {cell.value}: no episode was over within {budget:,} steps. Raise steps.")
     success, total = watch.score
     return {
@@ -129,10 +135,8 @@ def run_cell(config: AgentsConfig, out: Path, cell: Cell) -> dict[str, Any]:
         "reached": watch.reached,
         "episodes": len(watch.points),
         "steps": model.num_timesteps,
-        "seconds": round(seconds, 1),
-        "processor_seconds": round(processor, 1),
         "parameters": sum(parameter.numel() for parameter in model.policy.parameters()),
-        "curve": curve_of(watch.points, budget),
+        "curve": curve_of(watch.points, config.budget(cell.value)),
         "tests": _tests(config, cell, model),
     }
 
@@ -143,7 +147,7 @@ def agent_of(config: AgentsConfig, cell: Cell) -> Any:
     Raises:
         UserError: a setting does not fit, or the package of the algorithm is not there.
     """
-    settings = config.agent_settings(cell.learner)
+    settings = config.agent_settings(cell.learner, cell.value)
     package, policy = settings.pop("algorithm"), settings.pop("policy")
     try:
         algorithm = importlib.import_module(package).RecurrentPPO
@@ -191,7 +195,7 @@ def _tests(config: AgentsConfig, cell: Cell, model: Any) -> dict[str, dict[str, 
         model,
         config.env,
         config.argument,
-        config.test_values,
+        config.tests_after(cell.value),
         config.test_episodes,
         success=config.success,
         seed=TEST_SEED + cell.seed,

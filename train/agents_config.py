@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,8 @@ from sab_agents.train.sweep_config import sweep_settings
 
 ALGORITHMS = ("sab_agents", "sb3_contrib")
 """Packages that have a `RecurrentPPO`."""
+CHANGEABLE = ("ent_coef", "learning_rate")
+"""Arguments of `RecurrentPPO` that may differ by size, also where an agent goes on from size to size."""
 Value = int | str
 
 
@@ -29,31 +31,6 @@ class Cell(NamedTuple):
     def file(self) -> str:
         """The name of its file, without suffix."""
         return f"{self.learner}-{self.value}-{self.seed}"
-
-
-@dataclass(frozen=True)
-class Exploration:
-    """What all learners of a table do alike to explore.
-
-    Attributes:
-        ent_coef: weight of the entropy at the start and at the end of the schedule, linear in between.
-        share: of the budget after which it is at its end.
-    """
-
-    ent_coef: Sequence[float]
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        pair: Any = self.ent_coef
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(_is_number(each) for each in pair):
-            raise UserError(f"exploration: ent_coef must be two numbers, at start and end, but is {pair!r}.")
-        if not _is_number(self.share) or not 0 < self.share <= 1:
-            raise UserError(f"exploration: share must be above 0 and at most 1, but is {self.share!r}.")
-
-    def ent_coef_at(self, progress: float) -> float:
-        """The weight when this share of the budget is used up."""
-        start, end = self.ent_coef
-        return start + (end - start) * min(1.0, progress / self.share)
 
 
 @dataclass(frozen=True)
@@ -75,12 +52,14 @@ class AgentsConfig:
         normalize: whether observations are brought to mean 0 and standard deviation 1, by `VecNormalize`.
         num_envs: copies of the environment.
         shared: arguments of `RecurrentPPO` that all learners share; a learner's own go before them.
-        exploration: what all learners do alike to explore.
+        at_values: what replaces `shared` at a value, of `CHANGEABLE`.
+        curriculum: whether an agent goes on from one of the `values` to the next when it has reached the target there;
+            its memory of the environment, weights and optimiser are kept. Where it does not get there, it ends.
         seeds: of agent and environment.
         steps: budget of a cell, steps of all copies together; one number, or one for each value.
         recent: episodes over which success is measured.
         target: a cell ends when so large a share of its last `recent` episodes succeeded; None never.
-        test_values: sizes at which the trained agent is tested.
+        test_values: sizes at which the trained agent is tested; a list, or one for each value that is to be tested.
         test_episodes: episodes of a test.
         threads: CPU threads of a cell.
     """
@@ -98,21 +77,27 @@ class AgentsConfig:
     normalize: bool = False
     num_envs: int = 16
     shared: Mapping[str, Any] = field(default_factory=dict)
-    exploration: Exploration | None = None
+    at_values: Mapping[Value, Mapping[str, float]] = field(default_factory=dict)
+    curriculum: bool = False
     seeds: tuple[int, ...] = (0,)
     steps: int | Mapping[Value, int] = 100_000
     recent: int = 100
     target: float | None = None
-    test_values: tuple[Value, ...] = ()
+    test_values: tuple[Value, ...] | Mapping[Value, tuple[Value, ...]] = ()
     test_episodes: int = 100
     threads: int = 1
 
     def __post_init__(self) -> None:
         for name, kinds, empty in (
-            ("values", (int, str), False), ("seeds", (int,), False), ("test_values", (int, str), True),
+            ("values", (int, str), False), ("seeds", (int,), False),
             ("imports", (str,), True), ("wrappers", (str,), True),
         ):  # fmt: skip
             object.__setattr__(self, name, _list_of(name, getattr(self, name), kinds, empty=empty))
+        tests = (
+            self.test_values if isinstance(self.test_values, Mapping) else dict.fromkeys(self.values, self.test_values)
+        )
+        tests = {value: _list_of("test_values", sizes, (int, str), empty=True) for value, sizes in tests.items()}
+        object.__setattr__(self, "test_values", tests)
         for name in ("learners", "env_arguments", "shared"):
             _mapping(name, getattr(self, name))
         for name in ("num_envs", "recent", "test_episodes", "threads"):
@@ -124,8 +109,10 @@ class AgentsConfig:
         for name in self.wrappers:
             if name not in WRAPPERS:
                 raise UserError(f"wrappers: there is no '{name}'. {did_you_mean(name, WRAPPERS)}")
-        if isinstance(self.exploration, Mapping):
-            object.__setattr__(self, "exploration", _exploration(self.exploration))
+        if self.curriculum and self.target is None:
+            raise UserError(
+                "curriculum: an agent goes on when it has reached the target, but there is none. Set target."
+            )
         self._check_sizes()
         self._check_learners()
 
@@ -142,6 +129,16 @@ class AgentsConfig:
         for budget in self.steps.values() if isinstance(self.steps, Mapping) else (self.steps,):
             _whole("steps", budget)
 
+        _mapping("at_values", self.at_values)
+        for value, changes in self.at_values.items():
+            _mapping(f"at_values: {value}", changes)
+            for name, number in changes.items():
+                if name not in CHANGEABLE or not _is_number(number):
+                    raise UserError(
+                        f"at_values: {value}: must map {' or '.join(CHANGEABLE)} to a number, "
+                        f"but has {name}: {number!r}."
+                    )
+
     def _check_learners(self) -> None:
         if not self.learners:
             raise UserError("learners must name at least one, but is empty.")
@@ -154,6 +151,11 @@ class AgentsConfig:
             if (algorithm := settings.get("algorithm", ALGORITHMS[0])) not in ALGORITHMS:
                 raise UserError(f"learners: {name}: algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm}.")
 
+    def tests_after(self, value: Value) -> tuple[Value, ...]:
+        """The sizes at which an agent that learnt at this value is tested."""
+        assert isinstance(self.test_values, Mapping)
+        return self.test_values.get(value, ())
+
     @property
     def cells(self) -> list[Cell]:
         """All cells, value by value."""
@@ -163,19 +165,31 @@ class AgentsConfig:
         """Steps of a cell at this value."""
         return self.steps[value] if isinstance(self.steps, Mapping) else self.steps
 
-    def agent_settings(self, learner: str) -> dict[str, Any]:
+    @property
+    def chains(self) -> list[list[Cell]]:
+        """The cells that one agent runs through, for each agent."""
+        if not self.curriculum:
+            return [[cell] for cell in self.cells]
+        return [
+            [Cell(learner, value, seed) for value in self.values] for learner in self.learners for seed in self.seeds
+        ]
+
+    def agent_settings(self, learner: str, value: Value) -> dict[str, Any]:
         """What a learner is built with: its algorithm, its policy, and the arguments of `RecurrentPPO`."""
         own = dict(self.learners[learner])
         policy = {**self.shared.get("policy_kwargs", {}), **own.get("policy_kwargs", {})}
-        return {"algorithm": ALGORITHMS[0], **self.shared, **own, "policy_kwargs": policy}
+        changes = self.at_values.get(value, {})
+        return {"algorithm": ALGORITHMS[0], **self.shared, **changes, **own, "policy_kwargs": policy}
 
     def cell_settings(self, cell: Cell) -> dict[str, Any]:
         """What decides a cell's numbers, as JSON holds it."""
         shared = self.settings()
-        left_out = ("values", "learners", "shared", "seeds", "threads")
+        left_out = ("values", "learners", "shared", "seeds", "threads", "at_values", "curriculum", "test_values")
         kept = {name: value for name, value in shared.items() if name not in left_out}
-        learner = json.loads(json.dumps(self.agent_settings(cell.learner)))
-        return {**kept, "steps": self.budget(cell.value), "learner": learner}
+        learner = json.loads(json.dumps(self.agent_settings(cell.learner, cell.value)))
+        before = self.values[: self.values.index(cell.value)] if self.curriculum else ()
+        own = {"steps": self.budget(cell.value), "test_values": list(self.tests_after(cell.value))}
+        return {**kept, **own, "learner": learner, "after": list(before)}
 
     def settings(self) -> dict[str, Any]:
         """All settings, as JSON holds them."""
@@ -196,16 +210,6 @@ def load_agents_config(path: Path, changes: Mapping[str, Any]) -> AgentsConfig:
     known = [each.name for each in dataclasses.fields(AgentsConfig)]
     required = ("env", "values", "learners", "success")
     return AgentsConfig(**sweep_settings(path, known, required, ("learners", "learner"), changes))
-
-
-def _exploration(settings: Mapping[str, Any]) -> Exploration:
-    known = [each.name for each in dataclasses.fields(Exploration)]
-    for name in settings:
-        if name not in known:
-            raise UserError(f"exploration: unknown key '{name}'. {did_you_mean(str(name), known)}")
-    if "ent_coef" not in settings:
-        raise UserError("exploration: the key 'ent_coef' is missing.")
-    return Exploration(**settings)
 
 
 def _list_of(name: str, value: object, kinds: tuple[type, ...], *, empty: bool) -> tuple[Any, ...]:

@@ -28,7 +28,8 @@ def table_of(result: Result) -> str:
             found = chosen(cells, learner, value)
             if not found:
                 continue
-            at_target = [] if target is None else [f"{sum(cell['reached'] for cell in found)} of {len(found)}"]
+            tried = len(chosen(cells, learner, settings["values"][0])) if settings["curriculum"] else len(found)
+            at_target = [] if target is None else [f"{sum(cell['reached'] for cell in found)} of {tried}"]
             minutes = np.mean([cell["processor_seconds"] for cell in found]) / 60
             lines.append(
                 _row([
@@ -87,6 +88,12 @@ def _note(settings: Mapping[str, Any]) -> str:
         f"Success over the last {settings['recent']} episodes of training ({_success(settings['success'])}). "
         f"Steps of {settings['num_envs']} copies together, to {stop}the end of the budget ({most}). "
         "Minutes of processor time."
+        + (
+            " An agent goes on to the next size when it has reached the target, and ends where it does not: steps and "
+            "minutes are counted from its start, and all but the number of seeds is of the agents that got so far."
+            if settings["curriculum"]
+            else ""
+        )
     )
 
 
@@ -105,19 +112,25 @@ def _known(result: Result) -> str:
 
 def _tests(settings: Mapping[str, Any], cells: Cells) -> str:
     """How each learner does after training at other sizes."""
-    values = settings["test_values"]
+    values = list(dict.fromkeys(at for cell in cells for at in cell["tests"]))
     if not values:
         return ""
     lines = [
         f"After training, likeliest actions, {settings['test_episodes']} episodes a seed at other sizes: success.\n",
-        _row([f"trained at {name_of_size(settings)}", "learner", *map(name_of, values)]),
+        _row(
+            [
+                f"trained at {name_of_size(settings)}",
+                "learner",
+                *(name_of(int(at) if at.isdecimal() else at) for at in values),
+            ]
+        ),
         _row(["---:", "---", *["---:"] * len(values)]),
     ]
     for value in settings["values"]:
         for learner in settings["learners"]:
-            found = chosen(cells, learner, value)
+            found = [cell for cell in chosen(cells, learner, value) if cell["tests"]]
             if found:
-                tests = [spread([cell["tests"][str(at)]["success"] for cell in found], "{:.1%}") for at in values]
+                tests = [spread([cell["tests"][at]["success"] for cell in found], "{:.1%}") for at in values]
                 lines.append(_row([name_of(value), learner, *tests]))
     return "\n".join(lines)
 

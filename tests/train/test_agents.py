@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from sab_agents.train.agents import run_sweep
-from sab_agents.train.agents_cell import POINTS, Point, Watch, agent_of, curve_of, environment, run_cell
+from sab_agents.train.agents_cell import POINTS, Point, Watch, agent_of, curve_of, environment, run_chain
 from sab_agents.train.agents_config import AgentsConfig, Cell, load_agents_config
 from sab_agents.train.agents_env import horizon_of, make_vec_env
 from sab_agents.train.agents_evaluate import Ended, evaluate_lengths, normalised_as
@@ -50,6 +50,10 @@ def tiny(**changes: Any) -> AgentsConfig:
     return AgentsConfig(**{**TINY, **changes})
 
 
+def run_alone(config: AgentsConfig, out: Path, cell: Cell) -> dict[str, Any]:
+    return run_chain(config, out, [cell])[cell.file]
+
+
 def written(tmp_path: Path, **changes: Any) -> str:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
@@ -60,7 +64,7 @@ def written(tmp_path: Path, **changes: Any) -> str:
 def test_each_config_loads_and_builds_its_agents(path: Path) -> None:
     config = load_agents_config(path, {})
     for learner in config.learners:
-        if config.agent_settings(learner)["algorithm"] == "sab_agents" or CONTRIB:
+        if config.agent_settings(learner, config.values[0])["algorithm"] == "sab_agents" or CONTRIB:
             agent_of(config, Cell(learner, config.values[0], 0)).get_env().close()
 
 
@@ -95,7 +99,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
 
 def test_a_cell_does_not_depend_on_the_process_it_runs_in(tmp_path: Path) -> None:
     config = tiny(values=[2], seeds=[0], learners={"sab": TINY["learners"]["sab"]})
-    alone, again = (run_cell(config, tmp_path / name, Cell("sab", 2, 0)) for name in ("alone", "again"))
+    alone, again = (run_alone(config, tmp_path / name, Cell("sab", 2, 0)) for name in ("alone", "again"))
     other = run_sweep(config, tmp_path / "other", jobs=2)["cells"][0]
     for found in (again, other):
         assert [point["return"] for point in found["curve"]] == [point["return"] for point in alone["curve"]]
@@ -103,10 +107,10 @@ def test_a_cell_does_not_depend_on_the_process_it_runs_in(tmp_path: Path) -> Non
 
 def test_a_cell_ends_at_its_target_and_not_before_so_many_episodes(tmp_path: Path) -> None:
     config = tiny(success=-1.0, target=1.0, recent=5, steps=640)  # every episode succeeds
-    result = run_cell(config, tmp_path, Cell("lstm", 3, 0))
+    result = run_alone(config, tmp_path, Cell("lstm", 3, 0))
     assert result["reached"]
     assert result["steps"] == 2 * 4 * 4  # two episodes of four steps on each of four copies are the first five
-    assert not run_cell(tiny(success=-1.0, steps=640), tmp_path, Cell("lstm", 3, 0))["reached"]
+    assert not run_alone(tiny(success=-1.0, steps=640), tmp_path, Cell("lstm", 3, 0))["reached"]
 
 
 def test_the_target_is_measured_over_all_copies_that_end_in_a_step() -> None:
@@ -145,6 +149,12 @@ def test_a_learners_own_settings_go_before_the_shared_ones() -> None:
     assert agent.policy.net_arch == []
 
 
+def test_settings_may_differ_by_value() -> None:
+    config = tiny(at_values={3: {"ent_coef": 0.5}}, shared={**TINY["shared"], "ent_coef": 0.1})
+    assert [agent_of(config, Cell("sab", value, 0)).ent_coef for value in (2, 3)] == [0.1, 0.5]
+    assert config.cell_settings(Cell("sab", 3, 0))["learner"]["ent_coef"] == 0.5
+
+
 @pytest.mark.parametrize(
     "algorithm",
     [
@@ -152,31 +162,59 @@ def test_a_learners_own_settings_go_before_the_shared_ones() -> None:
         pytest.param("sb3_contrib", marks=pytest.mark.skipif(not CONTRIB, reason="sb3-contrib is not there")),
     ],
 )
-def test_the_weight_of_the_entropy_follows_its_schedule(
+def test_in_a_curriculum_an_agent_goes_on_with_what_it_has_learnt(
     algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(
         learners={"a": {"algorithm": algorithm, "policy": "MlpLstmPolicy"}},
-        exploration={"ent_coef": [0.4, 0.0], "share": 0.5},
-        steps=128,
+        at_values={3: {"ent_coef": 0.25, "learning_rate": 0.125}},
+        curriculum=True,
+        normalize=True,
+        success=-1.0,  # every episode succeeds
+        target=1.0,
+        recent=24,
+        steps=256,
+        test_values={3: [4]},
+        test_episodes=2,
     )
-    seen = []
-    algorithm_class = type(agent_of(config, Cell("a", 2, 0)))
+    chain = [Cell("a", value, 0) for value in config.values]
+    seen: list[tuple[Any, ...]] = []
+    algorithm_class = type(agent_of(config, chain[0]))
     train = algorithm_class.train
 
     def noted(self: Any) -> None:
-        seen.append(self.ent_coef)
         train(self)
+        rate = self.policy.optimizer.param_groups[0]["lr"]
+        seen.append((id(self.policy), self.ent_coef, rate, self.get_vec_normalize_env().obs_rms.count))
 
     monkeypatch.setattr(algorithm_class, "train", noted)
-    run_cell(config, tmp_path, Cell("a", 2, 0))
-    assert seen == pytest.approx([0.4, 0.2, 0.0, 0.0])
+    first, second = run_chain(config, tmp_path, chain).values()
+    (policy, *before, counted), (same, *after, counted_later) = seen[0], seen[-1]
+    assert policy == same
+    assert after == [0.25, 0.125] != before
+    assert counted_later > counted + 4
+    assert first["reached"]
+    assert second["reached"]
+    assert second["steps"] > first["steps"] == 24 * 3
+    assert second["curve"][-1]["steps"] == second["steps"] - first["steps"]
+    assert second["seconds"] >= first["seconds"]
+    assert first["tests"] == {}
+    assert second["tests"]["4"]["episodes"] == 2
+
+
+def test_a_curriculum_ends_where_the_target_is_not_reached(tmp_path: Path) -> None:
+    config = tiny(curriculum=True, target=1.0, success=2.0, seeds=[0], learners={"sab": TINY["learners"]["sab"]})
+    assert [cell["value"] for cell in run_sweep(config, tmp_path)["cells"]] == [2]
+    cell = tmp_path / "cells" / "sab-2-0.json"
+    written_at = cell.stat().st_mtime_ns
+    run_sweep(config, tmp_path)
+    assert cell.stat().st_mtime_ns == written_at
 
 
 @pytest.mark.skipif(not CONTRIB, reason="sb3-contrib is not there")
 def test_sb3_contrib_runs_in_the_same_cell(tmp_path: Path) -> None:
     learners = {"theirs": {"algorithm": "sb3_contrib", "policy": "MlpLstmPolicy"}}
-    result = run_cell(tiny(learners=learners, test_values=[3]), tmp_path, Cell("theirs", 2, 0))
+    result = run_alone(tiny(learners=learners, test_values=[3]), tmp_path, Cell("theirs", 2, 0))
     assert result["steps"] == 64
     assert result["tests"]["3"]["episodes"] == 100
 
@@ -301,8 +339,9 @@ def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
         ({"wrappers": ["mask_velocity"]}, "mask_velocity goes with CartPole"),
         ({"wrappers": ["image"]}, "image goes with a dict of observations"),
         ({"imports": ["there_is_no_such_module"]}, "imports: 'there_is_no_such_module' is not there"),
-        ({"exploration": {"ent_coef": 0.1}}, "exploration: ent_coef must be two numbers"),
-        ({"exploration": {"ent_coeff": 0.1}}, "Did you mean 'ent_coef'?"),
+        ({"at_values": {2: {"gamma": 0.1}}}, "at_values: 2: must map ent_coef or learning_rate to a number"),
+        ({"at_values": {2: 0.1}}, "at_values: 2 must be a mapping"),
+        ({"curriculum": True}, "an agent goes on when it has reached the target, but there is none"),
         ({"learners": {"a": {"policy": "MlpPolicy"}}}, "policy must be one of MlpSabPolicy"),
         ({"learners": {"a": {"algorithm": "ppo", "policy": "MlpLstmPolicy"}}}, "algorithm must be one of sab_agents"),
         ({"learners": {"a": {"policy": "MlpLstmPolicy", "colour": 1}}}, "colour"),
