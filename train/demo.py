@@ -12,7 +12,7 @@ from rich.table import Table
 from sab_agents.train.agents_config import AgentsConfig
 from sab_agents.train.arguments import Parser
 from sab_agents.train.config import TrainConfig
-from sab_agents.train.demo_agent import FIRST_STEP, demo_agent
+from sab_agents.train.demo_agent import T_MAZE, demo_agent
 from sab_agents.train.demo_stream import DELAYS, demo_stream
 from sab_agents.train.evaluate import evaluate_run
 from sab_agents.train.evaluate import table_of as table_of_lengths
@@ -51,7 +51,7 @@ def command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def demo(config: TrainConfig, out: Path, delays: tuple[int, ...] = DELAYS, agents: AgentsConfig = FIRST_STEP) -> None:
+def demo(config: TrainConfig, out: Path, delays: tuple[int, ...] = DELAYS, agents: AgentsConfig = T_MAZE) -> None:
     """Trains each core into `out`/<core>; a run that is there already is shown again or goes on.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sab_agents.train.demo import DEMO, demo
-from sab_agents.train.demo_agent import FIRST_STEP
+from sab_agents.train.demo_agent import T_MAZE
 
 
 def test_the_delay_is_at_least_ten_segments() -> None:
@@ -22,7 +22,7 @@ def test_it_prints_the_table_the_plots_and_what_to_do_next_and_can_be_repeated(
     config = dataclasses.replace(
         DEMO, steps=2, hidden_size=8, batch_size=4, eval_every=2, eval_sequences=8, length=5, threads=1
     )
-    agents = dataclasses.replace(FIRST_STEP, values=(4,), steps=512, target=None)
+    agents = dataclasses.replace(T_MAZE, values=(4,), steps=512, curriculum=False, target=None)
     for _ in range(2):
         demo(config, tmp_path / "demo", (5, 10), agents)
         printed = capsys.readouterr().out
