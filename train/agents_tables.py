@@ -62,6 +62,8 @@ def plot_learning_curves(path: Path, result: Result) -> None:
             }
             draw_curves(axes, curves, colours, result["known"][str(value)] if what == "return" else {})
             tidy(axes, f"{name_of_size(settings)} {name_of(value)}", "steps of all copies", what)
+            if what == "success":
+                axes.set_ylim(-0.03, 1.03)
     legend_below(canvas)
     canvas.savefig(path)
 
