@@ -94,6 +94,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         self.critic_gradient = critic_gradient
         self._core_settings = {**(lstm_kwargs or {}), **(core_kwargs or {})}
         self._warned = False
+        self._own_widths: list[tuple[int, int]] | None = None
         if arguments.get("optimizer_class", Adam) is Adam and arguments.get("optimizer_kwargs") is None:
             arguments["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}  # stable-baselines3's, in one pass
         arguments.setdefault("features_extractor_class", self.extractor)
@@ -211,7 +212,8 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         Raises:
             ValueError: the state does not fit the observation.
         """
-        self.set_training_mode(False)
+        if self.training:  # setting the mode of every module takes a tenth of a step
+            self.set_training_mode(False)
         observations, vectorised = self.obs_to_tensor(observation)
         with torch.no_grad():
             features = self.features_of(observations)
@@ -242,7 +244,9 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
                 f"{type(self).__name__}.predict: state must have a row for each of the {rows} observations, but has "
                 f"{carried.batch_size}. {remedy}"
             )
-        own, given = (_widths(each) for each in (self.actor_core.initial_state(rows), carried))
+        if self._own_widths is None:
+            self._own_widths = _widths(self.actor_core.initial_state(1))
+        own, given = self._own_widths, _widths(carried)
         if own != given:
             raise ValueError(
                 f"{type(self).__name__}.predict: state must have {own} dimensions and numbers in the last of them, but "
