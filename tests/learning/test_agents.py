@@ -1,0 +1,27 @@
+"""PPO agents: what is found with credit across rollouts and not without it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sab_agents.train.agents import run_sweep
+from sab_agents.train.demo_agent import T_MAZE
+
+pytestmark = pytest.mark.learning
+
+
+def test_sab_goes_through_corridors_three_times_as_long_as_its_rollouts(tmp_path: Path) -> None:
+    config = dataclasses.replace(T_MAZE, learners={"SAB": T_MAZE.learners["SAB"]}, seeds=(0, 1, 2))
+    cells = run_sweep(config, tmp_path)["cells"]
+    reached = [cell["value"] for cell in cells if cell["reached"]]
+    assert sorted(reached) == sorted(3 * config.values)
+
+
+def test_an_lstm_learns_to_reach_the_junction_and_guesses_there(tmp_path: Path) -> None:
+    config = dataclasses.replace(T_MAZE, learners={"LSTM": T_MAZE.learners["LSTM"]})
+    (cell,) = run_sweep(config, tmp_path)["cells"]
+    assert not cell["reached"]
+    assert 0.4 < cell["curve"][-1]["success"] < 0.7
