@@ -54,7 +54,7 @@ class AgentsConfig:
         shared: arguments of `RecurrentPPO` that all learners share; a learner's own go before them.
         at_values: what replaces `shared` at a value, of `CHANGEABLE`.
         curriculum: whether an agent goes on from one of the `values` to the next when it has reached the target there;
-            its memory of the environment, weights and optimiser are kept. Where it does not get there, it ends.
+            its weights, optimiser and statistics of observations are kept. Where it does not get there, it ends.
         seeds: of agent and environment.
         steps: budget of a cell, steps of all copies together; one number, or one for each value.
         recent: episodes over which success is measured.
