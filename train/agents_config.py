@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sab_agents.train.agents_env import WRAPPERS
 from sab_agents.train.errors import UserError, did_you_mean
-from sab_agents.train.sweep_config import sweep_settings
+from sab_agents.train.sweep_config import check_count, check_counts, check_mapping, sweep_settings
 
 ALGORITHMS = ("sab_agents", "sb3_contrib")
 """Packages that have a `RecurrentPPO`."""
@@ -99,9 +99,9 @@ class AgentsConfig:
         tests = {value: _list_of("test_values", sizes, (int, str), empty=True) for value, sizes in tests.items()}
         object.__setattr__(self, "test_values", tests)
         for name in ("learners", "env_arguments", "shared"):
-            _mapping(name, getattr(self, name))
+            check_mapping(name, getattr(self, name))
         for name in ("num_envs", "recent", "test_episodes", "threads"):
-            _whole(name, getattr(self, name))
+            check_count(name, getattr(self, name))
         if not (_is_number(self.success) or isinstance(self.success, str)):
             raise UserError(f"success must be a least return, or a key of info, but is {self.success!r}.")
         if self.target is not None and not (_is_number(self.target) and 0 < self.target <= 1):
@@ -122,16 +122,10 @@ class AgentsConfig:
                 f"the values must go to one place, but argument is {self.argument!r} and env is {self.env!r}. "
                 "Name an argument of the environment, or put {} into its id."
             )
-        if isinstance(self.steps, Mapping):
-            for value in self.values:
-                if value not in self.steps:
-                    raise UserError(f"steps must have a budget for each value, but has none for {value}.")
-        for budget in self.steps.values() if isinstance(self.steps, Mapping) else (self.steps,):
-            _whole("steps", budget)
-
-        _mapping("at_values", self.at_values)
+        check_counts("steps", self.steps, self.values, "budget")
+        check_mapping("at_values", self.at_values)
         for value, changes in self.at_values.items():
-            _mapping(f"at_values: {value}", changes)
+            check_mapping(f"at_values: {value}", changes)
             for name, number in changes.items():
                 if name not in CHANGEABLE or not _is_number(number):
                     raise UserError(
@@ -143,7 +137,7 @@ class AgentsConfig:
         if not self.learners:
             raise UserError("learners must name at least one, but is empty.")
         for name, settings in self.learners.items():
-            _mapping(f"learners: {name}", settings)
+            check_mapping(f"learners: {name}", settings)
             if "/" in name:
                 raise UserError(f"learners: a name becomes a file's, so it must have no '/', but one is '{name}'.")
             if not isinstance(settings.get("policy"), str):
@@ -219,16 +213,6 @@ def _list_of(name: str, value: object, kinds: tuple[type, ...], *, empty: bool) 
     if not (value or empty):
         raise UserError(f"{name} must be a list of {words}, but is empty.")
     return tuple(value)
-
-
-def _mapping(name: str, value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{name} must be a mapping, but is {value!r}.")
-
-
-def _whole(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise UserError(f"{name} must be a whole number of at least 1, but is {value!r}.")
 
 
 def _is_number(value: object) -> bool:

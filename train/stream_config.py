@@ -13,7 +13,7 @@ import gymnasium as gym
 import sab_agents  # noqa: F401 (registers the SAB/* environments)
 from sab_agents.online import StreamAC
 from sab_agents.train.errors import UserError, did_you_mean, one_line
-from sab_agents.train.sweep_config import sweep_settings
+from sab_agents.train.sweep_config import check_count, check_counts, check_mapping, sweep_settings
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,13 @@ class StreamConfig:
                 raise UserError(f"{name} must be a list of whole numbers, but is {value!r}.")
             object.__setattr__(self, name, tuple(value))
         for name in ("policies", "env_arguments", "agent"):
-            _check_mapping(name, getattr(self, name))
-        _check_count("threads", self.threads)
-        if isinstance(self.episodes, Mapping):
-            for value in self.values:
-                if value not in self.episodes:
-                    raise UserError(f"episodes must have a number for each value, but has none for {value}.")
-        for count in self.episodes.values() if isinstance(self.episodes, Mapping) else (self.episodes,):
-            _check_count("episodes", count)
+            check_mapping(name, getattr(self, name))
+        check_count("threads", self.threads)
+        check_counts("episodes", self.episodes, self.values, "number")
         if not self.policies:
             raise UserError("policies must name at least one, but is empty.")
         for name, settings in self.policies.items():
-            _check_mapping(f"policies: {name}", settings)
+            check_mapping(f"policies: {name}", settings)
             if not isinstance(settings.get("values", []), list):
                 raise UserError(f"policies: {name}: values must be a list, but is {settings['values']!r}.")
             if settings.get("policy") not in StreamAC.policy_aliases:
@@ -125,13 +120,3 @@ def load_stream_config(path: Path, changes: Mapping[str, Any]) -> StreamConfig:
     known = [each.name for each in dataclasses.fields(StreamConfig)]
     required = ("env", "argument", "values", "policies")
     return StreamConfig(**sweep_settings(path, known, required, ("policies", "policy"), changes))
-
-
-def _check_mapping(name: str, value: object) -> None:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{name} must be a mapping, but is {value!r}.")
-
-
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        raise UserError(f"{name} must be a whole number of at least 1, but is {value!r}.")

@@ -48,3 +48,25 @@ def sweep_settings(
                 raise UserError(f"unknown {word} '{name}'. {did_you_mean(name, content[key])}")
         content[key] = {name: content[key][name] for name in kept}
     return {**content, **changes}
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Refuses what is no mapping, by a `UserError`."""
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name} must be a mapping, but is {value!r}.")
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuses what is no whole number of at least 1, by a `UserError`."""
+    if type(value) is not int or value < 1:
+        raise UserError(f"{name} must be a whole number of at least 1, but is {value!r}.")
+
+
+def check_counts(name: str, given: object, values: Collection[int | str], word: str) -> None:
+    """Refuses what is neither one count nor a count for each of the values, by a `UserError` that calls it `word`."""
+    if isinstance(given, Mapping):
+        for value in values:
+            if value not in given:
+                raise UserError(f"{name} must have a {word} for each value, but has none for {value}.")
+    for count in given.values() if isinstance(given, Mapping) else (given,):
+        check_count(name, count)
