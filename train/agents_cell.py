@@ -120,6 +120,7 @@ def _go_on(config: AgentsConfig, cell: Cell, model: Any) -> None:
     for name in CHANGEABLE:
         if name in settings:
             setattr(model, name, settings[name])
+    model.rollout_buffer.gamma = model.gamma
     model._setup_lr_schedule()
 
 

@@ -15,7 +15,7 @@ from sab_agents.train.sweep_config import check_count, check_counts, check_mappi
 
 ALGORITHMS = ("sab_agents", "sb3_contrib")
 """Packages that have a `RecurrentPPO`."""
-CHANGEABLE = ("ent_coef", "learning_rate")
+CHANGEABLE = ("ent_coef", "gamma", "learning_rate")
 """Arguments of `RecurrentPPO` that may differ by size, also where an agent goes on from size to size."""
 Value = int | str
 
@@ -129,8 +129,7 @@ class AgentsConfig:
             for name, number in changes.items():
                 if name not in CHANGEABLE or not _is_number(number):
                     raise UserError(
-                        f"at_values: {value}: must map {' or '.join(CHANGEABLE)} to a number, "
-                        f"but has {name}: {number!r}."
+                        f"at_values: {value}: must map {', '.join(CHANGEABLE)} to a number, but has {name}: {number!r}."
                     )
 
     def _check_learners(self) -> None:

@@ -25,6 +25,7 @@ from sab_agents.kernels.choose import (
     remember,
     scan,
     scan_run,
+    slot_order,
     step,
 )
 from sab_agents.kernels.compiled_agent import CompiledDescent, CompiledReadout, CompiledUnits
@@ -84,5 +85,6 @@ __all__ = [
     "remember",
     "scan",
     "scan_run",
+    "slot_order",
     "step",
 ]

@@ -29,7 +29,7 @@ from sab_agents.kernels import (
     eager,
     extension,
 )
-from sab_agents.kernels.extension import VARIABLE
+from sab_agents.kernels.extension import VARIABLE, forced_way
 from sab_agents.kernels.fused import available, sizes
 from sab_agents.kernels.interface import (
     Counted,
@@ -109,6 +109,13 @@ def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, h
     if kernel_in_use(hidden.device, hidden.dtype) != NATIVE:
         return None
     return compiled_plan.remember(plan, step, written_at, memory, hidden)
+
+
+def slot_order(key: Tensor | None, filled: Tensor, written_at: Tensor, count: int, spared: int) -> Tensor | None:
+    """The slots that the next writes take by compiled code, see `compiled_plan`; None where there is none for it."""
+    if extension.native is None or forced_way() == TORCH or not filled.is_cpu:
+        return None
+    return compiled_plan.slot_order(key, filled, written_at, count, spared)
 
 
 def all_finite(x: Tensor) -> bool:

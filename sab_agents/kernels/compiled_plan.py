@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sab_agents.kernels.compiled_step import fits
 from sab_agents.kernels.extension import addresses, native, new_empty, threads
 from sab_agents.kernels.interface import Counted, Held, ScanPlan
 
@@ -21,6 +22,25 @@ def all_finite(x: Tensor) -> bool:
     """Whether no number of x, float32 on the CPU, is NaN or infinite."""
     x = x.contiguous()
     return bool(native.all_finite(threads(x.numel() * COPY_WORK), x.numel(), x.data_ptr()))
+
+
+def slot_order(key: Tensor | None, filled: Tensor, written_at: Tensor, count: int, spared: int) -> Tensor | None:
+    """The slots that the next writes take, (B, count) int64; None where an argument is not what the code takes.
+
+    Args:
+        key: (B, S) the smallest goes first, the older of equals; None for the oldest.
+        filled: (B, S) bool; empty slots go before all others.
+        written_at: (B, S) int64.
+        count: slots that are wanted, at most S.
+        spared: so many of the newest come last, at most S.
+    """
+    B, S = filled.shape
+    kinds = (filled, torch.bool), (written_at, torch.int64), *([] if key is None else [(key, torch.float32)])
+    if not all(fits(tensor, (B, S), dtype) for tensor, dtype in kinds):
+        return None
+    order = new_empty(B, count, dtype=torch.int64)
+    native.order(B, S, count, spared, *addresses(key, filled, written_at, order))
+    return order
 
 
 def count_steps(

@@ -6,6 +6,7 @@ step touches, L = bptt_steps, U = L·R.
 
 from __future__ import annotations
 
+from ctypes import addressof
 from typing import Self
 
 import torch
@@ -14,8 +15,13 @@ from torch import Tensor
 from sab_agents.kernels.compiled_pieces import Pieces
 from sab_agents.kernels.compiled_run import Given, Run, RunSizes
 from sab_agents.kernels.compiled_step import FLAG, REAL, WHOLE, fits, state_fits, weights_fit
-from sab_agents.kernels.extension import addresses, native, new_empty, threads
+from sab_agents.kernels.extension import addresses, native, new_empty, threads, whole_numbers
 from sab_agents.kernels.interface import StepState, StepWeights, StreamStep, WindowRecord
+
+CHANGING = 0  # what is filled in elsewhere
+# Where what changes stands in the fields of `Step` and of `Take` (native/arguments.h).
+STEP_INPUT, STEP_SIZES, STEP_WEIGHTS, STEP_START, STEP_OUTPUT, STEP_NOVEL = 8, slice(1, 5), slice(9, 17), 17, 24, 33
+TAKE_STEP, TAKE_WRITES, TAKE_RECORD = slice(6, 12), slice(15, 19), slice(25, 36)
 
 
 class CompiledStream:
@@ -48,13 +54,26 @@ class CompiledStream:
         self._c, self._weight = new_empty(self.rows, self.size), new_empty(self.rows, reads)
         self._read_slot = new_empty(self.rows, reads, dtype=WHOLE)
         self._novel = new_empty(self.rows, dtype=FLAG)
-        self._results = addresses(self._read_slot, self._weight)
+        self._output = new_empty(self.rows, 2 * self.size)  # only shows what an output is like
         self._flags = self._novel.data_ptr()
-        self._sizes = (self.rows, self.size, self.slots, reads, write_every, bptt_steps)
         self._known_weights: list[int] = []
-        self._inputs = self._attention = 0
+        self._inputs = self._attention = self._work = 0
         self._record: list[int] = []
         self._recorded: WindowRecord | None = None
+        self._step, self._take = whole_numbers(self._step_fields()), whole_numbers(self._take_fields())
+        self._step_at = addressof(self._step), len(self._step)
+        self._take_at = addressof(self._take), len(self._take)
+
+    def _step_fields(self) -> list[int]:
+        new_c, read_slot, weight = addresses(self._c, self._read_slot, self._weight)
+        sizes = [1, self.rows, CHANGING, self.size, CHANGING, self.slots, self.reads, self.write_every]
+        results = [CHANGING, 0, new_c, 0, 0, 0, 0, read_slot, weight, CHANGING, CHANGING]
+        return [*sizes, CHANGING, *[CHANGING] * 8, CHANGING, *self._state, *results]
+
+    def _take_fields(self) -> list[int]:
+        sizes = [self.rows, self.size, self.slots, self.reads, self.write_every, self.bptt_steps]
+        step = [*[CHANGING] * 6, *addresses(self._c, self._read_slot, self._weight), *[CHANGING] * 4]
+        return [*sizes, *step, *self._state, *[CHANGING] * 11]
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A copy of a stream is bound to nothing: the addresses are those of the stream that it was made of."""
@@ -96,32 +115,31 @@ class CompiledStream:
             start: (B,) bool, episode starts, or None for none.
             novelty: one number, or None where it does not matter what is novel.
         """
-        B, H, S = self.rows, self.size, self.slots
         found = addresses(*weights)
         if not self._takes(weights, found):
             return None
-        inputs, A = self._inputs, self._attention
-        if not fits(x, (B, inputs), REAL) or not (start is None or fits(start, (B,), FLAG)):
+        if not fits(x, (self.rows, self._inputs), REAL) or not (start is None or fits(start, (self.rows,), FLAG)):
             return None
-        output = new_empty(B, 2 * H)
-        state, new_c = self._state, self._c.data_ptr()
-        finite = native.step(
-            *(threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, self.reads, self.write_every),
-            *(x.data_ptr(), *found, 0 if start is None else start.data_ptr(), *state),
-            *(output.data_ptr(), 0, new_c, 0, 0, 0, 0, *self._results),
-            *((0, 0) if novelty is None else (novelty.data_ptr(), self._flags)),
-        )
-        if not finite:
+        output, fields = torch.empty_like(self._output), self._step
+        fields[0] = threads(self._work)
+        fields[STEP_INPUT] = x.data_ptr()
+        fields[STEP_START] = 0 if start is None else start.data_ptr()
+        fields[STEP_OUTPUT] = output.data_ptr()
+        fields[STEP_NOVEL] = 0 if novelty is None else novelty.data_ptr()
+        fields[STEP_NOVEL + 1] = 0 if novelty is None else self._flags
+        if not native.step(*self._step_at):
             return None
         return StreamStep(output, self._c, self._read_slot, self._weight, None if novelty is None else self._novel)
 
     def _takes(self, weights: StepWeights, found: list[int]) -> bool:
         """Whether these weights, which lie at the addresses found, are what the compiled code takes."""
         if found != self._known_weights:
-            inputs, A = weights.weight_ih.shape[1], weights.query_bias.shape[0]
-            if not weights_fit(weights, inputs, self.size, A):
+            inputs, A, (B, S, H) = weights.weight_ih.shape[1], weights.query_bias.shape[0], self.state.memory.shape
+            if not weights_fit(weights, inputs, H, A):
                 return False
             self._known_weights, self._inputs, self._attention = found, inputs, A
+            self._work = B * H * (4 * (H + inputs) + S * A)
+            self._step[STEP_SIZES], self._step[STEP_WEIGHTS] = [B, inputs, H, A], [*found]
         return True
 
     def made(self, step: StreamStep) -> bool:
@@ -156,16 +174,11 @@ class CompiledStream:
             ValueError: a slot is out of range. Nothing has changed.
         """
         self._know(record, observation)
-        done = native.take(
-            *self._sizes,
-            *(observation.nbytes // self.rows, order.shape[1], time),
-            *addresses(observation, start, step.output, step.c),
-            *(*self._results, 0 if step.novel is None else self._flags),
-            *addresses(chosen, order, taken),
-            *self._state,
-            *self._record,
-        )
-        if not done:
+        shown, began, output = addresses(observation, start, step.output)
+        fields, novel = self._take, 0 if step.novel is None else self._flags
+        fields[TAKE_STEP] = [observation.nbytes // self.rows, order.shape[1], time, shown, began, output]
+        fields[TAKE_WRITES] = [novel, *addresses(chosen, order, taken)]
+        if not native.take(*self._take_at):
             raise ValueError(f"SABStream: the slots that are planned must lie in 0 … {self.slots - 1}.")
 
     def run(
@@ -258,6 +271,7 @@ class CompiledStream:
         if record is not self._recorded:
             self._check_record(record, observation)
             self._record, self._recorded = addresses(*record), record
+            self._take[TAKE_RECORD] = [*self._record]
 
     def _check_record(self, record: WindowRecord, observation: Tensor) -> None:
         T, B, H, R = record.step.shape[0], self.rows, self.size, self.reads

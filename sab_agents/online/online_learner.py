@@ -309,21 +309,26 @@ class OnlineLearner:
         kept = self._foreseen
         if kept is not None and torch.equal(kept.inputs, inputs) and _same(kept.start, start):
             return kept
-        self._foreseen = _Foreseen(inputs, start, self.stream.propose(inputs, start))
+        try:
+            step = self.stream.propose(inputs, start)
+        except ValueError as error:
+            if all_finite(inputs):
+                raise
+            raise ValueError(
+                f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first."
+            ) from error
+        self._foreseen = _Foreseen(inputs, start, step)
         return self._foreseen
 
     def _inputs(self, name: str, x: Any) -> Tensor:
-        """The caller's numbers, copied: they may change before the step is taken."""
+        """The caller's numbers, copied: they may change before the step is taken. The stream checks them."""
         given = x.detach().clone() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float32))
         if given.shape != self._shape:
             raise ValueError(
                 f"OnlineLearner.{name}: x must have shape {self._shape}, one row for each of the {self.rows} "
                 f"stream(s), but has {tuple(given.shape)}. Rows and size are fixed when the learner is made."
             )
-        inputs = given.to(device=self._like.device, dtype=self._like.dtype)
-        if not all_finite(inputs):
-            raise ValueError(f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first.")
-        return inputs
+        return given.to(device=self._like.device, dtype=self._like.dtype)
 
     def _one(self, name: str, x: Any) -> Any:
         """The input of a single stream with its row's axis; a mapping as the list of its values."""

@@ -52,7 +52,8 @@ class Targets:
                     f"but is {given.dtype} of shape {given.shape}."
                 )
             found = given.astype(np.int64)
-            if rows and found.view(np.uint64).max() >= self.size:  # as an unsigned number a negative one is too large
+            classes = found.tolist()
+            if rows and not (min(classes) >= 0 and max(classes) < self.size):
                 raise ValueError(
                     f"{name}: y must lie in 0 … {self.size - 1} (output_size = {self.size}), "
                     f"but holds {given.min() if given.min() < 0 else given.max()}."

@@ -167,7 +167,7 @@ def test_in_a_curriculum_an_agent_goes_on_with_what_it_has_learnt(
 ) -> None:
     config = tiny(
         learners={"a": {"algorithm": algorithm, "policy": "MlpLstmPolicy"}},
-        at_values={3: {"ent_coef": 0.25, "learning_rate": 0.125}},
+        at_values={3: {"ent_coef": 0.25, "gamma": 0.5, "learning_rate": 0.125}},
         curriculum=True,
         normalize=True,
         success=-1.0,  # every episode succeeds
@@ -185,13 +185,14 @@ def test_in_a_curriculum_an_agent_goes_on_with_what_it_has_learnt(
     def noted(self: Any) -> None:
         train(self)
         rate = self.policy.optimizer.param_groups[0]["lr"]
-        seen.append((id(self.policy), self.ent_coef, rate, self.get_vec_normalize_env().obs_rms.count))
+        gammas = self.gamma, self.rollout_buffer.gamma
+        seen.append((id(self.policy), self.ent_coef, rate, *gammas, self.get_vec_normalize_env().obs_rms.count))
 
     monkeypatch.setattr(algorithm_class, "train", noted)
     first, second = run_chain(config, tmp_path, chain).values()
     (policy, *before, counted), (same, *after, counted_later) = seen[0], seen[-1]
     assert policy == same
-    assert after == [0.25, 0.125] != before
+    assert after == [0.25, 0.125, 0.5, 0.5] != before
     assert counted_later > counted + 4
     assert first["reached"]
     assert second["reached"]
@@ -339,7 +340,7 @@ def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
         ({"wrappers": ["mask_velocity"]}, "mask_velocity goes with CartPole"),
         ({"wrappers": ["image"]}, "image goes with a dict of observations"),
         ({"imports": ["there_is_no_such_module"]}, "imports: 'there_is_no_such_module' is not there"),
-        ({"at_values": {2: {"gamma": 0.1}}}, "at_values: 2: must map ent_coef or learning_rate to a number"),
+        ({"at_values": {2: {"n_steps": 8}}}, "at_values: 2: must map ent_coef, gamma, learning_rate to a number"),
         ({"at_values": {2: 0.1}}, "at_values: 2 must be a mapping"),
         ({"curriculum": True}, "an agent goes on when it has reached the target, but there is none"),
         ({"learners": {"a": {"policy": "MlpPolicy"}}}, "policy must be one of MlpSabPolicy"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sab_agents.core.state import SABState
 from sab_agents.core.streaming.statistics import SlotStatistics
+from sab_agents.kernels import slot_order
 
 Eviction = Literal["oldest", "least_used", "least_credited", "most_redundant", "reservoir"]
 EVICTIONS: tuple[Eviction, ...] = get_args(Eviction)
@@ -20,6 +21,13 @@ WRITES: tuple[Write, ...] = get_args(Write)
 
 PROTECTED = 4
 """The newest S / 4 slots are protected from the rules that go by what a slot has been good for."""
+
+
+def next_slots(rule: Eviction, state: SABState, statistics: SlotStatistics, count: int) -> Tensor:
+    """The first `count` slots of `eviction_order`, (B, count) int64; by compiled code where there is one for it."""
+    key, spared = _key(rule, state, statistics)
+    found = slot_order(key, state.filled, state.written_at, count, spared)
+    return eviction_order(rule, state, statistics)[:, :count].contiguous() if found is None else found
 
 
 def eviction_order(rule: Eviction, state: SABState, statistics: SlotStatistics) -> Tensor:
@@ -32,17 +40,25 @@ def eviction_order(rule: Eviction, state: SABState, statistics: SlotStatistics) 
         statistics: of its slots.
     """
     oldest_first = state.written_at.masked_fill(~state.filled, -1).argsort(dim=1, stable=True)
-    if rule == "oldest":
+    key, spared = _key(rule, state, statistics)
+    if key is None:
         return oldest_first
-    if rule == "most_redundant":
-        key = _distance_to_a_newer(state)
-    else:
-        key = (statistics.usage if rule == "least_used" else statistics.credit).clone()
-        newest = oldest_first[:, state.slots - state.slots // PROTECTED :]
-        key.scatter_(1, newest, torch.inf)
+    key = key.scatter(1, oldest_first[:, state.slots - spared :], torch.inf)
     key = key.masked_fill(~state.filled, -torch.inf)
     # Stable: of slots that are equally useless the oldest goes first.
     return oldest_first.gather(1, key.gather(1, oldest_first).argsort(dim=1, stable=True))
+
+
+def _key(rule: Eviction, state: SABState, statistics: SlotStatistics) -> tuple[Tensor | None, int]:
+    """What decides between filled slots, (B, S), the smallest going first, and how many of the newest are spared.
+
+    None where the oldest goes first.
+    """
+    if rule == "oldest":
+        return None, 0
+    if rule == "most_redundant":
+        return _distance_to_a_newer(state), 0
+    return statistics.usage if rule == "least_used" else statistics.credit, state.slots // PROTECTED
 
 
 def reservoir_slots(slots: int, count: Tensor, generator: torch.Generator | None) -> Tensor:

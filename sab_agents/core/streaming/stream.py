@@ -27,7 +27,7 @@ from sab_agents.core.streaming.statistics import SlotStatistics
 from sab_agents.core.streaming.steps import advanced, computed, emptied, recorded_like, taken
 from sab_agents.core.streaming.window import Step, Window, WindowRun, graph_run, without_graph
 from sab_agents.core.streaming.writing import SlotWriter
-from sab_agents.kernels import CompiledStream, ScanPlan, StepState, StreamStep, forced_way, outputs
+from sab_agents.kernels import CompiledStream, ScanPlan, StepState, StreamStep, all_finite, forced_way, outputs
 
 NO_STEPS = "SABStream.window: no step was taken since the last advance(). Call step() first."
 
@@ -97,6 +97,7 @@ class SABStream:
         self.writer = SlotWriter(eviction, write, novelty, core.rules.write_every, seed)
         self.decay = decay
         self.credit_depth = None if credit_depth is None else at_least("SABStream", "credit_depth", credit_depth, 0)
+        self._shape = (self.rows, *self.observation_shape)
         self._encodes = encoder is not None
         self._decay = torch.tensor([decay], dtype=torch.float64, device="cpu")
         self._memory: Tensor | None = None
@@ -162,8 +163,8 @@ class SABStream:
         observation, start = checked_step(
             "SABStream", observation, episode_start, self.rows, self.observation_shape, self.state.h
         )
+        x = self._encoded(observation) if x is None else x
         with torch.no_grad():
-            x = self.encoder(observation) if x is None else x
             found = computed(self.core, x, self.state, start, self.writer)
         return Step(observation, start, found)
 
@@ -172,16 +173,23 @@ class SABStream:
         compiled, weights = self._compiled(), self.core.step_weights()
         if compiled is None or weights is None or not (start is None or isinstance(start, Tensor)):
             return None
-        if not isinstance(observation, Tensor) or observation.shape != (self.rows, *self.observation_shape):
+        if not isinstance(observation, Tensor) or observation.shape != self._shape:
             return None
         if observation.dtype is not torch.float32 or not observation.is_cpu:
             return None
-        if self._encodes and not bool(observation.isfinite().all()):
+        if self._encodes and not all_finite(observation):
             return None
         if x is None:
-            with torch.no_grad():
-                x = self.encoder(observation) if self._encodes else observation
+            x = self._encoded(observation)
         return compiled.propose(weights, x, start, self.writer.limit)
+
+    def _encoded(self, observation: Tensor) -> Tensor:
+        """What the encoder makes of an observation, without gradient."""
+        if not self._encodes:
+            return observation
+        with torch.no_grad():
+            x: Tensor = self.encoder(observation)
+        return x
 
     def take(self, step: Step) -> None:
         """Takes the step that `propose` computed last, and records it."""

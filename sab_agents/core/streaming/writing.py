@@ -17,7 +17,7 @@ from sab_agents.core.streaming.eviction import (
     WRITES,
     Eviction,
     Write,
-    eviction_order,
+    next_slots,
     reservoir_slots,
 )
 from sab_agents.core.streaming.statistics import SlotStatistics
@@ -98,8 +98,7 @@ class SlotWriter:
 
     def plan(self, state: SABState, statistics: SlotStatistics) -> None:
         """Chooses the slots that the next writes take, some at a time: sorting all slots at each step would cost."""
-        order = eviction_order(self.eviction, state, statistics)
-        self.order = order[:, : max(1, state.slots // PROTECTED)].contiguous()
+        self.order = next_slots(self.eviction, state, statistics, max(1, state.slots // PROTECTED))
         self.taken = torch.zeros_like(state.step)
         self.planned = 0
 

@@ -213,6 +213,16 @@ struct Advance {
     float *usage, *credit;         // (B, S)
 };
 
+// Which slots the next writes take: `next_slots`.
+struct Order {
+    int64_t rows, slots, width;    // width: slots that are wanted of each row
+    int64_t spared;                // so many of the newest come last
+    const float* key;              // (B, S) the smallest goes first, the older of equals; or null: the oldest
+    const uint8_t* filled;         // (B, S); empty ones go before all others
+    const int64_t* written_at;     // (B, S)
+    int64_t* order;                // out: (B, width)
+};
+
 // The pieces that a gradient of the memory leads to: `push_credit`.
 struct Select {
     int64_t rows, size, slots, steps;   // steps: L

@@ -12,38 +12,30 @@ namespace sab {
 
 static_assert(sizeof(void*) == sizeof(int64_t), "addresses are passed as 64-bit integers");
 
-// Fills a struct of 64-bit fields, in order. False with a Python error set.
+// Fills a struct of 64-bit fields from as many integers in order, or from two: the address of a struct and the number of
+// its fields. False with a Python error set.
 template <class Arguments>
 bool parse(PyObject* const* given, Py_ssize_t count, Arguments& arguments) {
     constexpr Py_ssize_t fields = sizeof(Arguments) / sizeof(int64_t);
-    if (count != fields) {
+    constexpr Py_ssize_t room = fields > 2 ? fields : 2;
+    if (count != fields && count != 2) {
         PyErr_Format(PyExc_TypeError, "expected %zd integers, got %zd", fields, count);
         return false;
     }
-    int64_t values[fields];
-    for (Py_ssize_t i = 0; i < fields; ++i) {
+    int64_t values[room];
+    for (Py_ssize_t i = 0; i < count; ++i) {
         values[i] = PyLong_AsLongLong(given[i]);
         if (values[i] == -1 && PyErr_Occurred()) return false;
     }
-    std::memcpy(&arguments, values, sizeof arguments);
-    return true;
-}
-
-struct Address {
-    int64_t place, fields;
-};
-
-// A struct of 64-bit fields from an address and the number of fields that are there. False with a Python error set.
-template <class Arguments>
-bool fetch(PyObject* const* given, Py_ssize_t count, Arguments& arguments) {
-    constexpr int64_t fields = sizeof(Arguments) / sizeof(int64_t);
-    Address address;
-    if (!parse(given, count, address)) return false;
-    if (address.fields != fields) {
-        PyErr_Format(PyExc_TypeError, "expected %lld fields, got %lld", fields, address.fields);
+    if (count == fields) {
+        std::memcpy(&arguments, values, sizeof arguments);
+        return true;
+    }
+    if (values[1] != fields) {
+        PyErr_Format(PyExc_TypeError, "expected %zd fields, got %lld", fields, static_cast<long long>(values[1]));
         return false;
     }
-    std::memcpy(&arguments, reinterpret_cast<const void*>(address.place), sizeof arguments);
+    std::memcpy(&arguments, reinterpret_cast<const void*>(values[0]), sizeof arguments);
     return true;
 }
 

@@ -271,6 +271,7 @@ PyMethodDef methods[] = {
     {"remember", as_method(remember), METH_FASTCALL, "The fields of `Remember`; False: a slot is out of range."},
     {"take", as_method(stream_take), METH_FASTCALL, "The fields of `Take`; False: a slot is out of range."},
     {"advance", as_method(stream_advance), METH_FASTCALL, "The fields of `Advance`; False: an index is out of range."},
+    {"order", as_method(stream_order), METH_FASTCALL, "The fields of `Order`."},
     {"select", as_method(stream_select), METH_FASTCALL, "The fields of `Select`; pieces, or −1: an index is wrong."},
     {"gather", as_method(stream_gather), METH_FASTCALL, "The fields of `Gather`, in order."},
     {"linear", as_method(linear), METH_FASTCALL, "The fields of `Linear` (arguments.h), in order."},

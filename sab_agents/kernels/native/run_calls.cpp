@@ -157,14 +157,14 @@ PyObject* run_backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
 // True, or False and nothing done where a slot is out of range.
 PyObject* bound_forward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     BoundForward of;
-    if (!fetch(given, count, of)) return nullptr;
+    if (!parse(given, count, of)) return nullptr;
     if (!in_range(of.scan)) Py_RETURN_FALSE;
     return without_lock([&] { scan_forward(of); }) ? Py_NewRef(Py_True) : PyErr_NoMemory();
 }
 
 PyObject* bound_backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     BoundBackward of;
-    if (!fetch(given, count, of)) return nullptr;
+    if (!parse(given, count, of)) return nullptr;
     if (!without_lock([&] { scan_backward(of); })) return PyErr_NoMemory();
     Py_RETURN_NONE;
 }

@@ -37,7 +37,7 @@ void credit_pieces(SegmentBackward& of, int64_t count) {
 // 0; 1 and nothing done where x is not finite; 2 where a slot is out of range.
 PyObject* segment_step(PyObject*, PyObject* const* given, Py_ssize_t count) {
     SegmentStep of;
-    if (!fetch(given, count, of)) return nullptr;
+    if (!parse(given, count, of)) return nullptr;
     Outcome found = DONE;
     if (!without_lock([&] { found = step_segment(of); })) return PyErr_NoMemory();
     return PyLong_FromLong(found);
@@ -46,7 +46,7 @@ PyObject* segment_step(PyObject*, PyObject* const* given, Py_ssize_t count) {
 // How many pieces received gradient; −1 where an index is out of range. They pass it on where there is room for them.
 PyObject* segment_backward(PyObject*, PyObject* const* given, Py_ssize_t count) {
     SegmentBackward of;
-    if (!fetch(given, count, of)) return nullptr;
+    if (!parse(given, count, of)) return nullptr;
     int64_t found = 0;
     const bool done = without_lock([&] {
         of.fill_in();
@@ -61,7 +61,7 @@ PyObject* segment_backward(PyObject*, PyObject* const* given, Py_ssize_t count) 
 // Passes on what the pieces that were found received, for which room has been made.
 PyObject* segment_credit(PyObject*, PyObject* const* given, Py_ssize_t count) {
     SegmentBackward of;
-    if (!fetch(given, count, of)) return nullptr;
+    if (!parse(given, count, of)) return nullptr;
     of.fill_in();
     if (!without_lock([&] { credit_pieces(of, of.pieces); })) return PyErr_NoMemory();
     Py_RETURN_NONE;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <numeric>
 #include <vector>
 
 #include "arguments.h"
@@ -83,6 +85,33 @@ inline bool take(const Take& of) {
     }
     for (int64_t row = 0; row < of.rows; ++row) TakenRow{of, row}.run(slots[static_cast<size_t>(row)]);
     return true;
+}
+
+// Both sorts are stable: of equals the older goes first, and of empty slots the one that stands first.
+inline void order_slots(const Order& of) {
+    const int64_t S = of.slots;
+    std::vector<int64_t> slots(static_cast<size_t>(S));
+    std::vector<float> keys(static_cast<size_t>(S));
+    for (int64_t row = 0; row < of.rows; ++row) {
+        const uint8_t* filled = of.filled + row * S;
+        const int64_t* written_at = of.written_at + row * S;
+        std::iota(slots.begin(), slots.end(), 0);
+        std::stable_sort(slots.begin(), slots.end(), [&](int64_t one, int64_t other) {
+            return (filled[one] ? written_at[one] : -1) < (filled[other] ? written_at[other] : -1);
+        });
+        if (of.key != nullptr) {
+            std::copy_n(of.key + row * S, S, keys.begin());
+            for (int64_t i = S - of.spared; i < S; ++i)
+                keys[static_cast<size_t>(slots[static_cast<size_t>(i)])] = std::numeric_limits<float>::infinity();
+            for (int64_t s = 0; s < S; ++s)
+                if (!filled[s]) keys[static_cast<size_t>(s)] = -std::numeric_limits<float>::infinity();
+            std::stable_sort(slots.begin(), slots.end(), [&](int64_t one, int64_t other) {
+                const float a = keys[static_cast<size_t>(one)], b = keys[static_cast<size_t>(other)];
+                return a < b || (std::isnan(b) && !std::isnan(a));  // as torch sorts
+            });
+        }
+        std::copy_n(slots.begin(), of.width, of.order + row * of.width);
+    }
 }
 
 // One row of a window that ends.

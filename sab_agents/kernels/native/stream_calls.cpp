@@ -25,6 +25,13 @@ PyObject* stream_advance(PyObject*, PyObject* const* given, Py_ssize_t count) {
     return PyBool_FromLong(done);
 }
 
+PyObject* stream_order(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    Order of;
+    if (!parse(given, count, of)) return nullptr;
+    if (!without_lock([&] { order_slots(of); })) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
 // How many pieces were found, or −1 where an index is out of range.
 PyObject* stream_select(PyObject*, PyObject* const* given, Py_ssize_t count) {
     Select of;

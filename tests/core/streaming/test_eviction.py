@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
 from sab_agents.core.state import SABState
-from sab_agents.core.streaming.eviction import Eviction, eviction_order, is_novel, reservoir_slots
+from sab_agents.core.streaming.eviction import Eviction, eviction_order, is_novel, next_slots, reservoir_slots
 from sab_agents.core.streaming.statistics import SlotStatistics
+from sab_agents.kernels import forced_kernel, kernel_in_use
 
 WRITTEN = [40, 3, 17, 25, 8, 31, 12, 22]
 
@@ -42,6 +44,25 @@ def test_empty_slots_are_taken_before_any_other_in_their_order() -> None:
     state = state_of(torch.randn(8, 2), written, filled)
     for rule in ("oldest", "least_used", "least_credited", "most_redundant"):
         assert order(rule, state, [0.0] * 8, [0.0] * 8)[:2] == [2, 5]
+
+
+@pytest.mark.parametrize("rule", ["oldest", "least_used", "least_credited", "most_redundant"])
+def test_the_next_slots_are_the_first_of_the_order_whichever_code_sorts_them(rule: Eviction) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for rows, slots, count in ((1, 1, 1), (3, 7, 7), (5, 64, 16), (2, 33, 8)):
+        memory = torch.randn(rows, slots, 3, generator=generator)
+        filled = torch.rand(rows, slots, generator=generator) < torch.rand(rows, 1, generator=generator) * 1.5
+        written = torch.stack([torch.randperm(slots, generator=generator) for _ in range(rows)]) * filled
+        # few different numbers, so that many are equal, and one that is none
+        usage, credit = (torch.randint(3, (rows, slots), generator=generator) / 2 for _ in range(2))
+        usage[0, 0], credit[-1, -1] = torch.nan, torch.inf
+        zeros = torch.zeros(rows, 3)
+        state = SABState(zeros, zeros, memory, filled, written, torch.full((rows,), slots))
+        statistics = SlotStatistics(usage, credit)
+        wanted = eviction_order(rule, state, statistics)[:, :count]
+        for way in dict.fromkeys([kernel_in_use("cpu", torch.float32), "torch"]):
+            with forced_kernel(way):
+                assert torch.equal(next_slots(rule, state, statistics, count), wanted)
 
 
 def test_of_the_closest_pair_the_older_one_goes() -> None:
