@@ -113,7 +113,9 @@ def _go_on(config: AgentsConfig, cell: Cell, model: Any) -> None:
     """Puts an agent into its next cell's environment, with that cell's settings and the statistics it has so far."""
     before, after = model.get_env(), environment(config, cell.value)
     if isinstance(after, VecNormalize):
-        after.obs_rms = before.obs_rms
+        after.ret_rms = before.ret_rms
+        if after.norm_obs:
+            after.obs_rms = before.obs_rms
     before.close()
     model.set_env(after)
     settings = config.agent_settings(cell.learner, cell.value)
@@ -169,7 +171,10 @@ def environment(config: AgentsConfig, value: Value) -> VecEnv:
         UserError: see `make_vec_env`.
     """
     made = make_vec_env(config.env, config.argument, value, config.num_envs, **_environment_settings(config))
-    return VecNormalize(made, norm_reward=False) if config.normalize else made
+    if not (config.normalize or config.normalize_reward):
+        return made
+    gamma = {**config.shared, **config.at_values.get(value, {})}.get("gamma", 0.99)
+    return VecNormalize(made, norm_obs=config.normalize, norm_reward=config.normalize_reward, gamma=gamma)
 
 
 def curve_of(points: Sequence[Point], budget: int) -> list[dict[str, float]]:

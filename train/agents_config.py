@@ -50,6 +50,8 @@ class AgentsConfig:
         previous_action_reward: whether the observation gets the previous action and reward.
         elapsed_share: whether it gets the share of the longest episode that is over.
         normalize: whether observations are brought to mean 0 and standard deviation 1, by `VecNormalize`.
+        normalize_reward: whether rewards are divided by the running standard deviation of discounted returns, by the
+            same; reported returns are as the environment gives them.
         num_envs: copies of the environment.
         shared: arguments of `RecurrentPPO` that all learners share; a learner's own go before them.
         at_values: what replaces `shared` at a value, of `CHANGEABLE`.
@@ -75,6 +77,7 @@ class AgentsConfig:
     previous_action_reward: bool = False
     elapsed_share: bool = False
     normalize: bool = False
+    normalize_reward: bool = False
     num_envs: int = 16
     shared: Mapping[str, Any] = field(default_factory=dict)
     at_values: Mapping[Value, Mapping[str, float]] = field(default_factory=dict)

@@ -5,7 +5,7 @@ Dimensions: n copies, N length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -53,7 +53,7 @@ class KeyToDoor(Timed):
     or the door, each one-hot; the last ten are zero where there is nothing: a key that is taken, a door that is open.
     Whether the agent has the key is not shown after the first room.
     Rewards: 1 for each apple, 5 for the door with the key, which opens once; the key itself gives nothing.
-    Episodes end (terminated) after N + 20 steps.
+    Episodes end (terminated) after N + 20 steps; `info["is_success"]` then says whether the door is open.
 
     Returns:
         best: 5 + A(N). Ten steps are enough for the key and for the door, at most four steps away. A, the expected
@@ -146,6 +146,10 @@ class KeyToDoor(Timed):
 
     def _room(self) -> Ints:
         return (self._t >= SHORT).astype(np.int64) + (self._t >= SHORT + self.length)
+
+    def ending_info(self) -> Mapping[str, Array]:
+        """See `Dynamics.ending_info`; of doors, only an open one is not there any more."""
+        return {"is_success": self._object == NOTHING}
 
     def observe(self) -> Array:
         """See `Dynamics.observe`."""

@@ -5,7 +5,7 @@ Dimensions: n copies, L length of the corridor, C = start + L + 3 cells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -94,9 +94,17 @@ class TMaze(Dynamics):
         rewards = np.multiply(self._reached < self._due, -1 / self.corridor_length)
         terminated = self._due >= self.horizon - self.start
         if terminated.any():
-            goal = np.where(self._state >= self._side, 1, -1)
-            rewards[terminated] = (self._y[self._state] == goal)[terminated]
+            rewards[terminated] = self._at_goal()[terminated]
         return rewards, terminated, np.zeros(self.n, dtype=np.bool_)
+
+    def _at_goal(self) -> Bools:
+        """Whether each copy stands on the goal's side."""
+        found: Bools = self._y[self._state] == np.where(self._state >= self._side, 1, -1)
+        return found
+
+    def ending_info(self) -> Mapping[str, Array]:
+        """See `Dynamics.ending_info`."""
+        return {"is_success": self._at_goal()}
 
     def observe(self) -> Array:
         """See `Dynamics.observe`."""
@@ -156,7 +164,7 @@ class PassiveTMaze(TMaze):
     Observations: Box(2): [0, goal] at the first step, goal = 1 above, -1 below; [0, 0] in the corridor; [1, 0] at the
     junction, [1, 1] above and [1, -1] below it.
     Rewards: after step t = 1 … L, -1/L where x < t; after the last, 1 at the goal's side and else 0.
-    Episodes end (terminated) after L + 1 steps.
+    Episodes end (terminated) after L + 1 steps; `info["is_success"]` then says whether on the goal's side.
 
     Returns:
         best: 1. L steps right and one to the goal's side, with no penalty.
@@ -191,7 +199,7 @@ class ActiveTMaze(TMaze):
     Observations: Box(2): [0, goal] when the agent first comes to the oracle, goal = 1 above, -1 below; [0, 0] in the
     corridor and at later visits; [1, 0] at the junction, [1, 1] above and [1, -1] below it.
     Rewards: after step t = 1 … L + 2, -1/L where x < t - 1; after the last, 1 at the goal's side and else 0.
-    Episodes end (terminated) after L + 3 steps.
+    Episodes end (terminated) after L + 3 steps; `info["is_success"]` then says whether on the goal's side.
 
     Returns:
         best: 1. Left, L + 1 steps right and one to the goal's side: x = t - 1 all along, with no penalty.

@@ -5,7 +5,7 @@ Dimensions: n copies, N length, D distractors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from gymnasium import spaces
@@ -28,7 +28,7 @@ class Umbrella(Timed):
     Observations: Box(3 + D): [need, has, 1 - t / N, distractors]. `need` is 0 or 1 with equal chance; `has` is the same
     at first, by chance, and then what the first action made it; the D = `distractors` are 0 or 1, anew at each step.
     Rewards: after the last step 1 where has = need and else -1; after every other step 1 or -1 with equal chance.
-    Episodes end (terminated) after N steps.
+    Episodes end (terminated) after N steps; `info["is_success"]` then says whether has = need.
 
     Returns (in the mean: the random rewards add 0, with a variance of N - 1):
         best: 1, the first action is `need`.
@@ -85,6 +85,10 @@ class Umbrella(Timed):
         if terminated.any():
             rewards[terminated] = np.where(self._has == self._need, 1.0, -1.0)[terminated]
         return rewards, terminated, truncated
+
+    def ending_info(self) -> Mapping[str, Array]:
+        """See `Dynamics.ending_info`."""
+        return {"is_success": self._has == self._need}
 
     def observe(self) -> Array:
         """See `Dynamics.observe`."""

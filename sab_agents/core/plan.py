@@ -25,6 +25,7 @@ class Rules:
         bptt_steps: length of a segment.
         capacity: slots that the memory can hold, the oldest is overwritten; None for as many as are written.
         credit: whether gradient flows into the memories that are read.
+        gain: of s in h.
     """
 
     top_k: int
@@ -32,6 +33,7 @@ class Rules:
     bptt_steps: int
     capacity: int | None
     credit: bool = True
+    gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def make_timeline(state: SABState, steps: int, episode_start: Tensor | None, rul
         slots=slots,
         top_k=rules.top_k,
         credit=rules.credit,
+        gain=rules.gain,
     )
     return Timeline(plan, counted.step)
 

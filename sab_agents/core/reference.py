@@ -69,7 +69,7 @@ def reference_scan(inputs: ScanInputs, plan: ScanPlan, weigh: Weigh | None = Non
         query = functional.linear(h, inputs.query_weight, inputs.query_bias)
         weights = weigh(attention_scores(keys[:, :n], query, inputs.score_weight), filled[:, :n])
         summary = (weights.unsqueeze(1) @ memory[:, :n]).squeeze(1)
-        h = h + summary
+        h = h + plan.gain * summary
         versions[t, :, :n] = version[:, :n].masked_fill(~filled[:, :n], -1)
         all_weights[t, :, :n] = weights.detach()
 

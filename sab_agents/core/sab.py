@@ -55,6 +55,8 @@ class SAB(Core[SABState]):
         capacity: slots that the memory can hold; when all are filled the oldest is overwritten. None: unbounded.
         attention: "mlp", the paper's a_i = w₃ᵀ tanh(W₁m_i + W₂ĥ + b₂), or "dot", (W₁m_i)·(W₂ĥ + b₂)/√A.
         attention_size: A; None is H.
+        summary_gain: g in h = ĥ + g · s; 1 is the paper's. What is read holds what was read before it, so that with 1 h
+            can grow with the number of reads; below 1 it is bounded, and with 0 memory is read into the output alone.
         batch_first: sequences are (B, T, …), as in `nn.LSTM`.
         device: where the parameters are made.
         dtype: of the parameters.
@@ -86,6 +88,7 @@ class SAB(Core[SABState]):
         capacity: int | None = None,
         attention: AttentionKind = "mlp",
         attention_size: int | None = None,
+        summary_gain: float = 1.0,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -97,7 +100,10 @@ class SAB(Core[SABState]):
             write_every=at_least(name, "write_every", write_every, 1),
             bptt_steps=at_least(name, "bptt_steps", bptt_steps, 1),
             capacity=None if capacity is None else at_least(name, "capacity", capacity, 1),
+            gain=float(summary_gain),
         )
+        if not 0 <= summary_gain <= 1:
+            raise ValueError(f"{name}: summary_gain must lie between 0 and 1, but is {summary_gain!r}.")
         size = hidden_size if attention_size is None else at_least(name, "attention_size", attention_size, 1)
         self.cell = nn.LSTMCell(input_size, hidden_size, device=device, dtype=dtype)
         self.attention = Attention(hidden_size, size, attention, device=device, dtype=dtype)
@@ -204,7 +210,11 @@ class SAB(Core[SABState]):
             return None
         own = (state.h, state.c, state.memory, state.filled, state.written_at, state.step)
         found = step(
-            weights, StepRules(rules.capacity, rules.top_k, rules.write_every), x, StepState(*own), episode_start
+            weights,
+            StepRules(rules.capacity, rules.top_k, rules.write_every, rules.gain),
+            x,
+            StepState(*own),
+            episode_start,
         )
         return None if found is None else (found[0], SABState(*found[1]))
 

@@ -183,11 +183,12 @@ def bind_stream(
     reads: int,
     write_every: int,
     bptt_steps: int,
+    gain: float,
 ) -> compiled_stream.CompiledStream | None:
     """The compiled code for a stream that holds these tensors; None where scans of them do not go that way."""
     if kernel_in_use(state.h.device, state.h.dtype) != NATIVE:
         return None
-    return compiled_stream.CompiledStream.bound(state, contexts, statistics, reads, write_every, bptt_steps)
+    return compiled_stream.CompiledStream.bound(state, contexts, statistics, reads, write_every, bptt_steps, gain)
 
 
 def bind_readout(

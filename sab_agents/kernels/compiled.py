@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.extension import addresses, native, new_empty, threads
+from sab_agents.kernels.extension import addresses, bits, native, new_empty, threads
 from sab_agents.kernels.interface import ScanInputs, ScanOutputs, ScanPlan, StepWeights
 
 
@@ -153,7 +153,7 @@ def forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = Fa
         last_cell=new_empty(B, H),
     )
     in_range = native.forward(
-        *(threads(sizes.work), T, B, H, A, plan.slots, S, R, int(keep)),
+        *(threads(sizes.work), T, B, H, A, plan.slots, S, R, int(keep), bits(plan.gain)),
         *addresses(*inputs, plan.start, plan.write_slot, plan.filled),
         *(tape.gates.data_ptr(), *_within(tape.buffer, places)),
         *addresses(*tape[2:]),
@@ -222,7 +222,7 @@ def backward_into(
     starting = new_empty(B, S, H) if memory else None
     kept = _within(tape.buffer, _tape_places(sizes, keep=True))
     native.backward(
-        *(threads(sizes.work), T, B, H, A, S, R, int(plan.credit), hidden_stride, summary_stride),
+        *(threads(sizes.work), T, B, H, A, S, R, int(plan.credit), bits(plan.gain), hidden_stride, summary_stride),
         *addresses(grad_hidden, grad_summary, grad_cell, *inputs[1:4], inputs.score_weight, plan.cut, plan.write_slot),
         *(tape.gates.data_ptr(), *kept),
         *addresses(tape.summary, tape.hidden, tape.versions, tape.weights),

@@ -35,9 +35,10 @@ class Pieces:
         column: Tensor,
         contexts: tuple[Tensor, ...],
         reads: int,
+        gain: float,
     ) -> None:
         self.count, self.steps, self.row, self.place = count, steps, row, place
-        self._column, self._contexts, self._reads = column, contexts, reads
+        self._column, self._contexts, self._reads, self._gain = column, contexts, reads, gain
 
     def gather(self, gradient: Tensor) -> tuple[Tensor, ...]:
         """What the pieces are run again with; what it takes of `gradient` (B, S, H) is zeroed.
@@ -94,7 +95,7 @@ class Pieces:
         self._gather(gradient, [x, h, c, value, used, target, start, cut, grad_hidden])
         sizes = RunSizes(self.steps, M, inputs, H, A, U, self._reads, U + L)
         given = Given(x, h, c, value, start, cut, target, used)
-        run = Run(weights, sizes, given, credit=credit, output=None, kept=(reals, whole, marks))
+        run = Run(weights, sizes, given, credit=credit, gain=self._gain, output=None, kept=(reals, whole, marks))
         sent = new_empty(M, U, H) if onward else None
         run.backward(grad_hidden, 0, H, sent)
         return sent

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.compiled_step import FLAG, REAL, WHOLE, fits, weights_fit
-from sab_agents.kernels.extension import addresses, native, new_empty, threads
+from sab_agents.kernels.extension import addresses, bits, native, new_empty, threads
 from sab_agents.kernels.interface import ScanPlan, StepWeights
 
 Weights = tuple[Tensor | None, ...]
@@ -128,6 +128,7 @@ def scan_run(
         RunSizes(T, B, inputs, H, A, S, plan.top_k + 1, plan.slots),
         given,
         credit=plan.credit,
+        gain=plan.gain,
         output=output,
         kept=(x, h, c, memory, start, cut, write_slot, filled),
     )
@@ -144,6 +145,7 @@ class Run:
         sizes: of the run.
         given: where its arguments lie.
         credit: whether gradient flows into the memories that are read.
+        gain: of s in h.
         output: (T, B, 2H), gets [h, s] of each step.
         kept: whatever must not be freed before `backward` is done.
 
@@ -152,9 +154,18 @@ class Run:
     """
 
     def __init__(
-        self, weights: Weights, sizes: RunSizes, given: Given, *, credit: bool, output: Tensor | None, kept: object
+        self,
+        weights: Weights,
+        sizes: RunSizes,
+        given: Given,
+        *,
+        credit: bool,
+        gain: float = 1.0,
+        output: Tensor | None,
+        kept: object,
     ) -> None:
         self._weights, self._sizes, self._given, self._credit, self._kept = weights, sizes, given, credit, kept
+        self._gain = bits(gain)
         T, B, inputs, H, A, S, R, slots = sizes
         self._threads = threads(T * B * 4 * H * H)
         self._at = addresses(*weights)
@@ -166,7 +177,7 @@ class Run:
         gates, *tape, summary, hidden, weight, last_cell = self._places[:10]
         in_range = native.run_forward(
             *(self._threads, T * B, inputs, 4 * H, 1, inputs, given.x, weight_ih, bias_ih, bias_hh, gates),
-            *(self._threads, T, B, H, A, slots, S, R, 1),
+            *(self._threads, T, B, H, A, slots, S, R, 1, self._gain),
             *(gates, weight_hh, *attention, given.h, given.c, given.memory, given.start, given.write_slot),
             *(given.filled, gates, *tape, summary, hidden, self._versions.data_ptr(), weight, last_cell),
             0 if output is None else output.data_ptr(),
@@ -190,7 +201,7 @@ class Run:
         _, weight_hh, _, _, key, query_weight, _, score = self._at
         into = [_own_gradient(tensor) for tensor in self._weights]
         native.run_backward(
-            *(self._threads, T, B, H, A, S, R, int(self._credit), stride, stride, grad_h, grad_summary, 0),
+            *(self._threads, T, B, H, A, S, R, int(self._credit), self._gain, stride, stride, grad_h, grad_summary, 0),
             *(weight_hh, key, query_weight, score, given.cut, given.write_slot),
             *(gates, cell, output, query, keys, scores, summary, hidden, self._versions.data_ptr(), weight),
             *(grad_states, grad_keys, grad_query, grad_score if score else 0),

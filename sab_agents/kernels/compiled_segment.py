@@ -20,7 +20,7 @@ from sab_agents.kernels.compiled_bound import BoundScan
 from sab_agents.kernels.compiled_space import Layout, RunSpace, Sizes
 from sab_agents.kernels.compiled_step import FLAG, REAL, WHOLE, fits
 from sab_agents.kernels.compiled_stream import CompiledStream
-from sab_agents.kernels.extension import addresses, native, new_empty, whole_numbers
+from sab_agents.kernels.extension import addresses, bits, native, new_empty, whole_numbers
 from sab_agents.kernels.interface import StepState, StepWeights, WindowRecord
 
 CHANGING = 0  # what is filled in elsewhere
@@ -82,7 +82,7 @@ class CompiledSegment:
             credit: whether gradient reaches the memories that were read at all.
             credits: see the class.
         """
-        scan = BoundScan.bound(weights, credit=credit)
+        scan = BoundScan.bound(weights, credit=credit, gain=stream.gain)
         observed = stream.contexts[2].shape[3:]
         if scan is None or stream.rows != 1 or observed != (scan.inputs,) or scan.size != stream.size:
             return None
@@ -169,7 +169,20 @@ class CompiledSegment:
         output, new_c, read_slot, weight, novel = addresses(*self._computed)
         state = addresses(*stream.state)
         step = [
-            *(1, 1, scan.inputs, H, scan.attention, S, R, stream.write_every, CHANGING, *scan.weights, CHANGING),
+            *(
+                1,
+                1,
+                scan.inputs,
+                H,
+                scan.attention,
+                S,
+                R,
+                stream.write_every,
+                bits(stream.gain),
+                CHANGING,
+                *scan.weights,
+                CHANGING,
+            ),
             *(*state, output, 0, new_c, 0, 0, 0, 0, read_slot, weight, *addresses(self._novelty), novel),
         ]
         take = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.extension import addresses, native, new_empty, threads
+from sab_agents.kernels.extension import addresses, bits, native, new_empty, threads
 from sab_agents.kernels.interface import StepRules, StepState, StepWeights
 
 REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
@@ -39,7 +39,7 @@ def step(
     new = StepState(*[empty_like(tensor) for tensor in state])
     tensors = (x, *weights, episode_start, *state, output, *new)
     sizes = (threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, rules.top_k + 1, rules.write_every)
-    finite = native.step(*sizes, *addresses(*tensors), 0, 0, 0, 0)
+    finite = native.step(*sizes, bits(rules.gain), *addresses(*tensors), 0, 0, 0, 0)
     return (output, new) if finite else None
 
 
@@ -66,7 +66,7 @@ def lstm_step(
         return None
     output, new_c = new_empty(B, 2 * H), new_empty(B, H)
     finite = native.step(
-        *(threads(B * H * 4 * (H + inputs)), B, inputs, H, 0, 0, 1, 1),
+        *(threads(B * H * 4 * (H + inputs)), B, inputs, H, 0, 0, 1, 1, 0),
         *addresses(x, *weights, *[None] * 4, episode_start, h, c, *[None] * 4),
         *addresses(output, None, new_c, *[None] * 8),
     )

@@ -15,12 +15,12 @@ from torch import Tensor
 from sab_agents.kernels.compiled_pieces import Pieces
 from sab_agents.kernels.compiled_run import Given, Run, RunSizes
 from sab_agents.kernels.compiled_step import FLAG, REAL, WHOLE, fits, state_fits, weights_fit
-from sab_agents.kernels.extension import addresses, native, new_empty, threads, whole_numbers
+from sab_agents.kernels.extension import addresses, bits, native, new_empty, threads, whole_numbers
 from sab_agents.kernels.interface import StepState, StepWeights, StreamStep, WindowRecord
 
 CHANGING = 0  # what is filled in elsewhere
 # Where what changes stands in the fields of `Step` and of `Take` (native/arguments.h).
-STEP_INPUT, STEP_SIZES, STEP_WEIGHTS, STEP_START, STEP_OUTPUT, STEP_NOVEL = 8, slice(1, 5), slice(9, 17), 17, 24, 33
+STEP_INPUT, STEP_SIZES, STEP_WEIGHTS, STEP_START, STEP_OUTPUT, STEP_NOVEL = 9, slice(1, 5), slice(10, 18), 18, 25, 34
 TAKE_STEP, TAKE_WRITES, TAKE_RECORD = slice(6, 12), slice(15, 19), slice(25, 36)
 
 
@@ -36,6 +36,7 @@ class CompiledStream:
         reads: R.
         write_every: steps between two writes.
         bptt_steps: L.
+        gain: of s in h.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class CompiledStream:
         reads: int,
         write_every: int,
         bptt_steps: int,
+        gain: float,
     ) -> None:
         self.state, self.contexts, self.statistics = state, contexts, statistics
         self.rows, self.slots, self.size = state.memory.shape
-        self.reads, self.write_every, self.bptt_steps = reads, write_every, bptt_steps
+        self.reads, self.write_every, self.bptt_steps, self.gain = reads, write_every, bptt_steps, gain
         self._state = addresses(*state)
         self._c, self._weight = new_empty(self.rows, self.size), new_empty(self.rows, reads)
         self._read_slot = new_empty(self.rows, reads, dtype=WHOLE)
@@ -66,7 +68,7 @@ class CompiledStream:
 
     def _step_fields(self) -> list[int]:
         new_c, read_slot, weight = addresses(self._c, self._read_slot, self._weight)
-        sizes = [1, self.rows, CHANGING, self.size, CHANGING, self.slots, self.reads, self.write_every]
+        sizes = [1, self.rows, CHANGING, self.size, CHANGING, self.slots, self.reads, self.write_every, bits(self.gain)]
         results = [CHANGING, 0, new_c, 0, 0, 0, 0, read_slot, weight, CHANGING, CHANGING]
         return [*sizes, CHANGING, *[CHANGING] * 8, CHANGING, *self._state, *results]
 
@@ -88,6 +90,7 @@ class CompiledStream:
         reads: int,
         write_every: int,
         bptt_steps: int,
+        gain: float,
     ) -> Self | None:
         """One for these tensors; None where one of them is not what the compiled code takes."""
         if state.memory.dim() != 3 or len(contexts[2].shape) < 3:
@@ -102,7 +105,7 @@ class CompiledStream:
             and all(fits(each, (B, S), REAL) for each in statistics)
         ):
             return None
-        return cls(state, contexts, statistics, reads, write_every, bptt_steps)
+        return cls(state, contexts, statistics, reads, write_every, bptt_steps, gain)
 
     def propose(
         self, weights: StepWeights, x: Tensor, start: Tensor | None, novelty: Tensor | None
@@ -207,7 +210,7 @@ class CompiledStream:
         given = Given(x, h, c, memory, start, cut, write_slot, filled)
         sizes = RunSizes(steps, B, self._inputs, H, self._attention, S, self.reads, S)
         output = new_empty(steps, B, 2 * H)
-        return Run(weights, sizes, given, credit=credit, output=output, kept=(record, before)), output
+        return Run(weights, sizes, given, credit=credit, gain=self.gain, output=output, kept=(record, before)), output
 
     def advance(
         self, record: WindowRecord, steps: int, memory: Tensor, filled: Tensor, reached: Tensor, decay: Tensor
@@ -264,7 +267,7 @@ class CompiledStream:
         )
         if count < 0:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
-        return Pieces(count, int(steps), row[:count], place[:count], column, contexts, self.reads)
+        return Pieces(count, int(steps), row[:count], place[:count], column, contexts, self.reads, self.gain)
 
     def _know(self, record: WindowRecord, observation: Tensor) -> None:
         """Checks a record once and keeps where its tensors lie."""

@@ -127,7 +127,7 @@ class _Forward:
             else:
                 self.summary[t].zero_()
             h = self.tape.hidden[self.held + t]
-            torch.add(self.output[t], self.summary[t], out=h)
+            torch.add(self.output[t], self.summary[t], alpha=self.plan.gain, out=h)
             if self.schedule.write[t] != NO_WRITE:
                 self._write(t, h)
         return self.tape

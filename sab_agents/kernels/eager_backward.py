@@ -111,7 +111,7 @@ class Backward:
     def _read(self, t: int, block: _Block, i: int, grad_state: Tensor, grad_summary: Tensor) -> None:
         """Sends the gradient of s to the slots that were read and, through their scores, to keys and query."""
         H, scores, query, received = self.size, self.scores[t], self.query[t], self.received
-        grad_summary = grad_summary + grad_state
+        grad_summary = torch.add(grad_summary, grad_state, alpha=self.plan.gain)
         torch.bmm(block.score_by_summary[i], grad_summary.unsqueeze(2), out=scores.unsqueeze(2))
         torch.bmm(scores.unsqueeze(1), block.query[i], out=query.unsqueeze(1))
         torch.mul(scores.unsqueeze(2), block.key[i], out=received[:, :, H:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
 from ctypes import Array, c_double, c_int64
 from importlib import import_module
@@ -42,6 +43,12 @@ def whole_numbers(values: Sequence[int]) -> Array[c_int64]:
 def real_numbers(values: Sequence[float]) -> Array[c_double]:
     """The same of doubles."""
     return (c_double * len(values))(*values)
+
+
+def bits(value: float) -> int:
+    """The 64 bits of a double as a whole number: how a real field of a struct is passed among whole ones."""
+    found: int = struct.unpack("q", struct.pack("d", value))[0]
+    return found
 
 
 def addresses(*tensors: Tensor | None) -> list[int]:

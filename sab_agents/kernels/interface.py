@@ -27,6 +27,7 @@ class ScanPlan:
         slots: S.
         top_k: K.
         credit: whether gradient flows into the memories that were read.
+        gain: of s in h = ĥ + gain · s.
     """
 
     start: Tensor
@@ -36,6 +37,7 @@ class ScanPlan:
     slots: int
     top_k: int
     credit: bool = True
+    gain: float = 1.0
 
 
 class ScanInputs(NamedTuple):
@@ -68,7 +70,7 @@ class ScanOutputs(NamedTuple):
     """The results of a scan.
 
     Attributes:
-        h: (T, B, H) hidden states ĥ + s.
+        h: (T, B, H) hidden states ĥ + gain · s.
         summary: (T, B, H) summaries s.
         c: (B, H) cell state after the last step.
         versions: (T, B, R) int64, the versions that were scored best, −1 where there was none; no gradient. R is
@@ -164,11 +166,13 @@ class StepRules(NamedTuple):
         slots: S; the oldest of them is overwritten.
         top_k: K.
         write_every: steps between two writes.
+        gain: of s in h.
     """
 
     slots: int
     top_k: int
     write_every: int
+    gain: float = 1.0
 
 
 class StreamStep(NamedTuple):

@@ -40,7 +40,7 @@ class CoreStep(nn.Module, ABC):
 
 
 class SabStep(CoreStep):
-    """A step as `SabRolloutCore.act` takes it.
+    """A step as `SabRolloutCore.act` takes it, its outputs as `read_out` gives them.
 
     Args:
         core: with weights and rules.
@@ -49,10 +49,13 @@ class SabStep(CoreStep):
         ValueError: its rule of eviction draws random numbers.
     """
 
+    scale: Tensor
+
     def __init__(self, core: SabRolloutCore) -> None:
         super().__init__()
         rules = core.rules
         self.core: SAB = core.core
+        self.register_buffer("scale", core.scale, persistent=False)
         self.decay = core.stream.decay
         self.writer = SlotWriter(
             rules["eviction"], rules["write"], rules["novelty"], self.core.rules.write_every, rules["seed"]
@@ -70,7 +73,7 @@ class SabStep(CoreStep):
     def forward(self, x: Tensor, state: ActingState) -> tuple[Tensor, ActingState]:
         """See `CoreStep.forward`."""
         found = computed_plainly(self.core, x, state, self.writer)
-        return found.output, after(found, state, self.writer, self.decay, generator=None)
+        return found.output * self.scale, after(found, state, self.writer, self.decay, generator=None)
 
 
 class LstmStep(CoreStep):

@@ -156,10 +156,12 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
 
     def acts_on(self, output: Tensor) -> Distribution:
         """The distribution over actions, from the actor core's outputs (N, D)."""
-        return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(output))
+        return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(self.actor_core.read_out(output)))
 
     def values_of(self, output: Tensor) -> Tensor:
         """The values (N,), from the critic's outputs (N, D)."""
+        if self.critic is None:
+            output = (self.critic_core or self.actor_core).read_out(output)
         found: Tensor = self.value_net(self.mlp_extractor.forward_critic(output))
         return found.squeeze(1)
 

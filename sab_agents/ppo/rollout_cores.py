@@ -54,6 +54,10 @@ class RolloutCore(nn.Module, ABC):
         """F."""
         return self.core.output_size
 
+    def read_out(self, output: Tensor) -> Tensor:
+        """What the networks behind the core are given of its outputs (N, F): as they are, unless a core scales them."""
+        return output
+
     @property
     def draws(self) -> bool:
         """Whether learning draws random numbers, as dropout does."""

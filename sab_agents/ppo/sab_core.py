@@ -17,6 +17,9 @@ from sab_agents.core.streaming.acting import ActingState, act
 from sab_agents.core.streaming.writing import SlotWriter
 from sab_agents.ppo.rollout_cores import RolloutCore
 
+SUMMARY_SCALE = 0.2
+"""Of s, before the networks behind the core."""
+
 
 class SabRolloutCore(RolloutCore):
     """Sparse Attentive Backtracking whose credit crosses rollouts: a stream for each environment.
@@ -39,12 +42,20 @@ class SabRolloutCore(RolloutCore):
         novelty: see `SABStream`. Smaller than there: what an agent must remember, such as its own first action, may be
             a small part of what it sees.
         credit_depth: links that credit follows from slot to slot: 0 for none, None for all.
+        summary_gain: of s in h, see `SAB`; and not the paper's 1. Over an episode of hundreds of steps s grows to many
+            times what the present adds to h, and an agent that need not remember learns much more slowly than one that
+            cannot.
         seed: of the reservoir.
 
     Raises:
         TypeError: a size is not an int.
         ValueError: a setting is out of range, or `eviction` is "least_credited", whose credit comes too late here.
+
+    Attributes:
+        scale: (2H,) of outputs in `read_out`.
     """
+
+    scale: Tensor
 
     def __init__(
         self,
@@ -61,6 +72,7 @@ class SabRolloutCore(RolloutCore):
         write: Write = "novel",
         novelty: float = 0.3,
         credit_depth: int | None = 1,
+        summary_gain: float = 0.0,
         seed: int = 0,
     ) -> None:
         if eviction == "least_credited":
@@ -78,6 +90,7 @@ class SabRolloutCore(RolloutCore):
                 capacity=capacity,
                 attention=attention,
                 attention_size=attention_size,
+                summary_gain=summary_gain,
             )
         )
         self.core: SAB
@@ -86,6 +99,12 @@ class SabRolloutCore(RolloutCore):
         self._writer = SlotWriter(eviction, write, novelty, write_every, seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._stream = SABStream(self.core, credit_depth=credit_depth, **self.rules)
+        scale = torch.cat([torch.ones(hidden_size), torch.full((hidden_size,), SUMMARY_SCALE)])
+        self.register_buffer("scale", scale, persistent=False)
+
+    def read_out(self, output: Tensor) -> Tensor:
+        """See `RolloutCore.read_out`: [h, s] with less of s, which at first is as large as h and of little use."""
+        return output * self.scale
 
     @property
     def stream(self) -> SABStream:

@@ -32,6 +32,7 @@ class Settings:
     bptt_steps: int
     capacity: int | None
     attention: str
+    gain: float
 
 
 def run_row(x: Tensor, starts: list[bool], row: Row, weights: dict[str, Tensor], settings: Settings) -> Tensor:
@@ -59,7 +60,7 @@ def _step(x: Tensor, row: Row, weights: dict[str, Tensor], settings: Settings) -
     filled = [(memory, when) for slot in row.slots if slot is not None for memory, when in [slot]]
     summary, shares = _read([memory for memory, _ in filled], cell_h, weights, settings)
     row.reads.append({when: share for (_, when), share in zip(filled, shares, strict=True) if share > 0})
-    h = cell_h + summary
+    h = cell_h + settings.gain * summary
     if row.step % settings.write_every == 0:
         _write(row, h, settings)
     row.h, row.c = h, c

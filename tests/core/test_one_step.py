@@ -59,6 +59,7 @@ def random_case(seed: int) -> tuple[SAB, SABState, int]:
         capacity=S,
         attention=choose.choice(["mlp", "dot"]),
         attention_size=choose.randint(1, 40),
+        summary_gain=choose.choice([1.0, 1.0, 0.5, 0.0]),
     )
     filled = torch.rand(B, S) < choose.choice([0.0, 0.5, 1.0])
     state = SABState(
@@ -83,6 +84,7 @@ def exact(sab: SAB) -> PlainSAB:
         capacity=rules.capacity,
         attention=attention.kind,
         attention_size=attention.key.out_features,
+        summary_gain=rules.gain,
         dtype=torch.float64,
     )
     plain.load_state_dict(sab.state_dict())

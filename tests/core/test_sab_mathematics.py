@@ -29,6 +29,7 @@ def random_case(seed: int) -> tuple[SAB, Tensor, Tensor, SABState]:
         capacity=choose.choice([None, None, 1, 3, 5]),
         attention=choose.choice(["mlp", "dot"]),
         attention_size=choose.randint(1, 5),
+        summary_gain=choose.choice([1.0, 1.0, 0.5, 0.0]),
         dtype=DOUBLE,
     )
     x = torch.randn(T, B, inputs, dtype=DOUBLE)
@@ -64,7 +65,9 @@ def leaves(sab: SAB, x: Tensor, state: SABState) -> list[Tensor]:
 def independent_run(sab: SAB, x: Tensor, starts: Tensor, state: SABState) -> tuple[Tensor, list[Row]]:
     weights: dict[str, Tensor] = dict(sab.named_parameters())
     rules = sab.rules
-    settings = Settings(rules.top_k, rules.write_every, rules.bptt_steps, rules.capacity, sab.attention.kind)
+    settings = Settings(
+        rules.top_k, rules.write_every, rules.bptt_steps, rules.capacity, sab.attention.kind, rules.gain
+    )
     outputs, rows = [], []
     for b in range(x.shape[1]):
         slots = [

@@ -41,6 +41,7 @@ def random_plan(choose: random.Random, T: int, B: int, held: int) -> ScanPlan:
         slots=slots,
         top_k=choose.randint(1, 6),
         credit=choose.random() < 0.8,
+        gain=choose.choice([1.0, 1.0, 0.5, 0.0]),
     )
 
 

@@ -153,6 +153,9 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
 ]
 
 
+WITH_A_GOAL = {"PassiveTMaze", "ActiveTMaze", "Umbrella", "KeyToDoor"}
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "transcribed"), CASES, ids=[f"{name}-{given}" for name, given, _ in CASES]
 )
@@ -169,20 +172,25 @@ def test_every_step_is_as_the_definition_says(name: str, arguments: dict[str, An
         terminated = False
         earned: Any = 0.0
         total, steps = 0.0, 0
+        info: dict[str, Any] = {}
+        opened = False
         while not terminated:
+            assert "is_success" not in info
             np.testing.assert_array_equal(observation, np.float32(seen))
             assert earned == pytest.approx(reward, abs=1e-15)
             assert not ended
             action = env.action_space.sample()
             if name.endswith("TMaze") and observation[0] == 0 and likely.random() >= wanders:
                 action = np.int64(LEFT if name == "ActiveTMaze" and steps == 0 else RIGHT)
-            observation, earned, terminated, truncated, _ = env.step(action)
-            total, steps = total + earned, steps + 1
+            observation, earned, terminated, truncated, info = env.step(action)
+            total, steps, opened = total + earned, steps + 1, opened or earned == 5
             assert not truncated
             seen, reward, ended = published.send(int(action))
         np.testing.assert_array_equal(observation, np.float32(seen))
         assert earned == pytest.approx(reward, abs=1e-15)
         assert ended
+        if name in WITH_A_GOAL:
+            assert info["is_success"] == (opened if name == "KeyToDoor" else earned == 1)
         returns.add(round(total, 9))
     assert len(returns) > 1, "the episodes told nothing apart"
     assert not name.endswith("TMaze") or max(returns) == 1

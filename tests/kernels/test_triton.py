@@ -66,6 +66,7 @@ def test_any_plan_equals_the_reference(monkeypatch: pytest.MonkeyPatch, first: i
         ("starts", ring(1, 12, 3, 4, starts=0.3)),
         ("uncut", ring(2, 8, 4, 3, bptt_steps=99)),
         ("uncredited", ring(3, 10, 2, 3, credit=False)),
+        ("gain", ring(4, 10, 3, 3, gain=0.4)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

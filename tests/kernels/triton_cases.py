@@ -122,11 +122,19 @@ def network(seed: int, T: int, B: int, H: int, A: int, held: int) -> list[Any]:
 
 
 def ring(
-    seed: int, T: int, B: int, held: int, *, bptt_steps: int = 3, starts: float = 0.1, credit: bool = True
+    seed: int,
+    T: int,
+    B: int,
+    held: int,
+    *,
+    bptt_steps: int = 3,
+    starts: float = 0.1,
+    credit: bool = True,
+    gain: float = 1.0,
 ) -> ScanPlan:
     """A memory that is overwritten in order, some writes left out, with episode starts."""
     torch.manual_seed(seed)
     start = torch.rand(T, B) < starts
     write_slot = (torch.arange(T) % held).unsqueeze(1).where(torch.rand(T, B) < 0.8, torch.tensor(-1))
     cut = (torch.arange(T) % bptt_steps == 0).unsqueeze(1) | start
-    return ScanPlan(start, cut, write_slot, torch.rand(B, held) < 0.5, held, 3, credit)
+    return ScanPlan(start, cut, write_slot, torch.rand(B, held) < 0.5, held, 3, credit, gain)

@@ -73,7 +73,7 @@ def computed_plainly(core: SAB, x: Tensor, state: SABState, writer: SlotWriter) 
     scores = attention_scores(attention.key(state.memory), attention.query(h), score_weight)
     weight = sparsify(scores, state.filled, core.rules.top_k)
     summary = (weight.unsqueeze(1) @ state.memory).squeeze(1)
-    h = h + summary
+    h = h + core.rules.gain * summary
     return StreamStep(
         output=torch.cat([h, summary], dim=1),
         c=c,

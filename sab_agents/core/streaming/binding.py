@@ -34,5 +34,6 @@ def bound_to(state: SABState, contexts: Contexts, statistics: SlotStatistics, ru
         reads=rules.top_k + 1,
         write_every=rules.write_every,
         bptt_steps=rules.bptt_steps,
+        gain=rules.gain,
     )
     return Bound(state, contexts, statistics, forced_way(), code)

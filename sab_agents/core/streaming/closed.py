@@ -121,6 +121,7 @@ class ClosedWindow:
             slots=before.slots,
             top_k=core.rules.top_k,
             credit=core.rules.credit,
+            gain=core.rules.gain,
         )
         memory = before.memory[rows].requires_grad_(self.credit_depth != 0)
         self._pending = rows, memory

@@ -104,6 +104,7 @@ def rerun_pieces(
         slots=value.shape[1] + L,
         top_k=core.rules.top_k,
         credit=core.rules.credit,
+        gain=core.rules.gain,
     )
     x = encode(observation.flatten(0, 1)).view(L, M, -1)
     return core.scan(x, contexts.h[row, place], contexts.c[row, place], value, plan)

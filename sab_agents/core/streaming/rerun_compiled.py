@@ -65,6 +65,7 @@ def _encoded(
         slots=value.shape[1] + target.shape[0],
         top_k=core.rules.top_k,
         credit=core.rules.credit,
+        gain=core.rules.gain,
     )
     memory = value.requires_grad_(onward)
     with torch.enable_grad():

@@ -34,6 +34,7 @@ def computed(core: SAB, x: Tensor, state: SABState, start: Tensor | None, writer
         filled=state.filled,
         slots=state.slots,
         top_k=core.rules.top_k,
+        gain=core.rules.gain,
     )
     outputs = core.scan(x.unsqueeze(0), state.h, state.c, state.memory, plan)
     h = outputs.h[0]

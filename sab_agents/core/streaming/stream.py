@@ -277,6 +277,7 @@ class SABStream:
             slots=before.slots,
             top_k=self.core.rules.top_k,
             credit=self.core.rules.credit,
+            gain=self.core.rules.gain,
         )
         self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
         return x, self._memory, plan

@@ -110,6 +110,7 @@ def backward(
     A: tl.constexpr,
     READS: tl.constexpr,
     MLP: tl.constexpr,
+    GAIN: tl.constexpr,
     CREDIT: tl.constexpr,
     ROWS: tl.constexpr,
     WIDE: tl.constexpr,
@@ -138,7 +139,8 @@ def backward(
             writes = tl.load(write_slot + at, mask=live, other=-1) >= 0
             if tl.max(writes.to(tl.int32), axis=0) > 0:
                 state += product(grad_keys + version * A, writes, key_weight, A, H, ROWS, TERMS, WIDE, DOT, DOT_TYPE)
-        of_summary = state + tl.load(grad_summary + at[:, None] * H + column, mask=in_state, other=0.0).to(tl.float32)
+        of_summary = tl.load(grad_summary + at[:, None] * H + column, mask=in_state, other=0.0).to(tl.float32)
+        of_summary += GAIN * state
 
         best = tl.load(scores + at[:, None] * READS + rank, mask=in_read, other=float("-inf"))
         read = tl.load(versions + at[:, None] * READS + rank, mask=in_read, other=-1)

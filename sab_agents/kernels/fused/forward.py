@@ -154,6 +154,7 @@ def forward(  # noqa: PLR0915
     A: tl.constexpr,
     READS: tl.constexpr,
     MLP: tl.constexpr,
+    GAIN: tl.constexpr,
     KEEP: tl.constexpr,
     ROWS: tl.constexpr,
     WIDE: tl.constexpr,
@@ -225,7 +226,7 @@ def forward(  # noqa: PLR0915
         read = tl.sum(weight[:, :, None] * values, axis=1)
         tl.store(summary + at[:, None] * H + column, read, mask=in_state)
         state = hidden + (at + HELD * B) * H
-        tl.store(state[:, None] + column, out + read, mask=in_state)
+        tl.store(state[:, None] + column, out + GAIN * read, mask=in_state)
         place = at[:, None] * READS + rank
         tl.store(versions + place, version.to(tl.int64), mask=in_read)
         tl.store(weights + place, weight, mask=in_read)

@@ -91,7 +91,7 @@ def _blocks_for(inputs: ScanInputs, plan: ScanPlan) -> tuple[Blocks, dict[str, A
     # The interpreter multiplies bfloat16 as if it were integers.
     dot_type = tl.bfloat16 if inputs.gates.dtype == torch.bfloat16 and not INTERPRETED else tl.float32
     shared = {
-        **{"H": H, "A": A, "READS": R, "MLP": inputs.score_weight is not None},
+        **{"H": H, "A": A, "READS": R, "MLP": inputs.score_weight is not None, "GAIN": plan.gain},
         **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "RANKS": size.ranks, "TERMS": size.terms},
         **{"DOT": size.dot, "DOT_TYPE": dot_type, "num_warps": size.warps, "num_stages": 1, "enable_fp_fusion": True},
     }

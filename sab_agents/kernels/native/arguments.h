@@ -14,6 +14,7 @@ struct Forward {
     int64_t threads;
     int64_t steps, rows, size, attention, slots, held, reads;
     int64_t keep;  // 1: the tape has T steps, for a backward pass; 0: it has one, written over and over
+    double gain;   // of s in h = ĥ + gain · s
     // in
     const float* gates_in;         // (T, B, 4H)
     const float* weight_hh;        // (4H, H)
@@ -46,6 +47,7 @@ struct Backward {
     int64_t threads;
     int64_t steps, rows, size, attention, held, reads;
     int64_t credit;  // whether gradient flows into the memories that were read
+    double gain;     // of s in h
     // the gradients of the results, null for zeros; a row of H in every `…_stride` floats
     int64_t grad_hidden_stride, grad_summary_stride;
     const float* grad_hidden;      // (T, B, H) of h
@@ -137,6 +139,7 @@ struct Remember {
 struct Step {
     int64_t threads;
     int64_t rows, input, size, attention, slots, reads, write_every;  // input: I numbers in one row of x
+    double gain;                   // of s in h
     const float* x;                // (B, I)
     const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;  // (4H, I), (4H, H), (4H), (4H)
     const float *key_weight, *query_weight, *query_bias;     // (A, H), (A, H), (A)

@@ -121,7 +121,7 @@ struct BackwardGroup {
         const int64_t* versions = of.versions + now * R;
         float* grad_summary = scratch.grad_summary;
         copy(of.grad_summary, now * of.grad_summary_stride, grad_summary);
-        add_scaled(grad_summary, 1.0f, grad_state(t, r), H);
+        add_scaled(grad_summary, static_cast<float>(of.gain), grad_state(t, r), H);
         for (int64_t i = 0; i < filled; ++i)
             scratch.value_grads[i] = dot(of.hidden + at(versions[i], r) * H, grad_summary, H);
         score_gradients(of.scores + now * R, filled, R, scratch.value_grads,

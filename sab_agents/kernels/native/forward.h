@@ -137,7 +137,7 @@ struct ForwardGroup {
         for (int64_t i = 0; i < best.count; ++i) prefetch(of.hidden + at(best.versions[i], r) * H, H);
     }
 
-    // s = Σ weight · m and h = ĥ + s
+    // s = Σ weight · m and h = ĥ + gain · s
     void sum_up(int64_t t, int64_t r) {
         const int64_t* versions = of.versions + at(t, r) * R;
         const float* weight = of.weights + at(t, r) * R;
@@ -145,12 +145,13 @@ struct ForwardGroup {
         float* summary = of.summary + at(t, r) * H;
         const float* output = of.output + taped(t, r) * H;
         float* hidden = of.hidden + at(version(t), r) * H;
+        const Vec gain = broadcast(static_cast<float>(of.gain));
         for (int64_t j = 0; j < H; j += LANES) {
             Vec s{};
             for (int64_t i = 0; i < filled; ++i)
                 s += broadcast(weight[i]) * load(of.hidden + at(versions[i], r) * H + j, H - j);
             store(summary + j, s, H - j);
-            store(hidden + j, load(output + j, H - j) + s, H - j);
+            store(hidden + j, load(output + j, H - j) + gain * s, H - j);
         }
     }
 

@@ -87,12 +87,13 @@ struct StepRow {
         rank_slots(slots, scratch.scores, best);
         weigh(best, weights);
         float* h = of.output + row * 2 * H;
+        const Vec gain = broadcast(static_cast<float>(of.gain));
         for (int64_t j = 0; j < H; j += LANES) {
             Vec s{};
             for (int64_t i = 0; i < best.count; ++i)
                 s += broadcast(weights[i]) * load(memory + best.versions[i] * H + j, H - j);
             store(h + H + j, s, H - j);
-            const Vec sum = load(scratch.output + j, H - j) + s;
+            const Vec sum = load(scratch.output + j, H - j) + gain * s;
             store(h + j, sum, H - j);
             if (whole) store(of.new_h + row * H + j, sum, H - j);
         }

@@ -82,7 +82,7 @@ class Row:
         x = self.encoder(self.observation[t].unsqueeze(0))
         h, c = (value.squeeze(0) for value in self.sab.cell(x, (h.unsqueeze(0), c.unsqueeze(0))))
         summary = read(self.sab, memories, h)
-        return h + summary, c, summary
+        return h + self.sab.rules.gain * summary, c, summary
 
     def outputs(self, number: int) -> Tensor:
         """What the steps of a window put out, with the graph that its loss may use."""

@@ -48,6 +48,7 @@ class Side:
             capacity=rng.choice([2, 3, 7, 20]),
             attention=rng.choice(["mlp", "dot"]),
             attention_size=rng.choice([3, 9]),
+            summary_gain=(1.0, 0.5, 0.0, 1.0)[seed % 4],
         )
         for parameter in self.sab.parameters():
             nn.init.uniform_(parameter, -0.8, 0.8)

@@ -46,6 +46,7 @@ class Case:
             capacity=T if capacity is None else capacity,
             attention=rng.choice(["mlp", "dot"]),
             attention_size=3,
+            summary_gain=(1.0, 0.5, 0.0, 1.0)[seed % 4],
             dtype=torch.float64,
         )
         for parameter in self.sab.parameters():
