@@ -19,9 +19,12 @@ from sab_agents.kernels.extension import addresses, bits, native, new_empty, thr
 from sab_agents.kernels.interface import StepState, StepWeights, StreamStep, WindowRecord
 
 CHANGING = 0  # what is filled in elsewhere
-# Where what changes stands in the fields of `Step` and of `Take` (native/arguments.h).
-STEP_INPUT, STEP_SIZES, STEP_WEIGHTS, STEP_START, STEP_OUTPUT, STEP_NOVEL = 9, slice(1, 5), slice(10, 18), 18, 25, 34
-TAKE_STEP, TAKE_WRITES, TAKE_RECORD = slice(6, 12), slice(15, 19), slice(25, 36)
+# Where the parts of `TakeSteps` (native/arguments.h) begin, and in it what changes.
+STEP, TAKE, END = 1, 37, 73
+STEP_SIZES, STEP_INPUT, STEP_WEIGHTS = slice(STEP + 1, STEP + 5), STEP + 9, slice(STEP + 10, STEP + 18)
+STEP_START, STEP_OUTPUT, STEP_NOVEL = STEP + 18, STEP + 25, slice(STEP + 34, STEP + 36)
+TAKE_STEP, TAKE_WRITES = slice(TAKE + 6, TAKE + 12), slice(TAKE + 15, TAKE + 19)
+TAKE_RECORD = slice(TAKE + 25, END)
 
 
 class CompiledStream:
@@ -56,15 +59,16 @@ class CompiledStream:
         self._c, self._weight = new_empty(self.rows, self.size), new_empty(self.rows, reads)
         self._read_slot = new_empty(self.rows, reads, dtype=WHOLE)
         self._novel = new_empty(self.rows, dtype=FLAG)
-        self._output = new_empty(self.rows, 2 * self.size)  # only shows what an output is like
+        self._output = new_empty(self.rows, 2 * self.size)  # of steps whose output nobody asks for
         self._flags = self._novel.data_ptr()
         self._known_weights: list[int] = []
         self._inputs = self._attention = self._work = 0
         self._record: list[int] = []
         self._recorded: WindowRecord | None = None
-        self._step, self._take = whole_numbers(self._step_fields()), whole_numbers(self._take_fields())
-        self._step_at = addressof(self._step), len(self._step)
-        self._take_at = addressof(self._take), len(self._take)
+        self._fields = whole_numbers([CHANGING, *self._step_fields(), *self._take_fields()])
+        first = addressof(self._fields)
+        self._all_at = first, END
+        self._step_at, self._take_at = (first + 8 * STEP, TAKE - STEP), (first + 8 * TAKE, END - TAKE)
 
     def _step_fields(self) -> list[int]:
         new_c, read_slot, weight = addresses(self._c, self._read_slot, self._weight)
@@ -123,16 +127,62 @@ class CompiledStream:
             return None
         if not fits(x, (self.rows, self._inputs), REAL) or not (start is None or fits(start, (self.rows,), FLAG)):
             return None
-        output, fields = torch.empty_like(self._output), self._step
-        fields[0] = threads(self._work)
-        fields[STEP_INPUT] = x.data_ptr()
-        fields[STEP_START] = 0 if start is None else start.data_ptr()
-        fields[STEP_OUTPUT] = output.data_ptr()
-        fields[STEP_NOVEL] = 0 if novelty is None else novelty.data_ptr()
-        fields[STEP_NOVEL + 1] = 0 if novelty is None else self._flags
+        output = torch.empty_like(self._output)
+        self._say_step(x, start, output, novelty)
         if not native.step(*self._step_at):
             return None
         return StreamStep(output, self._c, self._read_slot, self._weight, None if novelty is None else self._novel)
+
+    def _say_step(self, x: Tensor, start: Tensor | None, output: Tensor, novelty: Tensor | None) -> None:
+        fields = self._fields
+        fields[STEP] = threads(self._work)
+        fields[STEP_INPUT] = x.data_ptr()
+        fields[STEP_START] = 0 if start is None else start.data_ptr()
+        fields[STEP_OUTPUT] = output.data_ptr()
+        fields[STEP_NOVEL] = [0, 0] if novelty is None else [novelty.data_ptr(), self._flags]
+
+    def take_steps(
+        self,
+        weights: StepWeights,
+        x: Tensor,
+        start: Tensor | None,
+        novelty: Tensor | None,
+        record: WindowRecord,
+        time: int,
+        *,
+        order: Tensor,
+        taken: Tensor,
+    ) -> bool:
+        """Does what `propose` and `take` do for one step after another; False where `propose` would return None.
+
+        Args:
+            weights: of the network.
+            x: (n, B, I) inputs, which are the observations.
+            start: (n, B) bool, episode starts, or None for none.
+            novelty: as in `propose`.
+            record: (T, B, …) with T at least `time` + n.
+            time: as in `take`.
+            order: (B, at least n), as in `take`.
+            taken: as in `take`.
+
+        Raises:
+            ValueError: an input is not finite or a slot is out of range; the steps before it have been taken.
+        """
+        found, n = addresses(*weights), len(x)
+        if not self._takes(weights, found):
+            return False
+        if not fits(x, (n, self.rows, self._inputs), REAL) or not (start is None or fits(start, (n, self.rows), FLAG)):
+            return False
+        self._know(record, x[0])
+        self._say_step(x, start, self._output, novelty)
+        shown, began, output = addresses(x, start, self._output)
+        fields = self._fields
+        fields[0] = n
+        fields[TAKE_STEP] = [x.nbytes // (n * self.rows), order.shape[1], time, shown, began, output]
+        fields[TAKE_WRITES] = [0 if novelty is None else self._flags, 0, *addresses(order, taken)]
+        if native.take_steps(*self._all_at) != n:
+            raise ValueError(f"SABStream: inputs must be finite, and planned slots lie in 0 … {self.slots - 1}.")
+        return True
 
     def _takes(self, weights: StepWeights, found: list[int]) -> bool:
         """Whether these weights, which lie at the addresses found, are what the compiled code takes."""
@@ -142,7 +192,7 @@ class CompiledStream:
                 return False
             self._known_weights, self._inputs, self._attention = found, inputs, A
             self._work = B * H * (4 * (H + inputs) + S * A)
-            self._step[STEP_SIZES], self._step[STEP_WEIGHTS] = [B, inputs, H, A], [*found]
+            self._fields[STEP_SIZES], self._fields[STEP_WEIGHTS] = [B, inputs, H, A], [*found]
         return True
 
     def made(self, step: StreamStep) -> bool:
@@ -178,7 +228,7 @@ class CompiledStream:
         """
         self._know(record, observation)
         shown, began, output = addresses(observation, start, step.output)
-        fields, novel = self._take, 0 if step.novel is None else self._flags
+        fields, novel = self._fields, 0 if step.novel is None else self._flags
         fields[TAKE_STEP] = [observation.nbytes // self.rows, order.shape[1], time, shown, began, output]
         fields[TAKE_WRITES] = [novel, *addresses(chosen, order, taken)]
         if not native.take(*self._take_at):
@@ -274,7 +324,7 @@ class CompiledStream:
         if record is not self._recorded:
             self._check_record(record, observation)
             self._record, self._recorded = addresses(*record), record
-            self._take[TAKE_RECORD] = [*self._record]
+            self._fields[TAKE_RECORD] = [*self._record]
 
     def _check_record(self, record: WindowRecord, observation: Tensor) -> None:
         T, B, H, R = record.step.shape[0], self.rows, self.size, self.reads

@@ -25,6 +25,7 @@ from sab_agents.kernels import all_finite, head_gradient
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.learner_file import read_learner, write_learner
 from sab_agents.online.targets import LossName, Targets
+from sab_agents.online.waiting import WaitingSteps
 from sab_agents.online.window_labels import WindowLabels
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -124,7 +125,7 @@ class OnlineLearner:
             self.head = nn.Linear(self.core.output_size, output_size).to(device)
         shape = (input_size,) if observation_shape is None else tuple(observation_shape)
         if isinstance(self.core, SAB):
-            self.stream: SABStream | PlainStream = SABStream(
+            sab_stream = SABStream(
                 self.core,
                 rows,
                 encoder=encoder,
@@ -136,9 +137,12 @@ class OnlineLearner:
                 credit_depth=credit_depth,
                 seed=seed,
             )
+            self._stream: SABStream | PlainStream = sab_stream
+            self._waiting = WaitingSteps(sab_stream, update_every) if encoder is None else None
         else:
-            self.stream = PlainStream(self.core, rows, encoder=encoder, observation_shape=shape)
-        self.parameters = [*self.core.parameters(), *self.head.parameters(), *self.stream.encoder.parameters()]
+            self._waiting = None
+            self._stream = PlainStream(self.core, rows, encoder=encoder, observation_shape=shape)
+        self.parameters = [*self.core.parameters(), *self.head.parameters(), *self._stream.encoder.parameters()]
         self.gradient = FlatGradient(self.parameters)
         if optimizer is not None:
             self.optimizer: Optimizer | FlatAdam = optimizer(self.parameters)
@@ -153,6 +157,13 @@ class OnlineLearner:
         self.labels = WindowLabels(self.targets, rows)
         self._foreseen: _Foreseen | None = None
         self._names: list[str] | None = None
+
+    @property
+    def stream(self) -> SABStream | PlainStream:
+        """The stream that is learnt from, at the last step that was learnt."""
+        if self._waiting is not None:
+            self._waiting.take()
+        return self._stream
 
     def predict_one(self, x: Any, episode_start: bool = False) -> Any:
         """What the input means, as far as is known now: a class (int), labels (bool) or numbers (float).
@@ -202,12 +213,13 @@ class OnlineLearner:
             ValueError: a shape does not fit, x or y is not finite, or y is out of range. Nothing has changed.
         """
         labels = None if y is None else self.labels.checked(y, mask, "OnlineLearner.learn_many")
-        step = self._foresee("learn_many", x, episode_start).step
-        self._foreseen = None
-        self.stream.take(step)
+        if not self._waits(x, episode_start):
+            step = self._foresee("learn_many", x, episode_start).step
+            self._foreseen = None
+            self.stream.take(step)
         self.labels.steps.append(labels)
         self.steps += 1
-        if self.stream.steps >= self.update_every:
+        if len(self.labels.steps) >= self.update_every:
             self._update()
         return self
 
@@ -217,7 +229,9 @@ class OnlineLearner:
 
     def reset(self) -> Self:
         """Forgets the stream (memory, open window, ledger); what was learnt stays."""
-        self.stream.reset()
+        if self._waiting is not None:
+            self._waiting.forget()
+        self._stream.reset()
         self.ledger = CreditLedger()
         self.steps = 0
         self.labels.clear()
@@ -256,17 +270,18 @@ class OnlineLearner:
         self.labels.clear()
         self.stream.advance()
         if last is not None and self.refresh_every is not None and self.updates % self.refresh_every == 0:
-            self.stream.refresh()
+            self._stream.refresh()
 
     def _learn(self, last: int) -> None:
         """Learns from the window, whose last target stands at step `last`."""
         self.gradient.begin()
-        run = self.stream.run()
+        stream = self.stream
+        run = stream.run()
         run.backward(self._head_gradient(run.outputs))
-        before = self.stream.before
-        credit = self.stream.credit()
+        before = stream.before
+        credit = stream.credit()
         if isinstance(before, SABState):
-            first = self.steps - self.stream.steps
+            first = self.steps - stream.steps
             self.ledger.add(credit, before.written_at, before.step, first, first + last)
         if math.isfinite(self.gradient.clip(self.clip_norm)):
             self.optimizer.step()
@@ -296,6 +311,18 @@ class OnlineLearner:
             back = torch.zeros_like(flat).index_copy_(0, place, back)
         return back.view(outputs.shape)
 
+    def _waits(self, x: Any, episode_start: Any) -> bool:
+        """Whether the step waits to be taken with others. One that was foreseen does not: its output is there."""
+        if self._waiting is None or self._foreseen is not None:
+            return False
+        inputs = self._inputs("learn_many", x)
+        if not all_finite(inputs):
+            raise _not_finite("learn_many")
+        return self._waiting.add(inputs, self._starts(episode_start))
+
+    def _starts(self, episode_start: Any) -> Tensor | None:
+        return None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=self._like.device)
+
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """The network's output (B, C) for the next step."""
         step = self._foresee(name, x, episode_start).step
@@ -305,7 +332,7 @@ class OnlineLearner:
     def _foresee(self, name: str, x: Any, episode_start: Any) -> _Foreseen:
         """The next step, computed but not taken; what was foreseen for the same arguments is used again."""
         inputs = self._inputs(name, x)
-        start = None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=inputs.device)
+        start = self._starts(episode_start)
         kept = self._foreseen
         if kept is not None and torch.equal(kept.inputs, inputs) and _same(kept.start, start):
             return kept
@@ -314,9 +341,7 @@ class OnlineLearner:
         except ValueError as error:
             if all_finite(inputs):
                 raise
-            raise ValueError(
-                f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first."
-            ) from error
+            raise _not_finite(name) from error
         self._foreseen = _Foreseen(inputs, start, step)
         return self._foreseen
 
@@ -358,6 +383,10 @@ class _Foreseen(NamedTuple):
 
 
 _NOT_SAVED = {"self", "optimizer", "encoder", "device"}
+
+
+def _not_finite(name: str) -> ValueError:
+    return ValueError(f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first.")
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

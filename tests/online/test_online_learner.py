@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from sab_agents import OnlineLearner
+from sab_agents.core.streaming import SABStream
 
 SIZES: dict[str, Any] = {"hidden_size": 8, "capacity": 6, "bptt_steps": 3, "update_every": 4, "attention_size": 4}
 SETTINGS = SIZES | {"write": "every", "eviction": "oldest"}
@@ -41,6 +43,63 @@ def test_predictions_have_no_effect_on_what_is_learnt() -> None:
         one.learn_one(x, y)
         other.learn_one(x, y)
     assert all(torch.equal(a, b) for a, b in zip(parameters(one), parameters(other), strict=True))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"write": "every", "eviction": "oldest", "capacity": 3},
+        {"write": "every", "eviction": "most_redundant", "write_every": 2, "rows": 3},
+        {"write": "novel", "novelty": 0.2, "eviction": "least_credited", "credit_depth": None, "rows": 3},
+        {"write": "every", "eviction": "reservoir", "refresh_every": 2},
+        {"core": "sab_uncredited", "attention": "mlp", "update_every": 7, "capacity": 30, "rows": 2},
+        {"core": "lstm_tbptt"},
+    ],
+)
+def test_steps_that_nobody_looks_at_are_the_same_to_the_bit(settings: dict[str, Any]) -> None:
+    alone, watched, asked = (OnlineLearner(3, 2, **{**SIZES, **settings}) for _ in range(3))
+    rng = np.random.default_rng(1)
+    for t, (x, y) in enumerate(stream(61, alone.rows)):
+        start = None if t % 3 else rng.random(alone.rows) < 0.2
+        target = None if t % 11 in {3, 4} else y
+        mask = None if t % 5 else np.arange(alone.rows) != 1
+        if rng.random() < 0.2:
+            asked.predict_many(x, start)
+        for learner in (alone, watched, asked):
+            learner.learn_many(x, target, start, mask)
+        assert watched.stream.steps == (t + 1) % watched.update_every
+        if t == 40:
+            alone = copy.deepcopy(alone)
+    for other in (watched, asked):
+        assert all(torch.equal(*pair) for pair in zip(parameters(alone), parameters(other), strict=True))
+        found, expected = alone.stream.state_dict(), other.stream.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+        assert alone.credit_report() == other.credit_report()
+
+
+def test_steps_wait_for_each_other_until_someone_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, taken = OnlineLearner(3, 2, **SIZES), []
+    take_steps = SABStream.take_steps
+
+    def noted(self: SABStream, observations: torch.Tensor, starts: torch.Tensor) -> None:
+        taken.append(len(observations))
+        take_steps(self, observations, starts)
+
+    monkeypatch.setattr(SABStream, "take_steps", noted)
+    pairs = stream(12)
+    for x, y in pairs[:7]:
+        learner.learn_one(x, y)
+    assert taken == [4]
+    learner.predict_one(pairs[7][0])
+    assert taken == [4, 3]
+    learner.learn_one(*pairs[7])
+    learner.learn_one(*pairs[8])
+    assert taken == [4, 3]
+    learner.reset()
+    assert learner.stream.steps == 0
+    assert taken == [4, 3]
 
 
 def test_an_update_is_a_step_of_adam_on_the_mean_loss_of_the_window() -> None:

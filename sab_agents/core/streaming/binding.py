@@ -14,11 +14,15 @@ from sab_agents.kernels import CompiledStream, StepState, bind_stream, forced_wa
 class Bound(NamedTuple):
     """The code, None where there is none, and what it is bound to: the very objects, and the way that was forced."""
 
-    state: SABState
-    contexts: Contexts
-    statistics: SlotStatistics
+    state: SABState | None
+    contexts: Contexts | None
+    statistics: SlotStatistics | None
     way: str
     code: CompiledStream | None
+
+    def __reduce__(self) -> tuple[type[Bound], tuple[None, None, None, str, None]]:
+        """A copy is bound to nothing, so that whoever uses it binds anew to what was copied with it."""
+        return Bound, (None, None, None, "", None)
 
     def holds(self, state: SABState, contexts: Contexts, statistics: SlotStatistics) -> bool:
         """Whether it is bound to these."""

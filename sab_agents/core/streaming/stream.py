@@ -223,6 +223,39 @@ class SABStream:
         if chosen is None:
             writer.planned += 1
 
+    def take_steps(self, observations: Tensor, starts: Tensor) -> None:
+        """Takes T steps as `step` does, one after the other, for a caller who needs no outputs.
+
+        Args:
+            observations: (T, B, …).
+            starts: (T, B) bool, episode starts.
+
+        Raises:
+            ValueError: as `step`; the steps before the one that is wrong have been taken.
+        """
+        done = 0
+        while done < len(observations):
+            done += self._take_at_once(observations[done:], starts[done:])
+
+    def _take_at_once(self, observations: Tensor, starts: Tensor) -> int:
+        """Takes some of these steps in one call where compiled code does it, else one; how many it took."""
+        writer, window = self.writer, self._window
+        compiled, weights = self._compiled(), self.core.step_weights()
+        if writer.due and not writer.draws:
+            writer.plan(emptied(self.state, starts[0]), self.statistics)
+        count = min(len(observations), window.room, writer.order.shape[1] - writer.planned)
+        if compiled is None or weights is None or self._encodes or writer.draws or count < 1:
+            self.step(observations[0], starts[0])
+            return 1
+        x, start = observations[:count], starts[:count]
+        plan = {"order": writer.order, "taken": writer.taken}
+        if not compiled.take_steps(weights, x, start, writer.limit, window.record(), window.steps, **plan):
+            self.step(observations[0], starts[0])
+            return 1
+        window.steps += count
+        writer.planned += count
+        return count
+
     def window(self) -> Tensor:
         """Runs the steps since the last `advance` again, with gradient: (T, B, 2H), what `step` returned for them.
 

@@ -134,6 +134,11 @@ class Window:
         self._room = max(1, 2 * self._room)
 
     @property
+    def room(self) -> int:
+        """Steps that can still be recorded without making room."""
+        return self._room - self.steps
+
+    @property
     def full(self) -> bool:
         """Whether the next step needs room to be made."""
         return self.steps == self._room

@@ -195,6 +195,13 @@ struct Take {
     Recorded window;
 };
 
+// Computes steps and takes each: their observations, float numbers all of them, lie one after the other, and so do starts.
+struct TakeSteps {
+    int64_t count;
+    Step step;                     // the first of them, as is `take`
+    Take take;
+};
+
 // Ends a window: its pieces become contexts (`Contexts.remember`) and reads and credit are counted (`counted`).
 struct Advance {
     int64_t rows, size, slots, reads;

@@ -269,6 +269,7 @@ PyMethodDef methods[] = {
     {"all_finite", as_method(all_finite), METH_FASTCALL, "Threads, count and address of floats."},
     {"count", as_method(count), METH_FASTCALL, "The fields of `Count`, in order; returns the highest slot."},
     {"remember", as_method(remember), METH_FASTCALL, "The fields of `Remember`; False: a slot is out of range."},
+    {"take_steps", as_method(stream_take_steps), METH_FASTCALL, "The fields of `TakeSteps`; how many were taken."},
     {"take", as_method(stream_take), METH_FASTCALL, "The fields of `Take`; False: a slot is out of range."},
     {"advance", as_method(stream_advance), METH_FASTCALL, "The fields of `Advance`; False: an index is out of range."},
     {"order", as_method(stream_order), METH_FASTCALL, "The fields of `Order`."},

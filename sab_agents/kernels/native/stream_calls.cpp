@@ -3,7 +3,9 @@
 #include "stream_calls.h"
 
 #include "credit.h"
+#include "run_calls.h"
 #include "stream.h"
+#include "threads.h"
 
 namespace sab {
 
@@ -14,6 +16,25 @@ PyObject* stream_take(PyObject*, PyObject* const* given, Py_ssize_t count) {
     bool done = false;
     if (!without_lock([&] { done = take(of); })) return PyErr_NoMemory();
     return PyBool_FromLong(done);
+}
+
+// How many of the steps were taken: fewer than all where an observation is not finite or a slot is out of range.
+PyObject* stream_take_steps(PyObject*, PyObject* const* given, Py_ssize_t count) {
+    TakeSteps of;
+    if (!parse(given, count, of)) return nullptr;
+    int64_t taken = 0;
+    const bool enough_memory = without_lock([&] {
+        const Kernels& by = kernels_in_use();
+        const int64_t rows = of.step.rows, numbers = rows * of.step.input;
+        for (; taken < of.count; ++taken, ++of.take.time) {
+            if (!by.all_finite(numbers, of.step.x)) return;
+            run(by.step, of.step);
+            if (!take(of.take)) return;
+            of.step.x += numbers, of.take.observation += rows * of.take.bytes;
+            if (of.step.start != nullptr) of.step.start += rows, of.take.start += rows;
+        }
+    });
+    return enough_memory ? PyLong_FromLongLong(taken) : PyErr_NoMemory();
 }
 
 // True, or False and nothing done where an index is out of range.

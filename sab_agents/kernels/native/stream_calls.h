@@ -6,6 +6,7 @@
 namespace sab {
 
 PyObject* stream_take(PyObject*, PyObject* const* given, Py_ssize_t count);
+PyObject* stream_take_steps(PyObject*, PyObject* const* given, Py_ssize_t count);
 PyObject* stream_advance(PyObject*, PyObject* const* given, Py_ssize_t count);
 PyObject* stream_order(PyObject*, PyObject* const* given, Py_ssize_t count);
 PyObject* stream_select(PyObject*, PyObject* const* given, Py_ssize_t count);
