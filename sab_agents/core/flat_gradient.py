@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,7 +82,11 @@ class FlatAdam:
         """Takes one step."""
         group = self.param_groups[0]
         for (parameters, gradients), step, (first, second) in zip(self._parts, self._steps, self._moments, strict=True):
-            step.add_(1)
+            if step.is_cpu:  # by numpy, which does it in a tenth of the time
+                count = step.numpy()
+                np.add(count, 1, out=count)
+            else:
+                step.add_(1)
             tensors: list[list[Tensor]] = [list(parameters), gradients, first, second, [], [step] * len(parameters)]
             torch._fused_adam_(
                 *tensors,

@@ -123,6 +123,7 @@ class OnlineLearner:
             torch.manual_seed(seed)
             self.core = _build(core, input_size, self.settings).to(device)
             self.head = nn.Linear(self.core.output_size, output_size).to(device)
+        self._like = self.head.weight
         shape = (input_size,) if observation_shape is None else tuple(observation_shape)
         if isinstance(self.core, SAB):
             sab_stream = SABStream(
@@ -138,7 +139,7 @@ class OnlineLearner:
                 seed=seed,
             )
             self._stream: SABStream | PlainStream = sab_stream
-            self._waiting = WaitingSteps(sab_stream, update_every) if encoder is None else None
+            self._waiting = WaitingSteps(sab_stream, update_every) if encoder is None and self._on_cpu() else None
         else:
             self._waiting = None
             self._stream = PlainStream(self.core, rows, encoder=encoder, observation_shape=shape)
@@ -150,7 +151,6 @@ class OnlineLearner:
             self.optimizer = FlatAdam(self.gradient, learning_rate)
         else:
             self.optimizer = Adam(self.parameters, lr=learning_rate)
-        self._like = self.head.weight
         self._shape = (rows, *shape)
         self.ledger = CreditLedger()
         self.steps = self.updates = self.skipped = 0
@@ -313,15 +313,14 @@ class OnlineLearner:
 
     def _waits(self, x: Any, episode_start: Any) -> bool:
         """Whether the step waits to be taken with others. One that was foreseen does not: its output is there."""
-        if self._waiting is None or self._foreseen is not None:
+        if self._waiting is None or self._foreseen is not None or not self._on_cpu():
             return False
-        inputs = self._inputs("learn_many", x)
-        if not all_finite(inputs):
-            raise _not_finite("learn_many")
-        return self._waiting.add(inputs, self._starts(episode_start))
+        given = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
+        return self._waiting.add(given, None if episode_start is None else np.asarray(episode_start))
 
-    def _starts(self, episode_start: Any) -> Tensor | None:
-        return None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=self._like.device)
+    def _on_cpu(self) -> bool:
+        """Whether the parameters are what steps can wait for."""
+        return self._like.is_cpu and self._like.dtype is torch.float32
 
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """The network's output (B, C) for the next step."""
@@ -332,7 +331,7 @@ class OnlineLearner:
     def _foresee(self, name: str, x: Any, episode_start: Any) -> _Foreseen:
         """The next step, computed but not taken; what was foreseen for the same arguments is used again."""
         inputs = self._inputs(name, x)
-        start = self._starts(episode_start)
+        start = None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=inputs.device)
         kept = self._foreseen
         if kept is not None and torch.equal(kept.inputs, inputs) and _same(kept.start, start):
             return kept
@@ -341,7 +340,9 @@ class OnlineLearner:
         except ValueError as error:
             if all_finite(inputs):
                 raise
-            raise _not_finite(name) from error
+            raise ValueError(
+                f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first."
+            ) from error
         self._foreseen = _Foreseen(inputs, start, step)
         return self._foreseen
 
@@ -383,10 +384,6 @@ class _Foreseen(NamedTuple):
 
 
 _NOT_SAVED = {"self", "optimizer", "encoder", "device"}
-
-
-def _not_finite(name: str) -> ValueError:
-    return ValueError(f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first.")
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
