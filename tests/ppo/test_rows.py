@@ -58,9 +58,9 @@ def test_ratios_before_the_first_update_are_one_for_every_action(kind: str, acti
         {"shared_lstm": True, "enable_critic_lstm": False, "critic_gradient": True},
         {"enable_critic_lstm": False},
         {"share_features_extractor": False},
-        {"core_kwargs": {"write": "every", "capacity": 4, "top_k": 2}},
+        {"core_kwargs": {"write": "every", "capacity": 4, "top_k": 2, "summary_gain": 1.0}},
         {"core_kwargs": {"write": "every", "capacity": 4, "eviction": "reservoir"}},
-        {"core_kwargs": {"attention": "mlp", "write_every": 3, "bptt_steps": 3}},
+        {"core_kwargs": {"attention": "mlp", "write_every": 3, "bptt_steps": 3, "summary_gain": 0.4}},
     ],
     ids=str,
 )
@@ -123,9 +123,11 @@ class Linear(BaseFeaturesExtractor):
 
 
 @pytest.mark.parametrize("learns", [False, True])
-def test_credit_of_a_rollout_is_that_of_the_whole_history(learns: bool) -> None:
+@pytest.mark.parametrize("gain", [1.0, 0.0])
+def test_credit_of_a_rollout_is_that_of_the_whole_history(learns: bool, gain: float) -> None:
     """With all links followed and nothing lost, the last rollout's gradient is that of one long sequence."""
-    core_kwargs = {"write": "every", "eviction": "oldest", "capacity": 64, "credit_depth": None, "bptt_steps": 4}
+    core_kwargs: dict[str, Any] = {"write": "every", "eviction": "oldest", "capacity": 64, "bptt_steps": 4}
+    core_kwargs |= {"credit_depth": None, "summary_gain": gain}
     extractor = {"features_extractor_class": Linear} if learns else {}
     # Rollouts of 8 steps begin at segment starts where episodes last a multiple of 4.
     model = agent(policy_kwargs={"core_kwargs": core_kwargs, **extractor}, lengths=[12, 16, 28])
@@ -156,6 +158,20 @@ def test_credit_of_a_rollout_is_that_of_the_whole_history(learns: bool) -> None:
         if name.startswith(("critic_core", "features_extractor", "value_net")):
             assert parameter.grad is not None
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_the_networks_behind_the_core_are_shown_less_of_what_was_read() -> None:
+    policy = agent().policy
+    H = policy.hidden_size
+    assert isinstance(policy.actor_core.core, SAB)
+    assert policy.actor_core.core.rules.gain == 0
+    output = torch.randn(5, 2 * H)
+    scaled = torch.cat([output[:, :H], 0.2 * output[:, H:]], dim=1)
+    assert policy.critic_core is not None
+    expected = policy.value_net(policy.mlp_extractor.forward_critic(scaled)).squeeze(1)
+    torch.testing.assert_close(policy.values_of(output), expected)
+    expected = policy.action_net(policy.mlp_extractor.forward_actor(scaled)).log_softmax(dim=1)
+    torch.testing.assert_close(policy.acts_on(output).distribution.logits, expected)
 
 
 def test_without_credit_depth_nothing_reaches_earlier_rollouts() -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeAwareObservation
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from sab_agents.train.agents import run_sweep
@@ -248,6 +248,18 @@ def test_the_elapsed_share_needs_a_flat_box_and_a_longest_episode() -> None:
         VecElapsedShare(DummyVecEnv([lambda: gym.make("FrozenLake-v1")]), 5)
     with pytest.raises(UserError, match="has no longest episode"):
         horizon_of("CartPole-v1", {"max_episode_steps": None})
+
+
+def test_rewards_may_be_scaled_by_their_returns_and_reported_returns_are_not(tmp_path: Path) -> None:
+    config = tiny(normalize_reward=True, at_values={3: {"gamma": 0.5}}, curriculum=True, success=-1.0, target=1.0)
+    env = environment(config, 3)
+    assert isinstance(env, VecNormalize)
+    assert (env.norm_obs, env.norm_reward, env.gamma) == (False, True, 0.5)
+    env.reset()
+    rewards = [env.step(np.zeros(4, dtype=np.int64))[1] for _ in range(40)]
+    assert 0 < np.abs(rewards).max() != 1
+    for result in run_chain(config, tmp_path, [Cell("lstm", value, 0) for value in config.values]).values():
+        assert {point["return"] * 8 % 1 for point in result["curve"]} == {0}  # means of a few returns of 1 and -1
 
 
 def test_an_agent_is_tested_with_the_normalisation_that_it_learnt_with() -> None:
