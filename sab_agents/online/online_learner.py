@@ -36,7 +36,8 @@ class OnlineLearner:
 
     `predict_*` says what the present input means, `learn_*` tells what it meant and moves on. After every
     `update_every` steps one optimiser step is made if any of them had a target; gradient reaches through the memory to
-    steps of any distance that are still held (see `SABStream`). A prediction has no effect on what is learnt.
+    steps of any distance that are still held (see `SABStream`). A prediction has no effect on what is learnt. Steps for
+    which none is asked are taken together, when an update is due or someone looks at `stream`.
 
         learner = OnlineLearner(input_size=4, output_size=2)
         for x, y in stream:
