@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -84,7 +83,7 @@ class FlatAdam:
         for (parameters, gradients), step, (first, second) in zip(self._parts, self._steps, self._moments, strict=True):
             if step.is_cpu:  # by numpy, which does it in a tenth of the time
                 count = step.numpy()
-                np.add(count, 1, out=count)
+                count += 1
             else:
                 step.add_(1)
             tensors: list[list[Tensor]] = [list(parameters), gradients, first, second, [], [step] * len(parameters)]

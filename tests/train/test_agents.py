@@ -63,6 +63,8 @@ def written(tmp_path: Path, **changes: Any) -> str:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_each_config_loads_and_builds_its_agents(path: Path) -> None:
     config = load_agents_config(path, {})
+    for module in config.imports:
+        pytest.importorskip(module, reason=f"{module} is not there: pip install 'sab-agents[peers]'")
     for learner in config.learners:
         if config.agent_settings(learner, config.values[0])["algorithm"] == "sab_agents" or CONTRIB:
             agent_of(config, Cell(learner, config.values[0], 0)).get_env().close()

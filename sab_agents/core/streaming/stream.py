@@ -244,17 +244,20 @@ class SABStream:
         if writer.due and not writer.draws:
             writer.plan(emptied(self.state, starts[0]), self.statistics)
         count = min(len(observations), window.room, writer.order.shape[1] - writer.planned)
-        if compiled is None or weights is None or self._encodes or writer.draws or count < 1:
-            self.step(observations[0], starts[0])
-            return 1
-        x, start = observations[:count], starts[:count]
         plan = {"order": writer.order, "taken": writer.taken}
-        if not compiled.take_steps(weights, x, start, writer.limit, window.record(), window.steps, **plan):
-            self.step(observations[0], starts[0])
-            return 1
-        window.steps += count
-        writer.planned += count
-        return count
+        if (
+            compiled is not None
+            and weights is not None
+            and not (self._encodes or writer.draws or count < 1)
+            and compiled.take_steps(
+                weights, observations[:count], starts[:count], writer.limit, window.record(), window.steps, **plan
+            )
+        ):
+            window.steps += count
+            writer.planned += count
+            return count
+        self.step(observations[0], starts[0])
+        return 1
 
     def window(self) -> Tensor:
         """Runs the steps since the last `advance` again, with gradient: (T, B, 2H), what `step` returned for them.
