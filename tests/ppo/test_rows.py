@@ -171,7 +171,9 @@ def test_the_networks_behind_the_core_are_shown_less_of_what_was_read() -> None:
     expected = policy.value_net(policy.mlp_extractor.forward_critic(scaled)).squeeze(1)
     torch.testing.assert_close(policy.values_of(output), expected)
     expected = policy.action_net(policy.mlp_extractor.forward_actor(scaled)).log_softmax(dim=1)
-    torch.testing.assert_close(policy.acts_on(output).distribution.logits, expected)
+    found = policy.acts_on(output).distribution
+    assert isinstance(found, torch.distributions.Categorical)
+    torch.testing.assert_close(found.logits, expected)
 
 
 def test_without_credit_depth_nothing_reaches_earlier_rollouts() -> None:
