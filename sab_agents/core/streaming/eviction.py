@@ -27,7 +27,7 @@ def next_slots(rule: Eviction, state: SABState, statistics: SlotStatistics, coun
     """The first `count` slots of `eviction_order`, (B, count) int64; by compiled code where there is one for it."""
     key, spared = _key(rule, state, statistics)
     found = slot_order(key, state.filled, state.written_at, count, spared)
-    return eviction_order(rule, state, statistics)[:, :count].contiguous() if found is None else found
+    return _ordered(state, key, spared)[:, :count].contiguous() if found is None else found
 
 
 def eviction_order(rule: Eviction, state: SABState, statistics: SlotStatistics) -> Tensor:
@@ -39,8 +39,11 @@ def eviction_order(rule: Eviction, state: SABState, statistics: SlotStatistics) 
         state: the memory.
         statistics: of its slots.
     """
+    return _ordered(state, *_key(rule, state, statistics))
+
+
+def _ordered(state: SABState, key: Tensor | None, spared: int) -> Tensor:
     oldest_first = state.written_at.masked_fill(~state.filled, -1).argsort(dim=1, stable=True)
-    key, spared = _key(rule, state, statistics)
     if key is None:
         return oldest_first
     key = key.scatter(1, oldest_first[:, state.slots - spared :], torch.inf)
