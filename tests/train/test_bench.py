@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
-from sab_agents import SAB
+from sab_agents import SAB, OnlineLearner
 from sab_agents.kernels import kernel_in_use
-from sab_agents.train.bench import core
+from sab_agents.train.bench import core, stream, stream_long
 from sab_agents.train.bench.command import command as bench
 from sab_agents.train.bench.timing import race, thread_counts
 from sab_agents.train.cli import main
@@ -120,6 +122,7 @@ def test_a_stream_is_timed_and_followed(
     printed = capsys.readouterr().out
     assert "one thread" in printed
     assert "last tenth / first tenth" in printed
+    assert "last tenth / a young stream's first tenth" in printed
     facts = json.loads(file.read_text())
     sides = {(row["side"], row["kernel"]) for row in facts["rows"]}
     assert ("learn_one", kernel_in_use("cpu", torch.float32)) in sides
@@ -127,7 +130,31 @@ def test_a_stream_is_timed_and_followed(
     assert facts["course"]["steps"] == 2000
     assert len(facts["course"]["microseconds_by_tenths"]["wall"]) == 10
     assert len(facts["course"]["memory_kib"]) == 200
+    assert set(facts["course"]["old_to_young"]) == {"wall", "processor"}
     assert picture.stat().st_size > 10_000
+
+
+def test_a_stream_that_gets_slower_is_seen_beside_a_young_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+
+    class Ageing:
+        """Takes a second for each step, and a thousandth more for each that it has taken."""
+
+        def __init__(self) -> None:
+            self.taken = 0
+            self.ledger = SimpleNamespace(pieces=0)
+
+        def learn_one(self, _x: Any, _y: Any) -> None:
+            nonlocal clock
+            clock += 1 + self.taken / 1000
+            self.taken += 1
+
+    monkeypatch.setattr("time.perf_counter", lambda: clock)
+    monkeypatch.setattr("sab_agents.train.bench.stream_long.TURN", 7)
+    draw = stream.endless()
+    course = stream_long.follow(lambda: (cast(OnlineLearner, Ageing()), draw), 4000)
+    # the young one had taken 7 steps: 7 to 406 beside 3600 to 3999
+    assert course.aged("wall") == pytest.approx((1 + 3.7995) / (1 + 0.2065))
 
 
 def test_a_stream_too_short_to_follow_is_refused() -> None:

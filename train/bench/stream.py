@@ -24,7 +24,7 @@ from sab_agents.core.streaming import SABStream
 from sab_agents.kernels import forced_kernel, kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench.output import terminal, write_json
-from sab_agents.train.bench.stream_long import Course, check_length, follow, plot
+from sab_agents.train.bench.stream_long import Course, Draw, check_length, follow, plot
 from sab_agents.train.bench.timing import Work
 
 INPUTS, CLASSES, ROWS = 8, 4, 32
@@ -65,7 +65,7 @@ def command(arguments: Sequence[str]) -> int:
     try:
         rows = measure(given.rounds)
         print_rows(console, rows)
-        course = None if given.steps is None else follow(learner(**EVERY), endless(), given.steps)
+        course = None if given.steps is None else follow(lambda: (learner(**EVERY), endless()), given.steps)
     finally:
         torch.set_num_threads(threads)
     facts: dict[str, Any] = {"sizes": SIZES, "threads": 1, "rows": [asdict(row) for row in rows]}
@@ -90,7 +90,7 @@ def stream_of(classes: int, length: int = 4096) -> tuple[Any, list[int]]:
     return rng.standard_normal((length, INPUTS), dtype=np.float32), rng.integers(0, classes, length).tolist()
 
 
-def endless() -> Callable[[], tuple[Any, list[int]]]:
+def endless() -> Draw:
     """Draws the next steps of a stream that never comes round: the class is the largest input of the step before.
 
     Something must be there to be learnt, soon and for good: what is read, and so how much is re-run, then stays alike.
@@ -246,5 +246,7 @@ def print_course(console: Console, course: Course) -> None:
         tenths = course.tenths(name)
         console.print(f"last tenth / first tenth, {label}: {tenths[-1] / tenths[0]:.3f}")
     console.print(f"last tenth / first tenth, their quietest parts: {quietest[-1] / quietest[0]:.3f}")
+    for name, label in (("wall", "wall clock"), ("processor", "processor time")):
+        console.print(f"last tenth / a young stream's first tenth, in turns, {label}: {course.aged(name):.3f}")
     if course.growth is not None:
         console.print(f"resident memory after 10,000 steps and at the end: {course.growth:+,} KiB")

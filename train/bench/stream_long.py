@@ -1,4 +1,8 @@
-"""One stream learnt for a long time: time of a step and memory of the process, from beginning to end."""
+"""One stream learnt for a long time: time of a step and memory of the process, from beginning to end.
+
+A machine is not equally fast an hour later. In its last tenth the old stream therefore takes turns with a young one,
+which learns its first tenth: what the two take differs by their age alone.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,13 @@ SETTLED = 10_000
 """Steps after which everything that a process loads and allocates once is there."""
 POINTS = 200
 """Measurements along the stream; all tables that they go to are made before it begins."""
+TURN = 512
+"""Steps of the old stream, and then of the young one, in the last tenth."""
 LINES = {"wall": ("wall clock", "#9ecae1"), "processor": ("processor time", "#08519c")}
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
 Floats = npt.NDArray[np.float64]
+Draw = Callable[[], tuple[npt.NDArray[np.float32], list[int]]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class Course:
         pieces: (POINTS,) pieces that were run again in each: what was credited decides what a step costs.
         settled: resident memory after the first SETTLED steps.
         part: steps in one of them.
+        young: seconds of the wall clock and of processor time of a young stream's first tenth, learnt in turns with the
+            last tenth.
     """
 
     wall: Floats
@@ -46,6 +55,7 @@ class Course:
     pieces: Floats
     settled: float
     part: int
+    young: dict[str, float]
 
     @property
     def steps(self) -> int:
@@ -61,6 +71,10 @@ class Course:
         """Microseconds of processor time of a step in the fastest part of each tenth, the least disturbed."""
         return [float(1e6 * tenth.min() / self.part) for tenth in np.split(self.processor, 10)]
 
+    def aged(self, what: str) -> float:
+        """What a step of the last tenth takes, as a multiple of a young stream's step at the same time."""
+        return self.tenths(what)[-1] / (1e6 * self.young[what] / (self.steps // 10))
+
     @property
     def growth(self) -> int | None:
         """KiB by which resident memory grew after SETTLED steps."""
@@ -73,6 +87,7 @@ class Course:
             "steps": self.steps,
             "microseconds_by_tenths": {what: self.tenths(what) for what in LINES},
             "last_to_first": {what: self.tenths(what)[-1] / self.tenths(what)[0] for what in LINES},
+            "old_to_young": {what: self.aged(what) for what in LINES},
             "growth_kib": self.growth,
             "quietest_by_tenths": self.quietest(),
             "pieces_by_tenths": [int(tenth.sum()) for tenth in np.split(self.pieces, 10)],
@@ -90,25 +105,53 @@ def check_length(steps: int) -> None:
         raise UserError(f"--steps must be at least {2 * SETTLED}, to say how memory grows after the first {SETTLED}.")
 
 
-def follow(model: OnlineLearner, draw: Callable[[], tuple[npt.NDArray[np.float32], list[int]]], steps: int) -> Course:
-    """Learns about so many steps; `draw` gives inputs and classes of the next ones, always as many."""
+class Walk:
+    """A learner on its way through a stream; `draw` gives inputs and classes of the next steps."""
+
+    def __init__(self, model: OnlineLearner, draw: Draw) -> None:
+        self.model, self.draw = model, draw
+        self.x, self.y = draw()
+        self.place, self.taken, self.settled = 0, 0, float("nan")
+
+    def take(self, steps: int) -> tuple[float, float]:
+        """Learns about so many steps; seconds of the wall clock and of processor time."""
+        start, used = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            self.model.learn_one(self.x[self.place], self.y[self.place])
+            self.place += 1
+            self.taken += 1
+            if self.place == len(self.y):
+                (self.x, self.y), self.place = self.draw(), 0
+            if self.taken == SETTLED:
+                self.settled = resident()
+        return time.perf_counter() - start, time.process_time() - used
+
+
+def follow(make: Callable[[], tuple[OnlineLearner, Draw]], steps: int) -> Course:
+    """Learns about so many steps; `make` gives a new learner and the stream that it learns, always the same."""
     part = steps // POINTS
+    old, young = Walk(*make()), Walk(*make())
+    young.take(TURN)  # what it needs is then allocated, and does not count as growth
     wall, processor, memory, pieces = np.zeros((4, POINTS))
-    settled, place = np.nan, 0
-    x, y = draw()
+    beside = np.zeros(2)
     gc.collect()
     for point in range(POINTS):
-        start, used = time.perf_counter(), time.process_time()
-        for step in range(point * part, (point + 1) * part):
-            model.learn_one(x[place], y[place])
-            place += 1
-            if place == len(y):
-                (x, y), place = draw(), 0
-            if step + 1 == SETTLED:
-                settled = resident()
-        wall[point], processor[point] = time.perf_counter() - start, time.process_time() - used
-        memory[point], pieces[point] = resident(), model.ledger.pieces
-    return Course(wall, processor, memory, np.diff(pieces, prepend=0), settled, part)
+        if point < POINTS - POINTS // 10:
+            wall[point], processor[point] = old.take(part)
+        else:
+            for turn in turns(part):
+                taken = old.take(turn)
+                wall[point] += taken[0]
+                processor[point] += taken[1]
+                beside += young.take(turn)
+        memory[point], pieces[point] = resident(), old.model.ledger.pieces
+    spent = dict(zip(LINES, beside.tolist(), strict=True))
+    return Course(wall, processor, memory, np.diff(pieces, prepend=0), old.settled, part, spent)
+
+
+def turns(steps: int) -> list[int]:
+    """So many steps in turns of TURN, the last one shorter."""
+    return [min(TURN, steps - start) for start in range(0, steps, TURN)]
 
 
 def resident() -> float:
