@@ -55,6 +55,7 @@ class AgentsConfig:
         num_envs: copies of the environment.
         shared: arguments of `RecurrentPPO` that all learners share; a learner's own go before them.
         at_values: what replaces `shared` at a value, of `CHANGEABLE`.
+        anneal: whether the learning rate goes down to 0 along the budget.
         curriculum: whether an agent goes on from one of the `values` to the next when it has reached the target there;
             its weights, optimiser and statistics of observations are kept. Where it does not get there, it ends.
         seeds: of agent and environment.
@@ -81,6 +82,7 @@ class AgentsConfig:
     num_envs: int = 16
     shared: Mapping[str, Any] = field(default_factory=dict)
     at_values: Mapping[Value, Mapping[str, float]] = field(default_factory=dict)
+    anneal: bool = False
     curriculum: bool = False
     seeds: tuple[int, ...] = (0,)
     steps: int | Mapping[Value, int] = 100_000
@@ -116,6 +118,8 @@ class AgentsConfig:
             raise UserError(
                 "curriculum: an agent goes on when it has reached the target, but there is none. Set target."
             )
+        if self.curriculum and self.anneal:
+            raise UserError("anneal: the budgets of a curriculum are not used up. Leave one of the two out.")
         self._check_sizes()
         self._check_learners()
 

@@ -205,6 +205,15 @@ def test_in_a_curriculum_an_agent_goes_on_with_what_it_has_learnt(
     assert second["tests"]["4"]["episodes"] == 2
 
 
+def test_the_learning_rate_goes_down_along_the_budget(tmp_path: Path) -> None:
+    config = tiny(anneal=True, values=[3], learners={"lstm": {"policy": "MlpLstmPolicy", "learning_rate": 0.01}})
+    run_alone(config, tmp_path, Cell("lstm", 3, 0))
+    events = EventAccumulator(str(tmp_path / "tb" / "lstm-3-0"))
+    events.Reload()
+    rates = [event.value for event in events.Scalars("train/learning_rate")]
+    assert rates == pytest.approx([0.005])  # half of the budget is left after the first rollout, none after the second
+
+
 def test_a_curriculum_ends_where_the_target_is_not_reached(tmp_path: Path) -> None:
     config = tiny(curriculum=True, target=1.0, success=2.0, seeds=[0], learners={"sab": TINY["learners"]["sab"]})
     assert [cell["value"] for cell in run_sweep(config, tmp_path)["cells"]] == [2]
@@ -356,6 +365,7 @@ def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
         ({"imports": ["there_is_no_such_module"]}, "imports: 'there_is_no_such_module' is not there"),
         ({"at_values": {2: {"n_steps": 8}}}, "at_values: 2: must map ent_coef, gamma, learning_rate to a number"),
         ({"at_values": {2: 0.1}}, "at_values: 2 must be a mapping"),
+        ({"curriculum": True, "target": 1.0, "anneal": True}, "the budgets of a curriculum are not used up"),
         ({"curriculum": True}, "an agent goes on when it has reached the target, but there is none"),
         ({"learners": {"a": {"policy": "MlpPolicy"}}}, "policy must be one of MlpSabPolicy"),
         ({"learners": {"a": {"algorithm": "ppo", "policy": "MlpLstmPolicy"}}}, "algorithm must be one of sab_agents"),
