@@ -18,11 +18,10 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sab_agents.train.arguments import Parser, at_least_one
-from sab_agents.train.errors import UserError
 from sab_agents.train.plots import figure, tidy
 from sab_agents.train.run_folder import write_atomically
 from sab_agents.train.stream_config import StreamConfig, load_stream_config
-from sab_agents.train.sweep import run_each
+from sab_agents.train.sweep import finished, run_each
 
 POINTS = 20  # of a learning curve; a cell's score is the mean return over the last tenth of its episodes
 Cell = tuple[str, int, int]
@@ -157,25 +156,17 @@ def _path(out: Path, cell: Cell) -> Path:
 
 
 def _settings(config: StreamConfig, cell: Cell) -> dict[str, Any]:
-    """What decides a cell's numbers."""
+    """What decides a cell's numbers, as JSON holds it."""
     name, value, _ = cell
     own = {"env": config.env, "argument": config.argument, "env_arguments": dict(config.env_arguments)}
     policy = {key: setting for key, setting in config.policies[name].items() if key != "values"}
-    return {**own, "policy": policy, "agent": dict(config.agent), "episodes": config.episodes_at(value)}
+    whole = {**own, "policy": policy, "agent": dict(config.agent), "episodes": config.episodes_at(value)}
+    found: dict[str, Any] = json.loads(json.dumps(whole))
+    return found
 
 
 def _finished(config: StreamConfig, out: Path, cell: Cell) -> dict[str, Any] | None:
-    """The result that the folder holds of a cell, None where it has none."""
-    path = _path(out, cell)
-    if not path.exists():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    for name, value in _settings(config, cell).items():
-        if result["settings"][name] != value:
-            raise UserError(
-                f"{path} was run with {name} = {result['settings'][name]}, not {value}. Choose another --out."
-            )
-    return result
+    return finished(_path(out, cell), _settings(config, cell))
 
 
 def _scores(results: Results, policy: str, value: int) -> list[float]:
