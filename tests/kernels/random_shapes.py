@@ -15,21 +15,10 @@ from pathlib import Path
 
 import torch
 
-from sab_agents.kernels import (
-    ScanInputs,
-    compiled,
-    compiled_agent,
-    compiled_lstm,
-    compiled_plan,
-    compiled_products,
-    compiled_run,
-    compiled_segment,
-    compiled_step,
-    compiled_stream,
-    extension,
-)
+from sab_agents import OnlineLearner, RecurrentPPO
+from sab_agents.kernels import ScanInputs, compiled, compiled_products, extension
 from sab_agents.online.readout import Readout
-from tests.core.streaming.test_compiled_stream import Side, window_of
+from tests.core.streaming.test_compiled_stream import Side, random_settings, window_of
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
 from tests.kernels.extension import with_instruction_set
@@ -46,10 +35,10 @@ def load(folder: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    own = sys.modules["tests.kernels.extension"]
-    scans = (compiled, compiled_plan, compiled_products, compiled_step, compiled_run)
-    for user in (extension, own, *scans, compiled_stream, compiled_agent, compiled_lstm, compiled_segment):
-        vars(user)["native"] = module
+    installed = extension.native
+    for user in list(sys.modules.values()):
+        if vars(user).get("native") is installed:
+            vars(user)["native"] = module
 
 
 class Guarded(list[int]):
@@ -130,6 +119,36 @@ def run_agent(seed: int) -> None:
     assert torch.isfinite(readout.backward(torch.randn(1 + seed % 5))).all()
 
 
+def run_learner(seed: int) -> None:
+    """A learner whose steps wait for the end of a window, in streams of every rule."""
+    rng, rows = random.Random(seed), 1 + seed % 3
+    settings = random_settings(rng)
+    hidden_size, bptt_steps = rng.randint(1, 20), rng.randint(1, 9)
+    learner = OnlineLearner(
+        3,
+        4,
+        rows=rows,
+        hidden_size=hidden_size,
+        bptt_steps=bptt_steps,
+        capacity=rng.randint(4, 20),
+        top_k=2,
+        **settings,
+    )
+    for step in range(4 * bptt_steps + seed % 7):
+        starts = torch.rand(rows) < 0.1
+        learner.learn_many(torch.randn(rows, 3), torch.randint(0, 4, (rows,)) if step % 3 else None, starts)
+        if step % 11 == 0:
+            assert torch.isfinite(torch.as_tensor(learner.predict_many(torch.randn(rows, 3)))).all()
+
+
+def run_policy(seed: int) -> None:
+    """A rollout of a policy and what it learns from it, actor and critic at once."""
+    sizes = {"lstm_hidden_size": 1 + seed % 19, "net_arch": []}
+    model = RecurrentPPO("MlpSabPolicy", "CartPole-v1", n_steps=16, batch_size=16, n_epochs=1, policy_kwargs=sizes)
+    model.learn(32)
+    assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())
+
+
 def main() -> None:
     load(Path(sys.argv[1]))
     guard_parts()
@@ -142,6 +161,9 @@ def main() -> None:
             run_module(seed)
             run_stream(seed)
             run_agent(seed)
+            run_learner(seed)
+            if seed % 20 == 0:
+                run_policy(seed)
     print(f"{sys.argv[2]} random shapes without a report: {', '.join(names)}")
 
 
