@@ -41,7 +41,7 @@ class AgentsConfig:
         env: Gymnasium's id; with "{}" in it, the values are put there.
         values: sizes of the environment.
         learners: for each name its `policy`, and what it does not share: `algorithm` ("sab_agents" or "sb3_contrib"),
-            `policy_kwargs`, arguments of `RecurrentPPO`.
+            `policy_kwargs`, arguments of `RecurrentPPO`; and `tested`, false where tests would take too long.
         success: an episode succeeds when its return is at least this number, or when `info` holds true under this key.
         argument: the argument of the environment that takes the values; none where they are part of the id.
         env_arguments: the environment's other arguments.
@@ -148,13 +148,15 @@ class AgentsConfig:
                 raise UserError(f"learners: a name becomes a file's, so it must have no '/', but one is '{name}'.")
             if not isinstance(settings.get("policy"), str):
                 raise UserError(f"learners: {name} must have a policy, such as MlpSabPolicy.")
+            if not isinstance(settings.get("tested", True), bool):
+                raise UserError(f"learners: {name}: tested must be true or false, but is {settings['tested']!r}.")
             if (algorithm := settings.get("algorithm", ALGORITHMS[0])) not in ALGORITHMS:
                 raise UserError(f"learners: {name}: algorithm must be one of {', '.join(ALGORITHMS)}, not {algorithm}.")
 
-    def tests_after(self, value: Value) -> tuple[Value, ...]:
+    def tests_after(self, learner: str, value: Value) -> tuple[Value, ...]:
         """The sizes at which an agent that learnt at this value is tested."""
         assert isinstance(self.test_values, Mapping)
-        return self.test_values.get(value, ())
+        return self.test_values.get(value, ()) if self.learners[learner].get("tested", True) else ()
 
     @property
     def cells(self) -> list[Cell]:
@@ -176,7 +178,7 @@ class AgentsConfig:
 
     def agent_settings(self, learner: str, value: Value) -> dict[str, Any]:
         """What a learner is built with: its algorithm, its policy, and the arguments of `RecurrentPPO`."""
-        own = dict(self.learners[learner])
+        own = {name: setting for name, setting in self.learners[learner].items() if name != "tested"}
         policy = {**self.shared.get("policy_kwargs", {}), **own.get("policy_kwargs", {})}
         changes = self.at_values.get(value, {})
         return {"algorithm": ALGORITHMS[0], **self.shared, **changes, **own, "policy_kwargs": policy}
@@ -188,7 +190,7 @@ class AgentsConfig:
         kept = {name: value for name, value in shared.items() if name not in left_out}
         learner = json.loads(json.dumps(self.agent_settings(cell.learner, cell.value)))
         before = self.values[: self.values.index(cell.value)] if self.curriculum else ()
-        own = {"steps": self.budget(cell.value), "test_values": list(self.tests_after(cell.value))}
+        own = {"steps": self.budget(cell.value), "test_values": list(self.tests_after(cell.learner, cell.value))}
         return {**kept, **own, "learner": learner, "after": list(before)}
 
     def settings(self) -> dict[str, Any]:

@@ -205,6 +205,14 @@ def test_in_a_curriculum_an_agent_goes_on_with_what_it_has_learnt(
     assert second["tests"]["4"]["episodes"] == 2
 
 
+def test_a_learner_is_left_untested_where_the_config_says_so(tmp_path: Path) -> None:
+    lstm = {**TINY["learners"]["lstm"], "tested": False}
+    config = tiny(values=[3], test_values=[4], test_episodes=4, learners={**TINY["learners"], "lstm": lstm}, seeds=[0])
+    tests = {cell["learner"]: cell["tests"] for cell in run_sweep(config, tmp_path)["cells"]}
+    assert set(tests["sab"]) == {"4"}
+    assert tests["lstm"] == {}
+
+
 def test_the_learning_rate_goes_down_along_the_budget(tmp_path: Path) -> None:
     config = tiny(anneal=True, values=[3], learners={"lstm": {"policy": "MlpLstmPolicy", "learning_rate": 0.01}})
     run_alone(config, tmp_path, Cell("lstm", 3, 0))
@@ -365,6 +373,7 @@ def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
         ({"imports": ["there_is_no_such_module"]}, "imports: 'there_is_no_such_module' is not there"),
         ({"at_values": {2: {"n_steps": 8}}}, "at_values: 2: must map ent_coef, gamma, learning_rate to a number"),
         ({"at_values": {2: 0.1}}, "at_values: 2 must be a mapping"),
+        ({"learners": {"a": {"policy": "MlpSabPolicy", "tested": 1}}}, "a: tested must be true or false, but is 1"),
         ({"curriculum": True, "target": 1.0, "anneal": True}, "the budgets of a curriculum are not used up"),
         ({"curriculum": True}, "an agent goes on when it has reached the target, but there is none"),
         ({"learners": {"a": {"policy": "MlpPolicy"}}}, "policy must be one of MlpSabPolicy"),
