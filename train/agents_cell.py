@@ -24,7 +24,6 @@ from sab_agents.train.agents_evaluate import Ended, ending, evaluate_lengths
 from sab_agents.train.errors import UserError, one_line
 
 POINTS = 40  # of a learning curve, at most
-DEFAULT_RATE = 3e-4  # of PPO
 TEST_SEED = 10_000  # plus the agent's, so that a test's episodes are not those of training
 
 
@@ -160,13 +159,15 @@ def agent_of(config: AgentsConfig, cell: Cell) -> Any:
     except ImportError as error:
         name = package.replace("_", "-")
         raise UserError(f"{cell.learner}: {package} is not there. pip install {name}, or leave it out.") from error
-    if config.anneal:
-        settings["learning_rate"] = partial(mul, settings.get("learning_rate", DEFAULT_RATE))  # times what is left
     env = environment(config, cell.value)
     try:
-        return algorithm(policy, env, seed=cell.seed, **settings)
+        model = algorithm(policy, env, seed=cell.seed, **settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"{cell.learner}: {one_line(error)}") from error
+    if config.anneal:
+        model.learning_rate = partial(mul, model.learning_rate)  # times the share of the budget that is left
+        model._setup_lr_schedule()
+    return model
 
 
 def environment(config: AgentsConfig, value: Value) -> VecEnv:

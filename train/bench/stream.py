@@ -24,7 +24,7 @@ from sab_agents.core.streaming import SABStream
 from sab_agents.kernels import forced_kernel, kernel_in_use
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench.output import terminal, write_json
-from sab_agents.train.bench.stream_long import Course, Draw, check_length, follow, plot
+from sab_agents.train.bench.stream_long import LINES, Course, Draw, check_length, follow, plot
 from sab_agents.train.bench.timing import Work
 
 INPUTS, CLASSES, ROWS = 8, 4, 32
@@ -242,11 +242,11 @@ def print_course(console: Console, course: Course) -> None:
     for number, (*times, pieces) in enumerate(parts):
         table.add_row(str(number + 1), *(f"{value:.1f}" for value in times), f"{pieces.sum() / windows:.2f}")
     console.print(table)
-    for name, label in (("wall", "wall clock"), ("processor", "processor time")):
+    for name, (label, _) in LINES.items():
         tenths = course.tenths(name)
         console.print(f"last tenth / first tenth, {label}: {tenths[-1] / tenths[0]:.3f}")
     console.print(f"last tenth / first tenth, their quietest parts: {quietest[-1] / quietest[0]:.3f}")
-    for name, label in (("wall", "wall clock"), ("processor", "processor time")):
+    for name, (label, _) in LINES.items():
         console.print(f"last tenth / a young stream's first tenth, in turns, {label}: {course.aged(name):.3f}")
     if course.growth is not None:
         console.print(f"resident memory after 10,000 steps and at the end: {course.growth:+,} KiB")

@@ -26,7 +26,7 @@ SETTLED = 10_000
 POINTS = 200
 """Measurements along the stream; all tables that they go to are made before it begins."""
 TURN = 512
-"""Steps of the old stream, and then of the young one, in the last tenth."""
+"""Steps that a stream takes at a time: in the last tenth, the old one and then the young one."""
 LINES = {"wall": ("wall clock", "#9ecae1"), "processor": ("processor time", "#08519c")}
 PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
@@ -132,21 +132,18 @@ def follow(make: Callable[[], tuple[OnlineLearner, Draw]], steps: int) -> Course
     part = steps // POINTS
     old, young = Walk(*make()), Walk(*make())
     young.take(TURN)  # what it needs is then allocated, and does not count as growth
-    wall, processor, memory, pieces = np.zeros((4, POINTS))
+    spent, (memory, pieces) = np.zeros((2, POINTS)), np.zeros((2, POINTS))
     beside = np.zeros(2)
     gc.collect()
     for point in range(POINTS):
-        if point < POINTS - POINTS // 10:
-            wall[point], processor[point] = old.take(part)
-        else:
-            for turn in turns(part):
-                taken = old.take(turn)
-                wall[point] += taken[0]
-                processor[point] += taken[1]
+        for turn in turns(part):
+            spent[:, point] += old.take(turn)
+            if point >= POINTS - POINTS // 10:
                 beside += young.take(turn)
         memory[point], pieces[point] = resident(), old.model.ledger.pieces
-    spent = dict(zip(LINES, beside.tolist(), strict=True))
-    return Course(wall, processor, memory, np.diff(pieces, prepend=0), old.settled, part, spent)
+    young_spent = dict(zip(LINES, beside.tolist(), strict=True))
+    wall, processor = spent
+    return Course(wall, processor, memory, np.diff(pieces, prepend=0), old.settled, part, young_spent)
 
 
 def turns(steps: int) -> list[int]:
