@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.core import SAB
+from sab_agents.core.base import at_least
 from sab_agents.core.streaming import ClosedWindow, Eviction, SABStream, Write
 from sab_agents.core.streaming.acting import ActingState, act
 from sab_agents.core.streaming.writing import SlotWriter
@@ -19,6 +20,9 @@ from sab_agents.ppo.rollout_cores import RolloutCore
 
 SUMMARY_SCALE = 0.2
 """Of s, before the networks behind the core."""
+
+RERUN_STEPS = 8
+"""Of the segments that credit runs again, unless a setting says otherwise."""
 
 
 class SabRolloutCore(RolloutCore):
@@ -33,7 +37,10 @@ class SabRolloutCore(RolloutCore):
         hidden_size: H; an output [h, s] has 2H numbers.
         top_k: slots that take part in one read.
         write_every: steps between two writes.
-        bptt_steps: length of a segment that plain backpropagation does not leave.
+        bptt_steps: length of the segments of a row that plain backpropagation does not leave; None lets it go to the
+            row's start, as an LSTM's does, at the same cost.
+        rerun_steps: length of the segments that are run again to credit what was written before the row; None is
+            `bptt_steps`, or 8 without it.
         capacity: slots of the memory.
         attention: "dot" or "mlp".
         attention_size: A; None is H.
@@ -64,7 +71,8 @@ class SabRolloutCore(RolloutCore):
         *,
         top_k: int = 4,
         write_every: int = 1,
-        bptt_steps: int = 8,
+        bptt_steps: int | None = None,
+        rerun_steps: int | None = None,
         capacity: int = 64,
         attention: Literal["mlp", "dot"] = "dot",
         attention_size: int | None = 32,
@@ -80,13 +88,17 @@ class SabRolloutCore(RolloutCore):
                 "SabRolloutCore: eviction must go by what is known while a rollout is collected, but is "
                 '"least_credited": credit comes after it. Use "least_used".'
             )
+        if bptt_steps is not None:
+            at_least("SabRolloutCore", "bptt_steps", bptt_steps, 1)
+        if rerun_steps is None:
+            rerun_steps = bptt_steps or RERUN_STEPS
         super().__init__(
             SAB(
                 input_size,
                 hidden_size,
                 top_k=top_k,
                 write_every=write_every,
-                bptt_steps=bptt_steps,
+                bptt_steps=at_least("SabRolloutCore", "rerun_steps", rerun_steps, 1),
                 capacity=capacity,
                 attention=attention,
                 attention_size=attention_size,
@@ -95,7 +107,7 @@ class SabRolloutCore(RolloutCore):
         )
         self.core: SAB
         self.rules: dict[str, Any] = {"eviction": eviction, "write": write, "novelty": novelty, "seed": seed}
-        self.credit_depth = credit_depth
+        self.bptt_steps, self.credit_depth = bptt_steps, credit_depth
         self._writer = SlotWriter(eviction, write, novelty, write_every, seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._stream = SABStream(self.core, credit_depth=credit_depth, **self.rules)
@@ -140,7 +152,9 @@ class SabRolloutCore(RolloutCore):
 
     def close(self) -> ClosedWindow:
         """See `RolloutCore.close`."""
-        return self._stream.close()
+        closed = self._stream.close()
+        closed.cut_every(self.bptt_steps)
+        return closed
 
     def discard(self) -> None:
         """See `RolloutCore.discard`: the steps still become contexts of the slots that they wrote."""

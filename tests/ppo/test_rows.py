@@ -160,6 +160,32 @@ def test_credit_of_a_rollout_is_that_of_the_whole_history(learns: bool, gain: fl
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
+def test_within_a_row_gradient_goes_as_far_as_an_lstms() -> None:
+    """A memory that is never written leaves an LSTM: the same gradient, over rows of 24 steps with starts in them."""
+    rows, gradients = torch.tensor([2, 0]), []
+    for kind, policy_kwargs in (("Sab", {"core_kwargs": {"write_every": 1000}}), ("Lstm", {})):
+        model = agent(kind, n_steps=24, batch_size=24, policy_kwargs=policy_kwargs, lengths=[9, 24, 31])
+        assert model.policy.critic_core is not None
+        hidden_size = model.policy.hidden_size
+        named = model.policy.critic_core.core.named_parameters()
+        weights = [weight for name, weight in named if "_ih" in name or "_hh" in name]
+        torch.manual_seed(0)
+        for weight in weights:
+            nn.init.uniform_(weight, -0.8, 0.8)
+        collect(model)
+        rollout = model.collector.rollout()
+        assert rollout.critic is not None
+        run = rollout.critic.run(rows, rollout.stored[:, rows])
+        gradient = torch.zeros_like(run.outputs)
+        torch.manual_seed(1)
+        gradient[..., :hidden_size] = torch.randn(24, 2, hidden_size)
+        run.backward(gradient)
+        gradients.append([weight.grad for weight in weights])
+    assert len(gradients[0]) == 4
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_the_networks_behind_the_core_are_shown_less_of_what_was_read() -> None:
     policy = agent().policy
     H = policy.hidden_size

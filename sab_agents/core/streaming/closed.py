@@ -6,7 +6,7 @@ Dimensions: T steps of a window, B rows, b rows of a run, S slots, I input size,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -30,7 +30,7 @@ class Steps:
     Attributes:
         observation: (T, B, …).
         start: (T, B) bool, episode starts.
-        cut: (T, B) bool, segment starts.
+        cut: (T, B) bool, where h and c enter without gradient: segment starts, or see `ClosedWindow.cut_every`.
         step: (T, B) int64, 1-based step of the episode.
         read_step: (T, B, R) int64, 0-based step of the episode at which what was read had been written.
         weight: (T, B, R) attention weights.
@@ -100,6 +100,16 @@ class ClosedWindow:
     def rows(self) -> int:
         """B."""
         return self.before.batch_size
+
+    def cut_every(self, bptt_steps: int | None) -> None:
+        """Cuts plain backpropagation inside the window anew; `credit` goes on to run the stream's segments.
+
+        Args:
+            bptt_steps: steps of an episode between two cuts; None cuts nowhere but at an episode's start.
+        """
+        steps = self.steps
+        cut = steps.start if bptt_steps is None else (steps.step - 1) % bptt_steps == 0
+        self.steps = replace(steps, cut=cut)
 
     def run(self, rows: Tensor, x: Tensor | None = None) -> WindowRun:
         """Runs some rows again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,15 @@ from sab_agents.kernels import forced_kernel
 from tests.kernels.extension import needs_native
 
 OBSERVED, T, ROWS = 3, 5, 4
+SETTINGS: dict[str, Any] = {
+    "input_size": OBSERVED,
+    "hidden_size": 6,
+    "top_k": 2,
+    "bptt_steps": 3,
+    "capacity": 8,
+    "attention": "dot",
+    "attention_size": 4,
+}
 
 
 class Network:
@@ -21,7 +31,7 @@ class Network:
 
     def __init__(self, dtype: torch.dtype, *, encodes: bool) -> None:
         torch.manual_seed(0)
-        self.sab = SAB(OBSERVED, 6, top_k=2, bptt_steps=3, capacity=8, attention="dot", attention_size=4, dtype=dtype)
+        self.dtype, self.sab = dtype, SAB(**SETTINGS, dtype=dtype)
         for parameter in self.sab.parameters():
             nn.init.uniform_(parameter, -0.8, 0.8)
         self.encoder = nn.Sequential(nn.Linear(OBSERVED, OBSERVED, dtype=dtype), nn.Tanh()) if encodes else None
@@ -116,6 +126,24 @@ def test_a_closed_window_can_be_learnt_from_again(network: Network) -> None:
         found.append(network.gradient())
     close(found[0], found[1])
     assert any(bool(gradient.any()) for gradient in found[0])
+
+
+@pytest.mark.parametrize("bptt_steps", [None, 2])
+def test_plain_backpropagation_in_a_window_goes_as_far_as_it_is_told(network: Network, bptt_steps: int | None) -> None:
+    stream, long = network.stream(), SAB(**{**SETTINGS, "bptt_steps": bptt_steps or 8 * T}, dtype=network.dtype)
+    long.load_state_dict(network.sab.state_dict())
+    for t in range(8 * T):
+        stream.step(network.observation[t], network.start[t])
+    closed = stream.close()
+    closed.cut_every(bptt_steps)
+    weights = torch.randn(8 * T, ROWS, 2 * long.hidden_size, dtype=network.dtype)
+    learnt(closed, torch.arange(ROWS), weights)
+    x = network.observation
+    if network.encoder is not None:
+        x = network.encoder(x)
+    network.sab, found = long, network.gradient()
+    long(x, None, network.start)[0].backward(weights)
+    close(network.gradient(), found)
 
 
 def test_without_credit_nothing_reaches_the_steps_before_the_window(network: Network) -> None:
