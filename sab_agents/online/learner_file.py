@@ -34,7 +34,7 @@ def write_learner(path: str | Path, learner: OnlineLearner) -> None:
         "settings": learner.settings,
         "counts": [learner.steps, learner.updates, learner.skipped],
         "open_steps": len(learner.labels.steps),
-        "names": learner._names,
+        "names": learner._inputs.names,
         "groups": optimizer["param_groups"],
         "ledger": learner.ledger.to_json(),
     }
@@ -58,7 +58,7 @@ def read_learner(make: type[LearnerT], path: str | Path, **code: Any) -> Learner
     )
     learner.steps, learner.updates, learner.skipped = facts["counts"]
     learner.labels.load_state_dict(facts["open_steps"], part(tensors, "label."))
-    learner._names = facts["names"]
+    learner._inputs.names = facts["names"]
     learner.ledger = CreditLedger.from_json(facts["ledger"])
     return learner
 

@@ -6,7 +6,7 @@ Dimensions: B rows (parallel streams), I numbers in an input, C numbers in one o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -14,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from torch.optim import Adam, Optimizer
 
 from sab_agents.core import CORES, SAB, Core, SABState, build_core
 from sab_agents.core.base import at_least
 from sab_agents.core.flat_gradient import FlatAdam, FlatGradient
 from sab_agents.core.streaming import Eviction, PlainStream, SABStream, Write
-from sab_agents.kernels import all_finite, head_gradient
+from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
+from sab_agents.online.head import Head
+from sab_agents.online.inputs import Inputs, flag
 from sab_agents.online.learner_file import read_learner, write_learner
 from sab_agents.online.targets import LossName, Targets
 from sab_agents.online.waiting import WaitingSteps
@@ -123,7 +124,7 @@ class OnlineLearner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.core = _build(core, input_size, self.settings).to(device)
-            self.head = nn.Linear(self.core.output_size, output_size).to(device)
+            self.head = Head(self.core.output_size, self.targets).to(device)
         self._like = self.head.weight
         shape = (input_size,) if observation_shape is None else tuple(observation_shape)
         if isinstance(self.core, SAB):
@@ -152,12 +153,11 @@ class OnlineLearner:
             self.optimizer = FlatAdam(self.gradient, learning_rate)
         else:
             self.optimizer = Adam(self.parameters, lr=learning_rate)
-        self._shape = (rows, *shape)
+        self._inputs = Inputs(rows, shape)
         self.ledger = CreditLedger()
         self.steps = self.updates = self.skipped = 0
         self.labels = WindowLabels(self.targets, rows)
         self._foreseen: _Foreseen | None = None
-        self._names: list[str] | None = None
 
     @property
     def stream(self) -> SABStream | PlainStream:
@@ -179,19 +179,19 @@ class OnlineLearner:
         Raises:
             ValueError: see `learn_many`; or the learner has several rows.
         """
-        found = self.predict_many(self._one("predict_one", x), self._flag(episode_start))[0]
+        found = self.predict_many(self._inputs.one("predict_one", x), flag(episode_start))[0]
         return found.item() if found.size == 1 else found
 
     def predict_proba_one(self, x: Any, episode_start: bool = False) -> dict[int, float]:
         """The probability of each class (or label). Arguments and errors are those of `predict_one`."""
-        found = self.predict_proba_many(self._one("predict_proba_one", x), self._flag(episode_start))[0]
+        found = self.predict_proba_many(self._inputs.one("predict_proba_one", x), flag(episode_start))[0]
         return {index: float(value) for index, value in enumerate(found)}
 
     def learn_one(self, x: Any, y: Any = None, episode_start: bool = False) -> Self:
         """Takes the next step of the stream and learns from it; see `learn_many`."""
-        inputs = self._one("learn_one", x)
+        inputs = self._inputs.one("learn_one", x)
         target = None if y is None else np.asarray(y)[None]
-        return self.learn_many(inputs, target, self._flag(episode_start))
+        return self.learn_many(inputs, target, flag(episode_start))
 
     def predict_many(self, x: Any, episode_start: Any = None) -> npt.NDArray[Any]:
         """Predictions for all rows: (B,) classes, or (B, C). Arguments and errors are those of `learn_many`."""
@@ -278,7 +278,7 @@ class OnlineLearner:
         self.gradient.begin()
         stream = self.stream
         run = stream.run()
-        run.backward(self._head_gradient(run.outputs))
+        run.backward(self.head.gradient(run.outputs, self.labels))
         before = stream.before
         credit = stream.credit()
         if isinstance(before, SABState):
@@ -289,28 +289,6 @@ class OnlineLearner:
         else:  # a chain of reads can overflow although the loss is sound
             self.skipped += 1
         self.updates += 1
-
-    @torch.no_grad()
-    def _head_gradient(self, outputs: Tensor) -> Tensor:
-        """Adds the gradient of the mean loss to the head's; returns that of the core's outputs (T, B, N)."""
-        place, target = self.labels.picked()
-        head = self.head
-        found = head_gradient(self.targets.loss, head.weight, head.bias, outputs, place, target)
-        if found is not None:
-            return found
-        flat = outputs.flatten(0, 1)
-        if place is not None:
-            place = place.to(outputs.device)
-        chosen = flat if place is None else flat[place]
-        gradient = self.targets.gradient(linear(chosen, head.weight, head.bias), target.to(outputs.device))
-        if head.weight.grad is not None:
-            head.weight.grad.addmm_(gradient.t(), chosen)
-        if head.bias.grad is not None:
-            head.bias.grad += gradient.sum(dim=0)
-        back = gradient @ head.weight
-        if place is not None:
-            back = torch.zeros_like(flat).index_copy_(0, place, back)
-        return back.view(outputs.shape)
 
     def _waits(self, x: Any, episode_start: Any) -> bool:
         """Whether the step waits to be taken with others. One that was foreseen does not: its output is there."""
@@ -325,13 +303,11 @@ class OnlineLearner:
 
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """The network's output (B, C) for the next step."""
-        step = self._foresee(name, x, episode_start).step
-        with torch.no_grad():
-            return linear(step.output, self.head.weight, self.head.bias)
+        return self.head.predicted(self._foresee(name, x, episode_start).step.output)
 
     def _foresee(self, name: str, x: Any, episode_start: Any) -> _Foreseen:
         """The next step, computed but not taken; what was foreseen for the same arguments is used again."""
-        inputs = self._inputs(name, x)
+        inputs = self._inputs.tensor(name, x, self._like)
         start = None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=inputs.device)
         kept = self._foreseen
         if kept is not None and torch.equal(kept.inputs, inputs) and _same(kept.start, start):
@@ -346,34 +322,6 @@ class OnlineLearner:
             ) from error
         self._foreseen = _Foreseen(inputs, start, step)
         return self._foreseen
-
-    def _inputs(self, name: str, x: Any) -> Tensor:
-        """The caller's numbers, copied: they may change before the step is taken. The stream checks them."""
-        given = x.detach().clone() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float32))
-        if given.shape != self._shape:
-            raise ValueError(
-                f"OnlineLearner.{name}: x must have shape {self._shape}, one row for each of the {self.rows} "
-                f"stream(s), but has {tuple(given.shape)}. Rows and size are fixed when the learner is made."
-            )
-        return given.to(device=self._like.device, dtype=self._like.dtype)
-
-    def _one(self, name: str, x: Any) -> Any:
-        """The input of a single stream with its row's axis; a mapping as the list of its values."""
-        if self.rows != 1:
-            raise ValueError(
-                f"OnlineLearner.{name}: needs a learner of 1 row, but this one has {self.rows}. "
-                f"Use {name.replace('one', 'many')}."
-            )
-        if isinstance(x, Mapping):
-            names = self._names or sorted(x)
-            if set(names) != set(x):
-                raise ValueError(f"OnlineLearner.{name}: x must have the names {names}, but has {sorted(x)}.")
-            self._names = names
-            return [[x[key] for key in names]]
-        return x.unsqueeze(0) if isinstance(x, Tensor) else np.asarray(x, dtype=np.float32)[None]
-
-    def _flag(self, episode_start: bool) -> npt.NDArray[np.bool_] | None:
-        return np.array([True]) if episode_start else None
 
 
 class _Foreseen(NamedTuple):

@@ -24,6 +24,7 @@ from torch import Tensor
 from sab_agents.core.base import at_least
 from sab_agents.core.flat_gradient import FlatGradient
 from sab_agents.core.streaming import Credit
+from sab_agents.ppo.bootstrap import bootstrapped
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.environments import as_vec_env
 from sab_agents.ppo.evaluation import Evaluation
@@ -209,7 +210,7 @@ class RecurrentPPO(SavedAlgorithm):
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
-            rewards = self._bootstrapped(rewards, new_obs, infos)
+            rewards = bootstrapped(rewards, new_obs, infos, self.gamma, self._value_of)
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
             rollout_buffer.add(
@@ -229,17 +230,10 @@ class RecurrentPPO(SavedAlgorithm):
         callback.on_rollout_end()
         return True
 
-    def _bootstrapped(self, rewards: Array, new_obs: Any, infos: list[dict[str, Any]]) -> Array:
-        """The rewards, with the discounted value of what would have followed where an episode was cut off."""
-        cut = [i for i, info in enumerate(infos) if info.get("TimeLimit.truncated") and "terminal_observation" in info]
-        if not cut:
-            return rewards
-        following = _with_rows(new_obs, {i: infos[i]["terminal_observation"] for i in cut})
-        no_start = torch.zeros(len(infos), dtype=torch.bool, device=self.device)
-        values = self.collector.values_of_next(obs_as_tensor(following, self.device), no_start).cpu().numpy()
-        rewards = rewards.copy()
-        rewards[cut] += self.gamma * values[cut]
-        return rewards
+    def _value_of(self, observations: Any) -> Array:
+        """The values (n,) of observations that go on with the episodes."""
+        no_start = torch.zeros(self.n_envs, dtype=torch.bool, device=self.device)
+        return self.collector.values_of_next(obs_as_tensor(observations, self.device), no_start).cpu().numpy()
 
     def train(self) -> None:
         """Learns from the rollout in the buffer, `n_epochs` times."""
@@ -337,16 +331,6 @@ class RecurrentPPO(SavedAlgorithm):
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""
         super().set_env(as_vec_env(env, observe_previous=self.observe_previous), force_reset)
-
-
-def _with_rows(observations: Any, rows: dict[int, Any]) -> Any:
-    """A copy of observations (n, …) in which some rows are others."""
-    if isinstance(observations, dict):
-        return {key: _with_rows(part, {i: row[key] for i, row in rows.items()}) for key, part in observations.items()}
-    changed = observations.copy()
-    for i, row in rows.items():
-        changed[i] = row
-    return changed
 
 
 def _check_policy(name: str, policy: Any, known: dict[str, type[BasePolicy]]) -> None:
