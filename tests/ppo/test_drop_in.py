@@ -157,6 +157,8 @@ def test_state_dependent_exploration_runs(kind: str, tmp_path: Path) -> None:
         ("MlpLstmPolicy", {"lstm_hidden_size": 0}, "lstm_hidden_size must be"),
         ("MlpLstmPolicy", {"n_lstm_layers": 0}, "n_lstm_layers must be"),
         ("MlpSabPolicy", {"core_kwargs": {"eviction": "least_credited"}}, 'Use "least_used"'),
+        ("MlpSabPolicy", {"core_kwargs": {"bptt_steps": 0}}, "bptt_steps must be at least 1, but is 0"),
+        ("MlpSabPolicy", {"core_kwargs": {"rerun_steps": 0}}, "rerun_steps must be at least 1, but is 0"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(policy: str, settings: dict[str, Any], message: str) -> None:

@@ -60,6 +60,7 @@ def test_ratios_before_the_first_update_are_one_for_every_action(kind: str, acti
         {"share_features_extractor": False},
         {"core_kwargs": {"write": "every", "capacity": 4, "top_k": 2, "summary_gain": 1.0}},
         {"core_kwargs": {"write": "every", "capacity": 4, "eviction": "reservoir"}},
+        {"core_kwargs": {"write": "every", "capacity": 4, "bptt_steps": 5, "rerun_steps": 3}},
         {"core_kwargs": {"attention": "mlp", "write_every": 3, "bptt_steps": 3, "summary_gain": 0.4}},
     ],
     ids=str,

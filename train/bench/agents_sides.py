@@ -114,7 +114,7 @@ def build(side: str, sizes: Sizes, seed: int = 0) -> Agent:
         stock = maker.policy_aliases["MlpLstmPolicy"]
         policy = stock if side == STOCK else repaired(stock)
     elif side == SAB:
-        network["core_kwargs"] = {"attention_size": 32, "top_k": 4, "capacity": 64, "bptt_steps": 8}
+        network["core_kwargs"] = {"attention_size": 32, "top_k": 4, "capacity": 64}
     settings = {"n_steps": sizes.n_steps, "batch_size": sizes.batch_size, "n_epochs": sizes.n_epochs}
     return Agent(maker(policy, sizes.env(), policy_kwargs=network, seed=seed, device="cpu", **settings))
 
