@@ -119,6 +119,7 @@ def _go_on(config: AgentsConfig, cell: Cell, model: Any) -> None:
         if after.norm_obs:
             after.obs_rms = before.obs_rms
     before.close()
+    after.seed(cell.seed)  # or the episodes to come would be others in every run
     model.set_env(after)
     settings = config.agent_settings(cell.learner, cell.value)
     for name in CHANGEABLE:

@@ -205,6 +205,19 @@ def test_in_a_curriculum_an_agent_goes_on_with_what_it_has_learnt(
     assert second["tests"]["4"]["episodes"] == 2
 
 
+def test_a_curriculum_is_the_same_in_every_run(tmp_path: Path) -> None:
+    learners = {"sab": TINY["learners"]["sab"]}
+    config = tiny(curriculum=True, success=-1.0, target=1.0, values=[2, 3, 4], seeds=[0], learners=learners)
+    chain = [Cell("sab", value, 0) for value in config.values]
+
+    def decided(run: str) -> list[tuple[float, int]]:
+        return [(found["return"], found["steps"]) for found in run_chain(config, tmp_path / run, chain).values()]
+
+    found = decided("first")
+    assert len(found) == 3
+    assert decided("second") == found
+
+
 def test_a_learner_is_left_untested_where_the_config_says_so(tmp_path: Path) -> None:
     lstm = {**TINY["learners"]["lstm"], "tested": False}
     config = tiny(values=[3], test_values=[4], test_episodes=4, learners={**TINY["learners"], "lstm": lstm}, seeds=[0])
