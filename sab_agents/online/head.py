@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from sab_agents.kernels import head_gradient
 from sab_agents.online.targets import Targets
@@ -29,7 +28,7 @@ class Head(nn.Linear):
     @torch.no_grad()
     def predicted(self, output: Tensor) -> Tensor:
         """Numbers (B, C) for outputs (B, N)."""
-        return linear(output, self.weight, self.bias)
+        return self.forward(output)
 
     @torch.no_grad()
     def gradient(self, outputs: Tensor, labels: WindowLabels) -> Tensor:
