@@ -51,11 +51,11 @@ sanitize: $(READY)
 	sh tests/kernels/sanitize.sh $(BIN)/python 1000
 
 # torch first and pinned: a looser request would bring gigabytes of CUDA.
-$(READY): pyproject.toml setup.py constraints.txt $(wildcard sab_agents/kernels/native/*)
+$(READY): pyproject.toml setup.py constraints.txt $(wildcard sab_agents/kernels/native_backend/src/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
 clean:
-	rm -rf sab_agents/kernels/*.so .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf sab_agents/kernels/native_backend/*.so .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -4,12 +4,12 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-SOURCES = "sab_agents/kernels/native"
+SOURCES = "sab_agents/kernels/native_backend/src"
 
 setup(
     ext_modules=[
         Extension(
-            "sab_agents.kernels._native",
+            "sab_agents.kernels.native_backend._native",
             sources=sorted(glob(f"{SOURCES}/*.cpp")),
             depends=sorted(glob(f"{SOURCES}/*.h")),
             language="c++",

@@ -15,14 +15,14 @@ from sab_agents.core import (
     UncreditedSAB,
     build_core,
 )
-from sab_agents.core.streaming import SABStream
 from sab_agents.envs.registration import register_environments
 from sab_agents.online import OnlineLearner
+from sab_agents.streaming import SABStream
 
 if TYPE_CHECKING:
-    from sab_agents.bridge import VectorToVecEnv
     from sab_agents.online import StreamAC
     from sab_agents.ppo import RecurrentPPO
+    from sab_agents.vec_env.vector import VectorToVecEnv
 
 __version__ = "0.1.0"
 
@@ -49,7 +49,7 @@ register_environments()
 def __getattr__(name: str) -> Any:
     """Imports stable-baselines3, which takes a while, when something that needs it is asked for."""
     if name == "VectorToVecEnv":
-        from sab_agents.bridge import VectorToVecEnv  # noqa: PLC0415
+        from sab_agents.vec_env.vector import VectorToVecEnv  # noqa: PLC0415
 
         return VectorToVecEnv
     if name == "StreamAC":

@@ -15,38 +15,33 @@ ROOT = Path(__file__).parents[1]
 # For each layer, the layers of this project and the packages that its modules may import; the standard library is free.
 ALLOWED = {
     "sab_agents": {
-        "sab_agents.core",
-        "sab_agents.envs",
-        "sab_agents.online",
-        "sab_agents.ppo",
-        "sab_agents.bridge",
-        "sab_agents.previous",
+        *("sab_agents.core", "sab_agents.streaming", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo"),
+        "sab_agents.vec_env",
     },
-    "sab_agents.saving": {"torch", "numpy", "gymnasium", "safetensors"},
-    "sab_agents.kernels": {"torch", "triton"},
-    "sab_agents.core": {"sab_agents.kernels", "torch"},
+    "sab_agents.checks": {"numpy"},
+    "sab_agents.checkpoint": {
+        *("sab_agents.checks", "torch", "numpy", "gymnasium", "safetensors"),
+        "stable_baselines3",  # its schedules and extractors are named in files
+    },
+    "sab_agents.kernels": {"sab_agents.checks", "torch", "triton"},
+    "sab_agents.core": {"sab_agents.checks", "sab_agents.kernels", "torch"},
+    "sab_agents.optim": {"sab_agents.checks", "sab_agents.kernels", "torch"},
+    "sab_agents.streaming": {"sab_agents.checks", "sab_agents.core", "sab_agents.kernels", "torch"},
     "sab_agents.online": {
-        *("sab_agents.core", "sab_agents.kernels", "sab_agents.saving"),
-        *("torch", "numpy", "gymnasium", "stable_baselines3", "safetensors"),
+        *("sab_agents.checks", "sab_agents.core", "sab_agents.streaming", "sab_agents.optim", "sab_agents.kernels"),
+        *("sab_agents.checkpoint", "torch", "numpy", "gymnasium", "stable_baselines3", "safetensors"),
     },
     "sab_agents.ppo": {
-        *("sab_agents.core", "sab_agents.kernels", "sab_agents.bridge", "sab_agents.previous", "sab_agents.saving"),
-        *("torch", "numpy", "gymnasium", "stable_baselines3"),
+        *("sab_agents.checks", "sab_agents.core", "sab_agents.streaming", "sab_agents.optim", "sab_agents.kernels"),
+        *("sab_agents.checkpoint", "sab_agents.vec_env", "torch", "numpy", "gymnasium", "stable_baselines3"),
     },
-    "sab_agents.envs": {"gymnasium", "numpy", "pooch", "sklearn"},
-    "sab_agents.bridge": {"sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
-    "sab_agents.previous": {"sab_agents.envs", "numpy", "stable_baselines3"},
+    "sab_agents.envs": {"sab_agents.checks", "gymnasium", "numpy", "pooch", "sklearn"},
+    "sab_agents.vec_env": {"sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
     "sab_agents.train": {
-        *(
-            "sab_agents",
-            "sab_agents.core",
-            "sab_agents.kernels",
-            "sab_agents.envs",
-            "sab_agents.online",
-            "sab_agents.ppo",
-        ),
-        *("torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml", "safetensors"),
-        "stable_baselines3",
+        *("sab_agents", "sab_agents.checks", "sab_agents.checkpoint", "sab_agents.core", "sab_agents.streaming"),
+        *("sab_agents.optim", "sab_agents.kernels", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo"),
+        *("sab_agents.vec_env", "torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml"),
+        *("safetensors", "stable_baselines3"),
     },
 }
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}

@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from sab_agents.core.build import CORES
+from sab_agents.core.registry import CORES
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.config import KEYS, WHERE_KEYS, TrainConfig, load_config
 from sab_agents.train.errors import TrainingError, UserError, did_you_mean

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from sab_agents.core.build import CORES, build_core
+from sab_agents.core.registry import CORES, build_core
 from sab_agents.envs.supervised import TASKS, make_task
 from sab_agents.train.errors import UserError, did_you_mean, one_line
 

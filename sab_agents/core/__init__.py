@@ -2,11 +2,13 @@
 
 from sab_agents.core.ablations import SoftmaxSAB, UncreditedSAB
 from sab_agents.core.base import Core
-from sab_agents.core.baselines import LSTM, LSTMAttention, Transformer
-from sab_agents.core.build import CORES, build_core
+from sab_agents.core.lstm import LSTM
+from sab_agents.core.lstm_attention import LSTMAttention
+from sab_agents.core.registry import CORES, build_core
 from sab_agents.core.sab import SAB, ReadLog
 from sab_agents.core.sparsify import sparsify
 from sab_agents.core.state import SABState, State
+from sab_agents.core.transformer import Transformer
 
 __all__ = [
     "CORES",

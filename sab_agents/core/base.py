@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sab_agents.checks import at_least
 from sab_agents.core.state import State
 from sab_agents.kernels import all_finite
 
@@ -159,17 +160,3 @@ class Core(nn.Module, ABC, Generic[StateT]):
                 f"but has {tuple(episode_start.shape)}."
             )
         return episode_start.to(x.device)
-
-
-def at_least(owner: str, name: str, value: object, minimum: int) -> int:
-    """Returns `value` where it is an int of at least `minimum`.
-
-    Raises:
-        TypeError: `value` is not an int.
-        ValueError: `value` is below `minimum`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{owner}: {name} must be an int of at least {minimum}, but is {value!r}.")
-    if value < minimum:
-        raise ValueError(f"{owner}: {name} must be at least {minimum}, but is {value}.")
-    return value

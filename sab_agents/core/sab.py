@@ -11,8 +11,9 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from sab_agents.checks import at_least
 from sab_agents.core.attention import Attention, AttentionKind
-from sab_agents.core.base import Core, at_least
+from sab_agents.core.base import Core
 from sab_agents.core.episodes import check_shapes
 from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, read_steps
 from sab_agents.core.state import SABState

@@ -6,7 +6,7 @@ with `bind_stream` and `outputs`, where these are there; streaming agents have `
 `bind_units` and `bind_lstm`.
 """
 
-from sab_agents.kernels.choose import (
+from sab_agents.kernels.backend import (
     all_finite,
     bind_descent,
     bind_lstm,
@@ -28,13 +28,13 @@ from sab_agents.kernels.choose import (
     slot_order,
     step,
 )
-from sab_agents.kernels.compiled_agent import CompiledDescent, CompiledReadout, CompiledUnits
-from sab_agents.kernels.compiled_lstm import CompiledLSTM
-from sab_agents.kernels.compiled_run import Run
-from sab_agents.kernels.compiled_segment import CompiledSegment, Mode
-from sab_agents.kernels.compiled_stream import CompiledStream
-from sab_agents.kernels.extension import forced_way
-from sab_agents.kernels.interface import (
+from sab_agents.kernels.native_backend.agent import CompiledDescent, CompiledReadout, CompiledUnits
+from sab_agents.kernels.native_backend.extension import forced_way
+from sab_agents.kernels.native_backend.lstm import CompiledLSTM
+from sab_agents.kernels.native_backend.run import Run
+from sab_agents.kernels.native_backend.segment import CompiledSegment, Mode
+from sab_agents.kernels.native_backend.stream import CompiledStream
+from sab_agents.kernels.types import (
     Counted,
     Held,
     ScanInputs,

@@ -1,6 +1,6 @@
 """What kernels that are handed addresses must know of their arguments, since they trust them.
 
-Dimensions as in `sab_agents.kernels.interface`.
+Dimensions as in `sab_agents.kernels.types`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.interface import ScanInputs, ScanPlan
+from sab_agents.kernels.types import ScanInputs, ScanPlan
 
 
 def check_shapes(inputs: ScanInputs, plan: ScanPlan, dtype: torch.dtype) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from sab_agents.core.streaming import Credit
+from sab_agents.streaming import Credit
 
 
 class Entry(NamedTuple):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sab_agents.checkpoint.archive import part, read_agent, write_agent
 from sab_agents.online.credit_ledger import CreditLedger
-from sab_agents.saving import part, read_agent, write_agent
 
 if TYPE_CHECKING:
     from sab_agents.online.online_learner import OnlineLearner

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from sab_agents.core.base import at_least
+from sab_agents.checks import at_least
 from sab_agents.kernels import CompiledLSTM, bind_lstm
 
 Tensors = tuple[Tensor, ...]

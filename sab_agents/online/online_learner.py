@@ -16,10 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from sab_agents.checks import at_least
 from sab_agents.core import CORES, SAB, Core, SABState, build_core
-from sab_agents.core.base import at_least
-from sab_agents.core.flat_gradient import FlatAdam, FlatGradient
-from sab_agents.core.streaming import Eviction, PlainStream, SABStream, Write
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.head import Head
@@ -28,6 +26,8 @@ from sab_agents.online.learner_file import read_learner, write_learner
 from sab_agents.online.targets import LossName, Targets
 from sab_agents.online.waiting import WaitingSteps
 from sab_agents.online.window_labels import WindowLabels
+from sab_agents.optim.flat import FlatAdam, FlatGradient
+from sab_agents.streaming import Eviction, PlainStream, SABStream, Write
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 

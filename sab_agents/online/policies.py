@@ -15,7 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
-from sab_agents.core.base import at_least
+from sab_agents.checks import at_least
 from sab_agents.online.distributions import Array, distribution_over
 from sab_agents.online.learners import LSTMLearner, RecurrentLearner, Tensors
 from sab_agents.online.normalise import ObservationNormaliser

@@ -14,10 +14,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from sab_agents.core.base import at_least
+from sab_agents.checks import at_least, fraction
 from sab_agents.kernels import CompiledUnits, bind_units
 from sab_agents.online.learners import RecurrentLearner, Tensors, gradient_of
-from sab_agents.online.obgd import fraction
 
 
 class RTULearner(RecurrentLearner):

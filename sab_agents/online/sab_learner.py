@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.sab import SAB
-from sab_agents.core.streaming import Eviction, SABStream, Write
-from sab_agents.core.streaming.acting import ActingState, act
-from sab_agents.core.streaming.segment import Segment
 from sab_agents.online.learners import RecurrentLearner, Tensors
+from sab_agents.streaming import Eviction, SABStream, Write
+from sab_agents.streaming.acting import ActingState, act
+from sab_agents.streaming.segment import Segment
 
 
 class SABLearner(RecurrentLearner):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sab_agents.saving import part, space_to_json
+from sab_agents.checkpoint.archive import part, space_to_json
 
 if TYPE_CHECKING:
     from sab_agents.online.stream_ac import StreamAC

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import nn
 
-from sab_agents.online.obgd import fraction
+from sab_agents.checks import fraction
 
 
 def sparse_linear(inputs: int, outputs: int, sparsity: float = 0.9) -> nn.Linear:

@@ -19,12 +19,12 @@ from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from sab_agents.checkpoint.archive import read_agent, space_from_json, write_agent
 from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
-from sab_agents.online.obgd import ObGD
 from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, MlpSabPolicy, StreamPolicy
 from sab_agents.online.snapshot import restore, snapshot
-from sab_agents.saving import read_agent, space_from_json, write_agent
+from sab_agents.optim.obgd import ObGD
 
 KIND = "stream-ac"
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sab_agents.core.streaming import SABStream
+from sab_agents.streaming import SABStream
 
 FEW = 32  # numbers that Python looks at sooner than numpy
 

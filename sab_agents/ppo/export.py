@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from sab_agents.core.base import at_least
+from sab_agents.checks import at_least
 from sab_agents.ppo.export_steps import PolicyStep
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.recurrent_ppo import RecurrentPPO

@@ -14,14 +14,15 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from sab_agents.core import LSTM, SAB, LSTMAttention, Transformer
-from sab_agents.core.baselines import LSTMAttentionState, LSTMState, TransformerState
-from sab_agents.core.baselines.transformer import sinusoids
+from sab_agents.core.lstm import LSTMState
+from sab_agents.core.lstm_attention import LSTMAttentionState
 from sab_agents.core.state import State
-from sab_agents.core.streaming.acting import ActingState, after, computed_plainly
-from sab_agents.core.streaming.writing import SlotWriter
+from sab_agents.core.transformer import TransformerState, sinusoids
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.rollout_cores import RolloutCore
 from sab_agents.ppo.sab_core import SabRolloutCore
+from sab_agents.streaming.acting import ActingState, after, computed_plainly
+from sab_agents.streaming.writing import SlotWriter
 
 Observation = Tensor | dict[str, Tensor]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)

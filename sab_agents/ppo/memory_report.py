@@ -13,8 +13,8 @@ import torch
 from stable_baselines3.common.logger import Image, Logger, TensorBoardOutputFormat
 from torch import Tensor
 
-from sab_agents.core.streaming import ClosedWindow, Credit
 from sab_agents.ppo.bars import bars_by_power
+from sab_agents.streaming import ClosedWindow, Credit
 
 IMAGE_EVERY = 20
 """Updates between two images."""

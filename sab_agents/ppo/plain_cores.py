@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from sab_agents.core import LSTM, LSTMAttention, Transformer
 from sab_agents.core.base import Core
-from sab_agents.core.baselines import LSTMState
-from sab_agents.core.baselines.recut import Layout, layout
+from sab_agents.core.lstm import LSTMState
+from sab_agents.core.recut import Layout, layout
 from sab_agents.core.state import State
-from sab_agents.core.streaming.window import WindowRun, graph_run
 from sab_agents.kernels import Run, kernel_in_use
 from sab_agents.ppo.rollout_cores import Array, RolloutCore
+from sab_agents.streaming.window import WindowRun, graph_run
 
 
 class PlainSegments:

@@ -21,13 +21,13 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from sab_agents.core.base import at_least
+from sab_agents.checkpoint.archive import Target
+from sab_agents.checks import at_least
 from sab_agents.core.state import State
 from sab_agents.ppo.evaluation import Evaluation, Rollout, Ways
 from sab_agents.ppo.observations import Encoder, Packing
 from sab_agents.ppo.policy_file import read_policy, write_policy
 from sab_agents.ppo.rollout_cores import RolloutCore
-from sab_agents.saving import Target
 
 Array = npt.NDArray[Any]
 

@@ -1,4 +1,4 @@
-"""A policy alone in a file, without code; see `sab_agents.saving`."""
+"""A policy alone in a file, without code; see `sab_agents.checkpoint.archive`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from stable_baselines3.common.utils import get_device
 
-from sab_agents.ppo.plain import from_plain, to_plain
-from sab_agents.saving import Target, read_agent, space_from_json, space_to_json, write_agent
+from sab_agents.checkpoint.archive import Target, read_agent, space_from_json, space_to_json, write_agent
+from sab_agents.checkpoint.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
     from sab_agents.ppo.policies import RecurrentActorCriticPolicy

@@ -21,18 +21,18 @@ from stable_baselines3.common.utils import FloatSchedule, explained_variance, ob
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from sab_agents.core.base import at_least
-from sab_agents.core.flat_gradient import FlatGradient
-from sab_agents.core.streaming import Credit
+from sab_agents.checks import at_least
+from sab_agents.optim.flat import FlatGradient
 from sab_agents.ppo.bootstrap import bootstrapped
 from sab_agents.ppo.collector import Collector
-from sab_agents.ppo.environments import as_vec_env
 from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
+from sab_agents.streaming import Credit
+from sab_agents.vec_env.make import as_vec_env
 
 Array = npt.NDArray[Any]
 

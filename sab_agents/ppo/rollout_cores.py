@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from sab_agents.core.base import Core
 from sab_agents.core.state import State
-from sab_agents.core.streaming import Credit
-from sab_agents.core.streaming.window import WindowRun
+from sab_agents.streaming import Credit
+from sab_agents.streaming.window import WindowRun
 
 Array = npt.NDArray[Any]
 

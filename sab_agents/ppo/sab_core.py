@@ -11,12 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sab_agents.checks import at_least
 from sab_agents.core import SAB
-from sab_agents.core.base import at_least
-from sab_agents.core.streaming import ClosedWindow, Eviction, SABStream, Write
-from sab_agents.core.streaming.acting import ActingState, act
-from sab_agents.core.streaming.writing import SlotWriter
 from sab_agents.ppo.rollout_cores import RolloutCore
+from sab_agents.streaming import ClosedWindow, Eviction, SABStream, Write
+from sab_agents.streaming.acting import ActingState, act
+from sab_agents.streaming.writing import SlotWriter
 
 SUMMARY_SCALE = 0.2
 """Of s, before the networks behind the core."""

@@ -13,12 +13,12 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import check_for_correct_spaces
 
+from sab_agents.checkpoint.archive import Target, part, read_agent, space_from_json, space_to_json, write_agent
+from sab_agents.checkpoint.plain import agrees, from_plain, to_plain
 from sab_agents.ppo.collector import Collector
-from sab_agents.ppo.environments import as_vec_env
-from sab_agents.ppo.plain import agrees, from_plain, to_plain
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.snapshot import BUFFERS, COUNTS, PLACE, optimizer_state, restore, snapshot
-from sab_agents.saving import Target, part, read_agent, space_from_json, space_to_json, write_agent
+from sab_agents.vec_env.make import as_vec_env
 
 KIND = "recurrent-ppo"
 # The constructor's arguments, and the attributes that hold them.

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import torch
 
-from sab_agents.kernels.extension import native
+from sab_agents.kernels.native_backend.extension import native
 
 Result = TypeVar("Result")
 

@@ -13,8 +13,8 @@ from stable_baselines3.common.distributions import StateDependentNoiseDistributi
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sab_agents.ppo.plain import from_plain, to_plain
-from sab_agents.saving import part
+from sab_agents.checkpoint.archive import part
+from sab_agents.checkpoint.plain import from_plain, to_plain
 
 if TYPE_CHECKING:
     from sab_agents.ppo.saving import SavedAlgorithm

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.base import Core
-from sab_agents.core.baselines import LSTM, LSTMAttention, Transformer
+from sab_agents.core.lstm import LSTM
+from sab_agents.core.lstm_attention import LSTMAttention
 from sab_agents.core.state import State
+from sab_agents.core.transformer import Transformer
 
 T, B, I, H = 13, 4, 3, 8  # noqa: E741
 F64 = torch.float64

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sab_agents.core.baselines import LSTM, LSTMAttention, LSTMState, Transformer
+from sab_agents.core.lstm import LSTM, LSTMState
+from sab_agents.core.lstm_attention import LSTMAttention
+from sab_agents.core.transformer import Transformer
 from sab_agents.kernels import forced_kernel
 from tests.core.baseline_cases import (
     F64,

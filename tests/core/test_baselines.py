@@ -8,7 +8,9 @@ import pickle
 import pytest
 import torch
 
-from sab_agents.core.baselines import LSTM, LSTMAttention, LSTMState, Transformer
+from sab_agents.core.lstm import LSTM, LSTMState
+from sab_agents.core.lstm_attention import LSTMAttention
+from sab_agents.core.transformer import Transformer
 from tests.core.baseline_cases import (
     F64,
     B,

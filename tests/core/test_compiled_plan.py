@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sab_agents import SABState
 from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state
-from sab_agents.kernels import ScanOutputs, all_finite, compiled_plan, forced_kernel
+from sab_agents.kernels import ScanOutputs, all_finite, forced_kernel
+from sab_agents.kernels.native_backend import plan as compiled_plan
 from tests.kernels.extension import needs_native
 
 pytestmark = needs_native

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sab_agents import LSTM
-from sab_agents.core.baselines.lstm import LSTMState
-from sab_agents.kernels import compiled_step
+from sab_agents.core.lstm import LSTMState
+from sab_agents.kernels.native_backend import step as compiled_step
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 
 pytestmark = needs_native

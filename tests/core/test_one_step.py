@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sab_agents import SAB, SABState, SoftmaxSAB, UncreditedSAB
 from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, compiled_step
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels.native_backend import step as compiled_step
 from tests.core.test_sab_edges import foreign_states
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, compiled, eager
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels.native_backend import scan as compiled
+from sab_agents.kernels.torch_backend import scan as eager
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 
 scan = eager.scan
@@ -115,7 +117,7 @@ def test_values_reads_and_gradients_equal_the_reference(seed: int) -> None:
 
 
 def test_a_long_scan_that_needs_several_blocks_equals_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sab_agents.kernels.eager_backward.BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr("sab_agents.kernels.torch_backend.backward.BLOCK_ELEMENTS", 100)
     for seed in range(20):
         arguments, plan = random_scan(seed)
         fast, plain = results(scan, arguments, plan), results(reference_scan, arguments, plan)

@@ -177,8 +177,11 @@ def test_the_permutation_of_mnist_is_one_and_the_same_everywhere(published_data:
     assert digest == "754208fc8a42264a37bf0a6664be3604c8cd55fecb2607377186b77d1bff6fd8"
 
 
-def test_cifar10_is_read_from_those_files_that_are_there(published_data: Callable[[str], Path]) -> None:
-    task = Pixels("cifar10", data_dir=published_data("cifar10/data_batch_1.bin"))
+def test_cifar10_is_read_from_those_files_that_are_there(published_data: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    for name in ("data_batch_1.bin", "test_batch_first1017.bin"):
+        (tmp_path / "cifar10" / name).symlink_to(published_data(f"cifar10/{name}") / "cifar10" / name)
+    task = Pixels("cifar10", data_dir=tmp_path)
     splits = task.images.splits
     assert task.input_size == 3
     assert splits["train"].pixels.shape == (9_000, 1024, 3)

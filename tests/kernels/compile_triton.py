@@ -13,7 +13,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from sab_agents.kernels.fused import backward, forward, sizes
+from sab_agents.kernels.triton_backend import backward, forward, sizes
 
 PROCESSORS, CAPABILITY = 132, 90  # of an H100 or H200
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sab_agents.kernels.extension import native
+from sab_agents.kernels.native_backend.extension import native
 
 needs_native = pytest.mark.skipif(native is None, reason="the compiled kernel was not built: no C++ compiler")
 

@@ -16,21 +16,24 @@ from pathlib import Path
 import torch
 
 from sab_agents import OnlineLearner, RecurrentPPO
-from sab_agents.kernels import ScanInputs, compiled, compiled_products, extension
+from sab_agents.kernels import ScanInputs
+from sab_agents.kernels.native_backend import extension
+from sab_agents.kernels.native_backend import products as compiled_products
+from sab_agents.kernels.native_backend import scan as compiled
 from sab_agents.online.readout import Readout
-from tests.core.streaming.test_compiled_stream import Side, random_settings, window_of
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
 from tests.kernels.extension import with_instruction_set
 from tests.online.test_compiled_agents import LEARNERS
 from tests.online.test_compiled_agents import Side as AgentSide
 from tests.online.test_compiled_agents import stream as agent_stream
+from tests.streaming.test_compiled_stream import Side, random_settings, window_of
 
 
 def load(folder: Path) -> None:
     """Puts the extension under `folder` in the place of the installed one."""
-    file = next(folder.glob("sab_agents/kernels/_native*.so"))
-    spec = importlib.util.spec_from_file_location("sab_agents.kernels._native", file)
+    file = next(folder.glob("sab_agents/kernels/native_backend/_native*.so"))
+    spec = importlib.util.spec_from_file_location("sab_agents.kernels.native_backend._native", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

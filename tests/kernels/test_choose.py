@@ -12,18 +12,13 @@ import torch
 
 from sab_agents import SAB
 from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import (
-    ScanInputs,
-    ScanOutputs,
-    ScanPlan,
-    choose,
-    compiled,
-    compiled_products,
-    eager,
-    extension,
-    kernel_in_use,
-)
-from sab_agents.kernels.fused import available
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, kernel_in_use
+from sab_agents.kernels import backend as choose
+from sab_agents.kernels.native_backend import extension
+from sab_agents.kernels.native_backend import products as compiled_products
+from sab_agents.kernels.native_backend import scan as compiled
+from sab_agents.kernels.torch_backend import scan as eager
+from sab_agents.kernels.triton_backend import available
 from tests.kernels.extension import needs_native
 
 
@@ -164,5 +159,6 @@ def test_a_scan_that_is_too_large_for_triton_takes_torch_unless_forced(monkeypat
 
 
 def test_the_fused_kernel_is_not_imported_before_it_is_needed() -> None:
-    code = "import sys, sab_agents; sab_agents.SAB(3, 4); sys.exit('sab_agents.kernels.fused.launch' in sys.modules)"
+    launch = "sab_agents.kernels.triton_backend.launch"
+    code = f"import sys, sab_agents; sab_agents.SAB(3, 4); sys.exit({launch!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode == 0

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 
 from sab_agents import SAB
-from sab_agents.kernels import ScanInputs, ScanPlan, compiled, compiled_products, eager, extension
-from sab_agents.kernels.extension import native
+from sab_agents.kernels import ScanInputs, ScanPlan
+from sab_agents.kernels.native_backend import extension
+from sab_agents.kernels.native_backend import products as compiled_products
+from sab_agents.kernels.native_backend import scan as compiled
+from sab_agents.kernels.native_backend.extension import native
+from sab_agents.kernels.torch_backend import scan as eager
 from tests.core.test_scan_equals_reference import blocked_scan, in_single, results
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 

@@ -14,7 +14,7 @@ import torch
 
 from sab_agents import SAB
 from sab_agents.kernels import ScanInputs, forced_kernel
-from sab_agents.kernels.fused import available, sizes
+from sab_agents.kernels.triton_backend import available, sizes
 from tests.core.test_scan_equals_reference import in_single, random_scan, results
 from tests.kernels.triton_cases import TOLERANCES, compare, fused, network, ring, rounded, rows_of, steadiest
 
@@ -46,7 +46,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def side_by_side(monkeypatch: pytest.MonkeyPatch, processors: int) -> None:
     """As on a device with so many processors: the more there are, the fewer rows has a program."""
-    monkeypatch.setattr("sab_agents.kernels.fused.launch._processors", lambda _: processors)
+    monkeypatch.setattr("sab_agents.kernels.triton_backend.launch._processors", lambda _: processors)
 
 
 @BOTH
@@ -148,7 +148,7 @@ def test_scores_that_are_not_numbers_show_in_the_output() -> None:
 
 
 def test_tensors_of_another_dtype_are_converted_to_that_of_the_gates() -> None:
-    from sab_agents.kernels.fused import launch  # noqa: PLC0415
+    from sab_agents.kernels.triton_backend import launch  # noqa: PLC0415
 
     arguments, plan = network(0, 6, 2, 8, 4, 3), ring(0, 6, 2, 3)
     mixed = ScanInputs(*in_single(arguments))

@@ -7,7 +7,7 @@ import torch
 
 from sab_agents import SAB
 from sab_agents.kernels import kernel_in_use
-from sab_agents.kernels.fused import available
+from sab_agents.kernels.triton_backend import available
 from tests.core.test_scan_equals_reference import random_scan, results
 from tests.kernels.triton_cases import HAS_GPU, TOLERANCES, compare, deviation, fused, network, ring, rounded, steadiest
 
@@ -33,7 +33,7 @@ def test_rings_that_are_overwritten_equal_the_reference(
     monkeypatch: pytest.MonkeyPatch, processors: int | None, dtype: torch.dtype
 ) -> None:
     if processors is not None:  # one program has many rows, and multiplies on tensor cores
-        monkeypatch.setattr("sab_agents.kernels.fused.launch._processors", lambda _: processors)
+        monkeypatch.setattr("sab_agents.kernels.triton_backend.launch._processors", lambda _: processors)
     for seed in range(4):
         rows = steadiest(network(seed, 10, 200, 24, 17, 19), ring(seed, 10, 200, 19), count=18)
         found = compare(*rows, "cuda", dtype)
@@ -47,7 +47,7 @@ def test_large_sizes_equal_the_reference(
     monkeypatch: pytest.MonkeyPatch, processors: int | None, dtype: torch.dtype
 ) -> None:
     if processors is not None:
-        monkeypatch.setattr("sab_agents.kernels.fused.launch._processors", lambda _: processors)
+        monkeypatch.setattr("sab_agents.kernels.triton_backend.launch._processors", lambda _: processors)
     rows = steadiest(network(0, 12, 600, 128, 32, 300), ring(0, 12, 600, 300, bptt_steps=5), count=20)
     found = compare(*rows, "cuda", dtype)
     assert found is not None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sab_agents.core.reference import reference_scan
 from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
-from sab_agents.kernels.fused import available
+from sab_agents.kernels.triton_backend import available
 from tests.core.test_scan_equals_reference import VALUES, results
 
 HAS_GPU = torch.cuda.is_available() and available.imports()
@@ -26,7 +26,7 @@ Scan = Callable[[ScanInputs, ScanPlan], ScanOutputs]
 
 def fused(device: str, dtype: torch.dtype) -> Scan:
     """The fused scan on a device and in a dtype, from tensors on the CPU and to float64 tensors there."""
-    from sab_agents.kernels.fused import launch  # noqa: PLC0415 - only where Triton is there
+    from sab_agents.kernels.triton_backend import launch  # noqa: PLC0415 - only where Triton is there
 
     def compute(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
         moved = ScanInputs(*(None if x is None else x.to(device, dtype) for x in inputs))  # type: ignore[arg-type]

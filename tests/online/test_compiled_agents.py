@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from sab_agents import StreamAC
 from sab_agents.kernels import forced_kernel
 from sab_agents.online.learners import LSTMLearner, RecurrentLearner
-from sab_agents.online.obgd import ObGD
 from sab_agents.online.readout import Readout
 from sab_agents.online.rtu import RTULearner
 from sab_agents.online.sab_learner import SABLearner
+from sab_agents.optim.obgd import ObGD
 from tests.kernels.extension import needs_native
 from tests.online.conftest import Clock
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sab_agents import OnlineLearner
-from sab_agents.core.streaming import SABStream
+from sab_agents.streaming import SABStream
 
 SIZES: dict[str, Any] = {"hidden_size": 8, "capacity": 6, "bptt_steps": 3, "update_every": 4, "attention_size": 4}
 SETTINGS = SIZES | {"write": "every", "eviction": "oldest"}

@@ -15,7 +15,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from sab_agents.core.baselines import LSTMAttentionState, TransformerState
+from sab_agents.core.lstm_attention import LSTMAttentionState
+from sab_agents.core.transformer import TransformerState
 from sab_agents.ppo.export import METADATA, export_policy
 from sab_agents.ppo.export_steps import PolicyStep
 from sab_agents.ppo.kinds import POLICIES

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sab_agents import LSTM, RecurrentPPO
-from sab_agents.core.baselines.recut import Layout, layout
+from sab_agents.core.recut import Layout, layout
 from sab_agents.kernels import forced_kernel
-from sab_agents.kernels.extension import native
+from sab_agents.kernels.native_backend.extension import native
 from sab_agents.ppo.losses import Batch
 from sab_agents.ppo.side_by_side import side_by_side
 

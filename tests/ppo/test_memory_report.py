@@ -13,10 +13,10 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from sab_agents import RecurrentPPO
-from sab_agents.core.streaming import ClosedWindow, Credit
 from sab_agents.ppo import memory_report
 from sab_agents.ppo.bars import TALLEST, ZOOM, bars_by_power, label_of, text_of
 from sab_agents.ppo.memory_report import MemoryReport, shares_by_distance
+from sab_agents.streaming import ClosedWindow, Credit
 from tests.ppo.cases import agent, collect
 
 

@@ -219,7 +219,7 @@ def test_without_credit_depth_nothing_reaches_earlier_rollouts() -> None:
 
 @pytest.mark.parametrize("way", ["native", "torch"])
 def test_learning_is_the_same_by_every_kernel(way: str) -> None:
-    from sab_agents.kernels.extension import native  # noqa: PLC0415
+    from sab_agents.kernels.native_backend.extension import native  # noqa: PLC0415
 
     if native is None:
         pytest.skip("the compiled kernel was not built: no C++ compiler")

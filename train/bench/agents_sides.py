@@ -12,8 +12,8 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents import RecurrentPPO
-from sab_agents.ppo.environments import as_vec_env
 from sab_agents.train.errors import UserError
+from sab_agents.vec_env.make import as_vec_env
 
 STOCK, REPAIRED, LSTM, SAB = "sb3-contrib", "sb3-contrib, repaired", "MlpLstmPolicy", "MlpSabPolicy"
 SIDES = (STOCK, REPAIRED, LSTM, SAB)

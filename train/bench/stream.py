@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sab_agents import OnlineLearner
-from sab_agents.core.streaming import SABStream
 from sab_agents.kernels import forced_kernel, kernel_in_use
+from sab_agents.streaming import SABStream
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench.output import terminal, write_json
 from sab_agents.train.bench.stream_long import LINES, Course, Draw, check_length, follow, plot

@@ -1,0 +1,1 @@
+"""The file format of everything that is saved: an archive of tensors and JSON, never code."""

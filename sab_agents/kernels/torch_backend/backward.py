@@ -1,0 +1,197 @@
+"""The backward pass of the scan in plain torch: the chain rule of one step, written out, from the last step back.
+
+Dimensions as in `sab_agents.kernels.torch_backend.scan`.
+
+What one step needs from the forward pass alone is computed for a block of steps at once; what is left in the loop is
+what depends on the gradient that later steps sent. Only the R slots that a read touched receive any.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sab_agents.kernels.torch_backend.gather import LoopGradients, input_gradients
+from sab_agents.kernels.torch_backend.schedule import NO_WRITE, Schedule
+from sab_agents.kernels.types import ScanInputs, ScanPlan
+
+EPSILON = 1e-8  # the sparsifier's smallest divisor
+
+BLOCK_ELEMENTS = 1 << 18  # of (steps, B, R, H) in one block: large enough to fill the cores, small enough for the cache
+
+
+class Tape(NamedTuple):
+    """What the forward pass leaves for the backward pass."""
+
+    gates: Tensor  # (T, B, 4H) after their activations; the forget gate is 0 at episode starts
+    cell: Tensor  # (T + 1, B, H) c before the first step and after each
+    tanh_cell: Tensor  # (T, B, H) tanh of c after each step
+    output: Tensor  # (T, B, H) ĥ
+    summary: Tensor  # (T, B, H) s
+    query: Tensor  # (T, B, A); 0 where nothing could be read
+    hidden: Tensor  # (V, B, H) all versions: starting memory, h of each step, and one of zeros
+    keys: Tensor  # (V, B, A) W₁ of those that were written
+    read: Tensor  # (T, B, R) row of (V·B) that was read
+    scores: Tensor  # (T, B, R) their scores, falling, −inf where the slot is empty
+    weights: Tensor  # (T, B, R) their weights
+
+
+def threshold(best: Tensor, *, full: bool) -> Tensor:
+    """θ (…, 1) of the best R scores (…, R), falling, −inf where fewer are filled; `full`: R are, in every row."""
+    last = best[..., -1:]
+    if full:
+        return last
+    smallest = best.masked_fill(best == -torch.inf, torch.inf).amin(dim=-1, keepdim=True)
+    return torch.where(last > -torch.inf, last, smallest - 1)
+
+
+class _Block(NamedTuple):
+    """Local derivatives of a block of steps."""
+
+    score_by_summary: Tensor  # (steps, B, R, H) how the score's gradient follows from that of s
+    key: Tensor  # (steps, B, R, A) derivative of each score by its key
+    query: Tensor  # (steps, B, R, A) derivative of each score by the query
+    layer: Tensor | None  # (steps, B, R, A) tanh(key + query) of "mlp"
+    input_gates: Tensor  # (steps, B, 3, H) derivative of c by the pre-activations of i, f and g
+    output_gate: Tensor  # (steps, B, H) derivative of ĥ by the pre-activation of o
+    cell: Tensor  # (steps, B, H) derivative of ĥ by c
+
+
+class Backward:
+    """One backward scan: its buffers, allocated once, and its loop.
+
+    Args:
+        inputs: of the scan.
+        tape: of its forward pass.
+        plan: of the scan.
+        schedule: of the plan.
+    """
+
+    def __init__(
+        self,
+        inputs: ScanInputs,
+        tape: Tape,
+        plan: ScanPlan,
+        schedule: Schedule,
+    ) -> None:
+        self.inputs, self.tape, self.plan, self.schedule = inputs, tape, plan, schedule
+        T, B, R = tape.read.shape
+        H, A, S = tape.output.shape[2], tape.query.shape[2], plan.filled.shape[1]
+        self.size, self.held = H, S
+        # One table of the gradients that versions receive: of the stored state (H), then of its key (A).
+        self.versions = tape.hidden.new_zeros(S + T + 1, B, H + A)
+        self.gates = torch.empty_like(tape.gates)
+        self.query = torch.zeros_like(tape.query)
+        self.scores = torch.zeros_like(tape.weights)
+        self.received = tape.hidden.new_zeros(B, R, H + A)
+        self.score_weight = None if inputs.score_weight is None else torch.zeros_like(inputs.score_weight)
+
+    def run(self, grad_h: Tensor, grad_summary: Tensor, grad_cell: Tensor) -> ScanInputs:
+        """The gradient of every input, from that of h and s, (T, B, H), and of c after the last step, (B, H)."""
+        steps = self.tape.read.shape[0]
+        self.versions[self.held : self.held + steps, :, : self.size] = grad_h
+        size = max(1, BLOCK_ELEMENTS // max(1, self.received[..., : self.size].numel()))
+        for end in range(steps, 0, -size):
+            first = max(0, end - size)
+            block = _local_derivatives(self.inputs, self.tape, first, end)
+            for t in range(end - 1, first - 1, -1):
+                grad_state = self.versions[self.held + t, :, : self.size]
+                if self.plan.credit and self.schedule.write[t] != NO_WRITE:
+                    grad_state.addmm_(self.versions[self.held + t, :, self.size :], self.inputs.key_weight)
+                if self.schedule.extent[t] > 0:
+                    self._read(t, block, t - first, grad_state, grad_summary[t])
+                grad_cell = self._cell(t, block, t - first, grad_state, grad_cell)
+            if self.score_weight is not None and block.layer is not None:
+                self.score_weight += self.scores[first:end].view(-1) @ block.layer.view(-1, block.layer.shape[3])
+        return self._gather(grad_cell)
+
+    def _read(self, t: int, block: _Block, i: int, grad_state: Tensor, grad_summary: Tensor) -> None:
+        """Sends the gradient of s to the slots that were read and, through their scores, to keys and query."""
+        H, scores, query, received = self.size, self.scores[t], self.query[t], self.received
+        grad_summary = torch.add(grad_summary, grad_state, alpha=self.plan.gain)
+        torch.bmm(block.score_by_summary[i], grad_summary.unsqueeze(2), out=scores.unsqueeze(2))
+        torch.bmm(scores.unsqueeze(1), block.query[i], out=query.unsqueeze(1))
+        torch.mul(scores.unsqueeze(2), block.key[i], out=received[:, :, H:])
+        if self.plan.credit:
+            torch.mul(self.tape.weights[t].unsqueeze(2), grad_summary.unsqueeze(1), out=received[:, :, :H])
+        width = received.shape[2]
+        self.versions.view(-1, width).index_add_(0, self.tape.read[t].view(-1), received.view(-1, width))
+        grad_state.addmm_(query, self.inputs.query_weight)
+
+    def _cell(self, t: int, block: _Block, i: int, grad_output: Tensor, grad_cell: Tensor) -> Tensor:
+        """Sends the gradient of ĥ and c to the gates and to the step before; returns that of c before the step."""
+        H, gates = self.size, self.gates[t]
+        grad_cell = torch.addcmul(grad_cell, grad_output, block.cell[i])
+        torch.mul(grad_cell.unsqueeze(1), block.input_gates[i], out=gates[:, : 3 * H].view(-1, 3, H))
+        torch.mul(grad_output, block.output_gate[i], out=gates[:, 3 * H :])
+        if self.schedule.all_cut[t]:
+            return torch.zeros_like(grad_cell)
+        grad_cell = grad_cell.mul_(self.tape.gates[t, :, H : 2 * H])
+        if self.schedule.any_cut[t]:
+            cut = self.plan.cut[t][:, None]
+            gates = gates.masked_fill(cut, 0)
+            grad_cell.masked_fill_(cut, 0)
+        if t > 0:
+            self.versions[self.held + t - 1, :, :H].addmm_(gates, self.inputs.weight_hh)
+        return grad_cell
+
+    def _gather(self, grad_cell: Tensor) -> ScanInputs:
+        found = LoopGradients(
+            gates=self.gates,
+            states=self.versions[:, :, : self.size],
+            keys=self.versions[:, :, self.size :],
+            query=self.query,
+            score_weight=self.score_weight,
+            cell=grad_cell,
+        )
+        any_start = any(self.schedule.any_start)
+        return input_gradients(self.inputs, self.plan, any_start, self.tape.hidden, self.tape.output, found)
+
+
+def _local_derivatives(inputs: ScanInputs, tape: Tape, first: int, end: int) -> _Block:
+    """The derivatives that follow from the forward pass alone, for steps first … end − 1."""
+    index, weights, summary = tape.read[first:end], tape.weights[first:end], tape.summary[first:end]
+    H, A = tape.output.shape[2], tape.query.shape[2]
+    values = tape.hidden.view(-1, H).index_select(0, index.view(-1)).view(*index.shape, H)
+    keys = tape.keys.view(-1, A).index_select(0, index.view(-1)).view(*index.shape, A)
+    query = tape.query[first:end].unsqueeze(2)
+    layer: Tensor | None = None
+    if inputs.score_weight is None:
+        by_key = (query / math.sqrt(A)).expand_as(keys)
+        by_query = keys.div_(math.sqrt(A))
+    else:
+        layer = keys.add_(query).mul_(2).sigmoid_()
+        by_key = by_query = ((1 - layer) * layer).mul_(4 * inputs.score_weight)
+        layer.mul_(2).sub_(1)
+    i, f, g, o = tape.gates[first:end].chunk(4, dim=2)
+    tanh_cell = tape.tanh_cell[first:end]
+    input_gates = torch.stack([g * i * (1 - i), tape.cell[first:end] * f * (1 - f), i * (1 - g * g)], dim=2)
+    return _Block(
+        score_by_summary=_score_by_summary(tape.scores[first:end], weights, values, summary),
+        key=by_key,
+        query=by_query,
+        layer=layer,
+        input_gates=input_gates,
+        output_gate=tanh_cell * o * (1 - o),
+        cell=o * (1 - tanh_cell * tanh_cell),
+    )
+
+
+def _score_by_summary(best: Tensor, weights: Tensor, values: Tensor, summary: Tensor) -> Tensor:
+    """∂s/∂scores, transposed: (steps, B, R, H), written over `values`.
+
+    With D = max(Σu, ε) and u_i = relu(a_i − θ): ∂s/∂u_i = (m_i − [Σu > ε]·s)/D where u_i > 0, else 0; a_i receives
+    it, and the score that set θ receives minus their sum.
+    """
+    filled = best > -torch.inf
+    above = torch.relu(best - threshold(best, full=False))
+    total = above.sum(dim=-1, keepdim=True)
+    scale = (above > 0) / total.clamp(min=EPSILON)
+    normalised = (total > EPSILON).to(summary.dtype)
+    derivative = values.sub_((summary * normalised).unsqueeze(2)).mul_(scale.unsqueeze(3))
+    lowest = (filled.sum(dim=-1, keepdim=True) - 1).clamp(min=0)
+    at_threshold = torch.zeros_like(weights).scatter_(2, lowest, 1.0).mul_(filled)
+    return derivative.sub_(at_threshold.unsqueeze(3) * derivative.sum(dim=2, keepdim=True))

@@ -1,0 +1,253 @@
+"""The forward pass of the scan as one Triton kernel: a program takes ROWS rows through all steps, alone.
+
+Dimensions: T steps, B rows, H hidden size, A attention size, S slots, READS = K + 1 slots that a read touches, HELD
+slots of the starting memory, V = HELD + T + 1 versions, of which the last is the hidden state before the first step.
+Padded to powers of two: WIDE for H, NARROW for A, PLACES for S, RANKS for READS.
+
+Rows never meet, so there is no barrier between programs and the loop over steps lies inside. Weights are read again at
+every step: up to some 200 KB of them stay in the processor's first-level cache (H = 128 in bfloat16), larger ones come
+from the second. For 16 rows and more in a program products run on tensor cores; for fewer, as sums of elementwise
+products, since a block of a tensor core would be mostly empty.
+
+What one thread stores and another loads passes through global memory, in order by `tl.debug_barrier`. The loop must not
+be pipelined for that reason: the launch asks for one stage.
+"""
+
+import triton
+import triton.language as tl
+
+from sab_agents.kernels.triton_backend.parts import (
+    EPSILON,
+    above_threshold,
+    add_products,
+    no_sum,
+    product,
+    summed,
+    tanh,
+)
+
+
+@triton.jit
+def _pre_activations(
+    gates_in,
+    at,
+    before,
+    live,
+    entered,
+    weight_hh,
+    H: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDE: tl.constexpr,
+    TERMS: tl.constexpr,
+    DOT: tl.constexpr,
+    DOT_TYPE: tl.constexpr,
+):
+    """Of the gates i, f, g and o, (ROWS, WIDE) each: gates_in + h · weight_hh (H, 4H), with h = 0 unless `entered`."""
+    column = tl.arange(0, WIDE)[None, :]
+    i, f = no_sum(ROWS, TERMS, WIDE, DOT), no_sum(ROWS, TERMS, WIDE, DOT)
+    g, o = no_sum(ROWS, TERMS, WIDE, DOT), no_sum(ROWS, TERMS, WIDE, DOT)
+    for first in range(0, H, TERMS):
+        term = first + tl.arange(0, TERMS)
+        left = tl.load(before[:, None] + term[None, :], mask=entered[:, None] & (term < H)[None, :], other=0.0)
+        inside = (term < H)[:, None] & (column < H)
+        weight = weight_hh + term[:, None] * (4 * H) + column
+        i = add_products(i, left, weight, inside, DOT, DOT_TYPE)
+        f = add_products(f, left, weight + H, inside, DOT, DOT_TYPE)
+        g = add_products(g, left, weight + 2 * H, inside, DOT, DOT_TYPE)
+        o = add_products(o, left, weight + 3 * H, inside, DOT, DOT_TYPE)
+    own, mask = gates_in + at[:, None] * (4 * H) + column, live[:, None] & (column < H)
+    return (
+        summed(i, DOT) + tl.load(own, mask=mask, other=0.0).to(tl.float32),
+        summed(f, DOT) + tl.load(own + H, mask=mask, other=0.0).to(tl.float32),
+        summed(g, DOT) + tl.load(own + 2 * H, mask=mask, other=0.0).to(tl.float32),
+        summed(o, DOT) + tl.load(own + 3 * H, mask=mask, other=0.0).to(tl.float32),
+    )
+
+
+@triton.jit
+def _score_slots(
+    scores,
+    table,
+    keys,
+    query,
+    vector,
+    scale,
+    row,
+    live,
+    oldest,
+    extent,
+    B,
+    S,
+    A: tl.constexpr,
+    NARROW: tl.constexpr,
+    SLOTS: tl.constexpr,
+    MLP: tl.constexpr,
+):
+    """Stores the score of slots 0 … extent − 1, SLOTS at a time: −inf where the slot holds nothing of this episode."""
+    a = tl.arange(0, NARROW)[None, None, :]
+    for first in range(0, extent, SLOTS):
+        slot = first + tl.arange(0, SLOTS)[None, :]
+        place, looked_at = row[:, None] * S + slot, live[:, None] & (slot < extent)
+        version = tl.load(table + place, mask=looked_at, other=-1)
+        filled = version >= oldest[:, None]
+        of = (version.to(tl.int64) * B + row[:, None])[:, :, None]
+        key = tl.load(keys + of * A + a, mask=filled[:, :, None] & (a < A), other=0.0).to(tl.float32)
+        if MLP:
+            score = tl.sum(tanh(key + query[:, None, :]) * vector[None, None, :], axis=2)
+        else:
+            score = tl.sum(key * query[:, None, :], axis=2) * scale
+        tl.store(scores + place, tl.where(filled, score, float("-inf")), mask=looked_at)
+
+
+@triton.jit
+def _rank_slots(
+    scores,
+    row,
+    live,
+    extent,
+    S,
+    READS: tl.constexpr,
+    ROWS: tl.constexpr,
+    PLACES: tl.constexpr,
+    RANKS: tl.constexpr,
+):
+    """The best READS scores (ROWS, RANKS), falling, −inf where there are fewer; their slots; NaN where a score is."""
+    slot, rank = tl.arange(0, PLACES)[None, :], tl.arange(0, RANKS)[None, :]
+    left = tl.load(scores + row[:, None] * S + slot, mask=live[:, None] & (slot < extent), other=float("-inf"))
+    # A comparison with NaN says nothing about it: it is taken out of the ranking and spoils the summary instead.
+    is_number = left == left  # noqa: PLR0124
+    broken = tl.sum(tl.where(is_number, 0.0, float("nan")), axis=1)
+    left = tl.where(is_number, left, float("-inf"))
+    best = tl.full((ROWS, RANKS), float("-inf"), tl.float32)
+    chosen = tl.zeros((ROWS, RANKS), tl.int32)
+    for r in range(tl.minimum(extent, READS)):
+        top, where = tl.max(left, axis=1, return_indices=True)
+        best = tl.where(rank == r, top[:, None], best)
+        chosen = tl.where(rank == r, where[:, None], chosen)
+        left = tl.where(slot == where[:, None], float("-inf"), left)
+    return best, chosen, broken
+
+
+@triton.jit(do_not_specialize=["T", "B", "S", "HELD"])
+def forward(  # noqa: PLR0915
+    gates_in,
+    weight_hh,
+    query_weight,
+    query_bias,
+    key_weight,
+    score_weight,
+    cell_in,
+    starts,
+    write_slot,
+    extents,
+    table,
+    slot_scores,
+    gates,
+    cell,
+    output,
+    query,
+    keys,
+    scores,
+    summary,
+    hidden,
+    versions,
+    weights,
+    last_cell,
+    scale,
+    T,
+    B,
+    S,
+    HELD,
+    H: tl.constexpr,
+    A: tl.constexpr,
+    READS: tl.constexpr,
+    MLP: tl.constexpr,
+    GAIN: tl.constexpr,
+    KEEP: tl.constexpr,
+    ROWS: tl.constexpr,
+    WIDE: tl.constexpr,
+    NARROW: tl.constexpr,
+    PLACES: tl.constexpr,
+    RANKS: tl.constexpr,
+    SLOTS: tl.constexpr,
+    GATE_TERMS: tl.constexpr,
+    TERMS: tl.constexpr,
+    DOT: tl.constexpr,
+    DOT_TYPE: tl.constexpr,
+):
+    """Takes rows program · ROWS … through all steps. What it takes and leaves: `launch.py`."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    live, row = rows < B, rows.to(tl.int64)
+    column, a, rank = tl.arange(0, WIDE)[None, :], tl.arange(0, NARROW), tl.arange(0, RANKS)[None, :]
+    in_state, in_read = live[:, None] & (column < H), live[:, None] & (rank < READS)
+    in_query = live[:, None] & (a < A)[None, :]
+    bias = tl.load(query_bias + a, mask=a < A, other=0.0).to(tl.float32)
+    vector = bias
+    if MLP:
+        vector = tl.load(score_weight + a, mask=a < A, other=0.0).to(tl.float32)
+    c = tl.load(cell_in + row[:, None] * H + column, mask=in_state, other=0.0).to(tl.float32)
+    if KEEP:
+        tl.store(cell + row[:, None] * H + column, c, mask=in_state)
+    oldest = tl.zeros((ROWS,), tl.int32)  # versions before it belong to an earlier episode
+
+    for t in range(T):
+        at = row + t * B
+        kept = at if KEEP else row
+        start = tl.load(starts + at, mask=live, other=0) != 0
+        oldest = tl.where(start, HELD + t, oldest)
+        before = row + (HELD + tl.where(t == 0, T, t - 1)) * B
+        i, f, g, o = _pre_activations(
+            gates_in, at, hidden + before * H, live, live & ~start, weight_hh, H, ROWS, WIDE, GATE_TERMS, DOT, DOT_TYPE
+        )
+        # A forget gate of 0 empties c, and keeps its gradient 0 in the backward pass.
+        i, f, g, o = tl.sigmoid(i), tl.where(start[:, None], 0.0, tl.sigmoid(f)), tanh(g), tl.sigmoid(o)
+        c = f * c + i * g
+        if KEEP:
+            own = gates + at[:, None] * (4 * H) + column
+            tl.store(own, i, mask=in_state)
+            tl.store(own + H, f, mask=in_state)
+            tl.store(own + 2 * H, g, mask=in_state)
+            tl.store(own + 3 * H, o, mask=in_state)
+            tl.store(cell + (at + B)[:, None] * H + column, c, mask=in_state)
+        out = o * tanh(c)
+        tl.store(output + kept[:, None] * H + column, out, mask=in_state)
+        tl.debug_barrier()  # ĥ is there for the query, and what the last step wrote for the scores
+
+        asked = product(output + kept * H, live, query_weight, H, A, ROWS, TERMS, NARROW, DOT, DOT_TYPE)
+        asked += bias[None, :]
+        if KEEP:
+            tl.store(query + at[:, None] * A + a[None, :], asked, mask=in_query)
+        extent = tl.load(extents + t)
+        _score_slots(
+            slot_scores, table, keys, asked, vector, scale, row, live, oldest, extent, B, S, A, NARROW, SLOTS, MLP
+        )
+        tl.debug_barrier()  # the scores are there
+        best, chosen, broken = _rank_slots(slot_scores, row, live, extent, S, READS, ROWS, PLACES, RANKS)
+
+        found = best > float("-inf")
+        version = tl.load(table + row[:, None] * S + chosen, mask=live[:, None] & found, other=-1)
+        above, total, _ = above_threshold(best, READS)
+        weight = above / tl.maximum(total, EPSILON)[:, None] + broken[:, None]
+        of = (version.to(tl.int64) * B + row[:, None])[:, :, None]
+        inside = (live[:, None] & found)[:, :, None] & (column < H)[:, None, :]
+        values = tl.load(hidden + of * H + column[:, None, :], mask=inside, other=0.0).to(tl.float32)
+        read = tl.sum(weight[:, :, None] * values, axis=1)
+        tl.store(summary + at[:, None] * H + column, read, mask=in_state)
+        state = hidden + (at + HELD * B) * H
+        tl.store(state[:, None] + column, out + GAIN * read, mask=in_state)
+        place = at[:, None] * READS + rank
+        tl.store(versions + place, version.to(tl.int64), mask=in_read)
+        tl.store(weights + place, weight, mask=in_read)
+        if KEEP:
+            tl.store(scores + place, best, mask=in_read)
+
+        slot = tl.load(write_slot + at, mask=live, other=-1)
+        writes = (slot >= 0) & (slot < S)
+        tl.debug_barrier()  # h is there for its key and for the next step
+        if tl.max(writes.to(tl.int32), axis=0) > 0:
+            key = product(state, live, key_weight, H, A, ROWS, TERMS, NARROW, DOT, DOT_TYPE)
+            to = keys + (at + HELD * B)[:, None] * A + a[None, :]
+            tl.store(to, key, mask=in_query & writes[:, None])
+            tl.store(table + row * S + slot, HELD + t, mask=writes)
+
+    tl.store(last_cell + row[:, None] * H + column, c, mask=in_state)

@@ -1,0 +1,192 @@
+"""The scan on a GPU: allocates, launches the fused kernels and gathers. Importing this module imports Triton.
+
+Dimensions as in `sab_agents.kernels.triton_backend.forward`.
+
+Inputs, hidden states, keys and the gradients of gates are stored in the dtype of the gates, float32 or bfloat16. The
+cell state, scores, queries and everything that is summed over steps is float32 throughout.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, NamedTuple
+
+import torch
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sab_agents.kernels.checks import check_shapes
+from sab_agents.kernels.torch_backend.gather import LoopGradients, input_gradients
+from sab_agents.kernels.triton_backend import backward, forward
+from sab_agents.kernels.triton_backend.sizes import Blocks, blocks
+from sab_agents.kernels.types import ScanInputs, ScanOutputs, ScanPlan
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether the kernels run in Triton's interpreter: it decides at import, so this does too."""
+
+
+def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+    """Computes a scan; gradient flows to every tensor of `inputs`. All are converted to the dtype of the gates.
+
+    Whether every write_slot lies in −1 … slots − 1 would have to be waited for: one beyond is not written.
+    """
+    dtype = inputs.gates.dtype
+    inputs = ScanInputs(*(None if x is None else x.to(dtype).contiguous() for x in inputs))  # type: ignore[arg-type]
+    check_shapes(inputs, plan, dtype)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+        outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan)  # type: ignore[no-untyped-call]
+        return ScanOutputs(*outputs)
+    return _outputs(_forward(inputs, plan, keep=False), plan)
+
+
+class _Tape(NamedTuple):
+    """What the forward pass leaves; N is T where gradient is wanted, else 1 or, for the first three, not used."""
+
+    gates: Tensor  # (N, B, 4H) after their activations; the forget gate is 0 at episode starts
+    cell: Tensor  # (N + 1, B, H) float32, c before the first step and after each
+    scores: Tensor  # (N, B, READS) float32, falling, −inf where there is no slot
+    output: Tensor  # (N, B, H) ĥ
+    query: Tensor  # (N, B, A) float32
+    keys: Tensor  # (V, B, A) W₁ of the versions that were written
+    summary: Tensor  # (T, B, H)
+    hidden: Tensor  # (V, B, H) all versions
+    versions: Tensor  # (T, B, READS) int64
+    weights: Tensor  # (T, B, READS)
+    last_cell: Tensor  # (B, H)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        inputs, plan = ScanInputs(*arguments[:-1]), arguments[-1]
+        tape = _forward(inputs, plan, keep=True)
+        ctx.plan = plan
+        ctx.save_for_backward(*inputs, *tape)
+        ctx.mark_non_differentiable(tape.versions, tape.weights)
+        return tuple(_outputs(tape, plan))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor, *_: Tensor) -> tuple[Any, ...]:
+        saved, count = ctx.saved_tensors, len(ScanInputs._fields)
+        inputs, tape = ScanInputs(*saved[:count]), _Tape(*saved[count:])
+        found = _backward(inputs, ctx.plan, tape, grad_h, grad_summary, grad_c)
+        # Whether an episode starts at all would have to be waited for; masking costs less.
+        return (*input_gradients(inputs, ctx.plan, True, tape.hidden, tape.output, found), None)
+
+
+def _outputs(tape: _Tape, plan: ScanPlan) -> ScanOutputs:
+    held = plan.filled.shape[1]
+    h = tape.hidden[held : held + len(tape.summary)]
+    return ScanOutputs(h, tape.summary, tape.last_cell, tape.versions, tape.weights)
+
+
+def _blocks_for(inputs: ScanInputs, plan: ScanPlan) -> tuple[Blocks, dict[str, Any]]:
+    """The blocks of a scan and the arguments that both kernels are compiled for."""
+    _, B, width = inputs.gates.shape
+    H, A, R = width // 4, inputs.query_bias.shape[0], plan.top_k + 1
+    size = blocks(B, H, A, max(1, plan.slots), R, _processors(inputs.gates.device))
+    # The interpreter multiplies bfloat16 as if it were integers.
+    dot_type = tl.bfloat16 if inputs.gates.dtype == torch.bfloat16 and not INTERPRETED else tl.float32
+    shared = {
+        **{"H": H, "A": A, "READS": R, "MLP": inputs.score_weight is not None, "GAIN": plan.gain},
+        **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "RANKS": size.ranks, "TERMS": size.terms},
+        **{"DOT": size.dot, "DOT_TYPE": dot_type, "num_warps": size.warps, "num_stages": 1, "enable_fp_fusion": True},
+    }
+    return size, shared
+
+
+def _processors(device: torch.device) -> int:
+    """How many programs run side by side."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
+    """Runs the forward pass; with `keep` the tape has every step."""
+    T, B, width = inputs.gates.shape
+    H, A, S, R = width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1
+    new, kept = inputs.gates.new_empty, T if keep else 1
+    tape = _Tape(
+        gates=new(kept, B, 4 * H),
+        cell=new(kept + 1, B, H, dtype=torch.float32),
+        scores=new(kept, B, R, dtype=torch.float32),
+        output=new(kept, B, H),
+        query=new(kept, B, A, dtype=torch.float32),
+        keys=new(S + T + 1, B, A),
+        summary=new(T, B, H),
+        hidden=new(S + T + 1, B, H),
+        versions=new(T, B, R, dtype=torch.int64),
+        weights=new(T, B, R),
+        last_cell=new(B, H),
+    )
+    tape.hidden[:S] = inputs.memory.transpose(0, 1)
+    tape.hidden[S + T] = inputs.h
+    torch.matmul(tape.hidden[:S], inputs.key_weight.t(), out=tape.keys[:S])
+    slots = max(1, plan.slots)
+    table = torch.full((B, slots), -1, dtype=torch.int32, device=inputs.gates.device)
+    held = torch.arange(S, dtype=torch.int32, device=table.device)
+    table[:, :S] = torch.where(plan.filled, held, table[:, :S])
+    size, shared = _blocks_for(inputs, plan)
+    with torch.cuda.device_of(inputs.gates):  # type: ignore[no-untyped-call]
+        forward.forward[(-(-B // size.rows),)](
+            *(inputs.gates, inputs.weight_hh.t().contiguous(), inputs.query_weight.t().contiguous()),
+            *(inputs.query_bias, inputs.key_weight.t().contiguous(), inputs.score_weight, inputs.c),
+            *(_as_bytes(plan.start), plan.write_slot.contiguous(), _extents(plan), table),
+            *(new(B, slots, dtype=torch.float32), tape.gates, tape.cell, tape.output, tape.query, tape.keys),
+            *(tape.scores, tape.summary, tape.hidden, tape.versions, tape.weights, tape.last_cell),
+            *(1 / math.sqrt(A), T, B, slots, S),
+            KEEP=keep,
+            PLACES=size.places,
+            SLOTS=size.slots,
+            GATE_TERMS=size.gate_terms,
+            **shared,
+        )
+    return tape
+
+
+def _extents(plan: ScanPlan) -> Tensor:
+    """For each step, int32, how many slots from the first may be filled when it reads; nothing waits for the device."""
+    held = plan.filled.shape[1]
+    extent = plan.write_slot.amax(dim=1).roll(1) + 1
+    extent[0] = 0
+    if held:
+        extent[0] = (plan.filled.any(dim=0) * torch.arange(1, held + 1, device=extent.device)).amax()
+    return extent.cummax(dim=0).values.int()
+
+
+def _as_bytes(flags: Tensor) -> Tensor:
+    return flags.contiguous().view(torch.uint8)
+
+
+def _backward(
+    inputs: ScanInputs, plan: ScanPlan, tape: _Tape, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor
+) -> LoopGradients:
+    T, B, _ = tape.summary.shape
+    A, S, dtype = tape.query.shape[2], plan.filled.shape[1], inputs.gates.dtype
+    states = torch.zeros_like(tape.hidden, dtype=torch.float32)
+    states[S : S + T] = grad_h
+    keys = torch.zeros_like(tape.keys, dtype=torch.float32)
+    gates, query = torch.empty_like(tape.gates), torch.empty_like(tape.query, dtype=dtype)
+    # A copy: the kernel counts c down in it to the gradient of c before the first step.
+    cell = torch.empty_like(grad_c, dtype=torch.float32, memory_format=torch.contiguous_format).copy_(grad_c)
+    of_rows = None if inputs.score_weight is None else cell.new_empty(B, A)
+    size, shared = _blocks_for(inputs, plan)
+    with torch.cuda.device_of(inputs.gates):  # type: ignore[no-untyped-call]
+        backward.backward[(-(-B // size.rows),)](
+            *(inputs.weight_hh, inputs.query_weight, inputs.key_weight, inputs.score_weight),
+            *(_as_bytes(plan.cut), plan.write_slot.contiguous(), tape.gates, tape.cell, tape.query, tape.keys),
+            *(tape.scores, tape.hidden, tape.versions, grad_summary.contiguous(), cell, gates, states, keys, query),
+            *(of_rows, 1 / math.sqrt(A), T, B, S),
+            CREDIT=plan.credit,
+            **shared,
+        )
+    return LoopGradients(
+        gates=gates,
+        states=states.to(dtype),
+        keys=keys.to(dtype),
+        query=query,
+        score_weight=None if of_rows is None else of_rows.sum(dim=0).to(dtype),
+        cell=cell.to(dtype),
+    )

@@ -1,0 +1,1 @@
+"""Gymnasium's vector environments as stable-baselines3's, and the wrappers for them."""

@@ -1,0 +1,63 @@
+"""Gradients side by side: Adam on them is torch's Adam, number for number."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sab_agents.optim.flat import FlatAdam, FlatGradient
+
+
+def parameters(*shapes: tuple[int, ...], seed: int = 0) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(seed)
+    return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+
+
+def gradients(count: int, like: list[nn.Parameter]) -> list[list[Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [[torch.randn(p.shape, generator=generator) for p in like] for _ in range(count)]
+
+
+def test_its_steps_are_those_of_torch_also_after_a_reload_and_with_another_rate() -> None:
+    shapes = ((7, 3), (5,), (), (1, 4))
+    ours, theirs = parameters(*shapes), parameters(*shapes)
+    flat = FlatGradient(ours)
+    adam, reference = FlatAdam(flat, 0.01), torch.optim.Adam(theirs, lr=0.01, fused=True)
+    for number, grads in enumerate(gradients(6, ours)):
+        flat.begin()
+        for mine, other, grad in zip(ours, theirs, grads, strict=True):
+            assert mine.grad is not None
+            mine.grad += grad
+            other.grad = grad.clone()
+        if number == 3:
+            saved = adam.state_dict()
+            adam = FlatAdam(flat, 1.0)
+            adam.load_state_dict(saved)
+        if number == 4:
+            adam.param_groups[0]["lr"] = reference.param_groups[0]["lr"] = 0.1
+        adam.step()
+        reference.step()
+        assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+
+
+def test_parameters_that_are_not_learnt_stay_as_they_are() -> None:
+    frozen, free = parameters((2,), (3,))
+    frozen.requires_grad = False
+    flat = FlatGradient([frozen, free])
+    flat.begin()
+    assert frozen.grad is None
+    before = frozen.clone(), free.detach().clone()
+    assert free.grad is not None
+    free.grad += 1
+    FlatAdam(flat, 0.1).step()
+    assert torch.equal(frozen, before[0])
+    torch.testing.assert_close(free.detach(), before[1] - 0.1)
+
+
+def test_moments_of_other_parameters_are_refused() -> None:
+    one, other = (FlatGradient(parameters(shape)) for shape in ((2, 3), (3, 2)))
+    adam = FlatAdam(one, 0.1)
+    adam.step()
+    with pytest.raises(ValueError, match="not the moments"):
+        FlatAdam(other, 0.1).load_state_dict(adam.state_dict())

@@ -1,0 +1,216 @@
+"""What a stream carries, refuses, computes anew and goes on from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sab_agents import LSTM, SAB
+from sab_agents.streaming import PlainStream, SABStream
+
+
+def make_stream(rows: int = 2, dtype: torch.dtype = torch.float64, seed: int = 0, **settings: Any) -> SABStream:
+    torch.manual_seed(seed)
+    sab = SAB(3, 4, top_k=2, bptt_steps=3, capacity=6, attention="dot", attention_size=3, dtype=dtype)
+    for parameter in sab.parameters():
+        nn.init.uniform_(parameter, -0.8, 0.8)
+    rules: dict[str, Any] = {"eviction": "oldest", "write": "every", **settings}
+    return SABStream(sab, rows, **rules)
+
+
+def observations(steps: int, rows: int = 2, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(steps, rows, 3, dtype=dtype, generator=torch.Generator().manual_seed(1))
+
+
+def run(stream: SABStream, x: Tensor, first: int = 0, window: int = 4) -> list[Tensor]:
+    """Learns the sum of all outputs, a window at a time, from step `first` on; returns outputs."""
+    outputs = []
+    for t in range(first, len(x)):
+        outputs.append(stream.step(x[t], torch.tensor([t == 9, t == 14])))
+        if stream.steps == window:
+            stream.window().sum().backward()  # type: ignore[no-untyped-call]
+            stream.credit()
+            stream.advance()
+    return outputs
+
+
+def test_without_evictions_a_stream_is_the_module() -> None:
+    stream, x = make_stream(), observations(6)
+    state = stream.core.initial_state(2)
+    for t in range(6):
+        output, state = stream.core.step(x[t], state)
+        torch.testing.assert_close(stream.step(x[t]), output, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(stream.state.memory, state.memory)
+
+
+def test_an_episode_start_empties_the_memory_of_its_row_alone() -> None:
+    stream, x = make_stream(), observations(8)
+    for t in range(7):
+        stream.step(x[t])
+    fresh = make_stream()
+    output = stream.step(x[7], torch.tensor([True, False]))
+    torch.testing.assert_close(output[0], fresh.step(x[7])[0])
+    assert stream.state.filled.sum(dim=1).tolist() == [1, 6]
+    assert stream.state.step.tolist() == [1, 8]
+
+
+def test_a_step_that_was_only_proposed_changes_nothing() -> None:
+    stream, other, x = make_stream(eviction="reservoir"), make_stream(eviction="reservoir"), observations(20)
+    for t in range(20):
+        stream.propose(x[-t - 1], torch.tensor([True, False]))
+        torch.testing.assert_close(stream.step(x[t]), other.step(x[t]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"eviction": "reservoir", "write": "novel"}, {"eviction": "least_credited"}])
+@pytest.mark.parametrize("stop", [8, 10, 17])
+def test_it_goes_on_to_the_bit_from_a_state_dict(settings: dict[str, Any], stop: int) -> None:
+    x = observations(30)
+    whole = make_stream(**settings)
+    expected = run(whole, x)
+    gradient = [parameter.grad for parameter in whole.core.parameters()]
+    half = make_stream(**settings)
+    run(half, x[:stop])
+    other = make_stream(seed=0, **settings)
+    run(other, x[:3])
+    other.load_state_dict(half.state_dict())
+    for parameter, saved in zip(other.core.parameters(), half.core.parameters(), strict=True):
+        parameter.grad = saved.grad
+    found = run(other, x, first=stop)
+    for one, two in zip(found, expected[stop:], strict=True):
+        assert torch.equal(one, two)
+    for parameter, wanted in zip(other.core.parameters(), gradient, strict=True):
+        assert wanted is not None
+        assert torch.equal(parameter.grad, wanted) if parameter.grad is not None else False
+
+
+def test_a_state_of_other_sizes_is_refused() -> None:
+    stream = make_stream(rows=1)
+    with pytest.raises(ValueError, match=r"load_state_dict: .* must have shape .*same core, rows"):
+        make_stream(rows=2).load_state_dict(stream.state_dict())
+
+
+def test_refresh_without_an_update_changes_nothing_and_after_one_gives_todays_values() -> None:
+    stream, x = make_stream(rows=2), observations(21)
+    run(stream, x[:20], window=3)
+    stream.advance()
+    before = stream.state.memory
+    stream.refresh()
+    torch.testing.assert_close(stream.state.memory, before, rtol=1e-10, atol=1e-12)
+
+    # From an episode's start on, the pieces' own starting states are exact as long as one segment lasts.
+    fresh, short = make_stream(), observations(3)
+    for t in range(3):
+        fresh.step(short[t])
+    fresh.advance()
+    with torch.no_grad():
+        for parameter in fresh.core.parameters():
+            parameter.mul_(0.5)
+    fresh.refresh()
+    again = SABStream(fresh.core, 2, eviction="oldest", write="every")
+    for t in range(3):
+        again.step(short[t])
+    torch.testing.assert_close(fresh.state.memory, again.state.memory, rtol=1e-10, atol=1e-12)
+    with pytest.raises(RuntimeError, match="advance"):
+        again.refresh()
+
+
+def test_usage_is_the_decayed_attention_and_credit_the_decayed_gradient() -> None:
+    stream, x = make_stream(rows=1, decay=0.5, credit_depth=1), observations(6, rows=1)
+    for t in range(3):
+        stream.step(x[t])
+    stream.advance()
+    weights = []
+    for t in range(3, 6):
+        proposal = stream.propose(x[t])
+        weights.append((proposal.found.read_slot[0], proposal.found.weight[0]))
+        stream.take(proposal)
+    held = stream.before.memory.clone()
+    stream.window().square().sum().backward()  # type: ignore[no-untyped-call]
+    norm = stream.credit().norm
+    usage = stream.statistics.usage.clone() * 0.5**3
+    for age, (slots, weight) in zip((2, 1, 0), weights, strict=True):
+        for slot, value in zip(slots.tolist(), weight.tolist(), strict=True):
+            if slot >= 0:
+                usage[0, slot] += 0.5**age * value
+    stream.advance()
+    torch.testing.assert_close(stream.statistics.usage, usage)
+    assert bool((norm[0, :3] > 0).any())
+    torch.testing.assert_close(stream.statistics.credit[0, :3], norm[0, :3] * 0.5**3)
+    assert torch.equal(stream.state.memory[0, :3], held[0, :3])
+
+
+@pytest.mark.parametrize(
+    ("observation", "start", "message"),
+    [
+        (torch.zeros(3, 3, dtype=torch.float64), None, r"must be a tensor of shape \(2, 3\)"),
+        (torch.zeros(2, 4, dtype=torch.float64), None, r"must be a tensor of shape \(2, 3\)"),
+        (torch.zeros(2, 3), None, "must be torch.float64"),
+        (torch.full((2, 3), torch.nan, dtype=torch.float64), None, "must be finite"),
+        (torch.full((2, 3), torch.inf, dtype=torch.float64), None, "must be finite"),
+        ([1.0], None, "but is list"),
+        (torch.zeros(2, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.bool), "episode_start must be a bool"),
+        (torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2), "episode_start must be a bool"),
+        (torch.zeros(2, 3, dtype=torch.float64), True, "episode_start must be a bool"),
+    ],
+)
+def test_wrong_steps_are_refused_before_anything_changes(observation: Any, start: Any, message: str) -> None:
+    plain = PlainStream(LSTM(3, 4, dtype=torch.float64), 2)
+    for stream in (make_stream(), plain):
+        x = observations(5)
+        for t in range(5):
+            stream.step(x[t])
+        before = stream.state_dict()
+        with pytest.raises(ValueError, match=message):
+            stream.step(observation, start)
+        after = stream.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eviction": "newest"}, "eviction must be one of"),
+        ({"write": "never"}, "write must be one of"),
+        ({"novelty": -1.0}, "novelty must be at least 0"),
+        ({"decay": 1.5}, "decay must be between 0 and 1"),
+        ({"credit_depth": -1}, "credit_depth"),
+        ({"rows": 0}, "rows"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_stream(**settings)
+    with pytest.raises(ValueError, match="capacity is None"):
+        SABStream(SAB(2, 3))
+
+
+def test_calls_out_of_order_say_what_to_do() -> None:
+    stream = make_stream()
+    with pytest.raises(RuntimeError, match=r"Call step\(\) first"):
+        stream.window()
+    with pytest.raises(RuntimeError, match=r"Call window\(\)"):
+        stream.credit()
+    stream.advance()  # nothing was taken: nothing ends
+
+
+def test_a_plain_stream_is_its_core_with_gradient_inside_the_window() -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(3, 4, dtype=torch.float64)
+    stream, x = PlainStream(lstm, 2), observations(8)
+    taken = torch.stack([stream.step(x[t]) for t in range(4)])
+    stream.advance()
+    taken = torch.cat([taken, torch.stack([stream.step(x[t]) for t in range(4, 8)])])
+    window = stream.window()
+    whole, _ = lstm(x)
+    torch.testing.assert_close(taken, whole)
+    torch.testing.assert_close(window, whole[4:])
+    window.sum().backward()  # type: ignore[no-untyped-call]
+    found = lstm.lstm.weight_hh_l0.grad
+    lstm.zero_grad()
+    lstm(x[4:], lstm(x[:4])[1].detach())[0].sum().backward()
+    assert found is not None
+    assert lstm.lstm.weight_hh_l0.grad is not None
+    torch.testing.assert_close(found, lstm.lstm.weight_hh_l0.grad)
