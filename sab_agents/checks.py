@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 
 
 def at_least(owner: str, name: str, value: object, minimum: int) -> int:
@@ -33,3 +35,10 @@ def above_zero(owner: str, name: str, value: object) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """Returns the remedy for an unknown `word`: the nearest valid word, or all of them if none is near."""
+    valid = list(valid)
+    nearest = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f"Did you mean '{nearest[0]}'?" if nearest else f"Valid are: {', '.join(valid)}."

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sab_agents.checks import did_you_mean
 from sab_agents.train.agents_env import WRAPPERS
-from sab_agents.train.errors import UserError, did_you_mean
+from sab_agents.train.errors import UserError
 from sab_agents.train.sweep_config import check_count, check_counts, check_mapping, sweep_settings
 
 ALGORITHMS = ("sab_agents", "sb3_contrib")

@@ -15,11 +15,12 @@ from gymnasium.wrappers import FlattenObservation, TransformObservation
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
 from sab_agents import VectorToVecEnv
+from sab_agents.checks import did_you_mean
 from sab_agents.envs.dynamics import Returns
 from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.envs.wrappers import VectorPreviousActionReward
 from sab_agents.train.agents_time import VecElapsedShare
-from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.train.errors import UserError, one_line
 
 Single = gym.Env[Any, Any]
 

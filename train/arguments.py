@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sab_agents.train.errors import UserError, did_you_mean
+from sab_agents.checks import did_you_mean
+from sab_agents.train.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):

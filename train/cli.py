@@ -6,7 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from sab_agents.train.errors import UserError, did_you_mean
+from sab_agents.checks import did_you_mean
+from sab_agents.train.errors import UserError
 
 # For each subcommand its module, which has `command(arguments) -> exit code`, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {

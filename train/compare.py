@@ -16,10 +16,11 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from sab_agents.checks import did_you_mean
 from sab_agents.core.registry import CORES
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.config import KEYS, WHERE_KEYS, TrainConfig, load_config
-from sab_agents.train.errors import TrainingError, UserError, did_you_mean
+from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.model import model_of, task_of
 from sab_agents.train.run_folder import RunFolder, write_atomically
 from sab_agents.train.summary import plot_curves, table_of

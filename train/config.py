@@ -14,7 +14,8 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser
 
-from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.checks import did_you_mean
+from sab_agents.train.errors import UserError, one_line
 
 TASK_KEYS = ("length", "min_length", "symbols", "distractors", "corpus", "dataset", "permuted", "carry", "data_dir")
 CORE_KEYS = (

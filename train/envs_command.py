@@ -10,10 +10,11 @@ from gymnasium import Space, spaces
 from rich.console import Console
 from rich.table import Table
 
+from sab_agents.checks import did_you_mean
 from sab_agents.envs.dynamics import Dynamics, Returns
 from sab_agents.envs.registration import DELAYED, ENVIRONMENTS, SUPERVISED, Registered
 from sab_agents.train.arguments import Parser
-from sab_agents.train.errors import UserError, did_you_mean
+from sab_agents.train.errors import UserError
 
 WIDTH = 150  # columns where the output is no terminal
 

@@ -12,10 +12,11 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
+from sab_agents.checks import did_you_mean
 from sab_agents.envs.dynamics import Returns
 from sab_agents.envs.policies import Policy, Uniform
 from sab_agents.envs.registration import ENVIRONMENTS
-from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.rollouts import COPIES, AnyVectorEnv, Played, make, play, play_task
 
 SCRIPTED = ("random", "oracle", "memoryless")

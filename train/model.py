@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from sab_agents.checks import did_you_mean
 from sab_agents.core.registry import CORES, build_core
 from sab_agents.envs.supervised import TASKS, make_task
-from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.train.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from sab_agents.core.base import Core
@@ -75,8 +76,12 @@ def model_of(config: TrainConfig, task: SequenceTask) -> SequenceModel:
     """
     if config.core not in CORES:
         raise UserError(f"core: unknown core '{config.core}'. {did_you_mean(config.core, CORES)}")
+    known = CORES[config.core].settings
+    settings = {name: value for name, value in config.core_settings().items() if name in known}
+    if config.core in {"lstm", "lstm_tbptt"}:
+        del settings["layers"]  # the key counts the Transformer's
     try:
-        core = build_core(config.core, task.input_size, config.hidden_size, **config.core_settings())
+        core = build_core(config.core, task.input_size, config.hidden_size, **settings)
     except (ValueError, TypeError) as error:
         raise UserError(one_line(error)) from error
     return SequenceModel(core, task.output_size)

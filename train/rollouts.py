@@ -16,8 +16,9 @@ import numpy.typing as npt
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from sab_agents.checks import did_you_mean
 from sab_agents.envs.registration import ENVIRONMENTS
-from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.metrics import carried
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import Any
 import gymnasium as gym
 
 import sab_agents  # noqa: F401 (registers the SAB/* environments)
+from sab_agents.checks import did_you_mean
 from sab_agents.online import StreamAC
-from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.sweep_config import check_count, check_counts, check_mapping, sweep_settings
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from sab_agents.train.errors import UserError, did_you_mean, one_line
+from sab_agents.checks import did_you_mean
+from sab_agents.train.errors import UserError, one_line
 
 
 def sweep_settings(

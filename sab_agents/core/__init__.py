@@ -4,7 +4,7 @@ from sab_agents.core.ablations import SoftmaxSAB, UncreditedSAB
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM
 from sab_agents.core.lstm_attention import LSTMAttention
-from sab_agents.core.registry import CORES, build_core
+from sab_agents.core.registry import CORES, CoreSpec, build_core, core_spec, register_core
 from sab_agents.core.sab import SAB, ReadLog
 from sab_agents.core.sparsify import sparsify
 from sab_agents.core.state import SABState, State
@@ -15,6 +15,7 @@ __all__ = [
     "LSTM",
     "SAB",
     "Core",
+    "CoreSpec",
     "LSTMAttention",
     "ReadLog",
     "SABState",
@@ -23,5 +24,7 @@ __all__ = [
     "Transformer",
     "UncreditedSAB",
     "build_core",
+    "core_spec",
+    "register_core",
     "sparsify",
 ]

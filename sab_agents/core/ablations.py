@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from sab_agents.core.reference import dense_softmax, reference_scan
+from sab_agents.core.registry import register_core
 from sab_agents.core.sab import SAB
 from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
 
 
+@register_core("sab_uncredited", "SAB whose memory is read but not credited")
 class UncreditedSAB(SAB):
     """SAB whose memory is read but not credited: an ablation.
 
@@ -26,6 +28,7 @@ class UncreditedSAB(SAB):
         self.rules = replace(self.rules, credit=False)
 
 
+@register_core("sab_softmax", "SAB with dense softmax attention", endless=False)
 class SoftmaxSAB(SAB):
     """SAB with dense softmax weights over all slots instead of the sparsifier: an ablation.
 

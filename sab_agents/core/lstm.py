@@ -16,6 +16,7 @@ from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.episodes import check_shapes, steps_in_episode
 from sab_agents.core.recut import layout
+from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
 from sab_agents.kernels import Run, ScanInputs, ScanPlan, kernel_in_use, linear, lstm_run, lstm_step, scan
 
@@ -35,6 +36,8 @@ class LSTMState(State):
     step: Tensor
 
 
+@register_core("lstm_tbptt", "LSTM, truncated BPTT", policy="Lstm")
+@register_core("lstm", "LSTM, full BPTT", omit=("bptt_steps",))
 class LSTM(Core[LSTMState]):
     """An LSTM (Hochreiter & Schmidhuber, 1997) that starts anew at each episode.
 

@@ -15,6 +15,7 @@ from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.episodes import check_shapes, first_used, same_episode, steps_in_episode
 from sab_agents.core.lstm import LSTM, LSTMState
+from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
 
 
@@ -37,6 +38,7 @@ class LSTMAttentionState(State):
     step: Tensor
 
 
+@register_core("lstm_attention", "LSTM with dense self-attention, full BPTT", policy="AttentionLstm", endless=False)
 class LSTMAttention(Core[LSTMAttentionState]):
     """An LSTM whose output is joined by a softmax-weighted sum of its past hidden states.
 

@@ -16,6 +16,7 @@ from sab_agents.core.attention import Attention, AttentionKind
 from sab_agents.core.base import Core
 from sab_agents.core.episodes import check_shapes
 from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, read_steps
+from sab_agents.core.registry import register_core
 from sab_agents.core.state import SABState
 from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, StepRules, StepState, StepWeights, linear, scan, step
 
@@ -38,6 +39,7 @@ class ReadLog:
     weights: Tensor
 
 
+@register_core("sab", "Sparse Attentive Backtracking", policy="Sab")
 class SAB(Core[SABState]):
     """Sparse Attentive Backtracking: an LSTM with a memory of its own past states.
 

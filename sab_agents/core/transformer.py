@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.episodes import check_shapes, first_used, same_episode, steps_in_episode
+from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
 
 
@@ -34,6 +35,7 @@ class TransformerState(State):
     step: Tensor
 
 
+@register_core("transformer", "causal Transformer", policy="Transformer", endless=False)
 class Transformer(Core[TransformerState]):
     """A causal Transformer encoder (Vaswani et al., 2017) with layer norm before each block (Xiong et al., 2020).
 

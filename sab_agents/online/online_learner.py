@@ -343,5 +343,5 @@ def _build(core: str, input_size: int, settings: dict[str, Any]) -> Core[Any]:
     known = [name for name in CORES if name not in {"sab_softmax", "lstm_attention", "transformer"}]
     if core not in known:
         raise ValueError(f"OnlineLearner: core must be one of {', '.join(known)}, but is {core!r}.")
-    sizes = ("hidden_size", "top_k", "write_every", "bptt_steps", "capacity", "attention", "attention_size")
-    return build_core(core, input_size, **{name: settings[name] for name in sizes})
+    taken = {name: settings[name] for name in CORES[core].settings if name in settings}
+    return build_core(core, input_size, settings["hidden_size"], **taken)

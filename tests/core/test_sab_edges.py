@@ -177,12 +177,26 @@ def test_a_softmax_without_a_positive_temperature_is_refused() -> None:
         SoftmaxSAB(2, 4, temperature=0.0)
 
 
-def test_a_core_is_built_by_name_and_ignores_what_it_does_not_have() -> None:
-    core = build_core("lstm_tbptt", 2, 4, top_k=3, bptt_steps=7)
+def test_a_core_is_built_by_name_with_its_own_settings() -> None:
+    core = build_core("lstm_tbptt", 2, 4, bptt_steps=7)
     assert core.output_size == 4
-    assert isinstance(build_core("sab", 2, 4, top_k=3, layers=2), SAB)
-    with pytest.raises(ValueError, match=r"core must be one of sab, .* but is 'gru'"):
-        build_core("gru", 2, 4)
+    sab = build_core("sab", 2, 4, top_k=3, summary_gain=0, dtype=torch.float64)
+    assert isinstance(sab, SAB)
+    assert (sab.rules.top_k, sab.rules.gain) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "error", "message"),
+    [
+        ("sap", {}, ValueError, "unknown core 'sap'. Did you mean 'sab'?"),
+        ("sab", {"topk": 3}, TypeError, "unknown setting 'topk'. Did you mean 'top_k'?"),
+        ("lstm", {"bptt_steps": 3}, TypeError, "unknown setting 'bptt_steps'"),
+        ("lstm_attention", {"heads": 3}, TypeError, "unknown setting 'heads'. Valid are: attention_size."),
+    ],
+)
+def test_what_a_core_does_not_have_is_an_error(name: str, settings: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        build_core(name, 2, 4, **settings)
 
 
 def test_a_state_goes_through_numpy_and_back_and_can_be_pickled() -> None:
