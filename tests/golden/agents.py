@@ -95,7 +95,11 @@ def act(agent: Any) -> Groups:
         action, state = agent.predict(observation, state, start, deterministic=step % 2 == 0)
         acted.append(action)
     assert state is not None
-    return {"actions": acted, "carried": [each for each in state if each.dtype.kind == "f"]}
+    return {
+        "actions": acted,
+        "carried": [each for each in state if each.dtype.kind == "f"],
+        "carried integers": [each for each in state if each.dtype.kind != "f"],
+    }
 
 
 def observations(space: spaces.Space[Any]) -> Iterator[tuple[Any, Array]]:
@@ -109,10 +113,18 @@ def observations(space: spaces.Space[Any]) -> Iterator[tuple[Any, Array]]:
         yield stacked if isinstance(stacked, dict) else np.stack(stacked), start
 
 
+def exported_agent(kind: str) -> RecurrentPPO:
+    """Returns an agent whose actions depend on what it sees: at first they are all but equal."""
+    agent = small_agent(kind)
+    with torch.no_grad():
+        next(agent.policy.action_net.parameters()).mul_(50)
+    return agent
+
+
 def exported_program(kind: str) -> Groups:
     """Runs a step that `torch.export` wrote."""
     with tempfile.TemporaryDirectory() as folder:
-        path = export_policy(small_agent(kind), Path(folder) / "policy.pt2", max_steps=6)
+        path = export_policy(exported_agent(kind), Path(folder) / "policy.pt2", max_steps=6)
         extra = {METADATA: ""}
         program = torch.export.load(path, extra_files=extra).module()
 
@@ -131,7 +143,7 @@ def exported_graph(kind: str) -> Groups:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder:
-        path = export_policy(small_agent(kind), Path(folder) / "policy.onnx", max_steps=6)
+        path = export_policy(exported_agent(kind), Path(folder) / "policy.onnx", max_steps=6)
         session = runtime.InferenceSession(path, options)
     about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
 

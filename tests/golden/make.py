@@ -9,6 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,11 @@ def store(chosen: Sequence[str], folder: Path) -> None:
             (folder / configs.RESULTS).write_text(content + "\n", encoding="utf-8")
             continue
         case = CASES[name]
+        missing = [package for package in case.needs if find_spec(package) is None]
         if case.kernel == "native" and not native:
-            print(f"{name}: left as it is, since the native kernel was not built")
+            missing.append("the native kernel")
+        if missing:
+            print(f"{name}: left as it is, since it needs {', '.join(missing)}")
             continue
         facts = case.fingerprint()
         fingerprints[key := key_of(facts)] = facts

@@ -48,7 +48,7 @@ def sab_settings(choose: random.Random, attention: str) -> dict[str, Any]:
     return {
         "attention": attention,
         "attention_size": choose.randint(2, 6),
-        "top_k": choose.randint(1, 4),
+        "top_k": choose.choice([1, 2, 2, 3, 3, 4]),
         "write_every": choose.randint(1, 3),
         "bptt_steps": choose.randint(1, 5),
         "capacity": choose.choice([None, choose.randint(2, 5)]),
