@@ -104,7 +104,8 @@ def small_agent(
         "shared_core": shared_core,
         **core.get(policy, {}),
     }
-    return StreamAC(policy, env, policy_kwargs=settings, seed=2), env
+    rate = 2e-3 if shared_core else 1.0  # one that ObGD bounds now and then, and one that it always bounds
+    return StreamAC(policy, env, learning_rate=rate, policy_kwargs=settings, seed=2), env
 
 
 def stream_ac(policy: str, shared_core: bool) -> Groups:
