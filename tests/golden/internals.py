@@ -1,0 +1,137 @@
+"""Everything that the golden tests use beside public names. Code that moves is followed here, and only here."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sab_agents import SAB, OnlineLearner
+from sab_agents.core.reference import reference_scan
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, extension
+from sab_agents.ppo.export import export_policy
+from sab_agents.train.agents_config import load_agents_config
+from sab_agents.train.cli import main
+from sab_agents.train.config import load_config
+from sab_agents.train.online import load_online_config
+from sab_agents.train.online_text import load_text_config
+from sab_agents.train.stream_config import load_stream_config
+
+__all__ = [
+    "cells_of",
+    "export_policy",
+    "learner_parameters",
+    "main",
+    "native_build",
+    "reference_sab",
+    "use_instruction_set",
+]
+
+
+class _ReferenceSAB(SAB):
+    """SAB computed by the plain loop."""
+
+    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
+        return reference_scan(inputs, plan)
+
+
+def reference_sab(input_size: int, hidden_size: int, **settings: Any) -> SAB:
+    """Returns a SAB that is computed by the plain reference loop."""
+    return _ReferenceSAB(input_size, hidden_size, **settings)
+
+
+def native_build() -> str:
+    """Returns the instruction set that the native kernel uses and the compiler that built it, "none" without it."""
+    if extension.native is None:
+        return "none"
+    compilers = re.findall(rb"(?:GCC: \(|clang version )[^\0]{1,80}", Path(extension.native.__file__).read_bytes())
+    return f"{extension.native.instruction_set()}, {', '.join(sorted({name.decode() for name in compilers}))}"
+
+
+def use_instruction_set(name: str) -> None:
+    """Makes the native kernel compute with another instruction set, to see how far the bits are from the stored."""
+    extension.native.use_instruction_set(name)
+
+
+def learner_parameters(learner: OnlineLearner) -> list[Tensor]:
+    """Returns everything that an `OnlineLearner` learns."""
+    return list(learner.parameters)
+
+
+def cells_of(path: Path) -> dict[str, dict[str, Any]]:
+    """Returns the settings that decide a cell's numbers, for each cell of a config file, without its seed.
+
+    A cell's name is what it is a cell of, such as learner and size; its seeds are among the settings.
+    """
+    kind = path.parent.name
+    if kind == "agents":
+        return _agents_cells(path)
+    if kind == "stream":
+        return _stream_cells(path)
+    if kind == "online":
+        return _text_cells(path) if path.stem == "text" else _online_cells(path)
+    return {"run": _as_json(load_config(path).settings())}
+
+
+def _agents_cells(path: Path) -> dict[str, dict[str, Any]]:
+    config = load_agents_config(path, {})
+    found: dict[str, dict[str, Any]] = {}
+    for cell in config.cells:
+        name = f"{cell.learner} {cell.value}"
+        kept = found.setdefault(name, {**config.cell_settings(cell), "seeds": []})
+        assert {**config.cell_settings(cell), "seeds": kept["seeds"]} == kept
+        kept["seeds"].append(cell.seed)
+    return _as_json(found)
+
+
+def _stream_cells(path: Path) -> dict[str, dict[str, Any]]:
+    config = load_stream_config(path, {})
+    found: dict[str, dict[str, Any]] = {}
+    for policy, value, seed in config.cells():
+        settings = {
+            "env": config.env,
+            "env_arguments": {**config.env_arguments, config.argument: value},
+            "policy": {key: each for key, each in config.policies[policy].items() if key != "values"},
+            "agent": config.agent,
+            "episodes": config.episodes_at(value),
+            "seeds": [],
+        }
+        found.setdefault(f"{policy} {value}", settings)["seeds"].append(seed)
+    return _as_json(found)
+
+
+def _online_cells(path: Path) -> dict[str, dict[str, Any]]:
+    config = load_online_config(path, {})
+    return _as_json(
+        {
+            f"{learner} {delay} {noise:g}": {
+                "learner": {**config.shared, **config.learners[learner]},
+                **{name: getattr(config, name) for name in ("rows", "symbols", "target", "answers", "seeds")},
+            }
+            for delay in config.delays
+            for noise in config.noises
+            for learner in config.learners
+        }
+    )
+
+
+def _text_cells(path: Path) -> dict[str, dict[str, Any]]:
+    config = load_text_config(path, {})
+    return _as_json(
+        {
+            f"{learner} {rate:g}": {
+                "learner": {**config.shared, **config.learners[learner], "learning_rate": rate},
+                **{name: getattr(config, name) for name in ("corpus", "rows", "characters", "tried_on", "seed")},
+            }
+            for learner in config.learners
+            for rate in config.learning_rates
+        }
+    )
+
+
+def _as_json(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads(json.dumps(cells))
+    return found
