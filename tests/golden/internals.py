@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sab_agents import SAB, OnlineLearner
 from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, extension
+from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels.native_backend import extension
 from sab_agents.ppo.export import export_policy
 from sab_agents.train.agents_config import load_agents_config
 from sab_agents.train.cli import main
