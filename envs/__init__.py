@@ -1,1 +1,1 @@
-"""Environments and the sequence tasks behind them, in numpy and for Gymnasium."""
+"""Environments for Gymnasium and the supervised sequence tasks behind some of them, in NumPy."""

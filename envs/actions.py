@@ -1,4 +1,4 @@
-"""Checks actions before anything changes: rule, what came, what to do.
+"""Checks of actions, made before the environment changes: each error says the rule, the value and the remedy.
 
 Dimensions: n copies.
 """
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from sab_agents.envs.dynamics import Array, Bools
+from sab_agents.envs.arrays import Array, Bools
 
 
 class ActionCheck:
-    """Turns what a caller passes as actions into an array of n checked actions.
+    """Converts the actions of n copies to an array and checks that each lies in the action space.
 
     Args:
-        owner: who speaks in the messages.
-        space: the action space of one copy.
+        owner: name of the environment in error messages.
+        space: action space of one copy.
         n: number of copies.
     """
 
@@ -31,29 +31,29 @@ class ActionCheck:
         self._count = np.uint64(space.n) if isinstance(space, spaces.Discrete) else np.uint64(0)
 
     def __call__(self, actions: object, ignored: Bools | None = None) -> Array:
-        """Returns the actions as an array of the space's type.
+        """Returns the actions as an array with the dtype of the space.
 
         Args:
-            actions: (n, …) whatever the caller passed.
-            ignored: (n,) bool, copies whose action has no effect and may be anything; None = no copy.
+            actions: (n, …) array or nested sequence.
+            ignored: (n,) bool, True for copies whose action has no effect and may have any value; None for no copy.
 
         Raises:
-            TypeError: they are no numbers of the space's kind.
-            ValueError: their shape is wrong, or one lies outside the space.
+            TypeError: the actions are not numbers of the kind that the space has.
+            ValueError: the actions have the wrong shape, or one of them is outside the space.
         """
         try:
             array = np.asarray(actions)
-        except ValueError as error:  # lists within lists, of different lengths
+        except ValueError as error:  # nested sequences of different lengths
             raise ValueError(
-                f"{self._owner}: actions must be one array, but are {actions}. Give all the same shape."
+                f"{self._owner}: actions must be one array, but are {actions}. Give all actions the same shape."
             ) from error
         if self._discrete and array.dtype == np.int64 and array.shape == self._shape:
-            # A negative number read without a sign is huge, so one comparison checks both bounds.
+            # Viewed as unsigned, a negative number is huge, so one comparison checks both bounds.
             if np.maximum.reduce(array.view(np.uint64)) < self._count:
                 return array
         elif array.shape != self._shape:
             raise ValueError(
-                f"{self._owner}: actions must have shape {self._shape}, but have {array.shape}. "
+                f"{self._owner}: actions must have shape {self._shape}, but have shape {array.shape}. "
                 f"Pass one action of {self._space} for each of the {self._n} copies."
             )
         elif array.dtype.kind not in ("iu" if isinstance(self._space, spaces.Discrete) else "iuf"):
@@ -61,10 +61,10 @@ class ActionCheck:
                 f"{self._owner}: actions must be in {self._space}, but have dtype {array.dtype}. "
                 f"Convert them to {self._space.dtype}."
             )
-        return self._slow(array, ignored)
+        return self._convert(array, ignored)
 
-    def _slow(self, array: Array, ignored: Bools | None) -> Array:
-        """Converts and checks any array whose shape and kind are right."""
+    def _convert(self, array: Array, ignored: Bools | None) -> Array:
+        """Checks the values of an array of the right shape and kind, and converts it to the dtype of the space."""
         space = self._space
         if isinstance(space, spaces.Discrete):
             inside = (array >= space.start) & (array < space.start + space.n)

@@ -1,4 +1,4 @@
-"""What an environment does, for n copies at once: the one implementation behind its single and its vectorised form.
+"""The dynamics of an environment for n copies at once: one implementation for its single and its vector form.
 
 Dimensions: n copies.
 """
@@ -11,26 +11,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import Space
 
+from sab_agents.envs.arrays import Array, Bools, Floats, Image, Ints
 from sab_agents.envs.policies import Policy
 
-Array = npt.NDArray[Any]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Image = npt.NDArray[np.uint8]
+MAX_STEPS = 1_000_000
+"""The most steps that a length may ask for: an episode's random numbers are drawn and stored when it begins."""
 
 
 @dataclass(frozen=True)
 class Returns:
-    """Expected undiscounted returns of an episode.
+    """Expected undiscounted returns of an episode; None where a return is unknown.
 
     Attributes:
-        best: of the best policy.
-        random: of the policy that samples its actions uniformly from the action space.
-        memoryless: of the best policy that sees only the present observation.
+        best: return of the best policy.
+        random: return of the policy that samples its actions uniformly from the action space.
+        memoryless: return of the best policy that sees only the current observation.
     """
 
     best: float | None
@@ -39,18 +36,18 @@ class Returns:
 
 
 class Dynamics(ABC):
-    """Steps n copies of an environment together, in numpy.
+    """Steps n copies of an environment together, in NumPy.
 
-    A constructor takes the settings alone and checks them; `allocate` then makes room for the copies. All the
-    randomness of an episode is drawn when it begins, from its copy's own generator and in a fixed order. A copy's
-    episodes therefore follow from its generator alone, however many copies there are.
+    The constructor takes only the settings and checks them; `allocate` then allocates the state of the copies. All
+    random numbers of an episode are drawn when it begins, from the generator of its copy and in a fixed order. The
+    episodes of a copy therefore depend on its generator alone, not on the number of copies.
 
     Attributes:
-        purpose: one line, what the environment tests.
-        length_argument: the name of the setting that lengthens an episode.
-        observation_space: of one copy.
-        action_space: of one copy.
-        horizon: the steps of the longest episode, or None where there is no end.
+        purpose: what the environment tests, in one line.
+        length_argument: name of the setting that lengthens an episode, or "" if the length is fixed.
+        observation_space: observation space of one copy.
+        action_space: action space of one copy.
+        horizon: number of steps of the longest episode, or None if episodes never end.
         n: number of copies, 0 before `allocate`.
     """
 
@@ -64,75 +61,101 @@ class Dynamics(ABC):
     @property
     @abstractmethod
     def returns(self) -> Returns:
-        """What the best, the random and the best memoryless policy earn with these settings."""
+        """Expected returns of the best, the random and the best memoryless policy with these settings."""
 
     @abstractmethod
     def allocate(self, n: int) -> None:
-        """Makes room for n copies, none of which has begun an episode; sets `n`."""
+        """Allocates the state of n copies and sets `n`. No copy has begun an episode yet."""
 
     @abstractmethod
     def begin(self, copies: Ints, generators: Sequence[np.random.Generator]) -> None:
-        """Begins an episode of each of the given copies and draws all of its random numbers.
+        """Begins an episode in each of the listed copies and draws all of its random numbers.
 
         Args:
-            copies: (m,) the numbers of the copies, in ascending order.
-            generators: the m generators of those copies.
+            copies: (m,) indices of the copies, in ascending order.
+            generators: the m generators of these copies.
         """
 
     @abstractmethod
     def advance(self, actions: Array) -> tuple[Floats, Bools, Bools]:
-        """Takes one step with every copy.
+        """Takes one step in every copy.
 
-        A copy whose episode ended at the step before may be advanced once more; what comes of it is not used, but it
-        must not raise.
+        A copy whose episode ended at the previous step may be advanced once more. The result of that step is discarded,
+        but the step must not raise.
 
         Args:
-            actions: (n, …) actions, which have been checked; the array may be the caller's, so it is only read.
+            actions: (n, …) actions that have been checked. The array may belong to the caller and must not be modified.
 
         Returns:
-            Rewards, terminated and truncated, (n,) each; new arrays, which belong to the caller.
+            Rewards, terminated and truncated, (n,) each, as new arrays that the caller may modify.
         """
 
     @abstractmethod
     def observe(self) -> Array:
-        """Returns what the copies show now, (n, …): a new array, which belongs to the caller."""
+        """Returns the current observations of all copies, (n, …), as a new array that the caller may modify."""
 
     def info(self) -> Mapping[str, Array]:
-        """Returns what `info` says of the present state of every copy: new arrays of n entries. None by default."""
+        """Returns the entries of `info` that describe the current state, (n, …) new arrays; none by default."""
         return {}
 
     def ending_info(self) -> Mapping[str, Array]:
-        """Returns what `info` says only of copies whose episode ends at this step: new arrays of n entries."""
+        """Returns the entries of `info` for copies whose episode ends now, (n, …) new arrays; none by default."""
         return {}
 
     def oracle(self) -> Policy:
         """Returns a policy that reaches the best return.
 
         Raises:
-            NotImplementedError: this environment has none.
+            NotImplementedError: the environment has no scripted oracle.
         """
         raise NotImplementedError(f"{type(self).__name__} has no scripted oracle. Use a trained or a random policy.")
 
     def memoryless(self) -> Policy:
-        """Returns a policy that reaches the memoryless return and looks at nothing but the present observation.
+        """Returns a policy that reaches the memoryless return and depends only on the current observation.
 
         Raises:
-            NotImplementedError: this environment has none.
+            NotImplementedError: the environment has no scripted memoryless policy.
         """
         raise NotImplementedError(f"{type(self).__name__} has no scripted memoryless policy. Use a random policy.")
 
     def picture(self, copy: int) -> Image:
-        """Returns a picture of one copy, (height, width, 3).
+        """Renders one copy as an RGB image, (height, width, 3).
 
         Raises:
-            NotImplementedError: this environment has no renderer.
+            NotImplementedError: the environment cannot be rendered as an image.
         """
-        raise NotImplementedError(f"{type(self).__name__} draws no pictures, so copy {copy} cannot be rendered.")
+        raise NotImplementedError(f"{type(self).__name__} has no image of copy {copy}. Use render_mode=None.")
 
     def text(self, copy: int) -> str:
-        """Returns one copy as text.
+        """Renders one copy as text.
 
         Raises:
-            NotImplementedError: this environment has no renderer.
+            NotImplementedError: the environment cannot be rendered as text.
         """
-        raise NotImplementedError(f"{type(self).__name__} writes no text, so copy {copy} cannot be rendered.")
+        raise NotImplementedError(f"{type(self).__name__} has no text for copy {copy}. Use render_mode=None.")
+
+
+class TimedDynamics(Dynamics):
+    """Dynamics whose episodes all terminate after `horizon` steps; `_t` counts the steps of each copy."""
+
+    horizon: int
+
+    def allocate(self, n: int) -> None:
+        """See `Dynamics.allocate`."""
+        self.n = n
+        self._t = np.zeros(n, dtype=np.int64)
+        self._copies = np.arange(n)
+
+    def _restart(self, copies: Ints) -> None:
+        self._t[copies] = 0
+
+    def _tick(self) -> tuple[Bools, Bools]:
+        """Counts one step of every copy and returns terminated and truncated."""
+        self._t += 1
+        return self._t >= self.horizon, np.zeros(self.n, dtype=np.bool_)
+
+    def _progress(self, copy: int) -> float:
+        return float(self._t[copy]) / self.horizon
+
+    def _step_line(self, copy: int) -> str:
+        return f"step {self._t[copy]} of {self.horizon}"

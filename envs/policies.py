@@ -10,29 +10,31 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from gymnasium import Space
 from gymnasium.vector.utils import batch_space
 
-Array = npt.NDArray[Any]
-Bools = npt.NDArray[np.bool_]
+from sab_agents.envs.arrays import Array, Bools
 
 
 class Policy(ABC):
-    """Chooses actions from what it observes and what it remembers; memory of an episode ends with the episode."""
+    """Chooses actions from the current observations and from a memory that lasts until the end of the episode."""
 
     @abstractmethod
     def act(self, observations: Array, episode_start: Bools) -> Array:
         """Returns the actions of all copies.
 
         Args:
-            observations: (n, …) what the copies show.
-            episode_start: (n,) bool, which of the observations is the first of its episode.
+            observations: (n, …) current observations.
+            episode_start: (n,) bool, True where the observation is the first of its episode.
         """
 
 
 class Reactive(Policy):
-    """A policy without memory: a function of the present observations."""
+    """A policy without memory: a function of the current observations.
+
+    Args:
+        rule: maps the observations (n, …) to the actions.
+    """
 
     def __init__(self, rule: Callable[[Array], Array]) -> None:
         self._rule = rule
@@ -43,32 +45,37 @@ class Reactive(Policy):
 
 
 class Remembering(Policy):
-    """A policy that remembers one row of numbers for each copy.
+    """A policy that remembers one row for each copy.
 
     Args:
-        note: the rows to remember, (n, …), from the observations, the rows that are remembered and `episode_start`.
-            At the start of an episode the remembered row is still that of the last episode, or zeros.
-        rule: the actions from the observations, the noted rows and `episode_start`.
+        update: maps the observations, the remembered rows and `episode_start` to the new rows, (n, …). At the start of
+            an episode, the remembered row is still that of the previous episode; at the very first step it is zeros.
+        rule: maps the observations, the new rows and `episode_start` to the actions.
     """
 
     def __init__(
-        self, note: Callable[[Array, Array, Bools], Array], rule: Callable[[Array, Array, Bools], Array]
+        self, update: Callable[[Array, Array, Bools], Array], rule: Callable[[Array, Array, Bools], Array]
     ) -> None:
-        self._note = note
+        self._update = update
         self._rule = rule
-        self._noted: Array | None = None
+        self._memory: Array | None = None
 
     def act(self, observations: Array, episode_start: Bools) -> Array:
         """See `Policy.act`."""
-        held = self._noted
-        if held is None or len(held) != len(observations):
-            held = np.zeros_like(self._note(observations, np.zeros(()), np.ones_like(episode_start)))
-        self._noted = self._note(observations, held, episode_start)
-        return self._rule(observations, self._noted, episode_start)
+        memory = self._memory
+        if memory is None or len(memory) != len(observations):
+            memory = np.zeros_like(self._update(observations, np.zeros(()), np.ones_like(episode_start)))
+        self._memory = self._update(observations, memory, episode_start)
+        return self._rule(observations, self._memory, episode_start)
 
 
 class Uniform(Policy):
-    """Samples every action from the action space."""
+    """Samples every action uniformly from the action space.
+
+    Args:
+        action_space: action space of one copy.
+        seed: seed of the samples.
+    """
 
     def __init__(self, action_space: Space[Any], seed: int) -> None:
         self._space = action_space

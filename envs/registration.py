@@ -1,4 +1,4 @@
-"""The environments under Gymnasium's ids, registered when `sab_agents` is imported."""
+"""The registered environments and supervised tasks: one line each, from which everything else looks them up."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from sab_agents.envs.checks import like
+from sab_agents.checks import did_you_mean
 from sab_agents.envs.dynamics import Dynamics
-from sab_agents.envs.single import DynamicsEnv, build
+from sab_agents.envs.forms import DynamicsEnv, build_dynamics
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class Registered:
 
     Attributes:
         id: Gymnasium's id.
-        name: where the environment stands, "module:Name"; "Env" and "VectorEnv" are added for its two forms.
-        arguments: its settings where nothing else is asked for.
+        name: "module:Name". The module has the classes `NameEnv` and `NameVectorEnv` and, if the environment belongs to
+            a supervised task, the task `Name`.
+        arguments: settings that `gymnasium.make` passes by default.
     """
 
     id: str
@@ -31,22 +32,30 @@ class Registered:
     arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def dynamics(self, **arguments: Any) -> Dynamics:
-        """Returns its dynamics with these settings in place of its own, for reports: returns, horizon, spaces."""
-        return build(self.dynamics_class(), {**self.arguments, **arguments})
+        """Builds the dynamics, whose returns, horizon and spaces can be read without making an environment.
+
+        Args:
+            arguments: settings that replace the default ones.
+        """
+        return build_dynamics(self.dynamics_class(), {**self.arguments, **arguments})
 
     def dynamics_class(self) -> type[Dynamics]:
-        """Returns the class of its dynamics."""
-        module, name = self.name.split(":")
-        single: type[DynamicsEnv] = getattr(importlib.import_module(module), f"{name}Env")
-        return single.dynamics_class
+        """Returns the class of the dynamics."""
+        env_class: type[DynamicsEnv] = self.load("Env")
+        return env_class.dynamics_class
 
     def settings(self) -> tuple[str, ...]:
-        """Returns the names of its settings."""
+        """Returns the names of the settings."""
         return tuple(inspect.signature(self.dynamics_class()).parameters)
 
     def length_argument(self) -> str:
-        """Returns the name of the setting that lengthens an episode, or "" where the length is fixed."""
+        """Returns the name of the setting that lengthens an episode, or "" if the length is fixed."""
         return self.dynamics_class().length_argument
+
+    def load(self, suffix: str = "") -> Any:
+        """Imports the module and returns its object `Name` + `suffix`."""
+        module, name = self.name.split(":")
+        return getattr(importlib.import_module(module), f"{name}{suffix}")
 
 
 DELAYED = (
@@ -64,29 +73,29 @@ DELAYED = (
 """Tests of memory and of delayed reward."""
 
 SUPERVISED = (
-    Registered("SAB/Copying-v0", "sab_agents.envs.supervised.generated_envs:Copying", {"length": 100}),
-    Registered("SAB/Adding-v0", "sab_agents.envs.supervised.generated_envs:Adding", {"length": 200}),
-    Registered("SAB/DelayedRecall-v0", "sab_agents.envs.supervised.generated_envs:Recall", {"length": 100}),
-    Registered("SAB/Characters-v0", "sab_agents.envs.supervised.character_env:Characters", {"corpus": "pydoc"}),
-    Registered("SAB/PixelMNIST-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "mnist"}),
-    Registered("SAB/PixelCIFAR10-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "cifar10"}),
-    Registered("SAB/PixelDigits-v0", "sab_agents.envs.supervised.pixel_env:Pixels", {"dataset": "digits"}),
+    Registered("SAB/Copying-v0", "sab_agents.envs.supervised.copying:Copying", {"length": 100}),
+    Registered("SAB/Adding-v0", "sab_agents.envs.supervised.adding:Adding", {"length": 200}),
+    Registered("SAB/DelayedRecall-v0", "sab_agents.envs.supervised.recall:Recall", {"length": 100}),
+    Registered("SAB/Characters-v0", "sab_agents.envs.supervised.characters:Characters", {"corpus": "pydoc"}),
+    Registered("SAB/PixelMNIST-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "mnist"}),
+    Registered("SAB/PixelCIFAR10-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "cifar10"}),
+    Registered("SAB/PixelDigits-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "digits"}),
 )
-"""The paper's tasks and their like: an action is a prediction."""
+"""Supervised sequence tasks, in which an action is a prediction. `supervised.TASKS` has the same tasks by name."""
 
-ENVIRONMENTS: Mapping[str, Registered] = MappingProxyType({known.id: known for known in (*DELAYED, *SUPERVISED)})
+ENVIRONMENTS: Mapping[str, Registered] = MappingProxyType({entry.id: entry for entry in (*DELAYED, *SUPERVISED)})
 """All ids, in the order in which they are listed."""
 
 
 def register_environments() -> None:
     """Registers every id that Gymnasium does not know yet."""
-    for known in ENVIRONMENTS.values():
-        if known.id not in gym.registry:
+    for entry in ENVIRONMENTS.values():
+        if entry.id not in gym.registry:
             gym.register(
-                known.id,
-                entry_point=f"{known.name}Env",
-                vector_entry_point=f"{known.name}VectorEnv",
-                kwargs=dict(known.arguments),
+                entry.id,
+                entry_point=f"{entry.name}Env",
+                vector_entry_point=f"{entry.name}VectorEnv",
+                kwargs=dict(entry.arguments),
             )
 
 
@@ -94,10 +103,8 @@ def registered(env_id: str) -> Registered:
     """Returns the entry of an id.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no environment of this id.
     """
     if env_id not in ENVIRONMENTS:
-        raise ValueError(
-            f"There is no environment {env_id!r}{like(env_id, ENVIRONMENTS)}. The ids are {', '.join(ENVIRONMENTS)}."
-        )
+        raise ValueError(f"There is no environment {env_id!r}. {did_you_mean(env_id, ENVIRONMENTS)}")
     return ENVIRONMENTS[env_id]

@@ -1,6 +1,6 @@
 """Wrappers: the previous action and reward as part of the observation, and a mark on steps that only reset.
 
-Dimensions: n copies, k numbers of a coded action.
+Dimensions: n copies, k values of an encoded action.
 """
 
 from __future__ import annotations
@@ -9,37 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-Array = npt.NDArray[Any]
-Bools = npt.NDArray[np.bool_]
+from sab_agents.envs.arrays import Array, Bools, Floats32
 
 if TYPE_CHECKING:
     Wrapper = gym.Wrapper[Any, Any, Any, Any]
     BatchWrapper = VectorWrapper[Any, Any, Any, Any, Any]
-else:  # older releases of Gymnasium take no type arguments at run time
+else:  # in older releases of Gymnasium, these classes cannot be subscripted at run time
     Wrapper, BatchWrapper = gym.Wrapper, VectorWrapper
 
 ACTION_KEY, REWARD_KEY = "previous_action", "previous_reward"
 
 
 class PreviousActionReward(Wrapper, RecordConstructorArgs):
-    """Adds to each observation the action that led to it and the reward that came with it; zeros after a reset.
+    """Adds the previous action and reward to each observation; both are zeros after a reset.
 
-    A Dict observation gets two more keys, `previous_action` (k,) and `previous_reward` (1,), both float32. Any other is
-    flattened, and observation, action and reward are one Box in this order. Discrete and MultiDiscrete become one-hot,
-    MultiBinary and Box are flattened as they are.
+    A Dict observation gets two more keys, `previous_action` (k,) and `previous_reward` (1,), both float32. Any other
+    observation is flattened and concatenated with action and reward, in this order, to one Box. Discrete and
+    MultiDiscrete are one-hot encoded; MultiBinary and Box are only flattened.
 
     Args:
-        env: with an observation space of the kinds above and an action space of the kinds above but Dict.
+        env: environment whose observation space is a Dict, Discrete, MultiDiscrete, MultiBinary or Box, and whose
+            action space is one of these except Dict.
 
     Raises:
         TypeError: a space is of another kind.
-        ValueError: a Dict observation has one of the two keys already.
+        ValueError: a Dict observation already has one of the two keys.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -49,28 +48,28 @@ class PreviousActionReward(Wrapper, RecordConstructorArgs):
         self.observation_space = self._layout.space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode: previous action and reward are zero."""
+        """Begins an episode, with zeros as the previous action and reward."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._layout.one(observation, np.zeros(self._layout.k, np.float32), 0.0), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Takes a step; the observation has this action and this reward in it."""
+        """Takes a step. The observation includes this action and its reward."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        coded = self._layout.actions(np.asarray(action)[None])[0]
-        return self._layout.one(observation, coded, float(reward)), reward, terminated, truncated, info
+        encoded = self._layout.actions(np.asarray(action)[None])[0]
+        return self._layout.one(observation, encoded, float(reward)), reward, terminated, truncated, info
 
 
 class VectorPreviousActionReward(BatchWrapper):
-    """`PreviousActionReward` for a vector environment: the same observations as with each copy wrapped by itself.
+    """`PreviousActionReward` for a vector environment: the same observations as if each copy were wrapped alone.
 
-    Under each autoreset mode, the first observation of an episode has zeros, and the last one the action and reward
-    that ended it: in the observation under next-step reset and without reset, in `info["final_obs"]` under same-step.
+    In each autoreset mode, the first observation of an episode has zeros, and the last one has the action and reward
+    that ended it. The last one is in `info["final_obs"]` in the same-step mode, else it is the observation itself.
 
     Args:
-        env: its metadata must name its `autoreset_mode`.
+        env: vector environment whose metadata has the key `autoreset_mode`.
 
     Raises:
-        TypeError, ValueError: as in `PreviousActionReward`, or the autoreset mode is not named.
+        TypeError, ValueError: as in `PreviousActionReward`, or the metadata lacks the autoreset mode.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -84,15 +83,15 @@ class VectorPreviousActionReward(BatchWrapper):
         self._rewards = np.zeros(env.num_envs, np.float32)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Resets all copies, or those of `options["reset_mask"]`: their previous action and reward are zero."""
-        chosen = reset_mask(options, self.num_envs)
+        """Resets all copies, or those of `options["reset_mask"]`, with zeros as the previous action and reward."""
+        mask = reset_mask(options, self.num_envs)
         observations, infos = self.env.reset(seed=seed, options=options)
-        self._begin(chosen)
-        self._ended[chosen] = False
+        self._begin(mask)
+        self._ended[mask] = False
         return self._layout.many(observations, self._actions, self._rewards), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Takes a step in all copies; the observations have these actions and rewards in them."""
+        """Takes a step in all copies. The observations include these actions and their rewards."""
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
         self._actions = self._layout.actions(np.asarray(actions))
         self._rewards = np.array(rewards, np.float32)
@@ -119,17 +118,17 @@ class VectorPreviousActionReward(BatchWrapper):
 
 
 class MarkResetSteps(BatchWrapper):
-    """Adds `info["valid"]` to every step: whether each copy really took the step, (n,) bool.
+    """Adds `info["valid"]` to every step: whether each copy took the step, (n,) bool.
 
-    Under next-step reset, the step after a copy's last one only resets it: its action is ignored, its reward is 0, and
-    its observation is the first of a new episode. `valid` is False for exactly these, so that what was sampled for
-    them can be left out of losses and statistics. Under the other modes every step is valid. `reset` adds nothing.
+    In the next-step mode, the step after the end of an episode only resets the copy: its action is ignored, its reward
+    is 0, and its observation is the first of a new episode. `valid` is False for exactly these steps, so that they can
+    be excluded from losses and statistics. In the other modes all steps are valid. `reset` adds nothing.
 
     Args:
-        env: its metadata must name its `autoreset_mode`.
+        env: vector environment whose metadata has the key `autoreset_mode`.
 
     Raises:
-        ValueError: the autoreset mode is not named.
+        ValueError: the metadata lacks the autoreset mode.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -138,14 +137,14 @@ class MarkResetSteps(BatchWrapper):
         self._ended = np.zeros(env.num_envs, np.bool_)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Resets all copies, or those of `options["reset_mask"]`: their next step is valid."""
-        chosen = reset_mask(options, self.num_envs)
+        """Resets all copies, or those of `options["reset_mask"]`, whose next step is then valid."""
+        mask = reset_mask(options, self.num_envs)
         result = self.env.reset(seed=seed, options=options)
-        self._ended[chosen] = False
+        self._ended[mask] = False
         return result
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Takes a step in all copies and marks those that only reset."""
+        """Takes a step in all copies and marks the copies that it only reset."""
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
         infos = {**infos, "valid": ~self._ended, "_valid": np.ones(self.num_envs, np.bool_)}
         if self._next_step:
@@ -154,33 +153,41 @@ class MarkResetSteps(BatchWrapper):
 
 
 def autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
-    """The autoreset mode that a vector environment names in its metadata.
+    """Returns the autoreset mode in the metadata of a vector environment.
 
     Raises:
-        ValueError: it names none.
+        ValueError: the metadata lacks the autoreset mode.
     """
     mode = env.metadata.get("autoreset_mode")
     if not isinstance(mode, AutoresetMode):
         raise ValueError(
             f"{env}: metadata['autoreset_mode'] must be a gymnasium.vector.AutoresetMode, but is {mode!r}. "
-            "Set it to the mode that the environment keeps to."
+            "Set it to the mode that the environment implements."
         )
     return mode
 
 
 def reset_mask(options: dict[str, Any] | None, n: int) -> Bools:
-    """The copies that a reset with these options starts anew, (n,): all, unless options name a `reset_mask`."""
+    """Returns the copies that `reset` with these options resets, (n,) bool: all, unless there is a `reset_mask`."""
     if options is None or "reset_mask" not in options:
         return np.ones(n, np.bool_)
     return np.array(options["reset_mask"], np.bool_)
 
 
 class Layout:
-    """How observation, action and reward become one observation.
+    """Joins observation, previous action and previous reward to one observation.
+
+    Args:
+        observation_space: observation space of one copy.
+        action_space: action space of one copy.
 
     Attributes:
-        space: of one joined observation.
-        k: numbers of a coded action.
+        space: space of one joined observation.
+        k: number of values of an encoded action.
+
+    Raises:
+        TypeError: a space is of a kind that `PreviousActionReward` does not support.
+        ValueError: a Dict observation already has one of the two keys.
     """
 
     def __init__(self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]) -> None:
@@ -191,10 +198,10 @@ class Layout:
         reward = spaces.Box(-np.inf, np.inf, (1,), np.float32)
         self.space: spaces.Space[Any]
         if isinstance(observation_space, spaces.Dict):
-            if taken := {ACTION_KEY, REWARD_KEY} & set(observation_space.spaces):
+            if duplicates := {ACTION_KEY, REWARD_KEY} & set(observation_space.spaces):
                 raise ValueError(
                     f"PreviousActionReward: a Dict observation must not have the keys {ACTION_KEY} and {REWARD_KEY} "
-                    f"already, but has {', '.join(sorted(taken))}. Wrap the environment once."
+                    f"already, but has {', '.join(sorted(duplicates))}. Wrap the environment once."
                 )
             self.space = spaces.Dict({**observation_space.spaces, ACTION_KEY: action, REWARD_KEY: reward})
         else:
@@ -204,27 +211,27 @@ class Layout:
             highest = np.concatenate([high, action.high, reward.high], dtype=dtype)
             self.space = spaces.Box(lowest, highest, dtype=dtype)
 
-    def actions(self, actions: Array) -> npt.NDArray[np.float32]:
-        """Codes the actions of n copies, (n, k)."""
-        return _coded(self._action, actions).astype(np.float32)
+    def actions(self, actions: Array) -> Floats32:
+        """Encodes the actions of n copies, (n, k)."""
+        return _encoded(self._action, actions).astype(np.float32)
 
     def many(self, observations: Any, actions: Array, rewards: Array) -> Any:
-        """Joins the observations of n copies with coded actions (n, k) and rewards (n,)."""
+        """Joins the observations of n copies with encoded actions (n, k) and rewards (n,)."""
         if isinstance(self.space, spaces.Dict):
             return {**observations, ACTION_KEY: actions.copy(), REWARD_KEY: rewards[:, None].astype(np.float32)}
-        coded = _coded(self._observation, np.asarray(observations))
-        return np.concatenate([coded, actions, rewards[:, None]], axis=1, dtype=self.space.dtype)
+        encoded = _encoded(self._observation, np.asarray(observations))
+        return np.concatenate([encoded, actions, rewards[:, None]], axis=1, dtype=self.space.dtype)
 
     def one(self, observation: Any, action: Array, reward: float) -> Any:
-        """Joins one observation with a coded action (k,) and a reward."""
+        """Joins one observation with an encoded action (k,) and a reward."""
         rewards = np.array([reward], np.float32)
         if isinstance(self.space, spaces.Dict):
             return {**observation, ACTION_KEY: action.copy(), REWARD_KEY: rewards}
         return self.many(np.asarray(observation)[None], action[None], rewards)[0]
 
 
-def _bounds(space: spaces.Space[Any], what: str) -> tuple[Array, Array]:
-    """The lowest and the highest values of a coded element of the space."""
+def _bounds(space: spaces.Space[Any], role: str) -> tuple[Array, Array]:
+    """Returns the lowest and the highest values of an encoded element of the space."""
     if isinstance(space, spaces.Box):
         return space.low.ravel(), space.high.ravel()
     if isinstance(space, spaces.Discrete):
@@ -234,18 +241,18 @@ def _bounds(space: spaces.Space[Any], what: str) -> tuple[Array, Array]:
     elif isinstance(space, spaces.MultiBinary):
         width = int(np.prod(space.shape))
     else:
-        kinds = "Discrete, MultiDiscrete, MultiBinary or Box" + (", or Dict" if what == "observation" else "")
-        raise TypeError(f"PreviousActionReward: the {what} space must be {kinds}, but is {space}. Flatten it first.")
+        kinds = "Discrete, MultiDiscrete, MultiBinary or Box" + (", or Dict" if role == "observation" else "")
+        raise TypeError(f"PreviousActionReward: the {role} space must be {kinds}, but is {space}. Flatten it first.")
     return np.zeros(width, np.float32), np.ones(width, np.float32)
 
 
-def _coded(space: spaces.Space[Any], values: Array) -> Array:
-    """Codes n elements of the space as rows of numbers."""
-    coded: Array = values.reshape(len(values), -1)
+def _encoded(space: spaces.Space[Any], values: Array) -> Array:
+    """Encodes n elements of the space as rows, (n, values of an encoded element)."""
+    encoded: Array = values.reshape(len(values), -1)
     if isinstance(space, spaces.Discrete):
-        coded = np.equal(coded, np.arange(space.start, space.start + space.n))
+        encoded = np.equal(encoded, np.arange(space.start, space.start + space.n))
     elif isinstance(space, spaces.MultiDiscrete):
         sizes = space.nvec.ravel()
         places = np.concatenate([np.arange(size) for size in sizes]) + np.repeat(space.start.ravel(), sizes)
-        coded = np.equal(np.repeat(coded, sizes, axis=1), places)
-    return coded
+        encoded = np.equal(np.repeat(encoded, sizes, axis=1), places)
+    return encoded

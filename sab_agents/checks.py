@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+Word = TypeVar("Word", bound=str)
 
 
 def at_least(owner: str, name: str, value: object, minimum: int) -> int:
@@ -21,6 +27,36 @@ def at_least(owner: str, name: str, value: object, minimum: int) -> int:
     return value
 
 
+def int_between(owner: str, name: str, value: object, minimum: int, maximum: int) -> int:
+    """Returns `value` as an int if it is an integer from `minimum` to `maximum`; NumPy's integers are converted.
+
+    Raises:
+        TypeError: `value` is not an integer; a bool is not an integer here.
+        ValueError: `value` is outside the range.
+    """
+    rule = f"{owner}: {name} must be an int from {minimum} to {maximum}, but is"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{rule} {value!r} ({type(value).__name__}). Pass an int.")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{rule} {value}. Pass an int in this range.")
+    return int(value)
+
+
+def float_between(owner: str, name: str, value: object, minimum: float, maximum: float) -> float:
+    """Returns `value` as a float if it is a number from `minimum` to `maximum`; ints and NumPy's numbers are converted.
+
+    Raises:
+        TypeError: `value` is not a real number; a bool is not a number here.
+        ValueError: `value` is outside the range or NaN.
+    """
+    rule = f"{owner}: {name} must be a number from {minimum} to {maximum}, but is"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{rule} {value!r} ({type(value).__name__}). Pass a float.")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{rule} {value}. Pass a float in this range.")
+    return float(value)
+
+
 def fraction(owner: str, name: str, value: object) -> None:
     """Raises ValueError unless `value` is a number from 0 to 1."""
     if not _is_number(value) or not 0 <= value <= 1:  # type: ignore[operator]
@@ -33,12 +69,45 @@ def above_zero(owner: str, name: str, value: object) -> None:
         raise ValueError(f"{owner}: {name} must be a number above 0, but is {value!r}.")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def one_of(owner: str, name: str, value: object, valid: Iterable[Word]) -> Word:
+    """Returns the valid word that `value` equals.
+
+    Raises:
+        ValueError: `value` is not one of the valid words.
+    """
+    words = list(valid)
+    if not isinstance(value, str) or value not in words:
+        rule = f"{owner}: {name} must be one of {', '.join(words)}, but is {value!r}."
+        near = nearest(value, words)
+        raise ValueError(f"{rule} Did you mean '{near}'?" if near else rule)
+    return words[words.index(value)]
+
+
+def known_arguments(owner: type, arguments: Mapping[str, Any]) -> None:
+    """Checks that the constructor of `owner` has a parameter for each of the arguments.
+
+    Raises:
+        TypeError: the constructor has no parameter of that name.
+    """
+    names = list(inspect.signature(owner).parameters)
+    for name in arguments:
+        if name not in names:
+            remedy = did_you_mean(name, names) if names else "It takes none."
+            raise TypeError(f"{owner.__name__} has no argument {name!r}. {remedy}")
+
+
+def nearest(word: object, valid: Iterable[str]) -> str | None:
+    """Returns the valid word whose spelling is closest to `word`, or None if none is close."""
+    matches = difflib.get_close_matches(str(word), list(valid), n=1, cutoff=0.5)
+    return matches[0] if matches else None
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """Returns the remedy for an unknown `word`: the nearest valid word, or all of them if none is near."""
-    valid = list(valid)
-    nearest = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    return f"Did you mean '{nearest[0]}'?" if nearest else f"Valid are: {', '.join(valid)}."
+    """Returns the remedy for an unknown `word`: the nearest of the valid words, or all of them if none is close."""
+    words = list(valid)
+    near = nearest(word, words)
+    return f"Did you mean '{near}'?" if near else f"Valid are: {', '.join(words)}."
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

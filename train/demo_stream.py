@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from sab_agents.envs.supervised.recall_stream import RecallStream
+from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.online import Recalled, learn_recall
 from sab_agents.train.plots import plot_ledger

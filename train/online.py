@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from sab_agents.envs.supervised.recall_stream import RecallStream
+from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.arguments import Parser
 from sab_agents.train.errors import UserError, one_line

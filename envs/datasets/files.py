@@ -1,4 +1,4 @@
-"""Files of the published data sets: found in the user's folder or downloaded, and checked before they are read."""
+"""Files of published data sets: found in the user's folder or downloaded, and verified before they are read."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATA_DIR_VARIABLE = "SAB_DATA_DIR"
-HOW_TO_GIVE = f"name the folder that holds it by --data-dir or the variable {DATA_DIR_VARIABLE}"
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file that is published.
+    """A published file.
 
     Attributes:
-        name: the file's name, also in a user's folder.
-        url: where it is published.
-        sha256: its checksum, in hexadecimal digits.
+        name: name of the file, also in the user's folder.
+        url: address of the file.
+        sha256: SHA-256 checksum of the file, in hexadecimal digits.
     """
 
     name: str
@@ -29,29 +28,35 @@ class Published:
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
-    """Returns the folder to read data sets from: the argument, else the variable SAB_DATA_DIR, else None.
+    """Returns the folder to read data sets from: the argument, else the environment variable SAB_DATA_DIR, else None.
 
     Raises:
-        NotADirectoryError: the folder that is named is not there.
+        TypeError: the argument is not a path.
+        NotADirectoryError: the folder does not exist.
     """
+    if data_dir is not None and not isinstance(data_dir, (str, os.PathLike)):
+        raise TypeError(f"data_dir must be the path of a folder, but is {data_dir!r}. Pass a str or a path.")
     named = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE) or None
     if named is None:
         return None
     folder = Path(named).expanduser()
     if not folder.is_dir():
         origin = "data_dir" if data_dir is not None else DATA_DIR_VARIABLE
-        raise NotADirectoryError(f"{origin} must name a folder that exists, but is '{folder}'.")
+        raise NotADirectoryError(
+            f"{origin} must name a folder that exists, but is '{folder}'. Create it, or leave {origin} "
+            "unset to download."
+        )
     return folder
 
 
 def find(dataset: str, patterns: Sequence[str], folder: Path, url: str) -> list[Path]:
-    """Returns the files that match the first pattern with any match, in the data set's own subfolder or in `folder`.
+    """Returns the files that match the first pattern with a match, in the subfolder of the data set or in `folder`.
 
     Args:
-        dataset: the data set's name, which is also the subfolder's.
-        patterns: file names, or glob patterns, the preferred one first.
+        dataset: name of the data set and of its subfolder.
+        patterns: file names or glob patterns, the preferred one first.
         folder: the user's data folder.
-        url: where the files are published, for the message.
+        url: address of the files, for the error message.
 
     Raises:
         FileNotFoundError: no file matches.
@@ -59,38 +64,43 @@ def find(dataset: str, patterns: Sequence[str], folder: Path, url: str) -> list[
     places = (folder / dataset, folder)
     for place in places:
         for pattern in patterns:
-            if found := sorted(path for path in place.glob(pattern) if path.is_file()):
-                return found
+            if paths := sorted(path for path in place.glob(pattern) if path.is_file()):
+                return paths
     raise FileNotFoundError(
         f"{dataset}: no file {' or '.join(patterns)} in '{places[0]}' or '{places[1]}'. "
-        f"It is published at {url}: put it into one of these folders, or name none "
-        f"(neither --data-dir nor {DATA_DIR_VARIABLE}) to have it downloaded."
+        f"It is published at {url}: put it into one of these folders, or set neither --data-dir nor "
+        f"{DATA_DIR_VARIABLE} to download it."
     )
 
 
 def check_sha256(path: Path, expected: str, url: str) -> None:
-    """Checks a file against its published checksum; `url` is where it is published, for the message.
+    """Verifies the checksum of a file.
+
+    Args:
+        path: the file.
+        expected: its published SHA-256 checksum.
+        url: address of the file, for the error message.
 
     Raises:
-        ValueError: the file is another one.
+        ValueError: the checksum differs.
     """
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != expected:
         raise ValueError(
-            f"'{path}' is damaged or not the published file: its sha256 must be {expected}, but is {found}. "
-            f"Fetch it anew from {url}"
+            f"'{path}' is damaged or not the published file: its sha256 must be {expected}, but is {digest}. "
+            f"Download it again from {url}"
         )
 
 
 def download(dataset: str, published: Published) -> Path:
-    """Returns the file in the user's cache, after downloading it unless it is there whole.
+    """Returns the path of the file in the user's cache, and downloads it first if it is not there yet.
 
     Raises:
         ConnectionError: the download failed.
-        ValueError: what came is not the published file.
+        ValueError: the downloaded file is not the published one.
     """
-    import pooch  # noqa: PLC0415  # slow to import, and needed here alone
+    import pooch  # noqa: PLC0415  # slow to import, and only needed here
 
     try:
         path = pooch.retrieve(
@@ -102,14 +112,14 @@ def download(dataset: str, published: Published) -> Path:
         )
     except OSError as error:
         raise ConnectionError(
-            f"{dataset}: cannot download {published.url} ({type(error).__name__}). "
-            f"Fetch {published.name} by other means, and {HOW_TO_GIVE}."
+            f"{dataset}: cannot download {published.url} ({type(error).__name__}). Download {published.name} by other "
+            f"means, and name its folder with --data-dir or the environment variable {DATA_DIR_VARIABLE}."
         ) from error
     return Path(path)
 
 
 class _Progress:
-    """A progress line on the standard error stream, in the form that pooch asks of a progress bar."""
+    """A progress line on the standard error stream, with the interface that pooch requires of a progress bar."""
 
     def __init__(self, label: str) -> None:
         self.total = 0
@@ -118,7 +128,7 @@ class _Progress:
         self._percent = -1
 
     def update(self, size: int) -> None:
-        """Adds `size` bytes and rewrites the line when the percentage changes."""
+        """Adds `size` bytes and rewrites the line if the percentage has changed."""
         self._done += size
         percent = min(100, 100 * self._done // self.total) if self.total else 0
         if percent != self._percent:
@@ -126,7 +136,7 @@ class _Progress:
             print(f"\r{self._label}: {percent:3d} % of {self.total / 1e6:.1f} MB", end="", file=sys.stderr, flush=True)
 
     def reset(self) -> None:
-        """Starts again from nothing, which pooch does before it fills the bar."""
+        """Returns to zero; pooch calls this before it fills the bar."""
         self._done = 0
 
     def close(self) -> None:

@@ -16,12 +16,9 @@ from types import MappingProxyType
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
+from sab_agents.envs.arrays import Image, Ints
 from sab_agents.envs.datasets.files import Published, check_sha256, download, find
-
-Pixels8 = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_SHA256 = {
@@ -47,14 +44,19 @@ CIFAR10_PIXELS, CIFAR10_CHANNELS = 1024, 3
 CIFAR10_RECORD = 1 + CIFAR10_PIXELS * CIFAR10_CHANNELS  # bytes: label, red, green, blue
 
 DIGITS_SPLIT_SEED = 0
-MOST_VALIDATION = 5000
+MAX_VALIDATION = 5000
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images of one split: `pixels` (N, P, C) uint8 and `labels` (N,) int64 in 0 … 9."""
+    """Labelled images of one split.
 
-    pixels: Pixels8
+    Attributes:
+        pixels: (N, P, C) uint8.
+        labels: (N,) int64 in 0 … 9.
+    """
+
+    pixels: Image
     labels: Ints
 
 
@@ -63,8 +65,8 @@ class Images:
     """A data set of images in ten classes.
 
     Attributes:
-        brightest: the pixel value that means 1.
-        splits: the images for "train", "validation" and "test".
+        brightest: pixel value that corresponds to 1.
+        splits: the images of "train", "validation" and "test".
     """
 
     brightest: int
@@ -73,27 +75,27 @@ class Images:
 
 @lru_cache(maxsize=2)
 def load_images(dataset: str, folder: Path | None) -> Images:
-    """Returns a data set by its name in `IMAGE_SETS`, from `folder` or else downloaded; read once in a process.
+    """Returns the data set of this name in `IMAGE_SETS`, read from `folder` or downloaded; cached within a process.
 
     Raises:
-        ImportError: digits need scikit-learn, which is not installed.
-        OSError: a file is missing and cannot be fetched.
+        ImportError: the data set is "digits" and scikit-learn is not installed.
+        OSError: a file is missing and cannot be downloaded.
         ValueError: a file is damaged.
     """
     return IMAGE_SETS[dataset](folder)
 
 
 def digits_images(_folder: Path | None = None) -> Images:
-    """Returns scikit-learn's 1,797 digits of 8 by 8 pixels from 0 to 16.
+    """Returns the 1,797 digits of scikit-learn, 8 by 8 pixels from 0 to 16.
 
-    They are shuffled by `default_rng(0).permutation`; then the first 70 % are for training, the next 10 % for
-    validation, the last 20 % for the test.
+    They are shuffled by `default_rng(0).permutation`. The first 70 % are the training split, the next 10 % the
+    validation split, the last 20 % the test split.
     """
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415  # an optional dependency
     except ImportError as error:
         raise ImportError(
-            "Pixels: the digits come with scikit-learn, which is not installed: pip install sab-agents[digits]"
+            "Pixels: the digits need scikit-learn, which is not installed. Run pip install sab-agents[digits]."
         ) from error
     digits = load_digits()
     n = len(digits.target)
@@ -106,13 +108,13 @@ def digits_images(_folder: Path | None = None) -> Images:
 
 
 def mnist_images(folder: Path | None = None) -> Images:
-    """Returns MNIST (LeCun et al., 1998), from its four IDX files, plain or gzipped, with the official test images."""
+    """Returns MNIST (LeCun et al., 1998), read from its four IDX files, plain or gzipped."""
     train = _labelled(_mnist_array("train-images-idx3-ubyte", folder), _mnist_array("train-labels-idx1-ubyte", folder))
     test = _labelled(_mnist_array("t10k-images-idx3-ubyte", folder), _mnist_array("t10k-labels-idx1-ubyte", folder))
     return _with_validation(train, test)
 
 
-def _mnist_array(name: str, folder: Path | None) -> Pixels8:
+def _mnist_array(name: str, folder: Path | None) -> Image:
     published = Published(f"{name}.gz", f"{MNIST_URL}{name}.gz", MNIST_SHA256[name])
     if folder is None:
         return read_idx(download("mnist", published))
@@ -122,48 +124,51 @@ def _mnist_array(name: str, folder: Path | None) -> Pixels8:
     return read_idx(path)
 
 
-def read_idx(path: Path) -> Pixels8:
-    """Returns the bytes of an IDX file, plain or gzipped (".gz"), in the shape that its header gives.
+def read_idx(path: Path) -> Image:
+    """Returns the bytes of an IDX file, plain or gzipped (".gz"), in the shape of its header.
 
     Raises:
-        ValueError: the file is no IDX file of bytes, or its length is not what the header says.
+        ValueError: the file is not an IDX file of bytes, or its length differs from the header's.
     """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"'{path}' must be a gzip file, but is damaged: {error}. Fetch it anew.") from error
+        raise ValueError(f"'{path}' must be a gzip file, but is damaged: {error}. Download it again.") from error
     if len(raw) < 4 or raw[:3] != b"\0\0\x08":
-        raise ValueError(f"'{path}' must start with the IDX mark 00 00 08, but starts with {raw[:3].hex(' ')}.")
+        raise ValueError(
+            f"'{path}' must start with the IDX mark 00 00 08, but starts with {raw[:3].hex(' ')}. Download it again."
+        )
     header = 4 + 4 * raw[3]
     shape = np.frombuffer(raw[4:header], ">u4").tolist() if len(raw) >= header else [0]
     if len(raw) != header + np.prod(shape, dtype=np.int64):
         raise ValueError(
-            f"'{path}' must hold {shape} bytes after {header} of header, but is {len(raw):,} bytes long. Fetch it anew."
+            f"'{path}' must hold {shape} bytes after {header} of header, but is {len(raw):,} bytes long. "
+            "Download it again."
         )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
 def cifar10_images(folder: Path | None = None) -> Images:
-    """Returns CIFAR-10 (Krizhevsky, 2009), from its binary version.
+    """Returns CIFAR-10 (Krizhevsky, 2009), read from its binary version.
 
-    In a folder, the training images are those of every `data_batch_N.bin` that is there, and the test images those of
-    `test_batch.bin`; where there is none under the official names, any `data_batch*.bin` and `test_batch*.bin`.
+    In a folder, the training images are those of all `data_batch_N.bin` that exist, and the test images those of
+    `test_batch.bin`. If no file has an official name, all `data_batch*.bin` and `test_batch*.bin` are read instead.
     """
     if folder is None:
         with tarfile.open(download("cifar10", CIFAR10)) as archive:
             members = {Path(member.name).name: archive.extractfile(member) for member in archive if member.isfile()}
             arrays = [_cifar10_records(members[name], name) for name in CIFAR10_SHA256]
-        return _with_validation(_joined(arrays[:-1]), arrays[-1])
+        return _with_validation(_concatenated(arrays[:-1]), arrays[-1])
     patterns = (("data_batch_[1-5].bin", "data_batch*.bin"), ("test_batch.bin", "test_batch*.bin"))
     train, test = ([read_cifar10(path) for path in find("cifar10", names, folder, CIFAR10.url)] for names in patterns)
-    return _with_validation(_joined(train), _joined(test))
+    return _with_validation(_concatenated(train), _concatenated(test))
 
 
 def read_cifar10(path: Path) -> Labelled:
     """Returns the images of one file of the binary version.
 
     Raises:
-        ValueError: the file is not the published one of its name, or does not consist of whole records.
+        ValueError: the file is not the published one of its name, or has incomplete records.
     """
     if path.name in CIFAR10_SHA256:
         check_sha256(path, CIFAR10_SHA256[path.name], CIFAR10.url)
@@ -176,32 +181,34 @@ def _cifar10_records(file: IO[bytes] | None, name: str) -> Labelled:
     if not len(raw) or len(raw) % CIFAR10_RECORD or raw[::CIFAR10_RECORD].max() > 9:
         raise ValueError(
             f"'{name}' must consist of records of {CIFAR10_RECORD} bytes, each starting with a label from 0 to 9, "
-            f"but is another file, of {len(raw):,} bytes. Fetch it anew."
+            f"but is another file, of {len(raw):,} bytes. Download it again."
         )
     records = raw.reshape(-1, CIFAR10_RECORD)
     pixels = records[:, 1:].reshape(-1, CIFAR10_CHANNELS, CIFAR10_PIXELS).transpose(0, 2, 1)
     return Labelled(pixels, records[:, 0].astype(np.int64))
 
 
-def _joined(parts: list[Labelled]) -> Labelled:
+def _concatenated(parts: list[Labelled]) -> Labelled:
     return Labelled(np.concatenate([part.pixels for part in parts]), np.concatenate([part.labels for part in parts]))
 
 
-def _labelled(images: Pixels8, labels: Pixels8) -> Labelled:
+def _labelled(images: Image, labels: Image) -> Labelled:
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or labels.max(initial=0) > 9:
         raise ValueError(
             f"mnist: there must be as many labels from 0 to 9 as images, but images have the shape {images.shape}, "
-            f"labels the shape {labels.shape}. Fetch the four files anew."
+            f"labels the shape {labels.shape}. Download the four files again."
         )
     return Labelled(images.reshape(len(images), -1, 1), labels.astype(np.int64))
 
 
 def _with_validation(train: Labelled, test: Labelled) -> Images:
-    """Takes the last tenth of the training images, 5,000 at most, for validation."""
+    """Splits off the last tenth of the training images, at most 5,000, for validation."""
     n = len(train.labels)
     if n < 10:
-        raise ValueError(f"there must be at least 10 training images, one in ten for validation, but there are {n}.")
-    first = n - min(MOST_VALIDATION, n // 10)
+        raise ValueError(
+            f"There must be at least 10 training images, one in ten for validation, but there are {n}. Add more files."
+        )
+    first = n - min(MAX_VALIDATION, n // 10)
     splits = {
         "train": Labelled(train.pixels[:first], train.labels[:first]),
         "validation": Labelled(train.pixels[first:], train.labels[first:]),

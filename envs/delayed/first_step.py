@@ -1,4 +1,4 @@
-"""First-step credit: the first of two actions decides the reward at the end.
+"""First-step credit: the first action decides the reward at the end of the episode.
 
 Dimensions: n copies, N length.
 """
@@ -10,35 +10,32 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium import spaces
 
-from sab_agents.envs.checks import whole
-from sab_agents.envs.delayed.timed import Timed
-from sab_agents.envs.drawing import AGENT, BAD, FLOOR, GOOD, GROUND, MARK, picture_of, squeezed
-from sab_agents.envs.dynamics import Array, Bools, Floats, Image, Ints, Returns
+from sab_agents.checks import int_between
+from sab_agents.envs.arrays import Array, Bools, Floats, Image, Ints
+from sab_agents.envs.drawing import AGENT, BAD, FLOOR, GOOD, GROUND, MARK, MAX_COLUMNS, column_of, picture_of
+from sab_agents.envs.dynamics import MAX_STEPS, Returns, TimedDynamics
+from sab_agents.envs.forms import DynamicsEnv, DynamicsVectorEnv
 from sab_agents.envs.policies import Policy, Reactive
-from sab_agents.envs.single import DynamicsEnv
-from sab_agents.envs.vectorised import DynamicsVectorEnv
-
-WIDEST = 40  # columns of a picture
 
 
-class FirstStepCredit(Timed):
-    """Choose 0 at the first step to win after N = `length` steps; nothing in between tells how it stands.
+class FirstStepCredit(TimedDynamics):
+    """Action 0 at the first step earns a reward after N = `length` steps; no observation in between predicts it.
 
-    A learner whose gradients are cut in between cannot find out, unless it credits what it remembers of the first
-    step; the previous action is observed, so that there is something to remember.
+    A learner whose gradients are cut in between can only find this out if it assigns credit to its memory of the first
+    step. The previous action is observed, so that there is something to remember.
 
-    Actions: Discrete(2); only the first counts.
+    Actions: Discrete(2); only the first action matters.
     Observations: Box(2): the previous action, [1, 0] or [0, 1]; [0, 0] at the first step.
-    Rewards: after the last step 1 if the first action was 0; else 0.
+    Rewards: 1 after the last step if the first action was 0, else 0.
     Episodes end (terminated) after N steps.
 
     Returns:
         best: 1.
-        random: 1/2, the first action is 0 in one of two episodes.
-        memoryless: 1, always 0: nothing must be remembered to act well, only to know what is to come.
+        random: 1/2, the first action is 0 in half of the episodes.
+        memoryless: 1, by always choosing 0. Memory is needed to predict the reward, not to act well.
 
     Args:
-        length: N.
+        length: N, the number of steps.
 
     Source: pull request 478 of PufferLib (2026), where N = 128 and gradients are cut at 64 steps.
     """
@@ -46,14 +43,14 @@ class FirstStepCredit(Timed):
     purpose = "credit: the first action decides the last reward, and nothing else does"
 
     def __init__(self, length: int = 128) -> None:
-        self.length = whole("FirstStepCredit", "length", length)
+        self.length = int_between("FirstStepCredit", "length", length, 1, MAX_STEPS)
         self.horizon = self.length
         self.observation_space = spaces.Box(0.0, 1.0, shape=(2,), dtype=np.float32)
         self.action_space = spaces.Discrete(2)
 
     @property
     def returns(self) -> Returns:
-        """See the class."""
+        """See the class docstring."""
         return Returns(best=1.0, random=0.5, memoryless=1.0)
 
     def allocate(self, n: int) -> None:
@@ -63,7 +60,7 @@ class FirstStepCredit(Timed):
         self._previous = np.zeros(n, dtype=np.int64)
 
     def begin(self, copies: Ints, generators: Sequence[np.random.Generator]) -> None:  # noqa: ARG002
-        """See `Dynamics.begin`; nothing is random."""
+        """See `Dynamics.begin`. Nothing is random."""
         self._restart(copies)
         self._previous[copies] = -1
 
@@ -81,25 +78,25 @@ class FirstStepCredit(Timed):
         return observations
 
     def oracle(self) -> Policy:
-        """Always 0."""
-        return Reactive(lambda seen: np.zeros(len(seen), dtype=np.int64))
+        """Returns the policy that always chooses 0."""
+        return Reactive(lambda observations: np.zeros(len(observations), dtype=np.int64))
 
     def memoryless(self) -> Policy:
-        """The oracle needs no memory."""
+        """Returns the oracle, which needs no memory."""
         return self.oracle()
 
     def picture(self, copy: int) -> Image:
-        """See `Dynamics.picture`: the previous action at the left, and the way to the end, which is won or lost."""
-        columns = min(self.length + 1, WIDEST)
+        """See `Dynamics.picture`: the previous action on the left, and one lane to the end for each first action."""
+        columns = min(self.length + 1, MAX_COLUMNS)
         tiles = np.full((5, columns + 5), GROUND)
         t = int(self._t[copy])
-        lanes = [1, 3]  # of action 0 and of action 1
+        lanes = [1, 3]  # rows of action 0 and of action 1
         tiles[lanes, 1] = FLOOR
         tiles[lanes, 4:-1] = FLOOR
         tiles[lanes, -2] = GOOD, BAD
         if t:
             tiles[lanes[self._previous[copy]], 1] = MARK
-            tiles[lanes[self._first[copy]], 4 + squeezed(min(t, self.length), self.length, columns)] = AGENT
+            tiles[lanes[self._first[copy]], 4 + column_of(min(t, self.length), self.length, columns)] = AGENT
         else:
             tiles[2, 3] = AGENT
         return picture_of(tiles, self._progress(copy))
@@ -107,17 +104,17 @@ class FirstStepCredit(Timed):
     def text(self, copy: int) -> str:
         """See `Dynamics.text`."""
         t, previous, first = self._t[copy], self._previous[copy], self._first[copy]
-        told = f"first action {first}, previous action {previous}" if t else "no action yet"
-        return f"{told}; {self._step_line(copy)}"
+        taken = f"first action {first}, previous action {previous}" if t else "no action yet"
+        return f"{taken}; {self._step_line(copy)}"
 
 
 class FirstStepCreditEnv(DynamicsEnv):
-    """One `FirstStepCredit`."""
+    """One copy of `FirstStepCredit`."""
 
     dynamics_class = FirstStepCredit
 
 
 class FirstStepCreditVectorEnv(DynamicsVectorEnv):
-    """Many `FirstStepCredit`."""
+    """n copies of `FirstStepCredit`."""
 
     dynamics_class = FirstStepCredit

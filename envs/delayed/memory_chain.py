@@ -1,4 +1,4 @@
-"""bsuite's memory chain: bits shown at the start are asked for at the end.
+"""The memory chain of bsuite: bits shown at the start are queried at the end.
 
 Dimensions: n copies, N length.
 """
@@ -10,40 +10,39 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium import spaces
 
-from sab_agents.envs.checks import number, whole
-from sab_agents.envs.delayed.timed import Timed
-from sab_agents.envs.drawing import AGENT, BAD, FLOOR, GOOD, GROUND, MARK, SIGN, picture_of, squeezed
-from sab_agents.envs.dynamics import Array, Bools, Floats, Image, Ints, Returns
+from sab_agents.checks import float_between, int_between
+from sab_agents.envs.arrays import Array, Bools, Floats, Image, Ints
+from sab_agents.envs.drawing import AGENT, BAD, FLOOR, GOOD, GROUND, MARK, MAX_COLUMNS, SIGN, column_of, picture_of
+from sab_agents.envs.dynamics import MAX_STEPS, Returns, TimedDynamics
+from sab_agents.envs.forms import DynamicsEnv, DynamicsVectorEnv
 from sab_agents.envs.policies import Policy, Reactive, Remembering
-from sab_agents.envs.single import DynamicsEnv
-from sab_agents.envs.vectorised import DynamicsVectorEnv
 
-WIDEST, HIGHEST = 40, 12  # columns and rows of a picture
+MAX_ROWS = 12  # of an image
 
 
-class MemoryChain(Timed):
-    """Shows bits, and N = `length` steps later asks for one of them: remember them through the corridor.
+class MemoryChain(TimedDynamics):
+    """Shows bits at the start and queries one of them N = `length` steps later.
 
-    bsuite's dynamics return the observation of the time before the step, so that the first observation is seen twice
-    and an episode takes N + 1 steps. This is kept, so that the numbers compare: after k steps s = max(k - 1, 0).
+    The dynamics of bsuite return the observation that precedes the step, so the first observation is seen twice and an
+    episode takes N + 1 steps. This is kept for comparability: after k steps, s = max(k - 1, 0).
 
-    Actions: Discrete(2): 1 answers +1, 0 answers -1; only the last counts.
-    Observations: Box(2 + num_bits): [1 - s / N, query, bits]. The bits, each 1 or -1 with equal chance, are shown where
-    s = 0 and else are zero; the query, the number of the bit that is asked for, is shown where s = N - 1, before the
-    last action, and else is zero. With `noise` each entry of bits that would be zero is uniform in [-noise, noise].
-    Rewards: after the last step 1 where the answer is the bit and -1 where it is not; else 0.
+    Actions: Discrete(2): 1 answers +1, 0 answers -1; only the last action matters.
+    Observations: Box(2 + num_bits): [1 - s / N, query, bits]. The bits, each 1 or -1 with equal probability, are shown
+    at s = 0 and are zero otherwise. The query, the index of the queried bit, is shown at s = N - 1, before the last
+    action, and is zero otherwise. With `noise`, each bit that would be zero is uniform in [-noise, noise] instead.
+    Rewards: after the last step 1 if the answer equals the queried bit, else -1; after every other step 0.
     Episodes end (terminated) after N + 1 steps.
 
     Returns:
-        best: 1, the bit is remembered.
-        random: 0, the answer is right for one of two.
-        memoryless: 0 for N > 1, where the last action sees the query but no bit, and bit and answer are independent.
-            With N = 1 bits and query are seen at once: 1.
+        best: 1, by remembering the bits.
+        random: 0, the answer is correct in half of the episodes.
+        memoryless: 0 for N > 1: the last observation has the query but no bits, so the answer is independent of the
+            bit. 1 for N = 1, where bits and query are observed together.
 
     Args:
-        length: N.
-        num_bits: how many bits are shown.
-        noise: how large the noise in the corridor is, from 0 to 1.
+        length: N, the delay in steps.
+        num_bits: number of bits.
+        noise: amplitude of the noise while no bits are shown, from 0 to 1.
 
     Source: memory_len and memory_size of Osband et al. (2020), Behaviour suite for reinforcement learning.
     """
@@ -51,9 +50,9 @@ class MemoryChain(Timed):
     purpose = "memory: the last answer is a bit that was shown at the start"
 
     def __init__(self, length: int = 100, num_bits: int = 1, noise: float = 0.0) -> None:
-        self.length = N = whole("MemoryChain", "length", length)
-        self.num_bits = whole("MemoryChain", "num_bits", num_bits, maximum=1000)
-        self.noise = number("MemoryChain", "noise", noise, 0.0, 1.0)
+        self.length = N = int_between("MemoryChain", "length", length, 1, MAX_STEPS)
+        self.num_bits = int_between("MemoryChain", "num_bits", num_bits, 1, 1000)
+        self.noise = float_between("MemoryChain", "noise", noise, 0.0, 1.0)
         self.horizon = N + 1
         low = np.array([0, 0] + [-1] * self.num_bits, dtype=np.float32)
         high = np.array([1, max(1, self.num_bits - 1)] + [1] * self.num_bits, dtype=np.float32)
@@ -62,7 +61,7 @@ class MemoryChain(Timed):
 
     @property
     def returns(self) -> Returns:
-        """See the class."""
+        """See the class docstring."""
         return Returns(best=1.0, random=0.0, memoryless=1.0 if self.length == 1 else 0.0)
 
     def allocate(self, n: int) -> None:
@@ -74,7 +73,7 @@ class MemoryChain(Timed):
         self._noise = np.zeros((0, 0, 0), dtype=np.float32)
 
     def begin(self, copies: Ints, generators: Sequence[np.random.Generator]) -> None:
-        """See `Dynamics.begin`; draws the bits, the query and, where there is any, the noise, in this order."""
+        """See `Dynamics.begin`. Draws the bits, the query and, if `noise` is not 0, the noise, in this order."""
         self._restart(copies)
         if self.noise and not len(self._noise):
             self._noise = np.zeros((self.n, self.horizon + 2, self.num_bits), dtype=np.float32)
@@ -105,20 +104,20 @@ class MemoryChain(Timed):
         return observations
 
     def oracle(self) -> Policy:
-        """Notes the bits of the first observation and answers the one that is asked for."""
+        """Returns the policy that remembers the bits of the first observation and answers with the queried one."""
         return Remembering(
-            note=lambda seen, held, first: np.where(first[:, None], seen[:, 2:], held),
-            rule=lambda seen, held, _: asked_for(held, seen[:, 1]),
+            update=lambda observations, bits, start: np.where(start[:, None], observations[:, 2:], bits),
+            rule=lambda observations, bits, _start: _answer(bits, observations[:, 1]),
         )
 
     def memoryless(self) -> Policy:
-        """Answers what is shown of the bit that is asked for."""
-        return Reactive(lambda seen: asked_for(seen[:, 2:], seen[:, 1]))
+        """Returns the policy that answers with the queried entry of the current observation."""
+        return Reactive(lambda observations: _answer(observations[:, 2:], observations[:, 1]))
 
     def picture(self, copy: int) -> Image:
-        """See `Dynamics.picture`: time runs to the right; the bits stand at the left, the query at the right."""
-        columns = min(self.horizon, WIDEST)
-        bits = self._bits[copy][:HIGHEST]
+        """See `Dynamics.picture`: time runs to the right, from the bits on the left to the query on the right."""
+        columns = min(self.horizon, MAX_COLUMNS)
+        bits = self._bits[copy][:MAX_ROWS]
         tiles = np.full((len(bits) + 2, columns + 2), GROUND)
         tiles[1:-1, 1:-1] = FLOOR
         if self._t[copy] <= 1:
@@ -126,28 +125,28 @@ class MemoryChain(Timed):
         if self._t[copy] >= self.length:
             tiles[1:-1, -2] = MARK
             tiles[1 + min(int(self._query[copy]), len(bits) - 1), -2] = SIGN
-        tiles[0, 1 + squeezed(min(int(self._t[copy]), self.length), self.length, columns)] = AGENT
+        tiles[0, 1 + column_of(min(int(self._t[copy]), self.length), self.length, columns)] = AGENT
         return picture_of(tiles, self._progress(copy))
 
     def text(self, copy: int) -> str:
         """See `Dynamics.text`."""
         shown = " ".join("+" if bit > 0 else "-" for bit in self._bits[copy]) if self._t[copy] <= 1 else "hidden"
-        asked = f"bit {self._query[copy]}" if self._t[copy] == self.length else "none yet"
-        return f"bits {shown}; asked for {asked}; {self._step_line(copy)}"
+        queried = f"bit {self._query[copy]}" if self._t[copy] == self.length else "none yet"
+        return f"bits {shown}; asked for {queried}; {self._step_line(copy)}"
 
 
-def asked_for(bits: Array, query: Array) -> Array:
-    """The answers, 0 or 1, when these bits are believed."""
+def _answer(bits: Array, query: Array) -> Array:
+    """Returns the actions that answer with the queried bits, (n,) in {0, 1}."""
     return (bits[np.arange(len(bits)), query.astype(np.int64)] > 0).astype(np.int64)
 
 
 class MemoryChainEnv(DynamicsEnv):
-    """One `MemoryChain`."""
+    """One copy of `MemoryChain`."""
 
     dynamics_class = MemoryChain
 
 
 class MemoryChainVectorEnv(DynamicsVectorEnv):
-    """Many `MemoryChain`."""
+    """n copies of `MemoryChain`."""
 
     dynamics_class = MemoryChain

@@ -1,4 +1,4 @@
-"""bsuite's umbrella chain: the first action alone decides the reward of the last step.
+"""The umbrella chain of bsuite: only the first action decides the reward of the last step.
 
 Dimensions: n copies, N length, D distractors.
 """
@@ -10,35 +10,32 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from gymnasium import spaces
 
-from sab_agents.envs.checks import whole
-from sab_agents.envs.delayed.timed import Timed
-from sab_agents.envs.drawing import AGENT, BAD, FLOOR, GOOD, GROUND, MARK, SIGN, picture_of, squeezed
-from sab_agents.envs.dynamics import Array, Bools, Floats, Image, Ints, Returns
+from sab_agents.checks import int_between
+from sab_agents.envs.arrays import Array, Bools, Floats, Image, Ints
+from sab_agents.envs.drawing import AGENT, BAD, FLOOR, GOOD, GROUND, MARK, MAX_COLUMNS, SIGN, column_of, picture_of
+from sab_agents.envs.dynamics import MAX_STEPS, Returns, TimedDynamics
+from sab_agents.envs.forms import DynamicsEnv, DynamicsVectorEnv
 from sab_agents.envs.policies import Policy, Reactive
-from sab_agents.envs.single import DynamicsEnv
-from sab_agents.envs.vectorised import DynamicsVectorEnv
-
-WIDEST = 40  # columns of a picture
 
 
-class Umbrella(Timed):
-    """Take an umbrella or not, then walk for N = `length` steps of random rewards, then it rains or not.
+class Umbrella(TimedDynamics):
+    """The agent takes an umbrella or not, walks for N = `length` steps with random rewards, and then it rains or not.
 
-    Actions: Discrete(2): the first takes the umbrella (1) or leaves it (0); later ones do nothing.
-    Observations: Box(3 + D): [need, has, 1 - t / N, distractors]. `need` is 0 or 1 with equal chance; `has` is the same
-    at first, by chance, and then what the first action made it; the D = `distractors` are 0 or 1, anew at each step.
-    Rewards: after the last step 1 where has = need and else -1; after every other step 1 or -1 with equal chance.
+    Actions: Discrete(2): the first action takes the umbrella (1) or leaves it (0); later actions have no effect.
+    Observations: Box(3 + D): [need, has, 1 - t / N, distractors]. `need` is 0 or 1 with equal probability. `has` is
+    also random at first, and the first action afterwards. Each of the D distractors is 0 or 1, drawn at every step.
+    Rewards: after the last step 1 if has = need, else -1; after every other step 1 or -1 with equal probability.
     Episodes end (terminated) after N steps; `info["is_success"]` then says whether has = need.
 
-    Returns (in the mean: the random rewards add 0, with a variance of N - 1):
-        best: 1, the first action is `need`.
-        random: 0, it is so for one of two.
-        memoryless: 1. The first observation shows `need`, and no later action matters: nothing must be remembered to
-            act well. What is hard is to credit the first action for the last reward.
+    Returns (expected values: the random rewards add 0, with a variance of N - 1):
+        best: 1, by choosing `need` as the first action.
+        random: 0, the first action equals `need` in half of the episodes.
+        memoryless: 1. The first observation shows `need`, and no later action matters, so no memory is needed to act
+            well. The difficulty is to credit the first action for the last reward.
 
     Args:
-        length: N.
-        distractors: D.
+        length: N, the number of steps.
+        distractors: D, the number of random bits in the observation.
 
     Source: umbrella_length and umbrella_distract of Osband et al. (2020), Behaviour suite for reinforcement learning.
     """
@@ -46,15 +43,15 @@ class Umbrella(Timed):
     purpose = "credit: the first action decides the last reward, amid random rewards"
 
     def __init__(self, length: int = 100, distractors: int = 20) -> None:
-        self.length = whole("Umbrella", "length", length)
-        self.distractors = whole("Umbrella", "distractors", distractors, minimum=0, maximum=1000)
+        self.length = int_between("Umbrella", "length", length, 1, MAX_STEPS)
+        self.distractors = int_between("Umbrella", "distractors", distractors, 0, 1000)
         self.horizon = self.length
         self.observation_space = spaces.Box(0.0, 1.0, shape=(3 + self.distractors,), dtype=np.float32)
         self.action_space = spaces.Discrete(2)
 
     @property
     def returns(self) -> Returns:
-        """See the class."""
+        """See the class docstring."""
         return Returns(best=1.0, random=0.0, memoryless=1.0)
 
     def allocate(self, n: int) -> None:
@@ -66,10 +63,10 @@ class Umbrella(Timed):
         self._distracting = np.zeros((0, 0, 0), dtype=np.int8)
 
     def begin(self, copies: Ints, generators: Sequence[np.random.Generator]) -> None:
-        """See `Dynamics.begin`; draws need and has, the rewards of N - 1 steps, and D distractors for N + 1 times."""
+        """See `Dynamics.begin`. Draws need and has, the rewards of N - 1 steps, and N + 1 times D distractors."""
         self._restart(copies)
         N, D = self.length, self.distractors
-        if not len(self._rewards):  # a row more than there are steps, for a copy that is advanced past its end
+        if not len(self._rewards):  # one more row than steps, for copies that are advanced past their end
             self._rewards = np.zeros((self.n, N + 2), dtype=np.int8)
             self._distracting = np.zeros((self.n, N + 2, D), dtype=np.int8)
         for copy, generator in zip(copies, generators, strict=True):
@@ -100,21 +97,21 @@ class Umbrella(Timed):
         return observations
 
     def oracle(self) -> Policy:
-        """Takes the umbrella where it is needed."""
-        return Reactive(lambda seen: seen[:, 0].astype(np.int64))
+        """Returns the policy that takes the umbrella if it is needed."""
+        return Reactive(lambda observations: observations[:, 0].astype(np.int64))
 
     def memoryless(self) -> Policy:
-        """The oracle needs no memory."""
+        """Returns the oracle, which needs no memory."""
         return self.oracle()
 
     def picture(self, copy: int) -> Image:
-        """See `Dynamics.picture`: the walk, above it whether it will rain (blue), at its end whether all is well."""
-        columns = min(self.length + 1, WIDEST)
+        """See `Dynamics.picture`: the walk, with the weather (blue for rain) and the outcome at its end."""
+        columns = min(self.length + 1, MAX_COLUMNS)
         tiles = np.full((3, columns + 2), GROUND)
         tiles[1, 1:-1] = FLOOR
         tiles[0, -2] = MARK if self._need[copy] else SIGN
         tiles[1, -2] = GOOD if self._has[copy] == self._need[copy] else BAD
-        place = 1 + squeezed(min(int(self._t[copy]), self.length), self.length, columns)
+        place = 1 + column_of(min(int(self._t[copy]), self.length), self.length, columns)
         tiles[1, place] = AGENT
         tiles[0, place] = MARK if self._has[copy] else tiles[0, place]
         return picture_of(tiles, self._progress(copy))
@@ -126,12 +123,12 @@ class Umbrella(Timed):
 
 
 class UmbrellaEnv(DynamicsEnv):
-    """One `Umbrella`."""
+    """One copy of `Umbrella`."""
 
     dynamics_class = Umbrella
 
 
 class UmbrellaVectorEnv(DynamicsVectorEnv):
-    """Many `Umbrella`."""
+    """n copies of `Umbrella`."""
 
     dynamics_class = Umbrella

@@ -1,37 +1,46 @@
-"""The delayed recall task: one symbol must be remembered through a stretch of noise."""
+"""Delayed recall: a symbol must be remembered through noise, in sequences of one query or in an endless stream.
+
+Dimensions: T steps, B sequences or rows, C symbols, I input size.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from sab_agents.envs.supervised.checks import check_evaluation, check_training, check_whole
-from sab_agents.envs.supervised.generated import held_out_batches, only_steps, training_generator
-from sab_agents.envs.supervised.task import Batch, Ints, SequenceTask, Split
+from sab_agents.checks import at_least, int_between
+from sab_agents.envs.arrays import Array, Bools, Floats32, Ints
+from sab_agents.envs.dynamics import MAX_STEPS
+from sab_agents.envs.policies import Policy, Reactive, Remembering
+from sab_agents.envs.supervised.action_modes import class_action_mode
+from sab_agents.envs.supervised.sequences import LAST_STEP, SequenceDynamics, SequenceEnv, SequenceVectorEnv
+from sab_agents.envs.supervised.task import Batch, GeneratedTask, only_steps
+
+MAX_SYMBOLS = 1000
 
 
 @dataclass(frozen=True)
-class Recall(SequenceTask):
-    """Reads one symbol, then `length` steps of noise, and must name the symbol when asked at the last step.
+class Recall(GeneratedTask):
+    """A symbol and `length` steps of noise are read; the symbol must be named at the query in the last step.
 
-    Inputs: (length + 2, B, symbols + distractors + 1), one-hot over symbols, noise tokens and the query, in this
-    order: a uniform symbol, `length` uniform and independent noise tokens, the query. Targets: the symbol at the
-    query, 0 before; only the query is trained and scored. Its input is always the same, so that a memoryless learner
-    can only guess among equally likely symbols: accuracy 1/symbols, cross-entropy ln(symbols) nats.
+    Inputs: (length + 2, B, symbols + distractors + 1), one-hot over symbols, noise tokens and the query, in this order:
+    a uniform symbol, `length` uniform and independent noise tokens, the query. Targets: the symbol at the query, 0
+    before. Only the query is trained and scored. Its input is always the same, so a memoryless learner can only guess
+    among equally likely symbols: accuracy 1/symbols, cross-entropy ln(symbols) nats.
 
     Source: in the manner of the long-time-lag tasks of Hochreiter & Schmidhuber (1997).
 
     Attributes:
-        length: the delay, steps of noise between symbol and query, at least 1.
-        symbols: different symbols, at least 2.
-        distractors: different noise tokens, at least 1; None for as many as symbols.
+        length: number of noise tokens between the symbol and the query, at least 1.
+        symbols: number of different symbols, at least 2.
+        distractors: number of different noise tokens, at least 1; None for as many as symbols.
 
     Raises:
-        TypeError: a setting is no int.
+        TypeError: a setting is not an int.
         ValueError: a setting is below its minimum.
     """
 
@@ -46,35 +55,30 @@ class Recall(SequenceTask):
     metrics = ("accuracy", "cross_entropy")
 
     def __post_init__(self) -> None:
-        check_whole("Recall", "length", self.length, 1)
-        check_whole("Recall", "symbols", self.symbols, 2)
+        at_least("Recall", "length", self.length, 1)
+        at_least("Recall", "symbols", self.symbols, 2)
         if self.distractors is not None:
-            check_whole("Recall", "distractors", self.distractors, 1)
+            at_least("Recall", "distractors", self.distractors, 1)
         noise_tokens = self.symbols if self.distractors is None else self.distractors
         object.__setattr__(self, "input_size", self.symbols + noise_tokens + 1)
         object.__setattr__(self, "output_size", self.symbols)
 
     @property
     def memoryless(self) -> Mapping[str, float]:
-        """Guessing among the symbols."""
+        """Scores of guessing among the symbols."""
         return {"accuracy": 1 / self.symbols, "cross_entropy": math.log(self.symbols)}
-
-    def train_batch(self, index: int, batch_size: int, seed: int) -> Batch:
-        """See `SequenceTask.train_batch`."""
-        check_training("Recall.train_batch", index, batch_size, seed)
-        return self._draw(training_generator(index, seed), batch_size)
-
-    def evaluation_batches(self, split: Split, batch_size: int, sequences: int) -> Iterator[Batch]:
-        """See `SequenceTask.evaluation_batches`; the same symbols at every length."""
-        check_evaluation("Recall.evaluation_batches", split, batch_size, sequences)
-        return held_out_batches(self._draw, split, batch_size, sequences)
 
     def with_length(self, length: int) -> Self:
         """See `SequenceTask.with_length`."""
         return replace(self, length=length)
 
     def draw(self, generator: np.random.Generator, B: int) -> tuple[Ints, Ints]:
-        """Draws B sequences: their tokens and their targets, (length + 2, B) each."""
+        """Draws the tokens and the targets of B sequences, (length + 2, B) each. The symbols do not depend on length.
+
+        Args:
+            generator: source of the random numbers.
+            B: number of sequences.
+        """
         T, query = self.length + 2, self.input_size - 1
         targets = np.zeros((T, B), dtype=np.int64)
         targets[-1] = generator.integers(0, self.symbols, size=B)
@@ -84,14 +88,172 @@ class Recall(SequenceTask):
         tokens[-1] = query
         return tokens, targets
 
-    def _draw(self, generator: np.random.Generator, B: int) -> Batch:
+    def draw_batch(self, generator: np.random.Generator, B: int) -> Batch:
+        """See `GeneratedTask.draw_batch`."""
         tokens, targets = self.draw(generator, B)
         T = len(tokens)
-        asked = only_steps(slice(-1, None), T, B)
+        last = only_steps(LAST_STEP, T, B)
         return Batch(
             inputs=np.eye(self.input_size, dtype=np.float32)[tokens],
             targets=targets,
-            trained=asked,
-            scored=asked.copy(),
+            trained=last,
+            scored=last.copy(),
             episode_start=only_steps(slice(0, 1), T, B),
         )
+
+
+class RecallSequences(SequenceDynamics):
+    """Delayed recall: one symbol must be named after a stretch of noise.
+
+    Sequences are drawn as by the task `Recall`: a symbol, `length` noise tokens, a query. The last step, whose target
+    is the symbol, is scored.
+
+    Actions: `action_mode` "class": Discrete(symbols); "log_probs": Box(symbols), one logit per symbol.
+    Observations: Box(symbols + distractors + 1), one-hot over symbols, noise tokens and the query.
+    Rewards: at the last step, "class": 1 if the symbol is correct; "log_probs": the log-probability of the target.
+    Episodes end (terminated) after `length` + 2 steps, with `cross_entropy` ("log_probs") and `accuracy` in `info`.
+
+    Returns:
+        best: 1, or 0 as log-probability.
+        random: 1/symbols. As log-probability of uniform logits: see `LogProbActions`.
+        memoryless: 1/symbols, or -ln symbols: the query is always the same.
+
+    Args:
+        length: number of noise tokens between the symbol and the query.
+        symbols: number of different symbols, 2 to 1000.
+        distractors: number of different noise tokens, 1 to 1000; None for as many as symbols.
+        action_mode: "class" or "log_probs".
+    """
+
+    purpose = "memory: one symbol, named after a stretch of noise"
+    scored_steps = 1
+
+    def __init__(
+        self, length: int = 100, symbols: int = 10, distractors: int | None = None, action_mode: str = "class"
+    ) -> None:
+        owner = "DelayedRecall"
+        if distractors is not None:
+            distractors = int_between(owner, "distractors", distractors, 1, MAX_SYMBOLS)
+        symbols = int_between(owner, "symbols", symbols, 2, MAX_SYMBOLS)
+        self.task = Recall(int_between(owner, "length", length, 1, MAX_STEPS), symbols, distractors)
+        super().__init__(self.task.input_size, class_action_mode(owner, action_mode, symbols), self.longest)
+
+    @property
+    def longest(self) -> int:
+        """See `SequenceDynamics.longest`."""
+        return self.task.length + 2
+
+    @property
+    def memoryless_reward(self) -> float:
+        """See `SequenceDynamics.memoryless_reward`."""
+        return -math.log(self.task.symbols) if self.mode.has_loss else 1 / self.task.symbols
+
+    def draw(self, copy: int, generator: np.random.Generator) -> tuple[Array, Array, slice]:  # noqa: ARG002
+        """See `SequenceDynamics.draw`."""
+        tokens, targets = self.task.draw(generator, 1)
+        return tokens[:, 0], targets[:, 0], LAST_STEP
+
+    def oracle(self) -> Policy:
+        """Returns the policy that remembers the first token and names it at every step."""
+        symbols = self.task.symbols
+
+        def update(observations: Array, symbol: Array, start: Bools) -> Array:
+            return np.where(start, observations[:, :symbols].argmax(axis=1), symbol.astype(np.int64))
+
+        return Remembering(update, lambda _observations, symbol, _start: self.mode.best_for_targets(symbol))
+
+    def memoryless(self) -> Policy:
+        """Returns the policy that considers all symbols equally likely."""
+        C = self.task.symbols
+        return Reactive(lambda observations: self.mode.best_for_probabilities(np.full((len(observations), C), 1 / C)))
+
+
+class RecallEnv(SequenceEnv):
+    """One copy of `RecallSequences`."""
+
+    dynamics_class = RecallSequences
+
+
+class RecallVectorEnv(SequenceVectorEnv):
+    """n copies of `RecallSequences`."""
+
+    dynamics_class = RecallSequences
+
+
+class RecallStep(NamedTuple):
+    """One step of all rows of a `RecallStream`.
+
+    Attributes:
+        x: (B, I) inputs.
+        y: (B,) symbol of each row's current episode.
+        asked: (B,) rows whose symbol is queried at this step.
+        episode_start: (B,) rows whose symbol is shown at this step.
+    """
+
+    x: Floats32
+    y: Ints
+    asked: Bools
+    episode_start: Bools
+
+
+class RecallStream:
+    """Delayed recall without an end: shows one of C symbols, then `delay` - 1 distractors, then queries the symbol.
+
+    An episode has `delay` + 1 steps, and the next one follows. The input has C channels for the symbol (one-hot), one
+    for the query, and the rest for a distractor drawn at each step (one-hot) plus Gaussian noise. The rows start at
+    different steps of their episodes, so that queries are spread over time. The accuracy of a memoryless learner is
+    1/C.
+
+    Args:
+        delay: number of steps from the symbol to the query, at least 1.
+        rows: B, the number of parallel streams.
+        symbols: C, at least 2.
+        distractors: number of different distractors, at least 1.
+        noise: standard deviation of the noise in the distractors' channels.
+        seed: seed of all random numbers.
+
+    Raises:
+        TypeError: a count is not an int.
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self, delay: int, *, rows: int = 1, symbols: int = 8, distractors: int = 8, noise: float = 0.0, seed: int = 0
+    ) -> None:
+        self.delay = at_least("RecallStream", "delay", delay, 1)
+        self.rows = at_least("RecallStream", "rows", rows, 1)
+        self.symbols = at_least("RecallStream", "symbols", symbols, 2)
+        self.distractors = at_least("RecallStream", "distractors", distractors, 1)
+        if not 0 <= noise < math.inf:
+            raise ValueError(
+                f"RecallStream: noise must be at least 0 and finite, but is {noise!r}. Pass a standard deviation."
+            )
+        self.noise = noise
+        self.generator = np.random.default_rng(seed)
+        self.position = self.generator.integers(0, delay + 1, rows)
+        self.position[0] = 0
+        self.cue = self.generator.integers(0, symbols, rows)
+        self.seen = np.zeros(rows, dtype=np.bool_)
+
+    @property
+    def input_size(self) -> int:
+        """I = C + 1 + distractors."""
+        return self.symbols + 1 + self.distractors
+
+    def step(self) -> RecallStep:
+        """Returns the next step. A row that started inside an episode is not asked for a symbol that it never saw."""
+        generator, rows = self.generator, np.arange(self.rows)
+        start, end = self.position == 0, self.position == self.delay
+        self.cue = np.where(start, generator.integers(0, self.symbols, self.rows), self.cue)
+        self.seen |= start
+        x = np.zeros((self.rows, self.input_size), dtype=np.float32)
+        between = ~start & ~end
+        token = self.symbols + 1 + generator.integers(0, self.distractors, self.rows)
+        x[rows[between], token[between]] = 1
+        if self.noise:
+            noise = generator.standard_normal((self.rows, self.distractors), dtype=np.float32)
+            x[:, self.symbols + 1 :] += self.noise * noise * between[:, None]
+        x[rows[start], self.cue[start]] = 1
+        x[end, self.symbols] = 1
+        self.position = np.where(end, 0, self.position + 1)
+        return RecallStep(x, self.cue, end & self.seen, start)

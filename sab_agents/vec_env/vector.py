@@ -18,7 +18,7 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from sab_agents.envs.vectorised import DynamicsVectorEnv
+from sab_agents.envs.forms import DynamicsVectorEnv
 from sab_agents.envs.wrappers import autoreset_mode
 
 Array = npt.NDArray[Any]

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sab_agents.envs.supervised import Batch
+
 SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
@@ -52,3 +54,11 @@ def same(left: Any, right: Any) -> bool:
         return left is right
     left, right = np.asarray(left), np.asarray(right)
     return left.dtype == right.dtype and np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
+
+
+def tokens_of(batch: Batch) -> list[list[int]]:
+    """The token at each step of each row, after checking that inputs are one-hot."""
+    assert set(np.unique(batch.inputs)) == {0.0, 1.0}
+    assert (batch.inputs.sum(axis=2) == 1).all()
+    tokens: list[list[int]] = batch.inputs.argmax(axis=2).T.tolist()
+    return tokens

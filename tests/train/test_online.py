@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from sab_agents.envs.supervised.recall_stream import RecallStream
+from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.train.cli import main
 from sab_agents.train.online import load_online_config
 

@@ -1,4 +1,4 @@
-"""Tests of making tasks by name."""
+"""Tasks by name, and the environment of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sab_agents.envs.supervised import TASKS, Adding, Copying, Pixels, Recall, SequenceTask, make_task, settings_of
+from sab_agents.envs.registration import SUPERVISED
+from sab_agents.envs.supervised import (
+    TASKS,
+    Adding,
+    Copying,
+    Pixels,
+    Recall,
+    SequenceTask,
+    environment_of,
+    make_task,
+    settings_of,
+)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -34,7 +45,7 @@ def test_settings_left_out_keep_the_tasks_own_defaults() -> None:
 
 
 def test_a_zero_is_a_setting_and_not_left_out() -> None:
-    with pytest.raises(ValueError, match="length must be an int of at least 1, but is 0"):
+    with pytest.raises(ValueError, match="length must be at least 1, but is 0"):
         make_task("copying", length=0)
 
 
@@ -58,8 +69,8 @@ def test_the_path_of_a_text_reaches_the_task(tmp_path: Path) -> None:
     assert make_task("characters", corpus=str(tmp_path / "text")).input_size == len(set("a text of some length "))
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(ValueError, match=r"one of copying, .*, but is 'coping' \(did you mean 'copying'\?\)"):
+def test_an_unknown_name_is_an_error_that_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"one of copying, .*, but is 'coping'\. Did you mean 'copying'\?"):
         make_task("coping")
 
 
@@ -72,7 +83,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one() -> None:
         ("recall", "data_dir", ".", "characters and pixels"),
     ],
 )
-def test_a_setting_that_the_task_does_not_take_is_refused(name: str, setting: str, value: Any, owner: str) -> None:
+def test_a_setting_that_the_task_does_not_take_is_an_error(name: str, setting: str, value: Any, owner: str) -> None:
     message = rf"make_task: {name} takes no {setting}; it takes {', '.join(settings_of(name))} \({setting} .* {owner}\)"
     with pytest.raises(ValueError, match=message):
         make_task(name, **{setting: value})
@@ -81,3 +92,39 @@ def test_a_setting_that_the_task_does_not_take_is_refused(name: str, setting: st
 def test_the_registry_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         TASKS["other"] = Copying  # type: ignore[index]
+
+
+def test_an_unknown_setting_is_an_error_that_names_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match="make_task: adding takes no lenght; it takes length"):
+        make_task("adding", lenght=3)
+
+
+@pytest.mark.parametrize(
+    ("task", "env_id"),
+    [
+        (Copying(length=3), "SAB/Copying-v0"),
+        (Adding(), "SAB/Adding-v0"),
+        (Recall(symbols=3), "SAB/DelayedRecall-v0"),
+    ],
+    ids=str,
+)
+def test_every_length_of_a_task_has_the_environment_of_its_class(task: SequenceTask, env_id: str) -> None:
+    assert environment_of(task).id == env_id
+
+
+def test_images_have_the_environment_of_their_data_set(mnist_folder: Path) -> None:
+    pytest.importorskip("sklearn")
+    assert environment_of(Pixels()).id == "SAB/PixelDigits-v0"
+    assert environment_of(Pixels("mnist", data_dir=mnist_folder, permuted=True)).id == "SAB/PixelMNIST-v0"
+
+
+def test_a_task_without_an_environment_is_an_error() -> None:
+    class Other(Copying):
+        pass
+
+    with pytest.raises(ValueError, match=r"must be one of copying, adding, .* but is Other"):
+        environment_of(Other())
+
+
+def test_every_registered_supervised_environment_belongs_to_a_task() -> None:
+    assert {entry.load() for entry in SUPERVISED} == set(TASKS.values())

@@ -1,4 +1,4 @@
-"""Tests of the sequence tasks as environments: the interface, the episodes, the returns and the metrics."""
+"""The sequence tasks as environments: the interface, the episodes, the returns and the metrics of every id."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 
 import sab_agents  # noqa: F401  # registers the ids
 from sab_agents.envs.policies import Policy, Uniform
+from sab_agents.envs.registration import SUPERVISED, registered
 from sab_agents.envs.supervised import Adding, Copying, Recall, SequenceTask
-from sab_agents.envs.supervised.answers import expected_log_sum_exp
+from sab_agents.envs.supervised.action_modes import expected_log_sum_exp
+from sab_agents.envs.supervised.task import GeneratedTask
 from tests.envs.conftest import same
 
 COPYING, ADDING, RECALL = "SAB/Copying-v0", "SAB/Adding-v0", "SAB/DelayedRecall-v0"
 CHARACTERS, DIGITS, MNIST = "SAB/Characters-v0", "SAB/PixelDigits-v0", "SAB/PixelMNIST-v0"
 GENERATED: list[tuple[str, dict[str, Any]]] = [
-    (COPYING, {"length": 3}),
+    *((entry.id, {"length": 3}) for entry in SUPERVISED if issubclass(entry.load(), GeneratedTask)),
     (COPYING, {"length": 2, "action_mode": "log_probs"}),
     (ADDING, {"length": 7}),
     (RECALL, {"length": 3, "symbols": 4, "distractors": 2}),
     (RECALL, {"length": 2, "symbols": 3, "action_mode": "log_probs"}),
 ]
+"""Every generated task with its default settings, and more settings of some."""
 OF_DATA: list[tuple[str, dict[str, Any]]] = [
     (CHARACTERS, {"episode_length": 6}),
     (CHARACTERS, {"episode_length": None, "action_mode": "log_probs"}),
@@ -119,7 +122,7 @@ def test_an_episode_is_the_sequence_that_the_task_draws_from_the_same_generator(
     env = gym.make(env_id, length=task.length)
     assert isinstance(task, (Copying, Adding, Recall))
     for seed in range(5):
-        batch = task._draw(np.random.default_rng(seed), 1)
+        batch = task.draw_batch(np.random.default_rng(seed), 1)
         observation, info = env.reset(seed=seed)
         for step in range(len(batch.inputs)):
             assert np.array_equal(observation, batch.inputs[step, 0])
@@ -259,8 +262,7 @@ def test_an_episode_that_is_cut_off_has_no_metric() -> None:
 @each(GENERATED)
 def test_a_batch_can_be_presented(settings: tuple[str, dict[str, Any]]) -> None:
     env_id, arguments = settings
-    task_class: Any = {COPYING: Copying, ADDING: Adding, RECALL: Recall}[env_id]
-    task = task_class(**{name: value for name, value in arguments.items() if name != "action_mode"})
+    task = registered(env_id).load()(**{name: value for name, value in arguments.items() if name != "action_mode"})
     (batch,) = task.evaluation_batches("test", 5, 5)
     env = gym.make_vec(env_id, num_envs=5, **arguments)
     env.action_space.seed(0)
@@ -373,17 +375,17 @@ def test_random_arguments_raise_nothing_but_clear_errors(env_id: str, vector: bo
         (ADDING, {"length": 1}, "Adding: length must be an int from 2"),
         (ADDING, {"action_mode": "class"}, "Adding: action_mode must be one of value, but is 'class'"),
         (RECALL, {"symbols": 1}, "DelayedRecall: symbols must be an int from 2 to 1000, but is 1"),
-        (COPYING, {"action_mode": "log_prob"}, r"class, log_probs, but is 'log_prob' \(did you mean 'log_probs'\?\)"),
-        (CHARACTERS, {"corpus": "ptbb"}, r"corpus must be one of pydoc, ptb, text8, or the path .*did you mean 'ptb'"),
+        (COPYING, {"action_mode": "log_prob"}, r"class, log_probs, but is 'log_prob'\. Did you mean 'log_probs'\?"),
+        (CHARACTERS, {"corpus": "ptbb"}, r"corpus must be one of pydoc, ptb, text8, or the path .*Did you mean 'ptb'"),
         (CHARACTERS, {"episode_length": -1}, "Characters: episode_length must be an int from 1"),
         (CHARACTERS, {"split": "valid"}, r"split must be one of train, validation, test, but is 'valid'"),
         (
             DIGITS,
             {"dataset": "minst"},
-            r"dataset must be one of digits, mnist, cifar10.* 'minst' \(did you mean 'mnist'",
+            r"dataset must be one of digits, mnist, cifar10.* 'minst'\. Did you mean 'mnist'",
         ),
         (DIGITS, {"permuted": 1}, "Pixels: permuted must be True or False, but is 1"),
-        (DIGITS, {"data_dir": 1}, "Pixels: data_dir must be the path of a folder, but is 1"),
+        (DIGITS, {"data_dir": 1}, "data_dir must be the path of a folder, but is 1"),
     ],
 )
 def test_wrong_arguments_are_named(env_id: str, arguments: dict[str, Any], message: str) -> None:
@@ -391,8 +393,8 @@ def test_wrong_arguments_are_named(env_id: str, arguments: dict[str, Any], messa
         gym.make(env_id, **arguments)
 
 
-def test_sequences_that_would_fill_the_memory_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"at most 100,000,000 numbers, but 1000 of 1,000,020 steps hold more"):
+def test_sequences_that_would_fill_the_memory_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"at most 100,000,000 values, but 1000 of 1,000,020 steps hold more"):
         gym.make_vec(COPYING, num_envs=1000, length=1_000_000)
 
 

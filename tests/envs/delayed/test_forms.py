@@ -218,5 +218,5 @@ def test_ids_are_registered_once_and_also_by_the_name_of_the_package() -> None:
     register_environments()
     assert dict(gym.registry) == before
     assert isinstance(gym.make("sab_agents:SAB/PassiveTMaze-v0").unwrapped, gym.Env)
-    with pytest.raises(ValueError, match="did you mean 'SAB/PassiveTMaze-v0'"):
+    with pytest.raises(ValueError, match="Did you mean 'SAB/PassiveTMaze-v0'"):
         registered("SAB/PasiveTMaze-v0")

@@ -54,13 +54,13 @@ def test_an_unknown_argument_is_named_with_what_is_like_it(env_id: str) -> None:
     setting = registered(env_id).dynamics().length_argument
     wrong = setting.replace("th", "ht")
     for form in classes(env_id):
-        with pytest.raises(TypeError, match=f"{wrong}.*did you mean '{setting}'"):
+        with pytest.raises(TypeError, match=f"{wrong}.*Did you mean '{setting}'"):
             form(**{wrong: 3})
 
 
 def test_wrong_forms_are_refused() -> None:
     single, vector = classes("SAB/PassiveTMaze-v0")
-    with pytest.raises(ValueError, match=r"render_mode must be one of ansi, rgb_array.*did you mean 'rgb_array'"):
+    with pytest.raises(ValueError, match=r"render_mode must be one of ansi, rgb_array.*Did you mean 'rgb_array'"):
         single(render_mode="rgb-array")
     with pytest.raises(ValueError, match="autoreset_mode must be one of NextStep, SameStep, Disabled"):
         vector(autoreset_mode="next")

@@ -11,9 +11,9 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from sab_agents.envs.dynamics import Array, Bools, Dynamics, Floats, Ints, Returns
-from sab_agents.envs.single import DynamicsEnv
-from sab_agents.envs.vectorised import DynamicsVectorEnv
+from sab_agents.envs.arrays import Array, Bools, Floats, Ints
+from sab_agents.envs.dynamics import Dynamics, Returns
+from sab_agents.envs.forms import DynamicsEnv, DynamicsVectorEnv
 
 
 class Guessing(Dynamics):

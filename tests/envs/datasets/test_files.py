@@ -91,9 +91,7 @@ def test_another_file_under_a_published_name_is_refused(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"content").hexdigest()
     check_sha256(tmp_path / "file", digest, "https://example.org/file")
     (tmp_path / "file").write_bytes(b"contents")
-    message = (
-        rf"file' is damaged .* sha256 must be {digest}, but is [0-9a-f]{{64}}. Fetch it anew from https://example.org"
-    )
+    message = rf"file' is damaged .* sha256 must be {digest}, but is [0-9a-f]{{64}}. Download it again from https://example.org"
     with pytest.raises(ValueError, match=message):
         check_sha256(tmp_path / "file", digest, "https://example.org/file")
 
@@ -112,7 +110,7 @@ def test_published_files_are_checked_before_they_are_read(tmp_path: Path, name: 
     (tmp_path / "test_batch.bin").write_bytes(b"damaged")
     assert callable(load)
     message = (
-        rf"{name}' is damaged .* sha256 must be [0-9a-f]{{64}}, but is [0-9a-f]{{64}}. Fetch it anew from https?://"
+        rf"{name}' is damaged .* sha256 must be [0-9a-f]{{64}}, but is [0-9a-f]{{64}}. Download it again from https?://"
     )
     with pytest.raises(ValueError, match=message):
         load(tmp_path)

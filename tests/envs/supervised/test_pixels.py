@@ -1,4 +1,4 @@
-"""Tests of naming the class of an image that is read pixel by pixel."""
+"""The pixels task: batches of images, their splits, and the memoryless score."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ import pytest
 
 from sab_agents.envs.datasets.images import load_images
 from sab_agents.envs.supervised.pixels import Pixels
-from sab_agents.envs.supervised.task import Batch, Split
-
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+from sab_agents.envs.supervised.task import SPLITS, Batch
 
 
 @pytest.fixture
@@ -75,7 +73,7 @@ def test_training_batches_depend_on_index_and_seed_alone(task: Pixels) -> None:
     assert first != images_of(task.train_batch(6, 9, seed=1))
 
 
-def test_a_batch_larger_than_the_data_set_is_refused(task: Pixels) -> None:
+def test_a_batch_larger_than_the_data_set_is_an_error(task: Pixels) -> None:
     assert task.train_batch(3, 36, 0).inputs.shape[1] == 36
     with pytest.raises(ValueError, match="batch_size must be at most the 36 images, but is 37"):
         task.train_batch(0, 37, 0)
@@ -106,12 +104,12 @@ def test_permuted_images_have_the_same_pixels_in_one_other_order(task: Pixels, m
 
 def test_the_length_is_fixed(task: Pixels) -> None:
     assert task.length is None
-    with pytest.raises(ValueError, match="length is fixed at the 20 pixels of mnist, not 30"):
+    with pytest.raises(ValueError, match="length is fixed at the 20 pixels of mnist, but 30 was requested"):
         task.with_length(30)
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match=r"one of digits, mnist, cifar10, but is 'minst' \(did you mean 'mnist'"):
+    with pytest.raises(ValueError, match=r"one of digits, mnist, cifar10, but is 'minst'\. Did you mean 'mnist'"):
         Pixels("minst")
     with pytest.raises(TypeError, match="permuted must be True or False, but is 1"):
         Pixels(permuted=1)  # type: ignore[arg-type]
