@@ -16,20 +16,12 @@ from sab_agents.checks import did_you_mean
 from sab_agents.envs.dynamics import Returns
 from sab_agents.envs.policies import Policy, Uniform
 from sab_agents.envs.registration import ENVIRONMENTS
+from sab_agents.envs.supervised import environment_of
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.rollouts import COPIES, AnyVectorEnv, Played, make, play, play_task
 
 SCRIPTED = ("random", "oracle", "memoryless")
 EPISODES = 1000
-ENV_OF_TASK = {
-    "copying": "SAB/Copying-v0",
-    "adding": "SAB/Adding-v0",
-    "recall": "SAB/DelayedRecall-v0",
-    "characters": "SAB/Characters-v0",
-    "mnist": "SAB/PixelMNIST-v0",
-    "cifar10": "SAB/PixelCIFAR10-v0",
-    "digits": "SAB/PixelDigits-v0",
-}
 Rows = list[dict[str, Any]]
 
 
@@ -74,7 +66,7 @@ def evaluate_run_in_env(given: Namespace) -> Rows:
     from sab_agents.train.evaluate import load_run, with_length  # noqa: PLC0415  # they import each other
 
     config, task, model = load_run(given.run, given.device)
-    fitting = ENV_OF_TASK[config.dataset or "digits" if config.task == "pixels" else config.task]
+    fitting = environment_of(task).id
     if given.env != fitting:
         raise UserError(f"{given.run} was trained on {config.task}, whose environment is {fitting}, not {given.env}.")
     if given.settings or given.episodes is not None:
@@ -88,9 +80,8 @@ def evaluate_run_in_env(given: Namespace) -> Rows:
         if at.length is not None:
             arguments.pop("length", None)
             arguments |= length_setting(given.env, at.length)
-        if config.task in ("characters", "pixels"):
-            arguments["split"] = given.split
-        arguments["action_mode"] = "value" if config.task == "adding" else "log_probs"
+        arguments["split"] = given.split
+        arguments["action_mode"] = "value" if task.loss == "squared_error" else "log_probs"
         arguments = {name: value for name, value in arguments.items() if name in settings_known(given.env)}
         played = play_task(
             model,
