@@ -23,7 +23,7 @@ NEGLIGIBLE = 1000  # steps after which a probability of 4 ** -steps is zero in f
 
 
 class TMaze(Dynamics):
-    """The part that both mazes share: a corridor from the oracle at x = 0 to the junction at x = `start` + L.
+    """The base class of both mazes: a corridor from the oracle at x = 0 to the junction at x = `start` + L.
 
     Apart from the time, a copy has one discrete state: the side of the goal, the cell, and whether the oracle has been
     visited. Tables give the next state for each action and the observation of each state.

@@ -64,7 +64,7 @@ class Characters(SequenceTask):
             5 %.
         data_dir: folder with the files of "ptb" or "text8". None reads the environment variable SAB_DATA_DIR; if that
             is not set either, the files are downloaded.
-        carry: whether a window continues the previous one. If False, each window is a sequence of its own, as in Ke et
+        carry: whether a window continues the previous one. If False, each window is a separate sequence, as in Ke et
             al., whose first characters are predicted without context, in training and in evaluation.
         text: codes and vocabulary of the text; its `description` says what was read and how it was split.
 

@@ -45,7 +45,7 @@ class SequenceDynamics(Dynamics):
         loss_name: published name of the metric of the task.
         loss_unit: negative reward that corresponds to one unit of that metric.
         scored_steps: number of scored steps of an episode.
-        ends: (n,) length of each copy's sequence.
+        ends: (n,) length of the sequence of each copy.
         steps: (n,) number of actions that each copy has taken.
     """
 
@@ -73,7 +73,7 @@ class SequenceDynamics(Dynamics):
 
     @abstractmethod
     def draw(self, copy: int, generator: np.random.Generator) -> tuple[Array, Array, Array | slice]:
-        """Draws the sequence of a copy's next episode.
+        """Draws the sequence of the next episode of a copy.
 
         Returns:
             Token indices (T,) or inputs (T, I), with one more step if the last observation is not zeros; targets (T,);

@@ -1,4 +1,4 @@
-"""The interface of a sequence task, and what tasks that generate their sequences share.
+"""The interface of a sequence task, and the base class of tasks that draw their sequences.
 
 A batch is a pure function of its index, so that training resumes bit-exactly.
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the tasks: a folder with the published data sets, where there is one."""
+"""Fixtures for the tests of the tasks: a folder with the published data sets, if available."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def idx_bytes(array: np.typing.NDArray[np.uint8]) -> bytes:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two results of environments are equal to the bit, and of the same types of array."""
+    """Whether two results of environments are equal bit for bit, with the same types of arrays."""
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     if isinstance(left, (tuple, list)) or (isinstance(left, np.ndarray) and left.dtype == object):

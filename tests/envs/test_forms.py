@@ -1,4 +1,4 @@
-"""What tasks with more than the shipped ones need of the base: facts in info, truncation, continuous actions."""
+"""Both Gymnasium forms of dynamics that use more than the registered ones: info, truncation, continuous actions."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_single_form_passes_the_check_and_gives_plain_numbers() -> None:
         ([[0.0], [0.0, 1.0]], ValueError),
     ],
 )
-def test_a_continuous_action_outside_the_space_is_refused(action: Any, error: type[Exception]) -> None:
+def test_a_continuous_action_outside_the_space_raises(action: Any, error: type[Exception]) -> None:
     env = GuessingEnv()
     env.reset(seed=0)
     with pytest.raises(error, match=r"GuessingEnv: (actions|an action) must"):
@@ -130,7 +130,7 @@ def test_a_continuous_action_outside_the_space_is_refused(action: Any, error: ty
     env.step(np.ones((2, 1)))  # any precision will do
 
 
-def test_what_is_not_there_says_so() -> None:
+def test_what_does_not_exist_says_so() -> None:
     dynamics = Guessing()
     for asked in (dynamics.oracle, dynamics.memoryless, lambda: dynamics.picture(0), lambda: dynamics.text(0)):
         with pytest.raises(NotImplementedError, match="Guessing"):

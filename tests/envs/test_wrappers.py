@@ -1,4 +1,4 @@
-"""Tests of the wrappers: what an observation holds after each kind of step, and which steps are valid."""
+"""The wrappers: the content of an observation after each kind of step, and which steps are valid."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def test_the_vector_form_equals_each_copy_wrapped_by_itself(observation: str, ac
     assert same(together.reset(seed=4), apart.reset(seed=4))
     for _ in range(40):
         actions = apart.action_space.sample()
-        expected, found = apart.step(actions), together.step(actions)
-        assert same(found[0], expected[0])
-        assert same(found[4], expected[4])
+        expected, actual = apart.step(actions), together.step(actions)
+        assert same(actual[0], expected[0])
+        assert same(actual[4], expected[4])
         ended = expected[2] | expected[3]
         if mode == AutoresetMode.DISABLED and ended.any():
             results = [env.reset(options={"reset_mask": ended.copy()}) for env in (together, apart)]
@@ -106,8 +106,8 @@ def test_our_vector_environments_are_wrapped_like_single_ones(env_id: str, name:
     apart.action_space.seed(1)
     for _ in range(20):
         actions = apart.action_space.sample()
-        expected, found = apart.step(actions), together.step(actions)
-        assert same(found, expected)
+        expected, actual = apart.step(actions), together.step(actions)
+        assert same(actual, expected)
         ended = expected[2] | expected[3]
         if mode == AutoresetMode.DISABLED and ended.any():
             masks = [{"reset_mask": ended.copy()} for _ in range(2)]
@@ -167,7 +167,7 @@ def test_what_an_observation_held_is_not_changed_by_later_steps() -> None:
     assert same(kept, before)
 
 
-def test_a_pickled_wrapper_goes_on_identically() -> None:
+def test_a_pickled_wrapper_continues_identically() -> None:
     env = VectorPreviousActionReward(SyncVectorEnv([Toy] * 3))
     env.reset(seed=2)
     env.step(np.ones(3, np.int64))
@@ -176,7 +176,7 @@ def test_a_pickled_wrapper_goes_on_identically() -> None:
         assert same(env.step(np.zeros(3, np.int64)), twin.step(np.zeros(3, np.int64)))
 
 
-def test_spaces_without_a_code_are_refused() -> None:
+def test_spaces_without_an_encoding_raise() -> None:
     env = Toy()
     env.observation_space = spaces.Sequence(spaces.Discrete(2))
     with pytest.raises(TypeError, match=r"observation space must be Discrete, .* or Box, or Dict, but is Sequence"):

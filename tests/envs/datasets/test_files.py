@@ -1,4 +1,4 @@
-"""Tests of finding, downloading and checking the files of data sets."""
+"""Finding, downloading, verifying and reading the files of data sets."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_folder_is_the_argument_before_the_variable(tmp_path: Path, monkeypa
     assert data_folder(tmp_path / "one") == tmp_path / "one"
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_does_not_exist_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotADirectoryError, match=r"data_dir must name a folder that exists, but is '.*nowhere'"):
         data_folder(tmp_path / "nowhere")
     monkeypatch.setenv("SAB_DATA_DIR", str(tmp_path / "nowhere"))
@@ -86,7 +86,7 @@ def test_a_missing_file_is_named_with_the_places_looked_in_and_where_to_get_it(t
             load(tmp_path)
 
 
-def test_another_file_under_a_published_name_is_refused(tmp_path: Path) -> None:
+def test_another_file_under_a_published_name_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     digest = hashlib.sha256(b"content").hexdigest()
     check_sha256(tmp_path / "file", digest, "https://example.org/file")
@@ -127,7 +127,7 @@ def test_a_download_is_kept_and_not_repeated(server: tuple[str, Path], capsys: p
     assert download("set", published) == path
 
 
-def test_a_download_that_is_another_file_is_refused_and_not_kept(server: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_download_that_is_another_file_is_an_error_and_not_stored(server: tuple[str, Path], tmp_path: Path) -> None:
     url, served = server
     (served / "file").write_bytes(b"something else")
     with pytest.raises(ValueError, match="hash"):
@@ -159,19 +159,19 @@ def test_idx_files_are_read_plain_or_gzipped(tmp_path: Path) -> None:
         (bytes([0, 0, 8, 1, 0, 0, 0, 1, 1, 2]), r"must hold \[1\] bytes"),
     ],
 )
-def test_damaged_idx_files_are_refused(tmp_path: Path, raw: bytes, message: str) -> None:
+def test_damaged_idx_files_raise(tmp_path: Path, raw: bytes, message: str) -> None:
     (tmp_path / "file").write_bytes(raw)
     with pytest.raises(ValueError, match=message):
         read_idx(tmp_path / "file")
 
 
-def test_a_gzip_file_that_ends_early_is_refused(tmp_path: Path) -> None:
+def test_a_gzip_file_that_ends_early_raises(tmp_path: Path) -> None:
     (tmp_path / "file.gz").write_bytes(gzip.compress(bytes(1000))[:-12])
     with pytest.raises(ValueError, match=r"file.gz' must be a gzip file, but is damaged"):
         read_idx(tmp_path / "file.gz")
 
 
-def test_mnist_with_more_images_than_labels_is_refused(mnist_folder: Path) -> None:
+def test_mnist_with_more_images_than_labels_raises(mnist_folder: Path) -> None:
     assert len(mnist_images(mnist_folder).splits["test"].labels) == 12
     (mnist_folder / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3]))
     with pytest.raises(ValueError, match="as many labels from 0 to 9 as images"):
@@ -201,13 +201,13 @@ def test_parts_of_cifar10_are_read_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", cifar10_bytes(3)[:-1], bytes([10]) + bytes(3072)])
-def test_damaged_cifar10_files_are_refused(tmp_path: Path, raw: bytes) -> None:
+def test_damaged_cifar10_files_raise(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "some.bin").write_bytes(raw)
     with pytest.raises(ValueError, match="must consist of records of 3073 bytes, each starting with a label"):
         read_cifar10(tmp_path / "some.bin")
 
 
-def test_too_few_images_for_a_validation_split_are_refused(tmp_path: Path) -> None:
+def test_too_few_images_for_a_validation_split_raise(tmp_path: Path) -> None:
     (tmp_path / "data_batch_part.bin").write_bytes(cifar10_bytes(9))
     (tmp_path / "test_batch_part.bin").write_bytes(cifar10_bytes(3))
     with pytest.raises(ValueError, match=r"at least 10 training images, .*, but there are 9"):
@@ -231,14 +231,16 @@ def test_a_beginning_of_text8_is_read_plain_or_zipped(tmp_path: Path, name: str)
     assert "".join(text.vocabulary[code] for codes in text.codes.values() for code in codes) == content
 
 
-@pytest.mark.parametrize(("content", "found"), [("a" * 99, "99 bytes"), ("a" * 150 + "A" + "a" * 50, "byte 65 at 150")])
-def test_a_file_that_is_not_text8_is_refused(tmp_path: Path, content: str, found: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "reported"), [("a" * 99, "99 bytes"), ("a" * 150 + "A" + "a" * 50, "byte 65 at 150")]
+)
+def test_a_file_that_is_not_text8_raises(tmp_path: Path, content: str, reported: str) -> None:
     (tmp_path / "text8").write_text(content)
-    with pytest.raises(ValueError, match=f"text8' is damaged or not text8: .* but holds {found}"):
+    with pytest.raises(ValueError, match=f"text8' is damaged or not text8: .* but holds {reported}"):
         text8_text(tmp_path)
 
 
-def test_a_damaged_or_other_zip_file_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_or_other_zip_file_raises(tmp_path: Path) -> None:
     (tmp_path / "text8-part.zip").write_bytes(b"PK and no more")
     with pytest.raises(ValueError, match="must be a zip file with a member text8"):
         text8_text(tmp_path)

@@ -132,7 +132,7 @@ def best_by_trying(dynamics: Dynamics, draws: list[list[Any]], rows: npt.NDArray
 
 
 class ScriptedGenerator:
-    """A random generator whose draws are given, one list entry for each call."""
+    """A random generator with scripted draws, one list entry for each call."""
 
     def __init__(self, draws: list[Any]) -> None:
         self._draws = iter(draws)

@@ -95,7 +95,7 @@ def test_a_vector_returns_what_gymnasiums_sync_vector_of_single_ones_returns(env
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_copies_end_apart_from_each_other(env_id: str) -> None:
-    """After a masked reset the copies are out of step; each still goes on as if it were alone."""
+    """After a masked reset the copies are out of step; each continues as if it were alone."""
     ours, theirs = (
         vector(env_id, autoreset_mode="SameStep"),
         SyncVectorEnv([lambda: single(env_id)] * 3, autoreset_mode="SameStep"),
@@ -112,7 +112,7 @@ def test_copies_end_apart_from_each_other(env_id: str) -> None:
 
 @pytest.mark.parametrize("env_id", IDS)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["copy", "pickle"])
-def test_a_copied_environment_goes_on_identically(env_id: str, copied: Callable[[Any], Any]) -> None:
+def test_a_copied_environment_continues_identically(env_id: str, copied: Callable[[Any], Any]) -> None:
     envs = vector(env_id)
     envs.reset(seed=2)
     run(envs, 5)

@@ -1,4 +1,4 @@
-"""The characters task, whose windows continue each other, and its environment, which reads on through a text."""
+"""The characters task, whose windows continue each other, and its environment, whose episodes do."""
 
 from __future__ import annotations
 
@@ -226,14 +226,14 @@ def read(env: gym.Env[Any, Any], observation: Any, steps: int) -> str:
     return shown
 
 
-def test_windows_go_on_where_the_last_one_ended(corpus: Path) -> None:
+def test_windows_continue_where_the_last_one_ended(corpus: Path) -> None:
     env = gym.make(ID, corpus=corpus, episode_length=7)
     for seed in range(5):
         shown = read(env, env.reset(seed=seed)[0], 40)
         assert shown in TRAINING_TEXT + TRAINING_TEXT
 
 
-def test_a_reset_inside_a_window_goes_on_too(corpus: Path) -> None:
+def test_a_reset_inside_a_window_continues_too(corpus: Path) -> None:
     env = gym.make(ID, corpus=corpus, episode_length=50)
     shown = read(env, env.reset(seed=2)[0], 9)
     assert letters(env.reset()[0]) == shown[-1]
@@ -272,7 +272,7 @@ def test_an_endless_stream_never_ends_and_skips_nothing(corpus: Path, split: Any
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("length", [4, None])
-def test_a_vectorised_stream_that_is_cut_off_goes_on_without_a_gap(
+def test_a_vectorised_stream_that_is_cut_off_continues_without_a_gap(
     corpus: Path, mode: AutoresetMode, length: int | None
 ) -> None:
     settings: dict[str, Any] = {"autoreset_mode": mode, "max_episode_steps": 3, "corpus": corpus}

@@ -74,7 +74,7 @@ def test_both_checkers_pass(settings: tuple[str, dict[str, Any]]) -> None:
 
 @each(CASES)
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_the_vector_form_equals_single_ones_to_the_bit(
+def test_the_vector_form_equals_single_ones_bit_exactly(
     settings: tuple[str, dict[str, Any]], mode: AutoresetMode
 ) -> None:
     env_id, arguments = settings
@@ -87,8 +87,8 @@ def test_the_vector_form_equals_single_ones_to_the_bit(
         assert same(apart.reset(seed=seed), together.reset(seed=seed))  # type: ignore[arg-type]
         for step in range(60):
             actions = apart.action_space.sample()
-            expected, found = apart.step(actions), together.step(actions)
-            assert same(expected, found)
+            expected, actual = apart.step(actions), together.step(actions)
+            assert same(expected, actual)
             ended = expected[2] | expected[3]
             if ended.any() and (mode == AutoresetMode.DISABLED or step % 7 == 0):
                 results = [env.reset(options={"reset_mask": ended.copy()}) for env in (apart, together)]
@@ -100,7 +100,7 @@ def limited(env: gym.Env[Any, Any], limit: int | None) -> gym.Env[Any, Any]:
 
 
 @each(CASES)
-def test_a_copy_goes_on_identically(settings: tuple[str, dict[str, Any]]) -> None:
+def test_a_copy_continues_identically(settings: tuple[str, dict[str, Any]]) -> None:
     env_id, arguments = settings
     env = gym.make_vec(env_id, num_envs=3, **arguments)
     env.reset(seed=1)
@@ -353,7 +353,7 @@ RANDOM: list[Any] = [
 def test_random_arguments_raise_nothing_but_clear_errors(env_id: str, vector: bool) -> None:
     generator = np.random.default_rng(0)
     names = ["length", "symbols", "distractors", "action_mode", "corpus", "episode_length", "split", "permuted"]
-    refused = 0
+    raised = 0
     for _ in range(100):
         chosen = generator.choice(names, size=generator.integers(0, 4), replace=False)
         arguments = {name: RANDOM[generator.integers(len(RANDOM))] for name in chosen}
@@ -364,8 +364,8 @@ def test_random_arguments_raise_nothing_but_clear_errors(env_id: str, vector: bo
                 gym.make(env_id, **arguments).reset(seed=0)
         except (ValueError, TypeError) as error:
             assert len(str(error)) > 30  # noqa: PT017
-            refused += 1
-    assert refused > 20
+            raised += 1
+    assert raised > 20
 
 
 @pytest.mark.parametrize(
