@@ -33,12 +33,18 @@ def above_zero(owner: str, name: str, value: object) -> None:
         raise ValueError(f"{owner}: {name} must be a number above 0, but is {value!r}.")
 
 
+def nearest(word: object, known: Iterable[str]) -> str | None:
+    """Returns the known word that is spelt most like `word`, or None if none is similar."""
+    similar = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.5)
+    return similar[0] if similar else None
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Returns the remedy for an unknown `word`: the nearest of the known words, or all of them if none is similar."""
+    words = list(known)
+    similar = nearest(word, words)
+    return f"Valid are: {', '.join(words)}." if similar is None else f"Did you mean '{similar}'?"
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """Returns the remedy for an unknown `word`: the nearest valid word, or all of them if none is near."""
-    valid = list(valid)
-    nearest = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    return f"Did you mean '{nearest[0]}'?" if nearest else f"Valid are: {', '.join(valid)}."
