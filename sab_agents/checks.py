@@ -102,7 +102,7 @@ def nearest(word: object, valid: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def did_you_mean(word: str, valid: Iterable[str]) -> str:
+def did_you_mean(word: object, valid: Iterable[str]) -> str:
     """Returns the remedy for an unknown `word`: the nearest of the valid words, or all of them if none is close."""
     words = list(valid)
     near = nearest(word, words)

@@ -11,18 +11,24 @@ from sab_agents.train.errors import UserError
 
 # For each subcommand its module, which has `command(arguments) -> exit code`, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("sab_agents.train.train_command", "train a model from a config file into a run folder"),
-    "evaluate": ("sab_agents.train.evaluate", "score a trained model or a scripted policy, also at other lengths"),
-    "envs": ("sab_agents.train.envs_command", "list the environments and what is known of each"),
-    "compare": ("sab_agents.train.compare", "train several cores with several seeds: a table and curves"),
-    "online": ("sab_agents.train.online", "run learners of an endless stream at several delays: a table"),
-    "text": ("sab_agents.train.online_text", "let learners read a text once, character by character: bits as they go"),
-    "agents": ("sab_agents.train.agents", "run PPO agents over sizes of an environment, learners and seeds"),
-    "stream": ("sab_agents.train.stream", "run streaming agents over sizes of an environment: a table and a plot"),
-    "report": ("sab_agents.train.report", "lay out what sweeps found on one page, as Markdown and as one HTML file"),
-    "export": ("sab_agents.train.export_command", "write a saved agent's step as ONNX or as a torch.export program"),
-    "demo": ("sab_agents.train.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
-    "bench": ("sab_agents.train.bench.command", "time SAB against nn.LSTM and a plain loop"),
+    "train": ("sab_agents.train.commands.train", "train a model from a config file into a run folder"),
+    "evaluate": (
+        "sab_agents.train.commands.evaluate",
+        "score a trained model or a scripted policy, also at other lengths",
+    ),
+    "envs": ("sab_agents.train.commands.envs", "list the environments and what is known of each"),
+    "compare": ("sab_agents.train.suites.compare", "train several cores with several seeds: a table and curves"),
+    "online": ("sab_agents.train.suites.recall", "run learners of an endless stream at several delays"),
+    "text": ("sab_agents.train.suites.text", "let learners read a text once, character by character"),
+    "agents": ("sab_agents.train.suites.agents", "run PPO agents over sizes of an environment, learners and seeds"),
+    "stream": ("sab_agents.train.suites.stream", "run streaming agents over sizes of an environment"),
+    "report": ("sab_agents.train.commands.report", "show what suites found on one page, as Markdown and as HTML"),
+    "export": (
+        "sab_agents.train.commands.export",
+        "write a saved agent's step as ONNX or as a torch.export program",
+    ),
+    "demo": ("sab_agents.train.commands.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
+    "bench": ("sab_agents.train.commands.bench", "time SAB against nn.LSTM and a plain loop"),
 }
 
 
@@ -33,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; None takes them from the command line.
 
     Returns:
-        The exit code: 0; 2 for an error that the user can put right; 1 for training that failed.
+        The exit code: 0; 2 for an error that the user can correct; 1 for training that failed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -48,10 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sab-agents: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("sab-agents: interrupted; a training run goes on with --resume true.", file=sys.stderr)
+        print(
+            "sab-agents: interrupted. Continue a training run with --resume true, a suite with the same command.",
+            file=sys.stderr,
+        )
         return 130
 
 
 def _help() -> str:
-    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(["usage: sab-agents COMMAND …", "", *lines, "", "`sab-agents COMMAND --help` says more of each."])
+    text = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(["usage: sab-agents COMMAND …", "", *text, "", "`sab-agents COMMAND --help` says more of each."])

@@ -1,25 +1,37 @@
-"""Whatever is given as an environment, as a VecEnv of stable-baselines3."""
+"""Makes environments for agents, evaluation and benchmarks: of an id, or of whatever is passed as an environment."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from gymnasium.vector import VectorEnv
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import FlattenObservation, TransformObservation
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, is_vecenv_wrapped
 
+from sab_agents.checks import did_you_mean
+from sab_agents.envs.registration import ENVIRONMENTS
+from sab_agents.envs.wrappers import VectorPreviousActionReward
+from sab_agents.vec_env.elapsed import VecElapsedTime
 from sab_agents.vec_env.previous import VecPreviousActionReward
-from sab_agents.vec_env.vector import VectorToVecEnv
+from sab_agents.vec_env.vector import AnyVectorEnv, VectorToVecEnv
+
+Single = gym.Env[Any, Any]
 
 
 def as_vec_env(env: Any, *, observe_previous: bool = False) -> Any:
-    """A Gymnasium vector environment as a VecEnv that counts returns; anything else as it is.
+    """Returns a Gymnasium vector environment as a VecEnv that counts returns; anything else as it is.
 
     Args:
         env: an environment or its id, a VecEnv, or a Gymnasium vector environment; None stays None.
-        observe_previous: add the previous action and reward to the observations, where they are not yet in there; the
+        observe_previous: adds the previous action and reward to the observations unless they contain them already; the
             result is then always a VecEnv.
     """
     if isinstance(env, VectorEnv):
@@ -30,3 +42,116 @@ def as_vec_env(env: Any, *, observe_previous: bool = False) -> Any:
         made: Any = maybe_make_env(env, verbose=0)
         env = DummyVecEnv([lambda: made if is_wrapped(made, Monitor) else Monitor(made)])
     return env if is_vecenv_wrapped(env, VecPreviousActionReward) else VecPreviousActionReward(env)
+
+
+def image_only(env: Single) -> Single:
+    """Keeps only the entry "image" of a dict of observations.
+
+    Raises:
+        TypeError: there is none.
+    """
+    space = env.observation_space
+    if not isinstance(space, spaces.Dict) or "image" not in space.spaces:
+        raise TypeError(f"wrappers: image goes with a dict of observations that has an image, but {env} has {space}.")
+    return TransformObservation(env, lambda observation: observation["image"], space["image"])
+
+
+def mask_velocity(env: Single) -> Single:
+    """Keeps the positions of CartPole's observations, without the velocities.
+
+    Raises:
+        TypeError: the environment is not CartPole.
+    """
+    space = env.observation_space
+    if env.spec is None or not env.spec.id.startswith("CartPole") or not isinstance(space, spaces.Box):
+        raise TypeError(f"wrappers: mask_velocity goes with CartPole, but the environment is {env}.")
+    kept = np.array([0, 2])
+    positions = spaces.Box(space.low[kept], space.high[kept], dtype=np.float32)
+    return TransformObservation(env, lambda observation: observation[kept], positions)
+
+
+WRAPPERS: Mapping[str, Callable[[Single], Single]] = MappingProxyType(
+    {"flatten": FlattenObservation, "image": image_only, "mask_velocity": mask_velocity}
+)
+"""Wrappers of single environments by the names that a config uses."""
+
+
+def make_vector_env(
+    env_id: str, num_envs: int, arguments: Mapping[str, Any], wrappers: Sequence[str] = ()
+) -> AnyVectorEnv:
+    """Makes copies of an environment as a Gymnasium vector environment that resets in the step that ends an episode.
+
+    Environments of this library step all copies at once unless wrappers need single ones; others step in turn.
+
+    Args:
+        env_id: Gymnasium's id.
+        num_envs: number of copies.
+        arguments: of the environment.
+        wrappers: names in `WRAPPERS`, for each copy, the innermost first.
+
+    Raises:
+        ValueError: there is no such id or wrapper.
+        TypeError, gymnasium.error.Error: an argument or a wrapper does not fit.
+        OSError, ImportError: the environment's data or package is missing.
+    """
+    if env_id not in gym.registry:
+        raise ValueError(f"env must be a registered id, but is '{env_id}'. {did_you_mean(env_id, gym.registry)}")
+    for name in wrappers:
+        if name not in WRAPPERS:
+            raise ValueError(f"wrappers: there is no '{name}'. {did_you_mean(name, WRAPPERS)}")
+
+    def single() -> Single:
+        made = gym.make(env_id, **arguments)
+        for name in wrappers:
+            made = WRAPPERS[name](made)
+        return made
+
+    if env_id in ENVIRONMENTS and not wrappers:
+        return gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **arguments)
+    return SyncVectorEnv([single] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def make_vec_env(
+    env_id: str,
+    num_envs: int,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    wrappers: Sequence[str] = (),
+    previous_action_reward: bool = False,
+    elapsed_time: bool = False,
+) -> VecMonitor:
+    """Makes copies of an environment as a VecEnv that counts returns.
+
+    Args:
+        env_id: Gymnasium's id.
+        num_envs: number of copies.
+        arguments: of the environment.
+        wrappers: see `make_vector_env`.
+        previous_action_reward: adds the previous action and reward to the observations.
+        elapsed_time: adds the elapsed fraction of the longest episode to the observations.
+
+    Raises:
+        Exception: as `make_vector_env` and `horizon_of`.
+    """
+    copies = make_vector_env(env_id, num_envs, arguments, wrappers)
+    if previous_action_reward:
+        copies = VectorPreviousActionReward(copies)
+    venv: VecEnv = VectorToVecEnv(copies)
+    if elapsed_time:
+        venv = VecElapsedTime(venv, horizon_of(env_id, arguments))
+    return VecMonitor(venv)
+
+
+def horizon_of(env_id: str, arguments: Mapping[str, Any]) -> int:
+    """Returns the number of steps of the longest episode.
+
+    Raises:
+        ValueError: there is no longest one.
+    """
+    if env_id in ENVIRONMENTS:
+        horizon = ENVIRONMENTS[env_id].dynamics(**arguments).horizon
+    else:
+        horizon = arguments.get("max_episode_steps", gym.spec(env_id).max_episode_steps)
+    if horizon is None:
+        raise ValueError(f"{env_id} has no longest episode, so there is no elapsed fraction of it. Leave it out.")
+    return int(horizon)

@@ -14,12 +14,13 @@ from sab_agents.core.reference import reference_scan
 from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
 from sab_agents.kernels.native_backend import extension
 from sab_agents.ppo.export import export_policy
-from sab_agents.train.agents_config import load_agents_config
 from sab_agents.train.cli import main
-from sab_agents.train.config import load_config
-from sab_agents.train.online import load_online_config
-from sab_agents.train.online_text import load_text_config
-from sab_agents.train.stream_config import load_stream_config
+from sab_agents.train.configuration import load
+from sab_agents.train.suites.agents import Agents, AgentsConfig
+from sab_agents.train.suites.recall import RecallConfig
+from sab_agents.train.suites.stream import Stream, StreamConfig
+from sab_agents.train.suites.text import TextConfig
+from sab_agents.train.supervised.config import TrainConfig
 
 __all__ = [
     "cells_of",
@@ -74,24 +75,25 @@ def cells_of(path: Path) -> dict[str, dict[str, Any]]:
         return _stream_cells(path)
     if kind == "online":
         return _text_cells(path) if path.stem == "text" else _online_cells(path)
-    return {"run": _as_json(load_config(path).settings())}
+    return _as_json({"run": _flat_settings(load(TrainConfig, path))})
 
 
 def _agents_cells(path: Path) -> dict[str, dict[str, Any]]:
-    config = load_agents_config(path, {})
+    suite = Agents(load(AgentsConfig, path))
     found: dict[str, dict[str, Any]] = {}
-    for cell in config.cells:
+    for cell in sorted((cell for chain in suite.chains() for cell in chain), key=lambda cell: cell.seed):
         name = f"{cell.learner} {cell.value}"
-        kept = found.setdefault(name, {**config.cell_settings(cell), "seeds": []})
-        assert {**config.cell_settings(cell), "seeds": kept["seeds"]} == kept
+        kept = found.setdefault(name, {**suite.cell_settings(cell), "seeds": []})
+        assert {**suite.cell_settings(cell), "seeds": kept["seeds"]} == kept
         kept["seeds"].append(cell.seed)
     return _as_json(found)
 
 
 def _stream_cells(path: Path) -> dict[str, dict[str, Any]]:
-    config = load_stream_config(path, {})
+    suite = Stream(load(StreamConfig, path))
+    config = suite.config
     found: dict[str, dict[str, Any]] = {}
-    for policy, value, seed in config.cells():
+    for (policy, value, seed), *_ in suite.chains():
         settings = {
             "env": config.env,
             "env_arguments": {**config.env_arguments, config.argument: value},
@@ -105,7 +107,7 @@ def _stream_cells(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _online_cells(path: Path) -> dict[str, dict[str, Any]]:
-    config = load_online_config(path, {})
+    config = load(RecallConfig, path)
     return _as_json(
         {
             f"{learner} {delay} {noise:g}": {
@@ -120,7 +122,7 @@ def _online_cells(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _text_cells(path: Path) -> dict[str, dict[str, Any]]:
-    config = load_text_config(path, {})
+    config = load(TextConfig, path)
     return _as_json(
         {
             f"{learner} {rate:g}": {
@@ -131,6 +133,17 @@ def _text_cells(path: Path) -> dict[str, dict[str, Any]]:
             for rate in config.learning_rates
         }
     )
+
+
+def _flat_settings(config: TrainConfig) -> dict[str, Any]:
+    """Returns a run's settings with those of all cores side by side and their defaults, as they were stored."""
+    defaults = {
+        **{"top_k": 5, "write_every": 1, "bptt_steps": 10, "capacity": None, "attention": "mlp"},
+        **{"attention_size": None, "temperature": 1.0, "layers": 2, "heads": 4, "context": None},
+    }
+    settings = config.settings()
+    of_core = {name: value for name, value in settings.pop("core_settings").items() if name in defaults}
+    return {**settings, **defaults, **of_core}
 
 
 def _as_json(cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sab_agents.train.config import TrainConfig
-from sab_agents.train.loop import train
+from sab_agents.train.supervised.config import TrainConfig
+from sab_agents.train.supervised.loop import train
 
 
 @pytest.mark.learning
@@ -16,10 +16,7 @@ def test_sab_adds_two_numbers_from_beyond_its_segment(tmp_path: Path, seed: int)
     config = TrainConfig(
         task="adding",
         length=50,
-        bptt_steps=5,
-        write_every=5,
-        attention="dot",
-        attention_size=32,
+        core_settings={"bptt_steps": 5, "write_every": 5, "attention": "dot", "attention_size": 32},
         steps=3000,
         learning_rate=2e-3,
         final_learning_rate=1e-4,

@@ -7,29 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from sab_agents.train.agents import run_sweep
-from sab_agents.train.agents_config import load_agents_config
-from sab_agents.train.demo_agent import T_MAZE
+from sab_agents.train.commands.demo import T_MAZE
+from sab_agents.train.configuration import load
+from sab_agents.train.suites.agents import Agents, AgentsConfig
+from sab_agents.train.suites.engine import run_suite
 
 pytestmark = pytest.mark.learning
 
 
 def test_sab_goes_through_corridors_three_times_as_long_as_its_rollouts(tmp_path: Path) -> None:
     config = dataclasses.replace(T_MAZE, learners={"SAB": T_MAZE.learners["SAB"]}, seeds=(0, 1, 2))
-    cells = run_sweep(config, tmp_path)["cells"]
-    reached = [cell["value"] for cell in cells if cell["reached"]]
+    results = run_suite(Agents(config), tmp_path)
+    reached = [cell.value for cell, result in results.items() if result["reached"]]
     assert sorted(reached) == sorted(3 * config.values)
 
 
 def test_an_lstm_learns_to_reach_the_junction_and_guesses_there(tmp_path: Path) -> None:
     config = dataclasses.replace(T_MAZE, learners={"LSTM": T_MAZE.learners["LSTM"]})
-    (cell,) = run_sweep(config, tmp_path)["cells"]
+    (cell,) = run_suite(Agents(config), tmp_path).values()
     assert not cell["reached"]
     assert 0.4 < cell["curve"][-1]["success"] < 0.7
 
 
 def test_memory_costs_little_where_two_steps_are_enough(tmp_path: Path) -> None:
-    changes = {"learners": ["sab"], "seeds": [0, 1]}
-    config = load_agents_config(Path("configs/agents/cartpole_masked.yaml"), changes)
-    cells = run_sweep(config, tmp_path)["cells"]
+    flags = ["--learners", "sab", "--seeds", "0", "1"]
+    config = load(AgentsConfig, "configs/agents/cartpole_masked.yaml", flags)
+    cells = run_suite(Agents(config), tmp_path).values()
     assert min(cell["return"] for cell in cells) > 400  # with summary_gain 1 it was at 330 after 60,000 steps

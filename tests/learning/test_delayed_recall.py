@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from sab_agents.train.config import TrainConfig
-from sab_agents.train.loop import train
+from sab_agents.train.supervised.config import TrainConfig
+from sab_agents.train.supervised.loop import train
 
 RECALL = TrainConfig(
     task="recall",
     length=60,
     symbols=10,
     hidden_size=64,
-    bptt_steps=5,
-    attention_size=32,
+    core_settings={"shared": {"bptt_steps": 5, "attention_size": 32}},
     steps=1000,
     batch_size=32,
     learning_rate=2e-3,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sab_agents.train.cli import main
-from sab_agents.train.config import TrainConfig
-from sab_agents.train.evaluate import evaluate_run
-from sab_agents.train.loop import train
+from sab_agents.train.supervised.config import TrainConfig
+from sab_agents.train.supervised.evaluate import evaluate_run
+from sab_agents.train.supervised.loop import train
 
 
 @pytest.mark.learning
@@ -26,8 +26,7 @@ def test_a_model_that_has_learnt_to_copy_scores_the_same_through_the_environment
             length=5,
             core="lstm_attention",
             hidden_size=64,
-            attention="dot",
-            attention_size=32,
+            core_settings={"attention_size": 32},
             steps=2000,
             batch_size=64,
             learning_rate=4e-3,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sab_agents.train.stream import run_cell
-from sab_agents.train.stream_config import StreamConfig
+from sab_agents.train.suites.engine import Work
+from sab_agents.train.suites.stream import Stream, StreamCell, StreamConfig
 
 POLICIES: dict[str, dict[str, Any]] = {
     "sab": {"policy": "MlpSabPolicy", "bptt_steps": 2},
@@ -20,8 +21,8 @@ def score(policy: str, length: int, episodes: int, seed: int) -> float:
     config = StreamConfig(
         env="SAB/MemoryChain-v0", argument="length", values=(length,), policies=POLICIES, episodes=episodes
     )
-    result: float = run_cell(config, (policy, length, seed))["score"]
-    return result
+    ((_, result),) = Stream(config).run(Work((StreamCell(policy, length, seed),), {}, Path()))
+    return float(result["score"])
 
 
 def test_trace_units_remember_over_a_few_steps() -> None:

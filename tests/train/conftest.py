@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sab_agents.train.config import TrainConfig
+from sab_agents.train.supervised.config import TrainConfig
 
 TINY = TrainConfig(
     task="recall",
@@ -18,8 +18,7 @@ TINY = TrainConfig(
     symbols=3,
     core="lstm",
     hidden_size=8,
-    bptt_steps=2,
-    top_k=2,
+    core_settings={"shared": {"bptt_steps": 2, "top_k": 2}},
     steps=6,
     batch_size=4,
     threads=1,

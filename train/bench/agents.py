@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench.agents_sides import REPAIRED, SIDES, STOCK, Agent, Sizes, build, contrib
-from sab_agents.train.bench.output import terminal, write_json
 from sab_agents.train.bench.timing import Timing, thread_counts
+from sab_agents.train.commands.arguments import Parser, at_least_one
+from sab_agents.train.output import terminal, write_json
 
 MAZES = (50, 500)
 PARTS = ("learning", "collecting")
@@ -76,7 +76,7 @@ def command(arguments: Sequence[str]) -> int:
         for length in given.mazes:
             sizes = Sizes(length, given.envs, given.steps, given.batch, given.epochs, given.hidden)
             rows += measure(sizes, given.rounds, given.threads, status.update)
-    console.print(table_of(rows, given.envs, given.steps))
+    console.print(agents_table(rows, given.envs, given.steps))
     if given.json is not None:
         facts = {"torch": torch.__version__, "sb3_contrib": version, "rows": [asdict(row) for row in rows]}
         write_json(given.json, facts)
@@ -137,8 +137,8 @@ def one_round(agent: Agent, rollouts: int, seed: int) -> tuple[float, float]:
     return learning / rollouts, collecting / rollouts
 
 
-def table_of(rows: Sequence[Row], envs: int, steps: int) -> Table:
-    """The rows as a table."""
+def agents_table(rows: Sequence[Row], envs: int, steps: int) -> Table:
+    """Returns the rows as a table."""
     table = Table(title=f"RecurrentPPO in SAB/PassiveTMaze-v0, a rollout of {envs} by {steps} steps, medians (spread)")
     for heading in ("maze", "part", "side", "ms", "spread", "threads", "to stock", "to repaired"):
         left = heading in {"part", "side"}

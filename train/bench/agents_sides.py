@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents import RecurrentPPO
 from sab_agents.train.errors import UserError
-from sab_agents.vec_env.make import as_vec_env
+from sab_agents.vec_env.make import make_vec_env
 
 STOCK, REPAIRED, LSTM, SAB = "sb3-contrib", "sb3-contrib, repaired", "MlpLstmPolicy", "MlpSabPolicy"
 SIDES = (STOCK, REPAIRED, LSTM, SAB)
@@ -46,11 +45,8 @@ class Sizes:
         return max(1, round((self.corridor_length + 1) / self.n_steps))
 
     def env(self) -> VecEnv:
-        """The environments."""
-        made: VecEnv = as_vec_env(
-            gym.make_vec("SAB/PassiveTMaze-v0", num_envs=self.envs, corridor_length=self.corridor_length)
-        )
-        return made
+        """Returns the environments."""
+        return make_vec_env("SAB/PassiveTMaze-v0", self.envs, {"corridor_length": self.corridor_length})
 
 
 class Agent:

@@ -15,9 +15,9 @@ from gymnasium.vector import SyncVectorEnv
 from rich.table import Table
 
 from sab_agents.envs.registration import DELAYED, SUPERVISED
-from sab_agents.train.arguments import Parser, at_least_one
-from sab_agents.train.bench.output import terminal, write_json
+from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
+from sab_agents.train.output import terminal, write_json
 
 IDS = tuple(known.id for known in (*DELAYED, *SUPERVISED[:3]))  # of the supervised ones, those that read no data
 """The ids that are timed, each with its own settings."""
@@ -67,7 +67,7 @@ def command(arguments: Sequence[str]) -> int:
         for env_id in given.ids:
             status.update(f"timing {env_id} …")
             rows.append(measure(env_id, given.copies, given.rounds, given.seconds))
-    console.print(table_of(rows))
+    console.print(envs_table(rows))
     if given.json is not None:
         write_json(given.json, {"numpy": np.__version__, "rows": [asdict(row) for row in rows]})
     return 0
@@ -114,8 +114,8 @@ def stepping(envs: Any, actions: Sequence[Any]) -> Callable[[int], float]:
     return work
 
 
-def table_of(rows: Sequence[Row]) -> Table:
-    """The rows as a table."""
+def envs_table(rows: Sequence[Row]) -> Table:
+    """Returns the rows as a table."""
     table = Table(title=f"Environment steps a second on one core, {rows[0].copies} copies, medians (spread)")
     for heading in ("id", "steps / s", "spread", "SyncVectorEnv", "ratio"):
         table.add_column(heading, justify="left" if heading == "id" else "right", no_wrap=True)

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sab_agents.kernels import kernel_in_use
-from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.bench import scaling
 from sab_agents.train.bench.core import DTYPES, GPU_SHAPES, SHAPES, Row, measure
-from sab_agents.train.bench.output import terminal, write_json
 from sab_agents.train.bench.scaling_table import scaling_table
 from sab_agents.train.bench.timing import thread_counts
+from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
+from sab_agents.train.output import terminal, write_json
 
 
 def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
@@ -71,7 +71,7 @@ def bench_core(
         for shape in SHAPES if device == "cpu" else GPU_SHAPES:
             status.update(f"timing (B, H, T) = {shape} …")
             rows += measure(shape, settings, rounds, device, dtype)
-    console.print(table_of(rows))
+    console.print(core_table(rows))
     return [row.as_json() for row in rows]
 
 
@@ -86,8 +86,8 @@ def bench_scaling(console: Console, settings: dict[str, Any], rounds: int) -> li
     return figures
 
 
-def table_of(rows: Sequence[Row]) -> Table:
-    """The rows as a table, a block for each shape."""
+def core_table(rows: Sequence[Row]) -> Table:
+    """Returns the rows as a table, a block for each shape."""
     table = Table(title="Forward + backward, medians (spread)")
     table.add_column("B, H, T", no_wrap=True)
     table.add_column("side", no_wrap=True)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from sab_agents import SAB, SABState
 from sab_agents.core.attention import KINDS
 from sab_agents.kernels import kernel_in_use
-from sab_agents.train.arguments import Parser, at_least_one
-from sab_agents.train.bench.output import terminal, write_json
 from sab_agents.train.bench.timing import Work, race
+from sab_agents.train.commands.arguments import Parser, at_least_one
+from sab_agents.train.output import terminal, write_json
 
 INPUTS, HIDDEN, SLOTS, ATTENTION, TOP_K, WINDOW = 8, 64, 64, 32, 4, 8
 ROWS = (1, 8, 16)

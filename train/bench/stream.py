@@ -22,10 +22,10 @@ from rich.table import Table
 from sab_agents import OnlineLearner
 from sab_agents.kernels import forced_kernel, kernel_in_use
 from sab_agents.streaming import SABStream
-from sab_agents.train.arguments import Parser, at_least_one
-from sab_agents.train.bench.output import terminal, write_json
 from sab_agents.train.bench.stream_long import LINES, Course, Draw, check_length, follow, plot
 from sab_agents.train.bench.timing import Work
+from sab_agents.train.commands.arguments import Parser, at_least_one
+from sab_agents.train.output import terminal, write_json
 
 INPUTS, CLASSES, ROWS = 8, 4, 32
 SIZES: dict[str, Any] = {"hidden_size": 64, "capacity": 64, "top_k": 4, "bptt_steps": 8, "update_every": 8}

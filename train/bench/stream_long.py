@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sab_agents import OnlineLearner
 from sab_agents.train.errors import UserError
-from sab_agents.train.plots import figure, tidy
+from sab_agents.train.figures.canvas import panels, tidy
 
 SETTLED = 10_000
 """Steps after which everything that a process loads and allocates once is there."""
@@ -168,7 +168,7 @@ def plot(course: Course, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    canvas, (left, right) = figure(10, 3.8, columns=2)
+    canvas, (left, right) = panels(10, 3.8, columns=2)
     steps = course.part * (np.arange(len(course.wall)) + 1)
     for what, (label, colour) in LINES.items():
         left.plot(steps, 1e6 * getattr(course, what) / course.part, color=colour, linewidth=1.4, label=label)

@@ -1,0 +1,30 @@
+"""`sab-agents bench WHAT`: runs a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+
+from sab_agents.train.bench import agents, envs, sequences, step, stream
+from sab_agents.train.commands.arguments import Parser
+
+BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
+    {
+        "core": (partial(sequences.command, "core"), "whole sequences, forward and backward"),
+        "step": (step.command, "one step without gradient, and a short window with it"),
+        "stream": (stream.command, "learning from an endless stream, and whether its cost stays flat"),
+        "scaling": (partial(sequences.command, "scaling"), "time and memory as T, slots and H grow; minutes"),
+        "envs": (envs.command, "steps a second of the environments"),
+        "agents": (agents.command, "RecurrentPPO against sb3-contrib's, learning and collecting; minutes"),
+    }
+)
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Runs a benchmark and prints its ratios."""
+    parser = Parser("bench", "Measures speed as ratios to a peer in the same run; bench WHAT --help says more.")
+    summary = "; ".join(f"{name}: {about}" for name, (_, about) in BENCHES.items())
+    parser.add_argument("what", choices=tuple(BENCHES), help=summary)
+    chosen = parser.parse(arguments[:1]).what
+    return BENCHES[chosen][0](arguments[1:])

@@ -1,0 +1,1 @@
+"""All figures, by matplotlib."""

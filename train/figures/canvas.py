@@ -1,0 +1,56 @@
+"""What all figures share: empty ones that need no display, their look, and their content as pixels or as a file."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MEMORYLESS = "#777777"
+"""The colour of what has no memory, in every figure."""
+
+
+def empty_figure(width: float, height: float, dpi: int = 130) -> Figure:
+    """Returns a figure of this size in inches, which needs no display and leaves pyplot's global state alone."""
+    canvas = Figure(figsize=(width, height), layout="constrained", dpi=dpi)
+    FigureCanvasAgg(canvas)
+    return canvas
+
+
+def panels(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Returns an empty figure with its plots side by side."""
+    canvas = empty_figure(width, height)
+    return canvas, [canvas.add_subplot(1, columns, column + 1) for column in range(columns)]
+
+
+def tidy(axes: Axes, title: str, x: str, y: str, *, grid: bool = True) -> None:
+    """Adds a title, labels and, unless it would cover an image, a light grid."""
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if grid:
+        axes.grid(alpha=0.3, linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def png_of(canvas: Figure) -> bytes:
+    """Returns a figure as the content of a PNG file, the same for the same figure."""
+    content = io.BytesIO()
+    canvas.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def pixels_of(canvas: Figure) -> npt.NDArray[np.uint8]:
+    """Returns a figure as an image (rows, columns, 3), for TensorBoard."""
+    drawn: Any = FigureCanvasAgg(canvas)
+    drawn.draw()
+    pixels: npt.NDArray[np.uint8] = np.asarray(drawn.buffer_rgba())[..., :3]
+    return pixels

@@ -1,0 +1,45 @@
+"""Where the output of commands goes: the terminal, and files that are always whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sab_agents.train.errors import UserError
+
+
+def lines() -> Console:
+    """Returns a console for lines of text, which it neither folds nor colours."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def terminal(width: int = 120) -> Console:
+    """Returns a console for tables; one that is no terminal, such as a file or a pipe, is `width` columns wide."""
+    console = Console()
+    return console if console.is_terminal else Console(width=width)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that at any moment the old one or the new one is there, whole, whatever is killed."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}.") from error

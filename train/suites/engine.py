@@ -1,0 +1,314 @@
+"""The engine of all suites: config, cells, run, rows; then a table, figures and result.json, which `report` reads.
+
+A suite is one module: a dataclass of settings, a subclass of `Suite`, and `command = partial(suite_command, ItsSuite)`,
+which the command line knows by one line in `cli.py`. The engine owns the command line, `--out` and `--jobs`, the cells'
+files, what is finished and what was run with other settings, progress, tables and figures.
+
+The folder of a suite holds `cells/NAME.json` for each finished cell, TensorBoard's events in `tb/NAME`, `result.json`,
+`table.md` and the figures. A finished cell is not run again, so the same command continues what was interrupted.
+
+result.json:
+    format: "sab-agents/suite", version: 1.
+    suite: the suite's name.
+    settings: all settings, by the names that they have in a config.
+    study: what was found, in the form that all suites share (`study.Study`).
+    cells: for each finished cell what identifies it and what its file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import torch
+
+from sab_agents.train.configuration import Settings, as_json, flat, help_of, load, plain
+from sab_agents.train.errors import TrainingError, UserError
+from sab_agents.train.figures.canvas import png_of
+from sab_agents.train.figures.studies import colours_of, curves_figure, scores_figure
+from sab_agents.train.output import lines, write_atomically
+from sab_agents.train.suites.page import markdown_of
+from sab_agents.train.suites.study import Study, blocks_of
+
+FORMAT, VERSION = "sab-agents/suite", 1
+OPTIONS = {
+    "--out": "the suite's folder; required",
+    "--jobs": "cells that are run at a time, each in a process; default: 1, in this process",
+}
+Result = Mapping[str, Any]
+
+
+class Cell(Protocol):
+    """The smallest part of a suite that is run and kept: a NamedTuple of what identifies it."""
+
+    @property
+    def file(self) -> str:
+        """The name of its file, without suffix."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+CellT = TypeVar("CellT", bound=Cell)
+ConfigT = TypeVar("ConfigT", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Work(Generic[CellT]):
+    """A chain to run, and where.
+
+    Attributes:
+        chain: its cells.
+        finished: the results of those that need not be run again.
+        out: the suite's folder.
+    """
+
+    chain: tuple[CellT, ...]
+    finished: Mapping[CellT, Result]
+    out: Path
+
+    def picture(self, cell: Cell) -> Path:
+        """Returns the file of a cell's picture."""
+        return self.out / "cells" / f"{cell.file}.png"
+
+    def tensorboard(self, cell: Cell) -> Path:
+        """Returns the folder of a cell's TensorBoard events."""
+        return self.out / "tb" / cell.file
+
+
+class Suite(ABC, Generic[ConfigT, CellT]):
+    """An experiment; subclasses declare its settings, its cells, how one is run, and what its rows are.
+
+    Args:
+        config: its settings.
+    """
+
+    name: ClassVar[str]
+    """Of the command, and in result.json."""
+    summary: ClassVar[str]
+    """One sentence for the command's help."""
+    config_class: ClassVar[type[Settings]]
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    @abstractmethod
+    def chains(self) -> list[tuple[CellT, ...]]:
+        """Returns all cells. Those of one chain are run in order by one process, because each needs those before."""
+
+    @abstractmethod
+    def cell_settings(self, cell: CellT) -> dict[str, Any]:
+        """Returns what decides a cell's numbers."""
+
+    def check(self, chains: Sequence[tuple[CellT, ...]]) -> None:
+        """Raises UserError if a setting of these chains does not fit; called before any cell is run."""
+
+    def is_over(self, results: Sequence[Result | None]) -> bool:
+        """Returns whether a chain with these results, None for cells without one, has nothing left to run."""
+        return None not in results
+
+    @abstractmethod
+    def run(self, work: Work[CellT]) -> Iterator[tuple[CellT, dict[str, Any]]]:
+        """Runs the cells of a chain.
+
+        Yields:
+            Each cell that was run, with its result as JSON holds it.
+
+        Raises:
+            UserError: a setting does not fit.
+            TrainingError: this chain cannot continue; others can.
+        """
+
+    @abstractmethod
+    def line(self, cell: CellT, result: Result) -> str:
+        """Returns the outcome of a cell on one line."""
+
+    @abstractmethod
+    def study(self, results: Mapping[CellT, Result]) -> Study:
+        """Returns what was found, from the results of the finished cells in the order of `chains`."""
+
+
+def suite_command(suite: type[Suite[Any, Any]], arguments: Sequence[str]) -> int:
+    """Parses the command line of a suite, runs it, and prints its table."""
+    usage = f"sab-agents {suite.name} CONFIG --out FOLDER [--jobs N] [--key value …]"
+    if "-h" in arguments or "--help" in arguments:
+        print(f"{help_of(suite.config_class, usage, OPTIONS)}\n{suite.summary}")
+        return 0
+    if not arguments or arguments[0].startswith("--"):
+        raise UserError(f"{suite.name} needs a config file: {usage}.")
+    flags, options = _split_options(arguments[1:])
+    if "--out" not in options:
+        raise UserError(f"{suite.name} needs a folder: {usage}.")
+    jobs = options.get("--jobs", "1")
+    if not jobs.isdecimal() or int(jobs) < 1:
+        raise UserError(f"--jobs must be a whole number of at least 1, but is '{jobs}'.")
+    run_suite(suite(load(suite.config_class, arguments[0], flags)), Path(options["--out"]), jobs=int(jobs))
+    return 0
+
+
+def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[CellT, dict[str, Any]]:
+    """Runs every cell that a folder does not hold yet, and writes what all cells found.
+
+    Args:
+        suite: what is run.
+        out: the folder.
+        jobs: processes; 1 runs in this one.
+
+    Returns:
+        The results of all finished cells.
+
+    Raises:
+        UserError: a setting does not fit, or the folder holds cells with other settings.
+        TrainingError: some cells failed; the others are in the table.
+    """
+    console, chains = lines(), suite.chains()
+    finished = {cell: found for chain in chains for cell in chain if (found := _finished(suite, out, cell))}
+    missing = [chain for chain in chains if not suite.is_over([finished.get(cell) for cell in chain])]
+    suite.check(missing)
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    if len(missing) < len(chains):
+        console.print(f"{len(chains) - len(missing)} of {len(chains)} were finished before")
+    failures: list[str] = []
+    for number, ran in _run_chains(suite, missing, finished, out, jobs):
+        if isinstance(ran, TrainingError):
+            failures.append(str(ran))
+            continue
+        cell, result = ran
+        finished[cell] = result
+        console.print(f"[{number}/{len(missing)}] {suite.line(cell, result)}", markup=False)
+    results = {cell: finished[cell] for chain in chains for cell in chain if cell in finished}
+    if results:
+        console.print(_write(suite, out, results), markup=False)
+    if failures:
+        raise TrainingError(f"{len(failures)} of {len(missing)} runs failed; the first says: {failures[0]}")
+    return results
+
+
+def read_study(out: Path) -> tuple[str, Study]:
+    """Returns the suite's name and what it found, from the result.json in its folder.
+
+    Raises:
+        UserError: there is no result.json, or no suite wrote it.
+    """
+    path = out / "result.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] == FORMAT and content["version"] == VERSION:
+            return content["suite"], Study.from_json(content["study"])
+    except FileNotFoundError:
+        raise UserError(f"{out} holds no result.json. Give the --out folder of a suite.") from None
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(
+        f"{path} was not written by a suite of this version. Give the --out folder of a suite; if an earlier version "
+        "wrote it, run the suite's command with that folder again: finished cells are kept."
+    )
+
+
+def _split_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Returns the flags of the config, and the engine's own."""
+    flags: list[str] = []
+    options: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        flag, equals, value = rest[0].partition("=")
+        if flag not in OPTIONS:
+            flags.append(rest.pop(0))
+            continue
+        rest.pop(0)
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"{flag} needs a value.")
+            value = rest.pop(0)
+        options[flag] = value
+    return flags, options
+
+
+def _finished(suite: Suite[Any, CellT], out: Path, cell: CellT) -> dict[str, Any] | None:
+    """Returns the result that a file holds of a cell, None if there is no file.
+
+    Raises:
+        UserError: the cell was run with other settings.
+    """
+    path = _file(out, cell)
+    if not path.exists():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    before, now = flat(result["settings"]), flat(plain(suite.cell_settings(cell)))
+    for name in {**now, **before}:
+        if before.get(name) != now.get(name):
+            raise UserError(
+                f"{path} was run with {name} = {before.get(name)}, not {now.get(name)}. Choose another --out."
+            )
+    return result
+
+
+def _run_chains(
+    suite: Suite[Any, CellT],
+    chains: Sequence[tuple[CellT, ...]],
+    finished: Mapping[CellT, Result],
+    out: Path,
+    jobs: int,
+) -> Iterator[tuple[int, tuple[CellT, dict[str, Any]] | TrainingError]]:
+    """Yields each cell with its result, or the failure of a chain, after the number of chains that ended or run."""
+    works = [Work(chain, {cell: finished[cell] for cell in chain if cell in finished}, out) for chain in chains]
+    if jobs == 1:
+        for number, work in enumerate(works, start=1):
+            try:
+                yield from ((number, ran) for ran in _run_chain(suite, work))
+            except TrainingError as error:
+                yield number, error
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        futures = [pool.submit(_ran, suite, work) for work in works]
+        try:
+            for number, future in enumerate(as_completed(futures), start=1):
+                try:
+                    yield from ((number, ran) for ran in future.result())
+                except TrainingError as error:
+                    yield number, error
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupt or an error starts no further cells
+
+
+def _run_chain(suite: Suite[Any, CellT], work: Work[CellT]) -> Iterator[tuple[CellT, dict[str, Any]]]:
+    """Runs a chain and writes the file of each cell as soon as it is finished."""
+    for cell, result in suite.run(work):
+        whole = {"settings": plain(suite.cell_settings(cell)), **result}
+        write_atomically(_file(work.out, cell), json.dumps(whole).encode())
+        yield cell, whole
+
+
+def _ran(suite: Suite[Any, CellT], work: Work[CellT]) -> list[tuple[CellT, dict[str, Any]]]:
+    return list(_run_chain(suite, work))
+
+
+def _file(out: Path, cell: Cell) -> Path:
+    return out / "cells" / f"{cell.file}.json"
+
+
+def _write(suite: Suite[Any, CellT], out: Path, results: Mapping[CellT, Result]) -> str:
+    """Writes result.json, table.md and the figures; returns the table and where they are."""
+    study = suite.study(results)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "suite": suite.name,
+        "settings": as_json(suite.config),
+        "study": study.to_json(),
+        "cells": [{**cell._asdict(), **result} for cell, result in results.items()],
+    }
+    write_atomically(out / "result.json", json.dumps(content, indent=1).encode())
+    table = markdown_of(blocks_of(study))
+    write_atomically(out / "table.md", table.encode())
+    figures = {"scores.png": scores_figure}
+    if study.panels:
+        figures["curves.png"] = curves_figure
+    for name, draw in figures.items():
+        write_atomically(out / name, png_of(draw(study, colours_of([study]))))
+    return f"{table}\n" + ", ".join(str(out / name) for name in ("table.md", *figures))

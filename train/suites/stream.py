@@ -1,0 +1,232 @@
+"""`sab-agents stream CONFIG`: streaming agents over sizes of an environment, policies and seeds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sab_agents.checks import at_least, did_you_mean
+from sab_agents.online import StreamAC
+from sab_agents.train.configuration import Settings, choices
+from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
+from sab_agents.train.suites.study import Column, Panel, Row, Study, check_sizes, known_returns
+
+POINTS = 20  # of a learning curve; a cell's score is the mean return over the last tenth of its episodes
+
+
+@dataclass(frozen=True)
+class StreamConfig(Settings):
+    """Settings of a suite; a cell is one policy at one value with one seed.
+
+    Attributes:
+        env: Gymnasium's id.
+        argument: the argument of the environment that takes the `values`.
+        values: sizes of the environment.
+        policies: for each name the `policy` of `StreamAC` and that policy's settings; with `values`, it has cells at
+            these only.
+        env_arguments: the environment's other arguments.
+        agent: arguments of `StreamAC` that all cells share.
+        seeds: of agent and environment.
+        episodes: episodes of a cell; one number, or one for each value.
+        threads: CPU threads of a cell.
+    """
+
+    env: str
+    argument: str
+    values: tuple[int, ...]
+    policies: Mapping[str, Mapping[str, Any]] = field(metadata=choices("policy"))
+    env_arguments: Mapping[str, Any] = field(default_factory=dict)
+    agent: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    episodes: int | Mapping[int, int] = 10_000
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.env not in gym.registry:
+            raise ValueError(
+                f"stream: env must be a registered id, but is {self.env!r}. {did_you_mean(self.env, gym.registry)}"
+            )
+        for name in ("values", "seeds", "policies"):
+            if not getattr(self, name):
+                raise ValueError(f"stream: {name} must have at least one entry, but is empty.")
+        at_least("stream", "threads", self.threads, 1)
+        check_sizes("stream", "episodes", self.episodes, self.values)
+        for name, settings in self.policies.items():
+            if not isinstance(settings.get("values", []), list):
+                raise ValueError(f"stream: policies: {name}: values must be a list, but is {settings['values']!r}.")
+            if settings.get("policy") not in StreamAC.policy_aliases:
+                raise ValueError(
+                    f"stream: policies: {name} must have a policy of {', '.join(StreamAC.policy_aliases)}."
+                )
+
+    def episodes_at(self, value: int) -> int:
+        """Returns the number of episodes of a cell at one of the values."""
+        return self.episodes[value] if isinstance(self.episodes, Mapping) else self.episodes
+
+
+class StreamCell(NamedTuple):
+    """One policy at one value with one seed."""
+
+    policy: str
+    value: int
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """The name of its file, without suffix."""
+        return f"{self.policy}-{self.value}-{self.seed}"
+
+
+class Stream(Suite[StreamConfig, StreamCell]):
+    """Streaming agents over sizes of an environment; the score is the return over the last tenth of the episodes."""
+
+    name = "stream"
+    summary = "Runs streaming agents over sizes of an environment: one environment, one pass, no replay."
+    config_class = StreamConfig
+
+    def chains(self) -> list[tuple[StreamCell, ...]]:
+        """Returns every policy at every value that it has, with every seed."""
+        config = self.config
+        return [
+            (StreamCell(name, value, seed),)
+            for value in config.values
+            for name, settings in config.policies.items()
+            if value in settings.get("values", config.values)
+            for seed in config.seeds
+        ]
+
+    def cell_settings(self, cell: StreamCell) -> dict[str, Any]:
+        """Returns the environment, the policy with its settings, and the number of episodes."""
+        config = self.config
+        return {
+            "env": config.env,
+            "argument": config.argument,
+            "env_arguments": config.env_arguments,
+            "policy": {key: value for key, value in config.policies[cell.policy].items() if key != "values"},
+            "agent": config.agent,
+            "episodes": config.episodes_at(cell.value),
+        }
+
+    def check(self, chains: Sequence[tuple[StreamCell, ...]]) -> None:
+        """Builds each policy's agent once."""
+        for cell in {chain[0].policy: chain[0] for chain in chains}.values():
+            self.agent(cell)
+
+    def agent(self, cell: StreamCell) -> StreamAC:
+        """Returns the agent of a cell, at its start.
+
+        Raises:
+            UserError: a setting does not fit.
+        """
+        config, settings = self.config, self.cell_settings(cell)["policy"]
+        policy = settings.pop("policy")
+        try:
+            env = gym.make(config.env, **{**config.env_arguments, config.argument: cell.value})
+        except (TypeError, ValueError, gym.error.Error) as error:
+            raise UserError(f"{config.env} with {config.argument} = {cell.value}: {one_line(error)}") from error
+        try:
+            return StreamAC(policy, env, policy_kwargs=settings, seed=cell.seed, **config.agent)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{cell.policy}: {one_line(error)}") from error
+
+    def run(self, work: Work[StreamCell]) -> Iterator[tuple[StreamCell, dict[str, Any]]]:
+        """Learns from all the episodes of one cell.
+
+        The result has its score, its learning curve in `POINTS` parts, its steps and their cost.
+        """
+        (cell,) = work.chain
+        torch.set_num_threads(self.config.threads)
+        agent = self.agent(cell)
+        episodes = self.config.episodes_at(cell.value)
+        returns = _Returns(episodes)
+        started = time.process_time()
+        agent.learn(2**62, returns, log_interval=None)
+        seconds = time.process_time() - started
+        last = max(1, episodes // 10)
+        yield (
+            cell,
+            {
+                "score": float(np.mean(returns.all[-last:])),
+                "curve": [float(part.mean()) for part in np.array_split(returns.all, min(POINTS, episodes))],
+                "steps": agent.num_timesteps,
+                "parameters": sum(optimiser.vector.numel() for optimiser in agent.optimisers),
+                "microseconds_per_step": 1e6 * seconds / agent.num_timesteps,
+            },
+        )
+
+    def line(self, cell: StreamCell, result: Result) -> str:
+        """Returns the score and the cost of a step."""
+        return (
+            f"{cell.policy}, {self.config.argument} {cell.value}, seed {cell.seed}: "
+            f"return {result['score']:.3f}, {result['microseconds_per_step']:.0f} µs a step"
+        )
+
+    def study(self, results: Mapping[StreamCell, Result]) -> Study:
+        """Returns the scores and the learning curves."""
+        config = self.config
+        rows = tuple(
+            Row(
+                cell.policy,
+                cell.value,
+                cell.seed,
+                {
+                    "return": result["score"],
+                    "steps": result["steps"],
+                    "µs a step": result["microseconds_per_step"],
+                    "parameters": result["parameters"],
+                },
+                curves={"return": _in_equal_parts(result["curve"], config.episodes_at(cell.value))},
+            )
+            for cell, result in results.items()
+        )
+        counts = {config.episodes_at(value) for value in config.values}
+        episodes = f"{counts.pop():,}" if len(counts) == 1 else "its"
+        return Study(
+            title=config.env,
+            size=config.argument,
+            values=config.values,
+            learners=config.policies,
+            shared={**config.env_arguments, **config.agent, "episodes": config.episodes},
+            columns=(
+                Column("return", spread=True),
+                *(Column(name, "{:,.0f}") for name in ("steps", "µs a step", "parameters")),
+            ),
+            rows=rows,
+            panels=(Panel("return", "episodes", "return"),),
+            known={
+                value: known_returns(config.env, config.argument, value, config.env_arguments)
+                for value in config.values
+            },
+            note=f"One environment, one pass, no replay. Return over the last tenth of {episodes} episodes.",
+        )
+
+
+class _Returns(BaseCallback):
+    """Collects the return of each episode and stops after `episodes`."""
+
+    def __init__(self, episodes: int) -> None:
+        super().__init__()
+        self.episodes = episodes
+        self.all: list[float] = []
+
+    def _on_step(self) -> bool:
+        if self.locals["dones"][0]:
+            self.all.append(float(self.locals["infos"][0]["episode"]["r"]))
+        return len(self.all) < self.episodes
+
+
+def _in_equal_parts(means: Sequence[float], whole: int) -> list[tuple[float, float]]:
+    """Returns a curve of means over equal parts, each placed at the end of its part."""
+    return [(whole * (part + 1) / len(means), mean) for part, mean in enumerate(means)]
+
+
+command = partial(suite_command, Stream)

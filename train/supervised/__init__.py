@@ -1,0 +1,1 @@
+"""Training and evaluation of a model on a sequence task: one run and its folder."""

@@ -1,0 +1,85 @@
+"""The folder of one training run: which files it has; a kill leaves each of them whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sab_agents.train.configuration import load
+from sab_agents.train.errors import UserError
+from sab_agents.train.output import write_atomically, write_json
+from sab_agents.train.supervised.config import TrainConfig
+
+
+class RunFolder:
+    """The files of one run.
+
+    config.yaml holds the settings, metrics.jsonl one line for each logged step, checkpoint.safetensors what resuming
+    needs, model.safetensors the trained parameters, result.json the outcome (once the run is finished), plots/ the PNGs
+    and tb/ TensorBoard's events.
+
+    Args:
+        path: the folder; `create` makes it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.model = self.path / "model.safetensors"
+        self.result = self.path / "result.json"
+        self.plots = self.path / "plots"
+        self.tensorboard = self.path / "tb"
+
+    def create(self, config: TrainConfig) -> None:
+        """Makes the folder and writes its config.
+
+        Raises:
+            UserError: it already holds a run and `config.resume` is not set, or it cannot be written.
+        """
+        if not config.resume and self.config.exists():
+            raise UserError(
+                f"{self.path} already holds a run. Continue it with --resume true, or choose another --out."
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.config, yaml.safe_dump(config.settings(), sort_keys=False).encode())
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}.") from error
+
+    def read_config(self) -> TrainConfig:
+        """Returns the run's settings.
+
+        Raises:
+            UserError: the folder holds no run.
+        """
+        if not self.config.exists():
+            raise UserError(f"{self.path} holds no run: there is no config.yaml. Train one with sab-agents train.")
+        return load(TrainConfig, self.config)
+
+    def read_result(self) -> dict[str, Any] | None:
+        """Returns the outcome, or None while the run is not finished."""
+        if not self.result.exists():
+            return None
+        result: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
+        return result
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Marks the run as finished with this outcome."""
+        write_json(self.result, result)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Returns the logged lines, oldest first, without a last one that a kill left half-written."""
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def cut_metrics(self, step: int) -> None:
+        """Removes the lines that were logged after the checkpoint at `step`, and those of a finished run's test."""
+        kept = [line for line in self.read_metrics() if line["step"] <= step and line["split"] != "test"]
+        write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
