@@ -16,7 +16,7 @@ from torch import Tensor
 from sab_agents.ppo.rollout_cores import Segments
 from sab_agents.ppo.side_by_side import one_by_one, side_by_side
 from sab_agents.streaming import Credit
-from sab_agents.streaming.window import WindowRun
+from sab_agents.streaming.base import Replay
 
 
 class Rollout(NamedTuple):
@@ -52,7 +52,7 @@ class Evaluation(NamedTuple):
 
 class _Way(NamedTuple):
     segments: Segments
-    run: WindowRun
+    run: Replay
     output: Tensor
 
 
@@ -78,7 +78,7 @@ class Ways:
         """Outputs of rows of segments from their features, whose gradients `backward` will take from there."""
 
         def taken(segments: Segments, x: Tensor) -> _Way:
-            run = segments.run(rows, x)
+            run = segments.replay(rows, x)
             return _Way(segments, run, run.outputs.requires_grad_())
 
         works = [partial(taken, segments, self.leaf_of(features)) for segments, features in cores]

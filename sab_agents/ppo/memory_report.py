@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import Image, Logger, TensorBoardOutputForm
 from torch import Tensor
 
 from sab_agents.ppo.bars import bars_by_power
-from sab_agents.streaming import ClosedWindow, Credit
+from sab_agents.streaming import Credit, SABWindow
 
 IMAGE_EVERY = 20
 """Updates between two images."""
@@ -32,7 +32,7 @@ class MemoryReport:
         window: the actor's segments.
     """
 
-    def __init__(self, window: ClosedWindow) -> None:
+    def __init__(self, window: SABWindow) -> None:
         self._window = window
         self._norms = [torch.zeros_like(window.before.filled, dtype=window.before.memory.dtype)]
         self._dropped = 0
@@ -40,7 +40,7 @@ class MemoryReport:
     @classmethod
     def of(cls, segments: object) -> Self | None:
         """A report of these segments; None where the core has no slots."""
-        return cls(segments) if isinstance(segments, ClosedWindow) else None
+        return cls(segments) if isinstance(segments, SABWindow) else None
 
     def add(self, credit: Credit | None) -> None:
         """Notes what a minibatch credited."""

@@ -18,7 +18,8 @@ from sab_agents.core.recut import Layout, layout
 from sab_agents.core.state import State
 from sab_agents.kernels import Run, kernel_in_use
 from sab_agents.ppo.rollout_cores import Array, RolloutCore
-from sab_agents.streaming.window import WindowRun, graph_run
+from sab_agents.streaming.base import Replay
+from sab_agents.streaming.window import graph_replay
 
 
 class PlainSegments:
@@ -33,11 +34,11 @@ class PlainSegments:
     def __init__(self, core: Core[Any], before: State, start: Tensor) -> None:
         self.core, self.before, self.start = core, before, start
 
-    def run(self, rows: Tensor, x: Tensor) -> WindowRun:
-        """See `Segments.run`."""
+    def replay(self, rows: Tensor, x: Tensor) -> Replay:
+        """See `Segments.replay`."""
         with torch.enable_grad():
             output: Tensor = self.core(x, self.before.chosen(rows), self.start[:, rows])[0]
-        return graph_run(output)
+        return graph_replay(output)
 
     def credit(self) -> None:
         """Nothing is known of the past but the state, through which no gradient is sent."""
@@ -61,13 +62,13 @@ class LstmSegments(PlainSegments):
         super().__init__(core, before, start)
         self._chosen: dict[tuple[int, ...], _Chosen] = {}  # by rows, which come in every epoch
 
-    def run(self, rows: Tensor, x: Tensor) -> WindowRun:
-        """See `Segments.run`."""
+    def replay(self, rows: Tensor, x: Tensor) -> Replay:
+        """See `Segments.replay`."""
         if x.requires_grad or kernel_in_use(x.device, x.dtype) != "native":
-            return super().run(rows, x)
+            return super().replay(rows, x)
         before, start, laid = self._of(rows)
         found = self.core.run(x.contiguous() if laid is None else laid.laid(x), before, start)
-        return super().run(rows, x) if found is None else _laid_run(*found, laid)
+        return super().replay(rows, x) if found is None else _laid_run(*found, laid)
 
     def _of(self, rows: Tensor) -> _Chosen:
         chosen = tuple(rows.tolist())
@@ -80,7 +81,7 @@ class LstmSegments(PlainSegments):
         return self._chosen[chosen]
 
 
-def _laid_run(run: Run, output: Tensor, laid: Layout | None) -> WindowRun:
+def _laid_run(run: Run, output: Tensor, laid: Layout | None) -> Replay:
     """The run with its outputs and their gradient as they were before they were laid anew."""
 
     def backward(gradient: Tensor) -> None:
@@ -88,7 +89,7 @@ def _laid_run(run: Run, output: Tensor, laid: Layout | None) -> WindowRun:
         run.backward(lying.data_ptr(), 0, lying.shape[2], None)
 
     output = output[..., : output.shape[2] // 2]
-    return WindowRun(output if laid is None else laid.given(output), backward)
+    return Replay(output if laid is None else laid.given(output), backward)
 
 
 class PlainRolloutCore(RolloutCore):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sab_agents.checks import at_least
 from sab_agents.core import SAB
 from sab_agents.ppo.rollout_cores import RolloutCore
-from sab_agents.streaming import ClosedWindow, Eviction, SABStream, Write
+from sab_agents.streaming import Eviction, SABStream, SABWindow, Write
 from sab_agents.streaming.acting import ActingState, act
 from sab_agents.streaming.writing import SlotWriter
 
@@ -148,9 +148,9 @@ class SabRolloutCore(RolloutCore):
 
     def peek(self, observation: Tensor, x: Tensor, start: Tensor) -> Tensor:
         """See `RolloutCore.peek`."""
-        return self._stream.propose(observation, start, x).output
+        return self._stream.peek(observation, start, x).output
 
-    def close(self) -> ClosedWindow:
+    def close(self) -> SABWindow:
         """See `RolloutCore.close`."""
         closed = self._stream.close()
         closed.cut_every(self.bptt_steps)
@@ -160,9 +160,9 @@ class SabRolloutCore(RolloutCore):
         """See `RolloutCore.discard`: the steps still become contexts of the slots that they wrote."""
         self._stream.advance()
 
-    def joined(self, segments: Sequence[ClosedWindow]) -> ClosedWindow:
+    def joined(self, segments: Sequence[SABWindow]) -> SABWindow:
         """See `RolloutCore.joined`."""
-        return ClosedWindow.joined(segments)
+        return SABWindow.joined(segments)
 
     def carried(self) -> dict[str, Tensor]:
         """The streams."""

@@ -16,16 +16,16 @@ from sab_agents import RecurrentPPO
 from sab_agents.ppo import memory_report
 from sab_agents.ppo.bars import TALLEST, ZOOM, bars_by_power, label_of, text_of
 from sab_agents.ppo.memory_report import MemoryReport, shares_by_distance
-from sab_agents.streaming import ClosedWindow, Credit
+from sab_agents.streaming import Credit, SABWindow
 from tests.ppo.cases import agent, collect
 
 
-def window_of(**settings: Any) -> ClosedWindow:
+def window_of(**settings: Any) -> SABWindow:
     """The second rollout of an agent whose episodes cross rollouts."""
     model = agent(lengths=(5, 11, 40), **settings)
     collect(model, 2)
     window = model.collector.rollout().actor
-    assert isinstance(window, ClosedWindow)
+    assert isinstance(window, SABWindow)
     return window
 
 

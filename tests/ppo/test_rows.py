@@ -176,7 +176,7 @@ def test_within_a_row_gradient_goes_as_far_as_an_lstms() -> None:
         collect(model)
         rollout = model.collector.rollout()
         assert rollout.critic is not None
-        run = rollout.critic.run(rows, rollout.stored[:, rows])
+        run = rollout.critic.replay(rows, rollout.stored[:, rows])
         gradient = torch.zeros_like(run.outputs)
         torch.manual_seed(1)
         gradient[..., :hidden_size] = torch.randn(24, 2, hidden_size)
