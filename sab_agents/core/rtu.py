@@ -136,6 +136,21 @@ class RTU(RealTimeCore[RTUState]):
         right = (1, self.input_size), (1, self.hidden_size, 2)
         return (x.shape, state.c.shape) == right and x.is_contiguous() and state.c.is_contiguous() and all_finite(x)
 
+    def plain_step(self, x: Tensor, state: RTUState) -> tuple[Tensor, RTUState]:
+        """Runs one step in operations on real numbers, which can be exported; see `Core.plain_step`."""
+        negative_log_radius = self.nu.exp()
+        radius, scale = (-negative_log_radius).exp(), (-torch.expm1(-2 * negative_log_radius)).sqrt()
+        turn_real, turn_imaginary = radius * self.omega.exp().cos(), radius * self.omega.exp().sin()
+        real, imaginary = state.c.unbind(dim=2)
+        c = torch.stack(
+            [
+                turn_real * real - turn_imaginary * imaginary + scale * (x @ self.weight[0].t()),
+                turn_real * imaginary + turn_imaginary * real + scale * (x @ self.weight[1].t()),
+            ],
+            dim=1,
+        )
+        return c.flatten(1).relu(), RTUState(c.transpose(1, 2))
+
     @torch.no_grad()
     def advance_sensitivity(
         self, x: Tensor, state: RTUState, episode_start: Tensor, sensitivity: Sensitivity

@@ -295,6 +295,31 @@ class Stream(ABC):
             (b, F) outputs and the state after the step.
         """
 
+    def fixed_state(self, rows: int, max_steps: int | None = None) -> Any:
+        """Returns the state that `initial_state` returns, in a size that `plain_act` keeps.
+
+        Args:
+            rows: of the state.
+            max_steps: steps of the longest episode, for a core whose state grows with it.
+
+        Raises:
+            ValueError: the state grows and `max_steps` is None, or acting draws random numbers.
+        """
+        return self.core.fixed_state(rows, max_steps)
+
+    def plain_act(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Takes one step as `act` does, in operations that `torch.export` can trace; see `Core.plain_step`.
+
+        Args:
+            x: (b, I) inputs.
+            state: of `fixed_state`, or what the last call returned, reset where an episode starts.
+
+        Returns:
+            (b, F) outputs and the state after the step.
+        """
+        acted: tuple[Tensor, Any] = self.core.plain_step(x, state)
+        return acted
+
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
         """Returns everything that is carried, the open window included, as tensors under plain names.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sab_agents.checks import at_least
 from sab_agents.core.sab import SAB
 from sab_agents.kernels import ScanPlan, StepState, outputs
-from sab_agents.streaming.acting import ActingState, act
+from sab_agents.streaming.acting import ActingState, act, after, computed_plainly
 from sab_agents.streaming.base import Credit, Replay
 from sab_agents.streaming.closed import SABWindow, Steps
 from sab_agents.streaming.eviction import Eviction, Write
@@ -243,6 +243,24 @@ class SABStream(SteppingStream):
     def act(self, x: Tensor, state: ActingState) -> tuple[Tensor, ActingState]:
         """Takes one step of independent rows; see `Stream.act`."""
         return act(self.core, self.writer, self.decay, x, state, self._generator)
+
+    def fixed_state(self, rows: int, max_steps: int | None = None) -> ActingState:  # noqa: ARG002
+        """Returns empty memories, see `Stream.fixed_state`.
+
+        Raises:
+            ValueError: the eviction draws random numbers.
+        """
+        if self.writer.draws:
+            raise ValueError(
+                'SABStream: eviction must not draw random numbers, but is "reservoir", whose generator cannot be part '
+                'of an exported graph. Train with "least_used" or "oldest".'
+            )
+        return self.initial_state(rows)
+
+    def plain_act(self, x: Tensor, state: ActingState) -> tuple[Tensor, ActingState]:
+        """Takes one step of independent rows; see `Stream.plain_act`."""
+        computed = computed_plainly(self.core, x, state, self.writer)
+        return computed.output, after(computed, state, self.writer, self.decay, generator=None)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that is carried, the open window included, as tensors under plain names; not the parameters."""
