@@ -1,4 +1,4 @@
-"""Whatever is given as an environment, as a VecEnv of stable-baselines3."""
+"""Makers of stable-baselines3's VecEnvs from whatever a user has as an environment."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sab_agents.vec_env.vector import VectorToVecEnv
 
 
 def as_vec_env(env: Any, *, observe_previous: bool = False) -> Any:
-    """A Gymnasium vector environment as a VecEnv that counts returns; anything else as it is.
+    """Returns a Gymnasium vector environment as a VecEnv that counts returns, and anything else unchanged.
 
     Args:
         env: an environment or its id, a VecEnv, or a Gymnasium vector environment; None stays None.
-        observe_previous: add the previous action and reward to the observations, where they are not yet in there; the
+        observe_previous: add the previous action and reward to the observations, unless they are there already; the
             result is then always a VecEnv.
     """
     if isinstance(env, VectorEnv):
