@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,14 @@ ALLOWED = {
         *("sab_agents.vec_env", "torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml"),
         *("safetensors", "stable_baselines3"),
     },
+}
+# Imports for type checking that close a circle of two modules.
+KNOWN = {
+    "sab_agents.streaming.saving": {"sab_agents.streaming.stream"},
+    "sab_agents.streaming.segment": {"sab_agents.streaming.stream"},
+    "sab_agents.online.learner_file": {"sab_agents.online.online_learner"},
+    "sab_agents.online.snapshot": {"sab_agents.online.stream_ac"},
+    "sab_agents.train.evaluate_env": {"sab_agents.train.evaluate"},
 }
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}
 
@@ -113,6 +121,111 @@ def test_every_module_is_looked_at() -> None:
 )
 def test_an_upward_import_is_found(layer: str, source: str) -> None:
     assert violations(layer, source)
+
+
+def sources() -> dict[str, str]:
+    """The text of every module of the project by its full name; a package's is that of its `__init__`."""
+    found = {}
+    for name, folder in {"sab_agents": ROOT / "sab_agents", **{k: ROOT / v for k, v in FOLDERS.items()}}.items():
+        for path in folder.rglob("*.py"):
+            if name == "sab_agents" and path.relative_to(folder).parts[0] in FOLDERS.values():
+                continue  # a link, followed or not
+            parts = [name, *path.relative_to(folder).with_suffix("").parts]
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text(encoding="utf-8")
+    return found
+
+
+def edges(source: str, known: Collection[str]) -> set[str]:
+    """The modules of the project that a source file imports, anywhere in it and for type checking, too."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return found & set(known)
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """One circle of each group of modules that import each other."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> None:
+        if module in path:
+            found.append([*path[path.index(module) :], module])
+        if module in done or module in path:
+            return
+        for other in sorted(graph[module]):
+            visit(other, [*path, module])
+        done.add(module)
+
+    for module in sorted(graph):
+        visit(module, [])
+    return found
+
+
+def private_imports(source: str, known: Collection[str]) -> list[str]:
+    """The private names of other modules of the project that a source file imports or takes from a module."""
+    found, modules = [], set()
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname or alias.name for alias in node.names if alias.name in known}
+        elif isinstance(node, ast.ImportFrom) and layer_or_none(node.module or ""):
+            found += [f"{node.module}.{alias.name}" for alias in node.names if is_private(alias.name)]
+            modules |= {alias.asname or alias.name for alias in node.names if f"{node.module}.{alias.name}" in known}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and ast.unparse(node.value) in modules:
+            found.append(ast.unparse(node))
+    return found
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def layer_or_none(module: str) -> str | None:
+    return layer_of(module) if module.startswith("sab_agents") else None
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    known = sources()
+    graph = {name: edges(source, known) - KNOWN.get(name, set()) for name, source in known.items()}
+    assert circles(graph) == []
+
+
+def test_no_module_imports_the_private_names_of_another() -> None:
+    known = sources()
+    found = {name: private_imports(source, known) for name, source in known.items()}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from sab_agents.a import A",
+        "def f():\n    import sab_agents.a",
+        "from sab_agents import a",
+    ],
+)
+def test_a_circle_is_found(source: str) -> None:
+    known = {"sab_agents": "", "sab_agents.a": "from sab_agents.b import B", "sab_agents.b": source}
+    expected = ["sab_agents.a", "sab_agents.b", "sab_agents.a"]
+    assert circles({name: edges(text, known) for name, text in known.items()}) == [expected]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from sab_agents.checks import _is_number",
+        "from sab_agents import checks\nchecks._is_number(1)",
+        "import sab_agents.checks as c\nc._is_number(1)",
+    ],
+)
+def test_a_private_name_of_another_module_is_found(source: str) -> None:
+    assert len(private_imports(source, {"sab_agents", "sab_agents.checks"})) == 1
 
 
 def test_environments_do_not_load_torch() -> None:

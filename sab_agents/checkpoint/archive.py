@@ -1,4 +1,4 @@
-"""Agents in files: a zip of safetensors and JSON, so that loading one never runs code."""
+"""The file format of saved agents: a zip of safetensors and JSON, so that loading a file never runs code."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from gymnasium import spaces
+import safetensors.torch as safetensors
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 VERSION = 1
@@ -22,17 +19,17 @@ Target = str | Path | io.BufferedIOBase
 """A path, or a file that is open for bytes."""
 
 
-def write_agent(path: Target, kind: str, settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Writes `path`, with .zip added where it has no suffix; replaces an older file in one step.
+def save(path: Target, kind: str, settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Writes an archive; an older file is replaced in one step.
 
     Args:
-        path: where to; or a file that is open for writing bytes.
-        kind: of the agent, which `read_agent` asks for.
-        settings: what JSON can hold.
+        path: the file, `.zip` is added to a name without suffix; or a file that is open for writing bytes.
+        kind: what the archive holds, which `load` asks for.
+        settings: values that JSON can hold; see `sab_agents.checkpoint.settings`.
         tensors: by name.
 
     Raises:
-        TypeError: a setting is not of a kind that JSON knows.
+        TypeError: a setting is of a type that JSON does not know.
     """
     try:
         text = json.dumps({"format": f"sab-agents/{kind}", "version": VERSION, **settings})
@@ -40,11 +37,11 @@ def write_agent(path: Target, kind: str, settings: dict[str, Any], tensors: dict
         raise TypeError(
             f"save: settings must be numbers, strings, lists or dicts, so that loading runs no code ({error})."
         ) from error
-    plain = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    copied = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr(_SETTINGS, text)
-        file.writestr(_TENSORS, save(plain))
+        file.writestr(_TENSORS, safetensors.save(copied))
     if not isinstance(path, str | Path):
         path.write(buffer.getvalue())
         return
@@ -58,19 +55,19 @@ def write_agent(path: Target, kind: str, settings: dict[str, Any], tensors: dict
     os.replace(unfinished, target)
 
 
-def read_agent(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `write_agent` wrote as this kind: settings and tensors.
+def load(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Returns the settings and tensors of an archive that `save` wrote as this kind.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or not ours.
+        ValueError: the file is damaged, of another kind or version, or not written by this library.
     """
     source = with_suffix(path) if isinstance(path, str | Path) else path
     try:
         with zipfile.ZipFile(source) as file:
-            _refuse_pickles(source, file)
+            _check_origin(source, file)
             settings: dict[str, Any] = json.loads(file.read(_SETTINGS))
-            tensors: dict[str, Tensor] = load(file.read(_TENSORS))
+            tensors: dict[str, Tensor] = safetensors.load(file.read(_TENSORS))
     except FileNotFoundError:
         raise FileNotFoundError(f"{source}: no such file. Save an agent there first, or name another file.") from None
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as error:
@@ -83,69 +80,38 @@ def read_agent(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
     return settings, tensors
 
 
-def _refuse_pickles(source: object, file: zipfile.ZipFile) -> None:
+def _check_origin(source: object, file: zipfile.ZipFile) -> None:
+    """Raises ValueError if the file was pickled by stable-baselines3 or sb3-contrib."""
     if "_stable_baselines3_version" in file.namelist():
         raise ValueError(
             f"{source}: must be a file that sab-agents saved, but was saved by stable-baselines3 or sb3-contrib, and "
-            "loading such a file runs code out of it. Load it with the class that saved it, or train an agent anew."
+            "loading such a file runs code out of it. Load it with the class that saved it, or train a new agent."
         )
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, under the rest of their names."""
+    """Returns the tensors whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def with_suffix(path: str | Path) -> Path:
-    """The path, with .zip added where it has no suffix."""
+    """Returns the path, with `.zip` added to a name without suffix."""
     path = Path(path)
     return path if path.suffix else path.with_name(path.name + ".zip")
 
 
-def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
-    """A space as JSON.
-
-    Raises:
-        TypeError: the space is not Box, Discrete, MultiBinary, MultiDiscrete or a Dict of these.
-    """
-    if isinstance(space, spaces.Dict):
-        return {"kind": "Dict", "spaces": {name: space_to_json(part) for name, part in space.spaces.items()}}
-    if isinstance(space, spaces.Box):
-        bounds = {"low": _bound(space.low), "high": _bound(space.high)}
-        return {"kind": "Box", **bounds, "shape": list(space.shape), "dtype": str(space.dtype)}
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), **_dtype(space)}
-    if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist(), **_dtype(space)}
-    raise TypeError(f"save: a space must be Box, Discrete, MultiBinary, MultiDiscrete or Dict, but is {space}.")
+write_agent, read_agent = save, load
 
 
-def space_from_json(facts: dict[str, Any]) -> spaces.Space[Any]:
-    """The space that `space_to_json` described."""
-    kind, values = facts["kind"], {name: value for name, value in facts.items() if name != "kind"}
-    if kind == "Dict":
-        return spaces.Dict({name: space_from_json(part) for name, part in values["spaces"].items()})
-    if kind == "Box":
-        dtype = np.dtype(values["dtype"])
-        low, high = (np.array(values[bound], dtype=dtype) for bound in ("low", "high"))
-        shape = tuple(values.get("shape", low.shape))
-        return spaces.Box(np.broadcast_to(low, shape), np.broadcast_to(high, shape), dtype=dtype.type)
-    makers: dict[str, Any] = {
-        "Discrete": spaces.Discrete,
-        "MultiBinary": spaces.MultiBinary,
-        "MultiDiscrete": spaces.MultiDiscrete,
-    }
-    space: spaces.Space[Any] = makers[kind](**values)
-    return space
+def space_to_json(space: Any) -> Any:
+    """Returns a space as JSON."""
+    from sab_agents.checkpoint.settings import to_json  # noqa: PLC0415
+
+    return to_json(space)
 
 
-def _bound(bound: npt.NDArray[Any]) -> Any:
-    """A bound as one number where it is the same everywhere, as an image's is, and as a list otherwise."""
-    same = bound.size > 0 and bool((bound == bound.flat[0]).all())
-    return bound.flat[0].item() if same else bound.tolist()
+def space_from_json(saved: dict[str, Any]) -> Any:
+    """Returns the space of which `space_to_json` was taken."""
+    from sab_agents.checkpoint.settings import from_json  # noqa: PLC0415
 
-
-def _dtype(space: spaces.Space[Any]) -> dict[str, str]:
-    return {} if space.dtype == np.int64 else {"dtype": str(space.dtype)}
+    return from_json(saved, "space")

@@ -4,7 +4,9 @@ from sab_agents.core.ablations import SoftmaxSAB, UncreditedSAB
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM
 from sab_agents.core.lstm_attention import LSTMAttention
+from sab_agents.core.real_time import RealTimeCore
 from sab_agents.core.registry import CORES, CoreSpec, build_core, core_spec, register_core
+from sab_agents.core.rtu import RTU
 from sab_agents.core.sab import SAB, ReadLog
 from sab_agents.core.sparsify import sparsify
 from sab_agents.core.state import SABState, State
@@ -13,11 +15,13 @@ from sab_agents.core.transformer import Transformer
 __all__ = [
     "CORES",
     "LSTM",
+    "RTU",
     "SAB",
     "Core",
     "CoreSpec",
     "LSTMAttention",
     "ReadLog",
+    "RealTimeCore",
     "SABState",
     "SoftmaxSAB",
     "State",

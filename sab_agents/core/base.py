@@ -87,6 +87,32 @@ class Core(nn.Module, ABC, Generic[StateT]):
         output, state = self._run(x.unsqueeze(0), state, episode_start)
         return output.squeeze(0), state
 
+    def fixed_state(self, batch_size: int, max_steps: int | None = None) -> StateT:  # noqa: ARG002
+        """Returns the state at the start of an episode, in a size that `plain_step` keeps: zeros.
+
+        Args:
+            batch_size: B.
+            max_steps: steps of the longest episode, for a core whose state grows with it: `plain_step` forgets the
+                oldest steps beyond them. Others ignore it.
+
+        Raises:
+            ValueError: the state grows and `max_steps` is None.
+        """
+        return self.initial_state(batch_size)
+
+    def plain_step(self, x: Tensor, state: StateT) -> tuple[Tensor, StateT]:
+        """Runs one step in operations that can be exported: no native kernel, no branch on data, no change of size.
+
+        Args:
+            x: (B, I) inputs.
+            state: of `fixed_state`, or what the last call returned; it is reset where an episode starts.
+
+        Returns:
+            (B, output_size) and the new state, those of `step`.
+        """
+        output, state = self._run(x.unsqueeze(0), state, None)
+        return output.squeeze(0), state
+
     def _weight(self) -> Tensor:
         """A parameter, for the dtype and device of all."""
         return next(self.parameters())

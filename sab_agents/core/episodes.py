@@ -54,6 +54,25 @@ def first_used(filled: Tensor) -> int:
     return int(filled.any(dim=0).int().argmax())
 
 
+def fixed_columns(name: str, *limits: int | None) -> int:
+    """Returns how many columns a memory of fixed size needs for all steps but the present one.
+
+    Args:
+        name: of the core, for the error.
+        limits: steps that are remembered at most; None for no limit.
+
+    Raises:
+        ValueError: there is no limit.
+    """
+    known = [steps for steps in limits if steps is not None]
+    if not known:
+        raise ValueError(
+            f"{name}: the state grows with the episode, but an exported state has a fixed size. Pass max_steps, the "
+            "steps of the longest episode: beyond it, the oldest steps are forgotten."
+        )
+    return max(1, min(known) - 1)
+
+
 def check_shapes(name: str, state: State, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raises ValueError where a tensor of `state` has not its shape in `shapes`."""
     for field, shape in shapes.items():

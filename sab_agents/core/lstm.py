@@ -220,6 +220,15 @@ class LSTM(Core[LSTMState]):
         h, c = (torch.stack(each, dim=1) for each in zip(*ends, strict=True))
         return (x, h, c) if laid is None else (laid.given(x), laid.ended(h), laid.ended(c))
 
+    def plain_step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Runs one step in operations that can be exported; see `Core.plain_step`."""
+        hidden, cells = [], []
+        for layer, weights in enumerate(self.lstm.all_weights):
+            x, c = torch.lstm_cell(x, (state.h[:, layer], state.c[:, layer]), *weights)
+            hidden.append(x)
+            cells.append(c)
+        return x, LSTMState(torch.stack(hidden, dim=1), torch.stack(cells, dim=1), state.step + 1)
+
 
 def _stretch_firsts(length: int, *events: Tensor | None) -> list[int]:
     """First steps of the stretches that can run in one call: 0, and each step at which a row of a (T, B) event is."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
-from sab_agents.core.episodes import check_shapes, first_used, same_episode, steps_in_episode
+from sab_agents.core.episodes import check_shapes, first_used, fixed_columns, same_episode, steps_in_episode
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
@@ -130,3 +130,21 @@ class LSTMAttention(Core[LSTMAttentionState]):
         floor = torch.finfo(scores.dtype).min
         weights = scores.masked_fill(~past, floor).softmax(dim=-1).masked_fill(~past, 0)
         return weights @ memory
+
+    def fixed_state(self, batch_size: int, max_steps: int | None = None) -> LSTMAttentionState:
+        """Returns zeros with a column for each step but the present one; see `Core.fixed_state`."""
+        state = self.initial_state(batch_size)
+        columns = fixed_columns("LSTMAttention", max_steps)
+        memory = state.memory.new_zeros(batch_size, columns, self.hidden_size)
+        filled = state.filled.new_zeros(batch_size, columns)
+        return LSTMAttentionState(state.h, state.c, memory, filled, state.step)
+
+    def plain_step(self, x: Tensor, state: LSTMAttentionState) -> tuple[Tensor, LSTMAttentionState]:
+        """Runs one step in operations that can be exported; the newest column is the last. See `Core.plain_step`."""
+        before = LSTMState(state.h.unsqueeze(1), state.c.unsqueeze(1), state.step)
+        h, lstm = self.lstm.plain_step(x, before)
+        summary = self.attend(h.unsqueeze(1), state.memory, state.filled.unsqueeze(1)).squeeze(1)
+        memory = torch.cat([state.memory[:, 1:], h.unsqueeze(1)], dim=1)
+        filled = torch.cat([state.filled[:, 1:], torch.ones_like(state.filled[:, :1])], dim=1)
+        output = torch.cat([h, summary], dim=1)
+        return output, LSTMAttentionState(lstm.h.squeeze(1), lstm.c.squeeze(1), memory, filled, lstm.step)

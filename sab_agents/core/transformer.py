@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
-from sab_agents.core.episodes import check_shapes, first_used, same_episode, steps_in_episode
+from sab_agents.core.episodes import check_shapes, first_used, fixed_columns, same_episode, steps_in_episode
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
 
@@ -124,6 +124,28 @@ class Transformer(Core[TransformerState]):
         output = self.norm(y).transpose(0, 1)
         keys, values = (torch.stack(tensors, dim=1) for tensors in zip(*caches, strict=True))
         return output, _kept(TransformerState(keys, values, positions, step[-1]), seen[:, -1])
+
+    def fixed_state(self, batch_size: int, max_steps: int | None = None) -> TransformerState:
+        """Returns zeros with a column for each step of the context but the present one; see `Core.fixed_state`."""
+        columns = fixed_columns("Transformer", self.context, max_steps)
+        state = self.initial_state(batch_size)
+        cache = state.keys.new_zeros(batch_size, self.layers, columns, self.hidden_size)
+        return TransformerState(cache, cache.clone(), state.positions.new_zeros(batch_size, columns), state.step)
+
+    def plain_step(self, x: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+        """Runs one step in operations that can be exported; the newest column is the last. See `Core.plain_step`."""
+        step = state.step + 1
+        positions = torch.cat([state.positions, step.unsqueeze(1)], dim=1)
+        seen = positions > 0
+        if self.context is not None:
+            seen = seen & (step.unsqueeze(1) - positions < self.context)
+        y = (self.embed(x) + sinusoids(state.step, self.hidden_size).to(x.dtype)).unsqueeze(1)
+        caches = []
+        for layer, block in enumerate(self.blocks):
+            y, keys, values = block(y, state.keys[:, layer], state.values[:, layer], seen.unsqueeze(1))
+            caches.append((keys[:, 1:], values[:, 1:]))
+        keys, values = (torch.stack(tensors, dim=1) for tensors in zip(*caches, strict=True))
+        return self.norm(y).squeeze(1), TransformerState(keys, values, positions[:, 1:], step)
 
 
 class _Block(nn.Module):

@@ -27,7 +27,7 @@ from sab_agents.online.targets import LossName, Targets
 from sab_agents.online.waiting import WaitingSteps
 from sab_agents.online.window_labels import WindowLabels
 from sab_agents.optim.flat import FlatAdam, FlatGradient
-from sab_agents.streaming import Eviction, PlainStream, SABStream, Write
+from sab_agents.streaming import Eviction, SABStream, TruncatedStream, Write
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -140,11 +140,11 @@ class OnlineLearner:
                 credit_depth=credit_depth,
                 seed=seed,
             )
-            self._stream: SABStream | PlainStream = sab_stream
+            self._stream: SABStream | TruncatedStream = sab_stream
             self._waiting = WaitingSteps(sab_stream, update_every) if encoder is None and self._on_cpu() else None
         else:
             self._waiting = None
-            self._stream = PlainStream(self.core, rows, encoder=encoder, observation_shape=shape)
+            self._stream = TruncatedStream(self.core, rows, encoder=encoder, observation_shape=shape)
         self.parameters = [*self.core.parameters(), *self.head.parameters(), *self._stream.encoder.parameters()]
         self.gradient = FlatGradient(self.parameters)
         if optimizer is not None:
@@ -160,7 +160,7 @@ class OnlineLearner:
         self._foreseen: _Foreseen | None = None
 
     @property
-    def stream(self) -> SABStream | PlainStream:
+    def stream(self) -> SABStream | TruncatedStream:
         """The stream that is learnt from, at the last step that was learnt."""
         if self._waiting is not None:
             self._waiting.take()
@@ -277,7 +277,7 @@ class OnlineLearner:
         """Learns from the window, whose last target stands at step `last`."""
         self.gradient.begin()
         stream = self.stream
-        run = stream.run()
+        run = stream.replay()
         run.backward(self.head.gradient(run.outputs, self.labels))
         before = stream.before
         credit = stream.credit()
@@ -313,7 +313,7 @@ class OnlineLearner:
         if kept is not None and torch.equal(kept.inputs, inputs) and _same(kept.start, start):
             return kept
         try:
-            step = self.stream.propose(inputs, start)
+            step = self.stream.peek(inputs, start)
         except ValueError as error:
             if all_finite(inputs):
                 raise

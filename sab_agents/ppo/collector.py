@@ -1,17 +1,28 @@
 """Collects rollouts with a policy: acts, keeps what learning needs, and hands it over in rows.
 
-Dimensions: n environments, T steps of a segment, W segments of a rollout, R = W · n rows, P numbers that are stored.
+Dimensions: n environments, T steps of a segment, W segments of a rollout, R = W · n rows, P entries of a stored
+observation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sab_agents.ppo.evaluation import Rollout
+from sab_agents.checkpoint.archive import part
+from sab_agents.core.state import State
+from sab_agents.ppo.evaluation import Rollout, in_rows
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
+from sab_agents.streaming import ClosedWindow
+
+Array = npt.NDArray[Any]
+
+GENERATORS = ("acting", "writer.generator")
+"""The states of random generators among what a stream carries."""
 
 
 class Acted(NamedTuple):
@@ -32,92 +43,126 @@ class Collector:
     """The memory of n environments under one policy, from rollout to rollout.
 
     Args:
-        policy: acts; its cores carry the memory.
+        policy: whose cores the streams run.
         n_envs: n.
     """
 
     def __init__(self, policy: RecurrentActorCriticPolicy, n_envs: int) -> None:
         self.policy = policy
-        actor, critic = policy.encoders
-        encodes = policy.encodes
-        size = policy.packing.size if encodes else policy.features_dim
-        policy.actor_core.begin(n_envs, actor if encodes else None, size)
-        if policy.critic_core is not None:
-            policy.critic_core.begin(n_envs, critic if encodes else None, size)
+        policy.make_streams(n_envs)
         self._stored: list[Tensor] = []
-        self._segments: list[tuple[Any, Any]] = []
+        self._segments: list[list[ClosedWindow]] = []
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The states of the cores after the last step; they may be changed in place by the next one."""
+        return tuple(stream.state for stream in self.policy.streams.values())
 
     def begin(self) -> None:
-        """Begins a rollout; what is left of one that was broken off is not learnt from."""
+        """Begins a rollout; nothing is learnt from what is left of one that was broken off."""
         self._stored, self._segments = [], []
-        for core in self._cores():
-            core.discard()
+        for stream in self.policy.streams.values():
+            stream.discard()
 
     @torch.no_grad()
     def step(self, observations: Any, start: Tensor) -> Acted:
         """Takes the next step.
 
         Args:
-            observations: tensors (n, …), or a dict of such.
+            observations: tensors (n, …), or a dict of them.
             start: (n,) bool, True where the observation is an episode's first.
         """
         policy = self.policy
-        seen = policy.features_of(observations)
-        self._stored.append(seen.stored)
-        output = policy.actor_core.step(seen.stored, seen.actor, start)
-        if policy.critic_core is not None:
-            values = policy.values_of(policy.critic_core.step(seen.stored, seen.critic, start))
+        features = policy.features_of(observations)
+        self._stored.append(features.stored)
+        output = policy.actor_stream.step(self._observed(features.stored, features.actor), start, features.actor)
+        if policy.critic_stream is not None:
+            observed = self._observed(features.stored, features.critic)
+            values = policy.values_of(policy.critic_stream.step(observed, start, features.critic))
         else:
-            values = policy.values_of(output if policy.critic is None else policy.critic(seen.critic))
-        distribution = policy.acts_on(output)
+            values = policy.values_of(output if policy.critic is None else policy.critic(features.critic))
+        distribution = policy.distribution_of(output)
         actions = distribution.get_actions()
         return Acted(actions.reshape(-1, *(policy.action_space.shape or ())), values, distribution.log_prob(actions))
 
     @torch.no_grad()
     def values_of_next(self, observations: Any, start: Tensor) -> Tensor:
-        """The values (n,) of observations that would follow; nothing changes. Arguments as for `step`."""
+        """Returns the values (n,) of observations that would follow, and changes nothing; arguments as for `step`."""
         policy = self.policy
-        seen = policy.features_of(observations)
+        features = policy.features_of(observations)
         if policy.critic is not None:
-            return policy.values_of(policy.critic(seen.critic))
-        core, features = (
-            (policy.actor_core, seen.actor) if policy.critic_core is None else (policy.critic_core, seen.critic)
-        )
-        return policy.values_of(core.peek(seen.stored, features, start))
+            return policy.values_of(policy.critic(features.critic))
+        stream, x = policy.actor_stream, features.actor
+        if policy.critic_stream is not None:
+            stream, x = policy.critic_stream, features.critic
+        return policy.values_of(stream.peek(self._observed(features.stored, x), start, x).output)
+
+    def _observed(self, stored: Tensor, features: Tensor) -> Tensor:
+        """Returns what a stream records as its observation."""
+        return stored if self.policy.replays_observations else features
 
     def end_segment(self) -> None:
         """Ends a segment: gradient will reach its start and, from there, only what a memory holds."""
-        actor, *critic = (core.close() for core in self._cores())
-        self._segments.append((actor, critic[0] if critic else None))
+        windows = [stream.close() for stream in self.policy.streams.values()]
+        for window in windows:
+            window.cut_every(self.policy.core_settings.bptt_steps)
+        self._segments.append(windows)
 
     def rollout(self) -> Rollout:
-        """All segments since `begin`, of equal length."""
-        policy = self.policy
-        actors, critics = zip(*self._segments, strict=True)
-        critic = None if policy.critic_core is None else policy.critic_core.joined(critics)
-        return Rollout(in_rows(torch.stack(self._stored), len(actors)), policy.actor_core.joined(actors), critic)
+        """Returns all segments since `begin`, which are of equal length."""
+        actor, *critic = (type(windows[0]).joined(windows) for windows in zip(*self._segments, strict=True))
+        stored = in_rows(torch.stack(self._stored), len(self._segments))
+        return Rollout(stored, actor, critic[0] if critic else None)
 
-    def carried(self) -> dict[str, Tensor]:
-        """What is needed to go on to the bit, between rollouts."""
-        names = ("actor", "critic")
-        cores = zip(names, self._cores(), strict=False)
-        return {f"{name}.{key}": value for name, core in cores for key, value in core.carried().items()}
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns everything that collecting carries between rollouts, so that it resumes bit-exactly."""
+        carried = {name: stream.state_dict() for name, stream in self.policy.streams.items()}
+        return {f"{name}.{key}": value for name, each in carried.items() for key, value in each.items()}
 
-    def restore(self, carried: dict[str, Tensor]) -> None:
-        """Takes back what `carried` gave."""
-        for name, core in zip(("actor", "critic"), self._cores(), strict=False):
-            prefix = f"{name}."
-            core.restore({key.removeprefix(prefix): value for key, value in carried.items() if key.startswith(prefix)})
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Resumes where `state_dict` was taken; names of earlier versions are translated."""
+        for name, stream in self.policy.streams.items():
+            carried = {key: value.to(self._device_of(key)) for key, value in part(state, f"{name}.").items()}
+            stream.load_state_dict(_current_names(carried))
 
-    def _cores(self) -> list[Any]:
-        policy = self.policy
-        return [core for core in (policy.actor_core, policy.critic_core) if core is not None]
+    def _device_of(self, name: str) -> torch.device:
+        """Returns the device of something that a stream carries: the states of random generators stay on the CPU."""
+        return torch.device("cpu") if name in GENERATORS else self.policy.device
 
 
-def in_rows(steps: Tensor, segments: int) -> Tensor:
-    """Steps (W · T, n, …) of all environments as rows (T, W · n, …): those of the first segment, of the second, …."""
-    if segments == 1:
-        return steps
-    T = steps.shape[0] // segments
-    parts = steps.view(segments, T, *steps.shape[1:])
-    return parts.transpose(0, 1).flatten(1, 2)
+def _current_names(carried: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns what a stream carries by today's names: earlier versions numbered the tensors of a state."""
+    if not all(name.isdigit() for name in carried):
+        return carried
+    return {f"{part}.{name}": tensor for part in ("state", "before") for name, tensor in carried.items()}
+
+
+def bootstrapped(
+    rewards: Array, new_obs: Any, infos: list[dict[str, Any]], gamma: float, value_of: Callable[[Any], Array]
+) -> Array:
+    """Returns the rewards (n,) of a step, with the discounted value of what would have followed a truncated episode.
+
+    Args:
+        rewards: (n,).
+        new_obs: (n, …), or a dict of them: what was observed, after a reset where an episode ended.
+        infos: of the step, with stable-baselines3's "TimeLimit.truncated" and "terminal_observation".
+        gamma: discount.
+        value_of: returns the values (n,) of observations that continue the episodes.
+    """
+    cut = [i for i, info in enumerate(infos) if info.get("TimeLimit.truncated") and "terminal_observation" in info]
+    if not cut:
+        return rewards
+    following = _with_rows(new_obs, {i: infos[i]["terminal_observation"] for i in cut})
+    rewards = rewards.copy()
+    rewards[cut] += gamma * value_of(following)[cut]
+    return rewards
+
+
+def _with_rows(observations: Any, rows: dict[int, Any]) -> Any:
+    """Returns a copy of observations (n, …) with some rows replaced."""
+    if isinstance(observations, dict):
+        return {key: _with_rows(part, {i: row[key] for i, row in rows.items()}) for key, part in observations.items()}
+    changed = observations.copy()
+    for i, row in rows.items():
+        changed[i] = row
+    return changed

@@ -1,22 +1,20 @@
-"""Collected rows evaluated with today's weights, and the way that the gradient takes back through cores and memory.
+"""Rows of a rollout evaluated with today's weights, and the backward pass through their cores and what they remember.
 
-Dimensions: T steps of a segment, R rows of a rollout, b rows of a minibatch, P numbers that are stored, F numbers in an
-output of a core.
+Dimensions: n environments, T steps of a segment, W segments of a rollout, R = W · n rows, b rows of a minibatch, P
+entries of a stored observation, F output size of a core.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sab_agents.ppo.rollout_cores import Segments
-from sab_agents.ppo.side_by_side import one_by_one, side_by_side
-from sab_agents.streaming import Credit
-from sab_agents.streaming.window import WindowRun
+from sab_agents.kernels.threads import one_by_one, side_by_side
+from sab_agents.streaming import ClosedWindow, Credit, Replay
 
 
 class Rollout(NamedTuple):
@@ -25,12 +23,12 @@ class Rollout(NamedTuple):
     Attributes:
         stored: (T, R, P) of `Features`.
         actor: segments of the actor's core.
-        critic: segments of the critic's; None where it has none of its own.
+        critic: segments of the critic's core; None if it has none of its own.
     """
 
     stored: Tensor
-    actor: Segments
-    critic: Segments | None
+    actor: ClosedWindow
+    critic: ClosedWindow | None
 
 
 class Evaluation(NamedTuple):
@@ -39,9 +37,9 @@ class Evaluation(NamedTuple):
     Attributes:
         values: (N,) with gradient.
         log_prob: (N,) with gradient.
-        entropy: (N,) with gradient; None where the distribution has no formula for it.
-        backward: after the loss's own `backward`: takes the gradient on into cores, encoder and past, and returns what
-            was credited to the actor's memory, None where there is none.
+        entropy: (N,) with gradient; None if the distribution has no formula for it.
+        backward: to be called after the loss's own `backward`: backpropagates further into cores, extractors and the
+            past. Returns what was credited to the actor's memory; None if no gradient reached the actor.
     """
 
     values: Tensor
@@ -50,51 +48,66 @@ class Evaluation(NamedTuple):
     backward: Callable[[], Credit | None]
 
 
-class _Way(NamedTuple):
-    segments: Segments
-    run: WindowRun
-    output: Tensor
+class _Replayed(NamedTuple):
+    window: ClosedWindow
+    replay: Replay
 
 
-class Ways:
-    """The ways that the gradient of cores' outputs takes back.
+class Replays:
+    """Replays of cores, whose outputs are leaves for a loss: backpropagation continues from their gradients.
 
     Args:
-        threaded: whether cores may run in threads of their own, because what they add to has nothing in common.
+        threaded: whether the cores may run in threads of their own, since they share nothing to which they add.
     """
 
     def __init__(self, *, threaded: bool) -> None:
-        self._side_by_side = side_by_side if threaded else one_by_one
-        self._taken: list[_Way] = []
+        self._call_all: Any = side_by_side if threaded else one_by_one
+        self._replayed: list[_Replayed] = []
         self._leaves: list[tuple[Tensor, Tensor]] = []
 
     def leaf_of(self, features: Tensor) -> Tensor:
-        """The features without their graph: what reaches them goes on in `backward`, once for all who use them."""
+        """Returns features without their graph: `backward` passes their gradient on, once for all who use them."""
         leaf = features.detach().requires_grad_(features.requires_grad)
         self._leaves.append((features, leaf))
         return leaf
 
-    def through(self, cores: Sequence[tuple[Segments, Tensor]], rows: Tensor) -> list[Tensor]:
-        """Outputs of rows of segments from their features, whose gradients `backward` will take from there."""
+    def outputs(self, cores: Sequence[tuple[ClosedWindow, Tensor]], rows: Tensor) -> list[Tensor]:
+        """Returns the outputs (T, b, F) of each core, as leaves.
 
-        def taken(segments: Segments, x: Tensor) -> _Way:
-            run = segments.run(rows, x)
-            return _Way(segments, run, run.outputs.requires_grad_())
+        Args:
+            cores: segments, and the features (T, b, I) of the rows.
+            rows: (b,) int64.
+        """
 
-        works = [partial(taken, segments, self.leaf_of(features)) for segments, features in cores]
-        self._taken = self._side_by_side(works)
-        return [way.output for way in self._taken]
+        def replayed(window: ClosedWindow, x: Tensor) -> _Replayed:
+            replay = window.replay(rows, x)
+            replay.outputs.requires_grad_()
+            return _Replayed(window, replay)
+
+        calls = [partial(replayed, window, self.leaf_of(features)) for window, features in cores]
+        self._replayed = self._call_all(calls)
+        return [each.replay.outputs for each in self._replayed]
 
     def backward(self) -> Credit | None:
-        """From the outputs through cores and memory, and then once through the features."""
+        """Backpropagates from the outputs through cores and memory, and then once through the features."""
 
-        def taken_back(way: _Way, gradient: Tensor) -> Credit | None:
-            way.run.backward(gradient)
-            return way.segments.credit()
+        def backpropagated(each: _Replayed, gradient: Tensor) -> Credit:
+            each.replay.backward(gradient)
+            return each.window.credit()
 
-        reached = [(way, way.output.grad) for way in self._taken if way.output.grad is not None]
-        credits = self._side_by_side([partial(taken_back, way, gradient) for way, gradient in reached])
+        reached = [(each, each.replay.outputs.grad) for each in self._replayed]
+        calls = [partial(backpropagated, each, gradient) for each, gradient in reached if gradient is not None]
+        credits: list[Credit] = self._call_all(calls)
         learnt = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
         if learnt:
             torch.autograd.backward([features for features, _ in learnt], [gradient for _, gradient in learnt])
         return credits[0] if credits else None
+
+
+def in_rows(steps: Tensor, segments: int) -> Tensor:
+    """Returns steps (W · T, n, …) as rows (T, W · n, …): those of the first of W segments, of the second, …."""
+    if segments == 1:
+        return steps
+    T = steps.shape[0] // segments
+    parts = steps.view(segments, T, *steps.shape[1:])
+    return parts.transpose(0, 1).flatten(1, 2)

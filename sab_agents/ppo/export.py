@@ -1,22 +1,26 @@
-"""A trained policy's step as a file that runs without this library: `torch.export` or ONNX, state in and out."""
+"""A trained policy's step as a file that runs without this library: `torch.export` or ONNX, state in and out.
+
+Dimensions: B rows.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor
+from torch import Tensor, nn
 
 from sab_agents.checks import at_least
-from sab_agents.ppo.export_steps import PolicyStep
+from sab_agents.core.state import State
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.recurrent_ppo import RecurrentPPO
 
@@ -24,6 +28,9 @@ METADATA = "sab_agents"
 """The name under which a file says what it holds: in an ONNX model's metadata, and as an extra file of a `.pt2`."""
 
 EXAMPLE_ROWS = 2  # torch.export takes 0 and 1 for constants
+
+Observation = Tensor | dict[str, Tensor]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def export_policy(
@@ -35,17 +42,17 @@ def export_policy(
 ) -> Path:
     """Writes one step of a policy: observation, state and episode start in; action and next state out.
 
-    The action is the likeliest, within the bounds of a Box; the numbers are those of
-    `policy.predict(…, deterministic=True)`. Nothing is carried inside: the state is zeros at first, and each call's new
-    state is the next call's state. Where `episode_start` is True, the row's state counts as zeros.
+    The action is the likeliest, within the bounds of a Box, as that of `policy.predict(…, deterministic=True)`. Nothing
+    is carried inside: the state is zeros at first, and each call's new state is the next call's state. If
+    `episode_start` is True, the row's state counts as zeros.
 
     In ONNX the inputs are named `observation` (of a Dict: `observation_KEY` for each key), `state_NAME` for each tensor
     of the state, and `episode_start`; the outputs `action` and `new_state_NAME`. A `.pt2` holds a `PolicyStep` and
     takes the same as (observation, state, episode_start), where state is a tuple and a Dict observation a dict.
     In both the metadata `sab_agents` (JSON) names the policy, and the state with shapes (without rows) and dtypes.
 
-    What a policy does not do is not in the file either: an observation that a wrapper normalises or stacks must be
-    so before.
+    The file holds the policy alone: an observation that a wrapper normalises or stacks must be passed normalised or
+    stacked.
 
     Args:
         model: trained, or its policy.
@@ -58,7 +65,7 @@ def export_policy(
         The path.
 
     Raises:
-        TypeError: the model, a size or the policy's core is of another kind.
+        TypeError: the model or a size is of the wrong type.
         ValueError: the suffix is unknown, a size is out of range, `max_steps` is missing, or the eviction is random.
         ImportError: ONNX is asked for and not installed.
     """
@@ -85,8 +92,88 @@ def export_policy(
     return path
 
 
+class PolicyStep(nn.Module):
+    """One step of a policy as a function: observation, state and episode start to action and next state.
+
+    The action is the likeliest, within the space's bounds: that of `policy.predict(…, deterministic=True)`.
+
+    Args:
+        policy: whose weights are copied, to the CPU.
+        max_steps: steps of the longest episode, for a core whose state grows.
+
+    Raises:
+        ValueError: the state grows and `max_steps` is None, or acting draws random numbers.
+    """
+
+    low: Tensor
+    high: Tensor
+    output_scale: Tensor | None
+
+    def __init__(self, policy: RecurrentActorCriticPolicy, max_steps: int | None = None) -> None:
+        super().__init__()
+        self.observation_space, self.action_space = policy.observation_space, policy.action_space
+        self.encoder = _copied(policy.encoders[0])
+        # Together, so that the stream's core is the copied one.
+        self.core, self.stream = copy.deepcopy((policy.actor_core, policy.actor_stream))
+        self.core.cpu()
+        self.max_steps = max_steps
+        scale = policy.output_scale
+        self.register_buffer("output_scale", None if scale is None else scale.cpu().clone(), persistent=False)
+        self.mlp, self.head = _copied(policy.mlp_extractor.policy_net), _copied(policy.action_net)
+        self.squashed = policy.squash_output
+        if isinstance(self.action_space, spaces.Box):
+            self.register_buffer("low", torch.as_tensor(self.action_space.low), persistent=False)
+            self.register_buffer("high", torch.as_tensor(self.action_space.high), persistent=False)
+        self.eval()
+        self.initial_state(1)
+
+    def initial_state(self, rows: int) -> State:
+        """Returns the state at the start of an episode: zeros; its fields name the tensors."""
+        state: State = self.stream.fixed_state(rows, self.max_steps)
+        return state
+
+    def forward(
+        self, observation: Observation, state: tuple[Tensor, ...], episode_start: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Takes a step of B rows.
+
+        Args:
+            observation: (B, …) in the space's dtype, or a dict of them; images with channels first, as in the policy's
+                own observation space.
+            state: the tensors of `initial_state`, or what the last call returned.
+            episode_start: (B,) bool, True where the observation is an episode's first.
+
+        Returns:
+            Actions (B, …), and the next state.
+        """
+        before = type(self.initial_state(1))(*state).reset(episode_start)
+        output, after = self.stream.plain_act(self.encoder(self.encoder.packing.pack(observation)), before)
+        if self.output_scale is not None:
+            output = output * self.output_scale
+        return self._likeliest(self.head(self.mlp(output))), after.tensors()
+
+    def _likeliest(self, parameters: Tensor) -> Tensor:
+        """Returns the likeliest actions (B, …) of distributions with these parameters, the head's outputs (B, …)."""
+        space = self.action_space
+        if isinstance(space, spaces.Discrete):
+            return parameters.argmax(dim=1)
+        if isinstance(space, spaces.MultiDiscrete):
+            parts = torch.split(parameters, space.nvec.ravel().tolist(), dim=1)
+            return torch.stack([part.argmax(dim=1) for part in parts], dim=1)
+        if isinstance(space, spaces.MultiBinary):
+            return (parameters > 0).to(parameters.dtype)
+        actions = parameters.reshape(-1, *(space.shape or ()))
+        if self.squashed:
+            return self.low + 0.5 * (torch.tanh(actions) + 1.0) * (self.high - self.low)
+        return torch.clamp(actions, self.low, self.high)
+
+
+def _copied(module: ModuleT) -> ModuleT:
+    return copy.deepcopy(module).cpu()
+
+
 def exported(step: PolicyStep, batch_size: int | None = None) -> torch.export.ExportedProgram:
-    """A policy's step as a graph for `batch_size` rows, or for any number."""
+    """Returns a policy's step as a graph for `batch_size` rows, or for any number."""
     rows = EXAMPLE_ROWS if batch_size is None else batch_size
     observation = _zeros(step.observation_space, rows)
     state = step.initial_state(rows).clone().tensors()  # one tensor twice would be taken for one input
@@ -106,18 +193,18 @@ def _write_onnx(step: PolicyStep, program: torch.export.ExportedProgram, path: P
     inputs = [*observations, *(f"state_{name}" for name in state), "episode_start"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter uses what torch has deprecated
-        found: Any = torch.onnx.export(
+        written: Any = torch.onnx.export(
             program,
             dynamo=True,
             verbose=False,
             input_names=inputs,
             output_names=["action", *(f"new_state_{name}" for name in state)],
-            # The axis is dynamic or not in the program; its name is asked for once, and is that of all inputs.
+            # Whether the axis is dynamic is known from the program; its name is given once, for all inputs.
             dynamic_shapes=({0: "batch"}, *[None] * (len(inputs) - 1)),
             custom_translation_table=_translations(),
         )
-    found.model.metadata_props[METADATA] = metadata
-    found.save(path)
+    written.model.metadata_props[METADATA] = metadata
+    written.save(path)
 
 
 def _require_onnx() -> None:
@@ -132,7 +219,7 @@ def _require_onnx() -> None:
 
 
 def _translations() -> dict[Any, Callable[..., Any]]:
-    """What torch's exporter has no ONNX for."""
+    """Returns ONNX for the operations that torch's exporter does not translate."""
     op: Any = import_module("onnxscript").opset18
 
     def distances(x: Any, y: Any, p: float, compute_mode: int | None) -> Any:  # noqa: ARG001
@@ -141,7 +228,7 @@ def _translations() -> dict[Any, Callable[..., Any]]:
         return op.ReduceL2(between, op.Constant(value_ints=[-1]), keepdims=0)
 
     def stable_sort(x: Any, *, stable: bool, dim: int = -1, descending: bool = False) -> Any:  # noqa: ARG001
-        """`torch.sort`; of equal numbers TopK takes the one with the lower index first, as its definition says."""
+        """`torch.sort`; of equal values TopK takes the one with the lower index first, by its definition."""
         count = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
         return op.TopK(x, count, axis=dim, largest=int(descending))
 
@@ -149,7 +236,7 @@ def _translations() -> dict[Any, Callable[..., Any]]:
 
 
 def _description(step: PolicyStep) -> dict[str, dict[str, Sequence[int] | str]]:
-    """Of each tensor of the state: its shape without rows, and its dtype as numpy names it."""
+    """Returns of each tensor of the state its shape without rows, and its dtype by numpy's name."""
     state = step.initial_state(1)
     tensors = {field.name: getattr(state, field.name) for field in fields(state)}
     return {
@@ -158,7 +245,7 @@ def _description(step: PolicyStep) -> dict[str, dict[str, Sequence[int] | str]]:
 
 
 def _zeros(space: spaces.Space[Any], rows: int) -> Tensor | dict[str, Tensor]:
-    """Observations in the space's own dtype."""
+    """Returns observations of zeros in the space's own dtype."""
     if isinstance(space, spaces.Dict):
         return {key: _zeros(part, rows) for key, part in space.spaces.items()}  # type: ignore[misc]
     return torch.as_tensor(np.zeros((rows, *(space.shape or ())), space.dtype))

@@ -1,113 +1,81 @@
-"""The policies by name: for each kind of core, one for vectors, one for images and one for dicts of observations."""
+"""The policies by name: three for each registered core that names them, for vectors, images and dicts of observations.
+
+    from sab_agents.ppo.kinds import MlpSabPolicy, CnnLstmPolicy, POLICIES
+
+The classes are made from `sab_agents.core.CORES` when they are first asked for, so that a core that is registered later
+has its policies at once.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from stable_baselines3.common.torch_layers import CombinedExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor, NatureCNN
 
-from sab_agents.core import LSTM, LSTMAttention, Transformer
-from sab_agents.ppo.plain_cores import LstmRolloutCore, PlainRolloutCore
+from sab_agents.core.registry import CORES, CoreSpec
+from sab_agents.ppo.cores import known_settings
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
-from sab_agents.ppo.rollout_cores import RolloutCore
-from sab_agents.ppo.sab_core import SabRolloutCore
+
+EXTRACTORS: Mapping[str, type[BaseFeaturesExtractor]] = MappingProxyType(
+    {"Mlp": FlattenExtractor, "Cnn": NatureCNN, "MultiInput": CombinedExtractor}
+)
+"""The features extractor of a policy by the first part of its name."""
+
+OBSERVATIONS: Mapping[str, str] = MappingProxyType(
+    {"Mlp": "vectors", "Cnn": "images", "MultiInput": "dicts of observations"}
+)
 
 
-class MlpSabPolicy(RecurrentActorCriticPolicy):
-    """Sparse Attentive Backtracking whose credit crosses rollouts; settings of the core: see `SabRolloutCore`."""
+class _Policies(Mapping[str, type[RecurrentActorCriticPolicy]]):
+    """Every policy by the name that `RecurrentPPO` takes; each class is made once, when it is first asked for."""
 
-    def build_core(self, input_size: int, **settings: Any) -> RolloutCore:
-        """A `SabRolloutCore`."""
-        self.only_one_layer()
-        return SabRolloutCore(input_size, self.hidden_size, **settings)
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[CoreSpec, type[RecurrentActorCriticPolicy]]] = {}
 
+    def __getitem__(self, name: str) -> type[RecurrentActorCriticPolicy]:
+        kind, spec = _names()[name]
+        if name not in self._made or self._made[name][0] is not spec:
+            base = RecurrentActorCriticPolicy if kind == "Mlp" else self[f"Mlp{spec.policy}Policy"]
+            self._made[name] = spec, _policy_class(name, base, kind, spec)
+        return self._made[name][1]
 
-class MlpLstmPolicy(RecurrentActorCriticPolicy):
-    """LSTM with backpropagation to the start of a segment, or truncated.
+    def __iter__(self) -> Iterator[str]:
+        return iter(_names())
 
-    Settings of the core: `bptt_steps` (None: to the segment's start) and `dropout` between layers.
-    """
-
-    def build_core(self, input_size: int, **settings: Any) -> RolloutCore:
-        """An `LstmRolloutCore`."""
-        return LstmRolloutCore(LSTM(input_size, self.hidden_size, layers=self.layers, **settings))
-
-
-class MlpAttentionLstmPolicy(RecurrentActorCriticPolicy):
-    """LSTM with dense attention to all past states of the episode; setting of the core: `attention_size`.
-
-    Its memory grows with the longest episode. Gradient reaches to the start of a segment.
-    """
-
-    def build_core(self, input_size: int, **settings: Any) -> RolloutCore:
-        """An `LSTMAttention`."""
-        self.only_one_layer()
-        return PlainRolloutCore(LSTMAttention(input_size, self.hidden_size, **settings))
+    def __len__(self) -> int:
+        return len(_names())
 
 
-class MlpTransformerPolicy(RecurrentActorCriticPolicy):
-    """Causal Transformer; settings of the core: `layers`, `heads` and `context` (None: the whole episode).
-
-    Its memory grows with the context. Gradient reaches to the start of a segment.
-    """
-
-    def build_core(self, input_size: int, **settings: Any) -> RolloutCore:
-        """A `Transformer`; `n_lstm_layers` above 1 are its layers."""
-        layers = {"layers": self.layers} if self.layers > 1 else {}
-        return PlainRolloutCore(Transformer(input_size, self.hidden_size, **{**layers, **settings}))
+POLICIES: Mapping[str, type[RecurrentActorCriticPolicy]] = _Policies()
 
 
-class CnnSabPolicy(MlpSabPolicy):
-    """`MlpSabPolicy` for images."""
-
-    extractor = NatureCNN
-
-
-class MultiInputSabPolicy(MlpSabPolicy):
-    """`MlpSabPolicy` for dicts of observations."""
-
-    extractor = CombinedExtractor
+def _names() -> dict[str, tuple[str, CoreSpec]]:
+    """Returns the first part and the core of every policy by its name, in the order in which cores are registered."""
+    return {f"{kind}{spec.policy}Policy": (kind, spec) for spec in CORES.values() if spec.policy for kind in EXTRACTORS}
 
 
-class CnnLstmPolicy(MlpLstmPolicy):
-    """`MlpLstmPolicy` for images."""
-
-    extractor = NatureCNN
-
-
-class MultiInputLstmPolicy(MlpLstmPolicy):
-    """`MlpLstmPolicy` for dicts of observations."""
-
-    extractor = CombinedExtractor
-
-
-class CnnAttentionLstmPolicy(MlpAttentionLstmPolicy):
-    """`MlpAttentionLstmPolicy` for images."""
-
-    extractor = NatureCNN
+def _policy_class(
+    name: str, base: type[RecurrentActorCriticPolicy], kind: str, spec: CoreSpec
+) -> type[RecurrentActorCriticPolicy]:
+    settings = ", ".join(f"`{each}`" for each in known_settings(spec))
+    summary = (inspect.getdoc(spec.make) or spec.summary).splitlines()[0]
+    doc = (
+        f"Actor and critic that see {OBSERVATIONS[kind]} and remember by {spec.summary}.\n\n"
+        f"Arguments are those of `RecurrentActorCriticPolicy`. The core is `{spec.make.__name__}`: {summary}\n"
+        f"Settings in `core_kwargs`: {settings or 'none'}. PPO's own defaults are in `sab_agents.ppo.cores`.\n"
+    )
+    return type(name, (base,), {"__doc__": doc, "__module__": __name__, "spec": spec, "extractor": EXTRACTORS[kind]})
 
 
-class MultiInputAttentionLstmPolicy(MlpAttentionLstmPolicy):
-    """`MlpAttentionLstmPolicy` for dicts of observations."""
-
-    extractor = CombinedExtractor
-
-
-class CnnTransformerPolicy(MlpTransformerPolicy):
-    """`MlpTransformerPolicy` for images."""
-
-    extractor = NatureCNN
+def __getattr__(name: str) -> Any:
+    """Returns the policy of that name, so that it can be imported and pickled as a class of this module."""
+    if name in POLICIES:
+        return POLICIES[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class MultiInputTransformerPolicy(MlpTransformerPolicy):
-    """`MlpTransformerPolicy` for dicts of observations."""
-
-    extractor = CombinedExtractor
-
-
-POLICIES: dict[str, type[RecurrentActorCriticPolicy]] = {
-    policy.__name__: policy
-    for kind in (MlpSabPolicy, MlpLstmPolicy, MlpAttentionLstmPolicy, MlpTransformerPolicy)
-    for policy in (kind, *kind.__subclasses__())
-}
-"""Every policy by the name that `RecurrentPPO` takes."""
+def __dir__() -> list[str]:
+    return sorted([*globals(), *POLICIES])

@@ -1,4 +1,4 @@
-"""The losses of proximal policy optimisation, and the minibatches that they are taken of.
+"""The losses of proximal policy optimisation, and the minibatches from which they are computed.
 
 Source: Schulman et al. 2017, section 3; details as in stable-baselines3.
 Dimensions: n environments, T steps of a segment, R rows of a rollout, b rows of a minibatch, N = T · b.
@@ -16,11 +16,11 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.ppo.collector import in_rows
+from sab_agents.ppo.evaluation import in_rows
 
 
 class Batch(NamedTuple):
-    """What was noted of steps when they were taken, (T, R) in rows, or (N,) in a minibatch.
+    """What was recorded of steps when they were taken, (T, R) in rows, or (N,) in a minibatch.
 
     Attributes:
         actions: (T, R, …) or (N, …).
@@ -38,18 +38,18 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, buffer: RolloutBuffer, segments: int, *, integers: bool) -> Self:
-        """All steps of a full buffer in rows; `integers` says that an action is one whole number."""
+        """Returns all steps of a full buffer in rows; `integers` says that an action is a single integer."""
         parts = (buffer.actions, buffer.values, buffer.log_probs, buffer.advantages, buffer.returns)
-        actions, *numbers = (in_rows(buffer.to_torch(part), segments) for part in parts)
-        return cls(actions.long().squeeze(2) if integers else actions.float(), *numbers)
+        actions, *estimates = (in_rows(buffer.to_torch(part), segments) for part in parts)
+        return cls(actions.long().squeeze(2) if integers else actions.float(), *estimates)
 
     def minibatch(self, rows: Tensor) -> Batch:
-        """Those rows, step by step, side by side."""
+        """Returns some rows, step by step, the rows of a step side by side."""
         return Batch(*(part[:, rows].flatten(0, 1) for part in self))
 
 
 class Losses(NamedTuple):
-    """Of one minibatch; all but `total` are without gradient.
+    """The losses of one minibatch; all but `total` are without gradient.
 
     Attributes:
         total: what is minimised.
@@ -57,7 +57,7 @@ class Losses(NamedTuple):
         value: mean squared error of the values.
         entropy: mean negative entropy.
         approx_kl: how far the policy has moved from the one that acted.
-        clip_fraction: share of steps whose ratio is clipped.
+        clip_fraction: fraction of steps whose ratio is clipped.
     """
 
     total: Tensor
@@ -69,14 +69,14 @@ class Losses(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """How the losses are put together.
+    """The weights and limits of the losses.
 
     Attributes:
         clip_range: ε of the surrogate.
-        clip_range_vf: greatest step of a value; None for any.
+        clip_range_vf: greatest change of a value; None for any.
         ent_coef: of the negative entropy.
         vf_coef: of the value loss.
-        normalize_advantage: whether advantages are brought to mean 0 and standard deviation 1 in each minibatch.
+        normalize_advantage: whether advantages are normalised to mean 0 and standard deviation 1 in each minibatch.
     """
 
     clip_range: float
@@ -87,7 +87,15 @@ class Weights(NamedTuple):
 
 
 def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights) -> Losses:
-    """The losses of N steps from today's values, log-probabilities of the actions, and entropy (None: estimated)."""
+    """Returns the losses of N steps.
+
+    Args:
+        values: (N,) by today's weights.
+        log_prob: (N,) of the actions taken, by today's weights.
+        entropy: (N,) of the distributions; None estimates it from the log-probabilities.
+        batch: what was recorded of the steps.
+        weights: of the losses.
+    """
     advantages = batch.advantages
     if weights.normalize_advantage and len(advantages) > 1:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -107,19 +115,19 @@ def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: 
 
 
 def segment_steps(n_steps: int, batch_size: int, n_envs: int) -> int:
-    """Length T of the segments that rows are cut into, so that a minibatch of whole segments has `batch_size` steps."""
+    """Returns the length T of the segments of rows with which a minibatch of whole segments has `batch_size` steps."""
     if batch_size >= n_steps * n_envs or batch_size % n_steps == 0:
         return n_steps
     length = math.gcd(n_steps, batch_size)
     if length < min(n_steps, batch_size):
         warnings.warn(
             f"RecurrentPPO: batch_size should divide n_steps or be a multiple of it, but is {batch_size} with n_steps "
-            f"{n_steps}: rows are cut into segments of {length} steps, and plain backpropagation goes no farther.",
+            f"{n_steps}: rows are cut into segments of {length} steps, which plain backpropagation does not leave.",
             stacklevel=4,
         )
     return length
 
 
 def minibatches(rows: int, size: int) -> list[Tensor]:
-    """All rows once, in random order, `size` at a time; the last may be smaller."""
+    """Returns all rows once, in random order, `size` at a time; the last minibatch may be smaller."""
     return list(torch.split(torch.from_numpy(np.random.permutation(rows)), size))

@@ -1,6 +1,6 @@
-"""Observations of any space as rows of numbers, and from there to what a recurrent core takes.
+"""Observations of any space as rows of numbers, and from there to the inputs of a recurrent core.
 
-Dimensions: N observations, P numbers in a packed one, F features.
+Dimensions: N observations, P entries of a packed one, F features.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, FlattenExtractor
 from torch import Tensor, nn
 
+FIXED = (FlattenExtractor, CombinedExtractor, nn.Flatten, nn.ModuleDict)
+"""Modules that have no parameters, no buffers and no training mode of their own."""
 Preprocessed = Tensor | dict[str, Tensor]
 
 
@@ -34,14 +36,14 @@ class Packing:
         self.size = sum(self._sizes)
 
     def pack(self, observations: Any) -> Tensor:
-        """Tensors of N observations, or a dict of such, as (N, P) floats: one-hot, images scaled, all flattened."""
-        found = self._preprocessed(observations)
-        if isinstance(found, dict):
-            return torch.cat([found[name].flatten(1) for name in self._shapes], dim=1)
-        return found.flatten(1)
+        """Returns N observations (tensors, or a dict of them) as (N, P) floats: one-hot, images scaled, flattened."""
+        parts = self._preprocessed(observations)
+        if isinstance(parts, dict):
+            return torch.cat([parts[name].flatten(1) for name in self._shapes], dim=1)
+        return parts.flatten(1)
 
     def unpack(self, packed: Tensor) -> Preprocessed:
-        """What `pack` laid out, (N, P), in the shapes that a features extractor takes."""
+        """Returns what `pack` laid out, (N, P), in the shapes that a features extractor takes."""
         parts = torch.split(packed, self._sizes, dim=1)
         shaped = {
             name: part.reshape(part.shape[0], *shape)
@@ -50,12 +52,12 @@ class Packing:
         return shaped if isinstance(self.space, spaces.Dict) else shaped[""]
 
     def _preprocessed(self, observations: Any) -> Preprocessed:
-        found: Preprocessed = preprocess_obs(observations, self.space, normalize_images=self.normalize_images)
-        return found
+        parts: Preprocessed = preprocess_obs(observations, self.space, normalize_images=self.normalize_images)
+        return parts
 
 
 class Encoder(nn.Module):
-    """From packed observations (N, P) to features (N, F).
+    """Makes features (N, F) of packed observations (N, P).
 
     Args:
         packing: takes them apart.
@@ -67,14 +69,31 @@ class Encoder(nn.Module):
         self.packing, self.extractor = packing, extractor
 
     @property
-    def learns(self) -> bool:
-        """Whether it has parameters: without any, features can be stored in place of observations."""
-        return any(True for _ in self.extractor.parameters())
+    def is_fixed(self) -> bool:
+        """Whether its features never change, so that they can be stored in place of observations.
+
+        Parameters, running statistics or dropout change features; only modules that have none of them are known.
+        """
+        return all(type(module) in FIXED for module in self.extractor.modules())
 
     def forward(self, packed: Tensor) -> Tensor:
-        """Features of packed observations."""
+        """Returns the features of packed observations."""
         features: Tensor = self.extractor(self.packing.unpack(packed))
         return features
+
+
+class PastEncoder(Encoder):
+    """Encodes observations from before a rollout, once more: in evaluation mode, as when they were acted on."""
+
+    def forward(self, packed: Tensor) -> Tensor:
+        """Returns the features of packed observations."""
+        if not self.extractor.training:
+            return super().forward(packed)
+        self.extractor.eval()
+        try:
+            return super().forward(packed)
+        finally:
+            self.extractor.train()
 
 
 def _batch_of_one(space: spaces.Space[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""RecurrentPPO: proximal policy optimisation for policies with memory, with sb3-contrib's face.
+"""RecurrentPPO: proximal policy optimisation for policies with memory, with sb3-contrib's interface.
 
 Source: Schulman et al. 2017, "Proximal Policy Optimization Algorithms"; as in stable-baselines3 and sb3-contrib.
 Dimensions: n environments, T steps of a segment, R rows of a rollout, b rows of a minibatch.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
@@ -23,8 +24,7 @@ from torch import Tensor
 
 from sab_agents.checks import at_least
 from sab_agents.optim.flat import FlatGradient
-from sab_agents.ppo.bootstrap import bootstrapped
-from sab_agents.ppo.collector import Collector
+from sab_agents.ppo.collector import Collector, bootstrapped
 from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
@@ -38,42 +38,43 @@ Array = npt.NDArray[Any]
 
 
 class RecurrentPPO(SavedAlgorithm):
-    """PPO for recurrent policies, a drop-in for sb3-contrib's.
+    """PPO for recurrent policies, a drop-in replacement for sb3-contrib's.
 
     Learns from whole rows: a minibatch is `batch_size` steps of some environments, cut into segments of equal length
-    where `batch_size` is smaller than `n_steps`; nothing is padded, and episodes may start anywhere in a row. With a
+    if `batch_size` is smaller than `n_steps`; nothing is padded, and episodes may start anywhere in a row. With a
     SAB policy gradient also reaches steps of earlier segments and rollouts that the memory still holds.
 
     Args:
-        policy: "MlpSabPolicy", "CnnSabPolicy", "MultiInputSabPolicy", or the same three with `Lstm`, `AttentionLstm` or
-            `Transformer` in place of `Sab`; or a class derived from one of them.
+        policy: "MlpSabPolicy", "CnnSabPolicy", "MultiInputSabPolicy", or the same three with `Lstm`, `AttentionLstm`,
+            `Transformer` or any other registered core in place of `Sab` (`policy_aliases` has them all); or a class
+            derived from one of them.
         env: an environment or its id, a VecEnv, or a Gymnasium vector environment.
         learning_rate: a number, or a function of the remaining progress (from 1 to 0).
         n_steps: steps of a rollout in each environment.
-        batch_size: steps of a minibatch; all of a rollout's where it has fewer.
+        batch_size: steps of a minibatch; all of a rollout's if it has fewer.
         n_epochs: passes over a rollout.
         gamma: discount.
         gae_lambda: λ of the generalised advantage estimator.
         clip_range: ε of the surrogate; a number or a function as above.
-        clip_range_vf: greatest step of a value; None for any.
+        clip_range_vf: greatest change of a value; None for any.
         normalize_advantage: whether advantages are normalised in each minibatch.
         ent_coef: weight of the policy's entropy.
         vf_coef: weight of the value loss.
         max_grad_norm: greatest norm of the gradient.
         use_sde: generalised state-dependent exploration.
         sde_sample_freq: steps between two draws of its noise; −1 draws at a rollout's start only.
-        target_kl: stop an update where the policy has moved by more than 1.5 times this; None never.
+        target_kl: stop an update once the policy has moved by more than 1.5 times this; None never.
         stats_window_size: episodes over which logged returns are averaged.
         tensorboard_log: folder of TensorBoard's events; None writes none.
         policy_kwargs: settings of the policy; see `RecurrentActorCriticPolicy`.
         verbose: 0 is silent, 1 prints the log.
-        seed: of everything; None draws none.
-        device: "auto" takes a GPU where there is one.
+        seed: of everything; None sets no seed.
+        device: "auto" takes a GPU if available.
         observe_previous: add the previous action and reward to every observation, by `VecPreviousActionReward`.
 
     Raises:
-        TypeError: a setting is of the wrong kind.
-        ValueError: a setting is out of range.
+        TypeError: a setting is of the wrong type.
+        ValueError: a setting is out of range, or the policy is unknown.
 
     Example:
         >>> import gymnasium as gym
@@ -84,7 +85,7 @@ class RecurrentPPO(SavedAlgorithm):
         64
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict(POLICIES)
+    policy_aliases: ClassVar[Mapping[str, type[BasePolicy]]] = POLICIES
     policy: RecurrentActorCriticPolicy
 
     def __init__(
@@ -186,7 +187,7 @@ class RecurrentPPO(SavedAlgorithm):
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Fills the buffer with the policy's steps; returns False where a callback ends the training."""
+        """Fills the buffer with the policy's steps; returns False if a callback ends the training."""
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         self.collector.begin()
@@ -197,16 +198,26 @@ class RecurrentPPO(SavedAlgorithm):
             if self.use_sde and self.sde_sample_freq > 0 and step % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
             assert self._last_obs is not None
-            starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
-            acted = self.collector.step(obs_as_tensor(self._last_obs, self.device), starts)
+            obs_tensor = obs_as_tensor(self._last_obs, self.device)
+            episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
+            acted = self.collector.step(obs_tensor, episode_starts)
             actions = acted.actions.cpu().numpy()
+            clipped_actions = self.policy.bounded(actions)
             seen, first = self._last_obs, self._last_episode_starts
-            new_obs, rewards, dones, infos = env.step(self.policy.bounded(actions))
-            # Before the callback, so that what it saves stands where the environments do.
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            # Before the callback, so that what it saves is where the environments are.
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             self.num_timesteps += env.num_envs
-            # The names that callbacks of stable-baselines3 look for.
-            callback.update_locals({**locals(), "n_steps": step, "values": acted.values, "log_probs": acted.log_prob})
+            # The names that callbacks of stable-baselines3 and sb3-contrib look for.
+            callback.update_locals(
+                {
+                    **locals(),
+                    "n_steps": step,
+                    "values": acted.values,
+                    "log_probs": acted.log_prob,
+                    "lstm_states": self.collector.states,
+                }
+            )
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
@@ -223,15 +234,15 @@ class RecurrentPPO(SavedAlgorithm):
             )
             if (step + 1) % self.segment_steps == 0:
                 self.collector.end_segment()
-        starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
-        values = self.collector.values_of_next(obs_as_tensor(new_obs, self.device), starts)  # type: ignore[arg-type]
+        episode_starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
+        values = self.collector.values_of_next(obs_as_tensor(new_obs, self.device), episode_starts)  # type: ignore[arg-type]
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
 
     def _value_of(self, observations: Any) -> Array:
-        """The values (n,) of observations that go on with the episodes."""
+        """Returns the values (n,) of observations that continue the episodes."""
         no_start = torch.zeros(self.n_envs, dtype=torch.bool, device=self.device)
         return self.collector.values_of_next(obs_as_tensor(observations, self.device), no_start).cpu().numpy()
 
@@ -248,21 +259,21 @@ class RecurrentPPO(SavedAlgorithm):
             self.normalize_advantage,
         )
         rollout = self.collector.rollout()
-        one_number = isinstance(self.action_space, spaces.Discrete)
-        batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=one_number)
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=discrete)
         gradient = FlatGradient(list(self.policy.parameters()))
-        noted: dict[str, list[Tensor]] = defaultdict(list)
+        recorded: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
         for epoch in range(self.n_epochs):
-            for chosen in minibatches(batch.values.shape[1], self.rows_of_minibatch):
-                rows = chosen.to(self.device)
+            for minibatch in minibatches(batch.values.shape[1], self.rows_of_minibatch):
+                rows = minibatch.to(self.device)
                 mini = batch.minibatch(rows)
                 if self.use_sde:
                     self.policy.reset_noise(len(mini.values))
                 evaluation = self.policy.evaluate_rows(rollout, rows, mini.actions)
                 losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, mini, weights)
                 for name, value in losses._asdict().items():
-                    noted[name].append(value.detach())
+                    recorded[name].append(value.detach())
                 if self._moved_too_far(losses, epoch):
                     break
                 credit = self._descend(losses, evaluation, gradient)
@@ -272,7 +283,7 @@ class RecurrentPPO(SavedAlgorithm):
                 self._n_updates += 1
                 continue
             break
-        self._log({name: float(torch.stack(values).mean()) for name, values in noted.items()}, weights)
+        self._log({name: float(torch.stack(values).mean()) for name, values in recorded.items()}, weights)
         if report is not None:
             report.log(self.logger, self.num_timesteps // (self.n_steps * self.n_envs))
 
@@ -284,7 +295,7 @@ class RecurrentPPO(SavedAlgorithm):
         return True
 
     def _descend(self, losses: Losses, evaluation: Evaluation, gradient: FlatGradient) -> Credit | None:
-        """One step of the optimiser; left out where the gradient is not finite, which a chain of reads can make it.
+        """Takes a step of the optimiser, unless the gradient is not finite, which a chain of reads can make it.
 
         Returns:
             What was credited to the actor's memory.
@@ -333,9 +344,11 @@ class RecurrentPPO(SavedAlgorithm):
         super().set_env(as_vec_env(env, observe_previous=self.observe_previous), force_reset)
 
 
-def _check_policy(name: str, policy: Any, known: dict[str, type[BasePolicy]]) -> None:
+def _check_policy(name: str, policy: Any, known: Mapping[str, type[BasePolicy]]) -> None:
     if isinstance(policy, str):
         if policy not in known:
             raise ValueError(f"{name}: policy must be one of {', '.join(known)}, but is {policy!r}.")
     elif not (isinstance(policy, type) and issubclass(policy, RecurrentActorCriticPolicy)):
-        raise TypeError(f"{name}: policy must be a name or a class derived from a policy of ours, but is {policy!r}.")
+        raise TypeError(
+            f"{name}: policy must be a name, or a class derived from a policy of this library, but is {policy!r}."
+        )

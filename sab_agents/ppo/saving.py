@@ -1,28 +1,33 @@
-"""RecurrentPPO in files: safetensors and JSON, so that loading one never runs code."""
+"""RecurrentPPO in archives of safetensors and JSON: what a file holds, and how an algorithm is built of it."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+import random
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import stable_baselines3
 import torch
+from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import check_for_correct_spaces
+from torch import Tensor
 
-from sab_agents.checkpoint.archive import Target, part, read_agent, space_from_json, space_to_json, write_agent
-from sab_agents.checkpoint.plain import agrees, from_plain, to_plain
+from sab_agents.checkpoint import archive
+from sab_agents.checkpoint.archive import part
+from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.ppo.collector import Collector
-from sab_agents.ppo.policies import RecurrentActorCriticPolicy
-from sab_agents.ppo.snapshot import BUFFERS, COUNTS, PLACE, optimizer_state, restore, snapshot
+from sab_agents.ppo.policies import SPACES, RecurrentActorCriticPolicy
 from sab_agents.vec_env.make import as_vec_env
 
 KIND = "recurrent-ppo"
+"""What the archive of an algorithm is called."""
 # The constructor's arguments, and the attributes that hold them.
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "policy": "policy_class",
     "stats_window_size": "_stats_window_size",
     **{
@@ -35,30 +40,51 @@ _ATTRIBUTES = {
         )
     },
 }
-_ARGUMENTS = {attribute: argument for argument, attribute in _ATTRIBUTES.items()}
-_NAMES = frozenset({*_ATTRIBUTES, *_ARGUMENTS, *COUNTS, *BUFFERS, *PLACE})
+ARGUMENTS = {attribute: argument for argument, attribute in ATTRIBUTES.items()}
+COUNTS = (
+    *("num_timesteps", "_total_timesteps", "_num_timesteps_at_start", "_episode_num", "_n_updates"),
+    *("_current_progress_remaining", "skipped_updates"),
+)
+BUFFERS = ("ep_info_buffer", "ep_success_buffer")
+PLACE = ("_last_obs", "_last_episode_starts")
+NAMES = frozenset({*ATTRIBUTES, *ARGUMENTS, *COUNTS, *BUFFERS, *PLACE})
+NOISE = ("exploration_mat", "exploration_matrices")
+
+
+class Saved(NamedTuple):
+    """Everything that learning changes.
+
+    Attributes:
+        facts: what JSON can hold.
+        tensors: by name.
+    """
+
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
 
 
 class SavedAlgorithm(OnPolicyAlgorithm):
     """What `RecurrentPPO` adds to stable-baselines3's base class in order to be saved without code."""
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]]
+    policy_aliases: ClassVar[Mapping[str, type[BasePolicy]]]  # type: ignore[assignment]
     policy: RecurrentActorCriticPolicy
     collector: Collector
     skipped_updates: int
 
-    def save(self, path: Target, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None) -> None:
-        """Writes everything that `learn` needs to go on, but for the environment, which is the caller's.
+    def save(
+        self, path: archive.Target, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Writes everything that `learn` needs to resume, but for the environment, which is the caller's.
 
         The file holds safetensors and JSON, and no code. Classes of torch.nn, torch.optim and stable-baselines3's
         torch_layers, and its schedules, are kept by name; others, such as an extractor of your own or a function for
         the learning rate, must be passed to `load` again. An older file is replaced in one step.
 
-        A file that is saved between rollouts (outside of `learn`) goes on to the bit. One that a callback saves inside
-        a rollout goes on from that step, without learning from the rollout's steps before it.
+        Learning resumes bit-exactly from a file that was saved between rollouts (outside of `learn`). From one that a
+        callback saves inside a rollout it resumes at that step, without learning from the rollout's steps before it.
 
         Args:
-            path: .zip is added where it has no suffix; or a file that is open for writing bytes.
+            path: `.zip` is added to a name without suffix; or a file that is open for writing bytes.
             exclude: names of arguments, counts and buffers to leave out; `load` takes the defaults in their place.
             include: names to keep although they are in `exclude`.
 
@@ -66,30 +92,25 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             ValueError: `include` names what a file does not hold.
         """
         included = set(include or ())
-        if unknown := sorted(included - _NAMES):
+        if unknown := sorted(included - NAMES):
             raise ValueError(
                 f"{type(self).__name__}.save: include must name arguments, counts or buffers of the algorithm, but has "
                 f"{', '.join(unknown)}. Save what is your own next to the file."
             )
-        names = _NAMES - (set(exclude or ()) - included)
+        names = NAMES - (set(exclude or ()) - included)
         arguments = {
-            argument: to_plain(self._policy_name() if argument == "policy" else getattr(self, attribute))
-            for argument, attribute in _ATTRIBUTES.items()
+            argument: to_json(self._policy_name() if argument == "policy" else getattr(self, attribute))
+            for argument, attribute in ATTRIBUTES.items()
             if {argument, attribute} <= names
         }
-        facts, tensors = snapshot(self, names)
-        settings = {
-            "arguments": arguments,
-            "observation_space": space_to_json(self.observation_space),
-            "action_space": space_to_json(self.action_space),
-            "versions": _versions(),
-        }
-        write_agent(path, KIND, settings | facts, tensors)
+        settings = {"arguments": arguments, **{name: to_json(getattr(self, name)) for name in SPACES}}
+        saved = self.state_dict(names)
+        archive.save(path, KIND, {**settings, "versions": _versions(), **saved.facts}, saved.tensors)
 
     @classmethod
     def load(
         cls,
-        path: Target,
+        path: archive.Target,
         env: Any = None,
         device: torch.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
@@ -97,17 +118,16 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         force_reset: bool = True,
         **changes: Any,
     ) -> Self:
-        """The algorithm that `save` wrote.
+        """Returns the algorithm that `save` wrote.
 
         Args:
             path: as for `save`.
-            env: to go on learning in, of the same spaces; None to act only, or to use `set_env` later.
+            env: to continue learning in, with the same spaces; None to act only, or to use `set_env` later.
             device: of the parameters.
-            custom_objects: values to take in place of the file's, by attribute; names that it does not hold are
-                passed over.
+            custom_objects: values that replace the file's, by attribute; names that it does not hold are ignored.
             print_system_info: print the versions of what wrote the file, and of what reads it.
-            force_reset: `learn` starts new episodes. False goes on to the bit, random states included, for an
-                environment, as `get_env` returns it, that stands where the saved one stood; call `learn(…,
+            force_reset: `learn` starts new episodes. False resumes bit-exactly, random states included, in an
+                environment, as `get_env` returns it, that is where the saved one was; call `learn(…,
                 reset_num_timesteps=False)` then.
             changes: arguments that are to differ from the saved ones, or that the file could not hold.
 
@@ -116,30 +136,100 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             ValueError: the file is damaged or not ours; `env` has other spaces; something must be passed again; or
                 `policy_kwargs` differ from the saved ones.
         """
-        settings, tensors = read_agent(path, KIND)
+        settings, tensors = archive.load(path, KIND)
         if print_system_info:
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
-        spaces = [space_from_json(settings[name]) for name in ("observation_space", "action_space")]
+        spaces = [from_json(settings[name], name) for name in SPACES]
         vectorised = as_vec_env(env, observe_previous=arguments.get("observe_previous", False))
         wrapped = None if env is None else cls._wrap_env(vectorised, arguments.get("verbose", 0))
         if wrapped is not None:
             check_for_correct_spaces(wrapped, *spaces)
             if not force_reset and wrapped.num_envs != settings["n_envs"]:
                 raise ValueError(
-                    f"{cls.__name__}.load: env must be as it was to go on in it, but has {wrapped.num_envs} copies in "
+                    f"{cls.__name__}.load: env must be as it was to resume in it, but has {wrapped.num_envs} copies in "
                     f"place of {settings['n_envs']}. Pass force_reset=True to begin new episodes."
                 )
         model = cls(**arguments, env=None, device=device, _init_setup_model=False)  # type: ignore[arg-type]
         model.observation_space, model.action_space = spaces
         model.n_envs = settings["n_envs"] if wrapped is None else wrapped.num_envs
         model._setup_model()
-        restore(model, settings, tensors, same_place=not force_reset)
+        model.load_state_dict(Saved(settings, tensors), same_place=not force_reset)
         if wrapped is not None:
             model.set_env(wrapped, force_reset=force_reset)
             if force_reset and model.seed is not None:
                 wrapped.seed(model.seed)
         return model
+
+    def state_dict(self, names: Collection[str] = NAMES) -> Saved:
+        """Returns everything that learning changes.
+
+        Args:
+            names: which counts and buffers to keep, and whether to keep where the environments are.
+        """
+        facts: dict[str, Any] = {
+            "n_envs": self.n_envs,
+            "counts": {name: to_json(getattr(self, name)) for name in COUNTS if name in names},
+            "buffers": {name: _entries(getattr(self, name)) for name in BUFFERS if name in names},
+        }
+        facts["optimizer"], optimizer = _split_optimizer(self.policy.optimizer.state_dict())
+        facts["random"], generators = _random_states(self.device)
+        groups = {
+            "policy": self.policy.state_dict(),
+            "optimizer": optimizer,
+            "memory": self.collector.state_dict(),
+            "random": generators,
+        }
+        if isinstance(noise := self.policy.action_dist, StateDependentNoiseDistribution):
+            groups["noise"] = {name: getattr(noise, name) for name in NOISE}
+        tensors = {f"{group}.{name}": tensor for group, each in groups.items() for name, tensor in each.items()}
+        if self._last_obs is not None and set(PLACE) <= set(names):
+            if isinstance(self._last_obs, dict):
+                tensors |= {f"last_obs.{name}": _tensor(array) for name, array in self._last_obs.items()}
+            else:
+                tensors["last_obs"] = _tensor(self._last_obs)
+            tensors["last_episode_starts"] = _tensor(self._last_episode_starts)
+        return Saved(facts, tensors)
+
+    def load_state_dict(self, saved: Saved, *, same_place: bool = False) -> None:
+        """Takes back what `state_dict` returned of an algorithm with the same arguments and spaces.
+
+        The memory and the environments' place are only taken back for the same number of environments.
+
+        Args:
+            saved: what it returned.
+            same_place: resume where the saved algorithm was: take back the random states of Python, numpy and torch.
+
+        Raises:
+            ValueError: the policy or its optimiser is another.
+        """
+        facts, tensors = saved
+        try:
+            self.policy.load_state_dict(part(tensors, "policy."))
+            optimizer = _joined_optimizer(facts["optimizer"], part(tensors, "optimizer."))
+            self.policy.optimizer.load_state_dict(optimizer)
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(
+                f"load: the policy must be the one that was saved, but has other parameters ({error}). Pass the policy "
+                "and policy_kwargs that it was saved with."
+            ) from error
+        if self.n_envs == facts["n_envs"]:
+            self.collector.load_state_dict(part(tensors, "memory."))
+            if "last_episode_starts" in tensors:
+                rows = {name: value.numpy() for name, value in part(tensors, "last_obs.").items()}
+                self._last_obs = rows or tensors["last_obs"].numpy()
+                self._last_episode_starts = tensors["last_episode_starts"].numpy()
+        for name, value in part(tensors, "noise.").items():
+            setattr(self.policy.action_dist, name, value.to(self.device))
+        for name in COUNTS:
+            if name in facts["counts"]:
+                setattr(self, name, facts["counts"][name])
+        for name in BUFFERS:
+            if facts["buffers"].get(name) is not None:
+                entries = from_json(facts["buffers"][name], name)
+                setattr(self, name, deque(entries, maxlen=self._stats_window_size))
+        if same_place:
+            _set_random_states(self.device, facts["random"], part(tensors, "random."))
 
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
@@ -148,41 +238,103 @@ class SavedAlgorithm(OnPolicyAlgorithm):
 
         Args:
             load_path_or_dict: the path, the file, or the dict.
-            exact_match: all parameters must be given.
-            device: taken for stable-baselines3's sake; parameters stay on the algorithm's.
+            exact_match: all parameters must be there.
+            device: accepted for stable-baselines3's sake; parameters stay on the algorithm's device.
 
         Raises:
             RuntimeError: parameters are missing, or have other shapes.
             ValueError: an object's name is unknown or missing, or the file is not ours.
         """
         if not isinstance(load_path_or_dict, dict):
-            settings, tensors = read_agent(load_path_or_dict, KIND)
-            optimizer = optimizer_state(settings["optimizer"], part(tensors, "optimizer."))
+            settings, tensors = archive.load(load_path_or_dict, KIND)
+            optimizer = _joined_optimizer(settings["optimizer"], part(tensors, "optimizer."))
             load_path_or_dict = {"policy": part(tensors, "policy."), "policy.optimizer": optimizer}
         super().set_parameters(load_path_or_dict, exact_match, device)
 
     def _policy_name(self) -> Any:
-        """The policy's name, or the class where it has none."""
+        """Returns the policy's name, or the class if it has none."""
         names = (name for name, known in self.policy_aliases.items() if known is self.policy_class)
         return next(names, self.policy_class)
 
 
 def _arguments(saved: dict[str, Any], replaced: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments: those of the file, where none replaces them."""
+    """Returns the constructor's arguments: those of the file, unless others replace them."""
     if "policy_kwargs" in changes:
-        given = to_plain(changes["policy_kwargs"] or {})
-        if not agrees(saved.get("policy_kwargs", given), given):
+        passed = to_json(changes["policy_kwargs"] or {})
+        if not agrees(saved.get("policy_kwargs", passed), passed):
             raise ValueError(
                 f"load: policy_kwargs must be those that were saved, {saved['policy_kwargs']['items']}, but are "
-                f"{given['items']}. Pass the same, or none."
+                f"{passed['items']}. Pass the same, or none."
             )
-    named = {_ARGUMENTS[name]: value for name, value in replaced.items() if name in _ARGUMENTS}
-    named |= {name: value for name, value in replaced.items() if name in _ATTRIBUTES}
-    given = named | changes
-    if "policy" not in given and "policy" not in saved:
+    named = {ARGUMENTS[name]: value for name, value in replaced.items() if name in ARGUMENTS}
+    named |= {name: value for name, value in replaced.items() if name in ATTRIBUTES}
+    passed = named | changes
+    if "policy" not in passed and "policy" not in saved:
         raise ValueError("load: policy must be passed, since the file was saved without it. Call load(…, policy=…).")
-    kept = {name: from_plain(value, name, name) for name, value in saved.items() if name not in given}
-    return kept | given
+    kept = {name: from_json(value, name, name) for name, value in saved.items() if name not in passed}
+    return kept | passed
+
+
+def _split_optimizer(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Returns an optimiser's settings and numbers, and its tensors by the parameter's index and their name."""
+    facts: dict[str, Any] = {"groups": to_json(state["param_groups"]), "state": {}}
+    tensors: dict[str, Tensor] = {}
+    for index, entries in state["state"].items():
+        numbers = {name: to_json(value) for name, value in entries.items() if not isinstance(value, Tensor)}
+        facts["state"][str(index)] = numbers
+        tensors |= {f"{index}.{name}": value for name, value in entries.items() if isinstance(value, Tensor)}
+    return facts, tensors
+
+
+def _joined_optimizer(facts: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Returns the optimiser's state that was split."""
+    where, argument = "policy.optimizer", "policy_kwargs"
+    state = {
+        int(index): {name: from_json(value, where, argument) for name, value in numbers.items()}
+        for index, numbers in facts["state"].items()
+    }
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state[int(index)][key] = value
+    return {"state": state, "param_groups": from_json(facts["groups"], where, argument)}
+
+
+def _entries(buffer: deque[Any] | None) -> list[Any] | None:
+    """Returns the facts of the last episodes, without what JSON cannot hold."""
+    if buffer is None:
+        return None
+    simple = bool | int | float | str | np.generic
+    return [
+        to_json({name: value for name, value in entry.items() if isinstance(value, simple)})
+        if isinstance(entry, dict)
+        else float(entry)
+        for entry in buffer
+    ]
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _random_states(device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Returns the states of the global random generators of Python, numpy and torch, as facts and tensors."""
+    version, numbers, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)
+    states = {"python": torch.tensor(numbers), "numpy": _tensor(np.asarray(keys, dtype=np.int64))}
+    states["torch"] = torch.get_rng_state()
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return {"python": [version, gauss], "numpy": [name, *rest]}, states
+
+
+def _set_random_states(device: torch.device, facts: dict[str, Any], states: dict[str, Tensor]) -> None:
+    version, gauss = facts["python"]
+    random.setstate((version, tuple(states["python"].tolist()), gauss))
+    name, *rest = facts["numpy"]
+    np.random.set_state((name, states["numpy"].numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _versions() -> dict[str, str]:

@@ -15,12 +15,13 @@ from torch import Tensor
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.kernels import CompiledStream, ScanPlan, outputs, scan_run
+from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Replay
 from sab_agents.streaming.binding import bound_to
 from sab_agents.streaming.contexts import Contexts
-from sab_agents.streaming.rerun import Credit, Encode, push_credit
+from sab_agents.streaming.rerun import push_credit
 from sab_agents.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.streaming.statistics import SlotStatistics
-from sab_agents.streaming.window import WindowRun, graph_run, without_graph
+from sab_agents.streaming.window import graph_replay, without_graph
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Steps:
     Attributes:
         observation: (T, B, …).
         start: (T, B) bool, episode starts.
-        cut: (T, B) bool, where h and c enter without gradient: segment starts, or see `ClosedWindow.cut_every`.
+        cut: (T, B) bool, where h and c enter without gradient: segment starts, or see `SABWindow.cut_every`.
         step: (T, B) int64, 1-based step of the episode.
         read_step: (T, B, R) int64, 0-based step of the episode at which what was read had been written.
         weight: (T, B, R) attention weights.
@@ -46,11 +47,11 @@ class Steps:
     write_slot: Tensor
 
 
-class ClosedWindow:
+class SABWindow(ClosedWindow):
     """A window that `SABStream.close` ended, with the memory before it and the contexts of that memory.
 
-        run = closed.run(rows)                   # outputs of those rows, as they were when the steps were taken
-        run.backward(gradient of the outputs)
+        run = closed.replay(rows)                   # outputs of those rows, as they were when the steps were taken
+        replay.backward(gradient of the outputs)
         closed.credit()                          # from there on to the steps that wrote the memory before the window
 
     Weights may change between runs: what is run again uses today's, from the memory and the state as they were.
@@ -63,6 +64,8 @@ class ClosedWindow:
         contexts: of the memory in `before`.
         credit_depth: links that credit follows; None for all.
     """
+
+    before: SABState
 
     def __init__(
         self,
@@ -96,11 +99,6 @@ class ClosedWindow:
             first.credit_depth,
         )
 
-    @property
-    def rows(self) -> int:
-        """B."""
-        return self.before.batch_size
-
     def cut_every(self, bptt_steps: int | None) -> None:
         """Cuts plain backpropagation inside the window anew; `credit` goes on to run the stream's segments.
 
@@ -111,7 +109,7 @@ class ClosedWindow:
         cut = steps.start if bptt_steps is None else (steps.step - 1) % bptt_steps == 0
         self.steps = replace(steps, cut=cut)
 
-    def run(self, rows: Tensor, x: Tensor | None = None) -> WindowRun:
+    def replay(self, rows: Tensor, x: Tensor | None = None) -> Replay:
         """Runs some rows again.
 
         Args:
@@ -150,7 +148,7 @@ class ClosedWindow:
             if found is None:
                 scanned = core.scan(x, *begin, plan)
                 found = torch.cat([scanned.h, scanned.summary], dim=2)
-        return graph_run(found)
+        return graph_replay(found)
 
     def credit(self) -> Credit:
         """Pushes the gradient that reached the memory in the last `run` on to the steps that wrote it.
@@ -162,7 +160,7 @@ class ClosedWindow:
             RuntimeError: there was no run.
         """
         if self._pending is None:
-            raise RuntimeError("ClosedWindow.credit: nothing was run. Call run() and its backward first.")
+            raise RuntimeError("SABWindow.credit: nothing was replayed. Call replay() and its backward first.")
         rows, memory = self._pending
         self._pending = None
         if memory.grad is None:

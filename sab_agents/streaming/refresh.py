@@ -10,8 +10,9 @@ from torch import Tensor
 
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
+from sab_agents.streaming.base import Encode
 from sab_agents.streaming.contexts import Contexts
-from sab_agents.streaming.rerun import Encode, rerun_pieces
+from sab_agents.streaming.rerun import rerun_pieces
 
 
 def refresh_memory(core: SAB, encode: Encode, contexts: Contexts, state: SABState) -> SABState:

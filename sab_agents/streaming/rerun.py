@@ -6,33 +6,14 @@ H hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.kernels import ScanOutputs, ScanPlan
+from sab_agents.streaming.base import Credit, Encode
 from sab_agents.streaming.contexts import Contexts
-
-Encode = Callable[[Tensor], Tensor]
-"""From observations (N, …) to inputs of the core (N, I); gradient flows into its parameters."""
-
-
-class Credit(NamedTuple):
-    """What one push of credit did.
-
-    Attributes:
-        norm: (B, S) sum of the norms of the gradients that reached each slot, at any depth; zeros where none did.
-        pieces: how many pieces were run again.
-        dropped: how many links that carried gradient led to memories no longer held.
-    """
-
-    norm: Tensor
-    pieces: int
-    dropped: int
 
 
 def push_credit(

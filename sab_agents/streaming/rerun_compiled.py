@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.kernels import CompiledStream, ScanPlan, StepWeights, outputs
+from sab_agents.streaming.base import Credit, Encode
 from sab_agents.streaming.contexts import Contexts
-from sab_agents.streaming.rerun import Credit, Encode, pass_on
+from sab_agents.streaming.rerun import pass_on
 
 
 def push_credit_compiled(

@@ -30,12 +30,15 @@ def saved(stream: SABStream) -> dict[str, Tensor]:
     found |= {f"writer.{name}": value for name, value in stream.writer.state_dict().items()}
     found |= {f"window.{name}": value for name, value in stream._window.state_dict().items()}
     found["reached"] = stream._reached
+    found["acting"] = stream._generator.get_state()
     return {name: value.detach().clone() for name, value in found.items()}
 
 
 def restore(stream: SABStream, state: dict[str, Tensor]) -> None:
     """Goes on where `saved` was taken; see `SABStream.load_state_dict`."""
     own, given = _kinds(saved(stream)), _kinds(state)
+    if "acting" not in given:  # in files of earlier versions
+        own.pop("acting")
     for name in sorted(own.keys() | given.keys()):
         if own.get(name) != given.get(name):
             raise ValueError(
@@ -52,6 +55,8 @@ def restore(stream: SABStream, state: dict[str, Tensor]) -> None:
     stream.writer.load_state_dict(part("writer"))
     stream._window = Window.from_state_dict(part("window"))
     stream._reached, stream._memory = state["reached"].clone(), None
+    if "acting" in state:
+        stream._generator.set_state(state["acting"])
 
 
 def _kinds(state: dict[str, Tensor]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels import CompiledSegment, Mode, StepState
-from sab_agents.streaming.window import WindowRun
+from sab_agents.streaming.base import Replay
 
 if TYPE_CHECKING:
     from sab_agents.streaming.stream import SABStream
@@ -29,7 +29,7 @@ class Segment:
         self._binds = False
         self._code: CompiledSegment | None = None
         self._before: tuple[object, StepState] | None = None
-        self._ran: CompiledSegment | WindowRun | None = None
+        self._ran: CompiledSegment | Replay | None = None
 
     def bind(self, binds: bool = True) -> None:
         """Computes by compiled code from now on, where there is any; weights and gradients must stay where they are."""
@@ -56,7 +56,7 @@ class Segment:
         self._ran = code = self._compiled()
         output = None if code is None else code.call(Mode.RUN, stream.steps - 1, None, None)
         if output is None:
-            self._ran = run = stream.run()
+            self._ran = run = stream.replay()
             output = run.outputs[-1]
         return output
 
@@ -64,7 +64,7 @@ class Segment:
         """The output that `SABStream.step` would return for a next observation of the same episode."""
         code = self._compiled()
         output = None if code is None else code.call(Mode.PROPOSE, 0, observation, None)
-        return self._stream.propose(observation).output if output is None else output
+        return self._stream.peek(observation).output if output is None else output
 
     def backward(self, gradient: Tensor) -> None:
         """Adds to the weights' `.grad` what they owe to the gradient (1, 2H) of the last output, through slots too."""

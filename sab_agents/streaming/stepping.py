@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sab_agents.checks import at_least
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.kernels import CompiledStream, StreamStep, all_finite, forced_way
+from sab_agents.streaming.base import Stream
 from sab_agents.streaming.binding import bound_to
 from sab_agents.streaming.checks import checked_step
 from sab_agents.streaming.contexts import Contexts
@@ -23,7 +23,7 @@ from sab_agents.streaming.window import Step, Window
 from sab_agents.streaming.writing import SlotWriter
 
 
-class SteppingStream:
+class SteppingStream(Stream):
     """Takes steps of B streams and records them, for `SABStream` to learn from.
 
     Args:
@@ -48,18 +48,16 @@ class SteppingStream:
     ) -> None:
         if core.rules.capacity is None:
             raise ValueError("SABStream: the core must have a bounded memory, but its capacity is None. Set capacity.")
-        self.core, self.writer = core, writer
-        self.encoder = nn.Identity() if encoder is None else encoder
-        self.rows = at_least("SABStream", "rows", rows, 1)
-        self.observation_shape = (core.input_size,) if observation_shape is None else tuple(observation_shape)
+        super().__init__(core, rows, encoder=encoder, observation_shape=observation_shape)
+        self.core: SAB
+        self.writer = writer
         self._shape = (self.rows, *self.observation_shape)
-        self._encodes = encoder is not None
         self.reset()
 
     def reset(self) -> None:
         """Puts every row at the start of an episode and forgets all that was recorded."""
         core, weight = self.core, self.core.cell.weight_hh
-        self.state = core.initial_state(self.rows)
+        self.state: SABState = core.initial_state(self.rows)
         slots = self.state.slots
         self.contexts = Contexts.empty(
             weight.detach(),
@@ -87,30 +85,12 @@ class SteppingStream:
         """Steps in the present window, T."""
         return self._window.steps
 
-    def step(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> Tensor:
-        """Takes one step without gradient and records it.
-
-        Args:
-            observation: (B, …) what is observed.
-            episode_start: (B,) bool, rows whose episode begins with it: their memory is emptied. None for none.
-            x: (B, I) what the encoder makes of the observation, where the caller has it already.
-
-        Returns:
-            (B, 2H) [h, s].
-
-        Raises:
-            ValueError: a shape, dtype or device does not fit, or the observation is not finite. Nothing has changed.
-        """
-        step = self.propose(observation, episode_start, x)
-        self.take(step)
-        return step.output
-
-    def propose(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> Step:
+    def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> Step:
         """Computes the next step as `step` does, but does not take it; arguments and errors are the same.
 
         Of what was computed only the output may be used after the next call.
         """
-        found = self._propose_at_once(observation, episode_start, x)
+        found = self._peek_at_once(observation, episode_start, x)
         if found is not None:
             return Step(observation, episode_start, found)
         observation, start = checked_step(
@@ -121,7 +101,7 @@ class SteppingStream:
             found = computed(self.core, x, self.state, start, self.writer)
         return Step(observation, start, found)
 
-    def _propose_at_once(self, observation: Any, start: Any, x: Tensor | None) -> StreamStep | None:
+    def _peek_at_once(self, observation: Any, start: Any, x: Tensor | None) -> StreamStep | None:
         """The step by compiled code; None where that does not take these arguments, right or wrong."""
         compiled, weights = self._compiled(), self.core.step_weights()
         if compiled is None or weights is None or not (start is None or isinstance(start, Tensor)):
@@ -136,16 +116,8 @@ class SteppingStream:
             x = self._encoded(observation)
         return compiled.propose(weights, x, start, self.writer.limit)
 
-    def _encoded(self, observation: Tensor) -> Tensor:
-        """What the encoder makes of an observation, without gradient."""
-        if not self._encodes:
-            return observation
-        with torch.no_grad():
-            x: Tensor = self.encoder(observation)
-        return x
-
     def take(self, step: Step) -> None:
-        """Takes the step that `propose` computed last, and records it."""
+        """Takes the step that `peek` computed last, and records it."""
         window, writer = self._window, self.writer
         bound = self._bound.holds(self.state, self.contexts, self.statistics)
         compiled = self._bound.code if bound else None

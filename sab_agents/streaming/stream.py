@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from sab_agents.checks import at_least
 from sab_agents.core.sab import SAB
 from sab_agents.kernels import ScanPlan, StepState, outputs
-from sab_agents.streaming.closed import ClosedWindow, Steps
+from sab_agents.streaming.acting import ActingState, act, after, computed_plainly
+from sab_agents.streaming.base import Credit, Replay
+from sab_agents.streaming.closed import SABWindow, Steps
 from sab_agents.streaming.eviction import Eviction, Write
 from sab_agents.streaming.refresh import refresh_memory
-from sab_agents.streaming.rerun import Credit, push_credit
+from sab_agents.streaming.rerun import push_credit
 from sab_agents.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.streaming.saving import restore, saved
+from sab_agents.streaming.segment import Segment
 from sab_agents.streaming.stepping import SteppingStream
 from sab_agents.streaming.steps import advanced
-from sab_agents.streaming.window import WindowRun, graph_run, without_graph
+from sab_agents.streaming.window import graph_replay, without_graph
 from sab_agents.streaming.writing import SlotWriter
 
 NO_STEPS = "SABStream.window: no step was taken since the last advance(). Call step() first."
@@ -89,6 +92,9 @@ class SABStream(SteppingStream):
         self.credit_depth = None if credit_depth is None else at_least("SABStream", "credit_depth", credit_depth, 0)
         self._decay = torch.tensor([decay], dtype=torch.float64, device="cpu")
         writer = SlotWriter(eviction, write, novelty, core.rules.write_every, seed)
+        self._generator = torch.Generator().manual_seed(seed)  # of a reservoir in `act`
+        self._segment = Segment(self)
+        self._segment.bind()
         super().__init__(core, rows, writer, encoder, observation_shape)
 
     def window(self) -> Tensor:
@@ -105,7 +111,7 @@ class SABStream(SteppingStream):
             found = torch.cat([scanned.h, scanned.summary], dim=2)
         return found
 
-    def run(self) -> WindowRun:
+    def replay(self) -> Replay:
         """Does what `window` does, for a caller who needs no graph: outputs, and a function that takes their gradient.
 
         The gradient must be there before the next step is taken.
@@ -116,14 +122,14 @@ class SABStream(SteppingStream):
         """
         compiled, weights = self._compiled(), self.core.step_weights()
         if compiled is None or weights is None or self._encodes:
-            return graph_run(self.window())
+            return graph_replay(self.window())
         window, before = self._window, self._before
         if not window.steps:
             raise RuntimeError(NO_STEPS)
         state, credit = StepState(*before.tensors()), self.core.rules.credit
         found = compiled.run(weights, window.record(), window.steps, state, credit=credit)
         if found is None:
-            return graph_run(self.window())
+            return graph_replay(self.window())
         run, output = found
         self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
         return without_graph(run, output, self._memory)
@@ -192,7 +198,7 @@ class SABStream(SteppingStream):
             )
         self._begin_window()
 
-    def close(self) -> ClosedWindow:
+    def close(self) -> SABWindow:
         """Ends the window as `advance` does, and returns it, to be learnt from later and more than once.
 
         Credit that it sends then is not counted for "least_credited", which has chosen slots by that time.
@@ -203,7 +209,7 @@ class SABStream(SteppingStream):
         if not self.steps:
             raise RuntimeError("SABStream.close: no step was taken since the last advance(). Call step() first.")
         steps = Steps(*(self._window.stacked(field.name).clone() for field in fields(Steps)))
-        closed = ClosedWindow(self.core, self.encoder, steps, self._before, self.contexts.clone(), self.credit_depth)
+        closed = SABWindow(self.core, self.encoder, steps, self._before, self.contexts.clone(), self.credit_depth)
         self.advance()
         return closed
 
@@ -218,6 +224,43 @@ class SABStream(SteppingStream):
         with torch.no_grad():
             self.state = refresh_memory(self.core, self.encoder, self.contexts, self.state)
         self._begin_window()
+
+    def step_and_replay(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
+        """Takes a step and replays the segment; see `Stream.step_and_replay`. Slots are as they were written."""
+        starts = episode_start is not None and bool(episode_start.all())
+        if starts or self.steps >= self.core.rules.bptt_steps:
+            self.advance()
+        return self._segment.step(observation, episode_start)
+
+    def backward(self, gradient: Tensor) -> None:
+        """Backpropagates to the segment's start and into the slots; see `Stream.backward`."""
+        self._segment.backward(gradient)
+
+    def initial_state(self, rows: int) -> ActingState:
+        """Returns empty memories, see `Stream.initial_state`."""
+        return ActingState.initial(self.core, rows)
+
+    def act(self, x: Tensor, state: ActingState) -> tuple[Tensor, ActingState]:
+        """Takes one step of independent rows; see `Stream.act`."""
+        return act(self.core, self.writer, self.decay, x, state, self._generator)
+
+    def fixed_state(self, rows: int, max_steps: int | None = None) -> ActingState:  # noqa: ARG002
+        """Returns empty memories, see `Stream.fixed_state`.
+
+        Raises:
+            ValueError: the eviction draws random numbers.
+        """
+        if self.writer.draws:
+            raise ValueError(
+                'SABStream: eviction must not draw random numbers, but is "reservoir", whose generator cannot be part '
+                'of an exported graph. Train with "least_used" or "oldest".'
+            )
+        return self.initial_state(rows)
+
+    def plain_act(self, x: Tensor, state: ActingState) -> tuple[Tensor, ActingState]:
+        """Takes one step of independent rows; see `Stream.plain_act`."""
+        computed = computed_plainly(self.core, x, state, self.writer)
+        return computed.output, after(computed, state, self.writer, self.decay, generator=None)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that is carried, the open window included, as tensors under plain names; not the parameters."""

@@ -5,7 +5,6 @@ Dimensions: T steps, B rows, S slots, R slots that a step touches, H hidden size
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from sab_agents.core.state import SABState, State
 from sab_agents.kernels import Run, StreamStep, WindowRecord
+from sab_agents.streaming.base import Replay
 
 
 class PlainStep(NamedTuple):
@@ -50,21 +50,9 @@ class Step(NamedTuple):
         return self.found.output
 
 
-class WindowRun(NamedTuple):
-    """A window that was run again.
-
-    Attributes:
-        outputs: (T, B, …), without gradient.
-        backward: takes the gradient of the outputs, of the same shape, once, and adds what it owes to every `.grad`.
-    """
-
-    outputs: Tensor
-    backward: Callable[[Tensor], None]
-
-
-def graph_run(outputs: Tensor) -> WindowRun:
+def graph_replay(outputs: Tensor) -> Replay:
     """A run whose gradient takes the graph of `outputs`."""
-    return WindowRun(outputs.detach(), lambda gradient: torch.autograd.backward(outputs, gradient))
+    return Replay(outputs.detach(), lambda gradient: torch.autograd.backward(outputs, gradient))
 
 
 def gradient_like(output: Tensor, gradient: Tensor, name: str) -> Tensor:
@@ -75,13 +63,13 @@ def gradient_like(output: Tensor, gradient: Tensor, name: str) -> Tensor:
     """
     if gradient.shape != output.shape or gradient.dtype is not output.dtype:
         raise ValueError(
-            f"{name}.run: the gradient must be {output.dtype} of shape {tuple(output.shape)}, as the outputs, but is "
-            f"{gradient.dtype} of shape {tuple(gradient.shape)}."
+            f"{name}.replay: the gradient must be {output.dtype} of shape {tuple(output.shape)}, as the outputs, "
+            f"but is {gradient.dtype} of shape {tuple(gradient.shape)}."
         )
     return gradient.contiguous()
 
 
-def without_graph(run: Run, outputs: Tensor, memory: Tensor) -> WindowRun:
+def without_graph(run: Run, outputs: Tensor, memory: Tensor) -> Replay:
     """A run by compiled code; the gradient of the memory before it, (B, S, H), is left there if it is required."""
 
     def backward(gradient: Tensor) -> None:
@@ -91,7 +79,7 @@ def without_graph(run: Run, outputs: Tensor, memory: Tensor) -> WindowRun:
         run.backward(first, first + width // 2 * rows.element_size(), width, received)
         memory.grad = received
 
-    return WindowRun(outputs, backward)
+    return Replay(outputs, backward)
 
 
 def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Tensor) -> SABState:

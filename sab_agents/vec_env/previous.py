@@ -16,13 +16,13 @@ from sab_agents.envs.wrappers import Layout
 
 
 class VecPreviousActionReward(VecEnvWrapper):
-    """`PreviousActionReward` for a VecEnv: the same observations as with each copy wrapped by itself.
+    """`PreviousActionReward` for a VecEnv: the observations are those of copies that are wrapped one by one.
 
-    The first observation of an episode has zeros. `info["terminal_observation"]` has the action and reward that ended
+    The first observation of an episode has zeros; `info["terminal_observation"]` has the action and reward that ended
     the episode.
 
     Args:
-        venv: with spaces as in `PreviousActionReward`.
+        venv: whose spaces `PreviousActionReward` supports.
 
     Raises:
         TypeError, ValueError: as in `PreviousActionReward`.
@@ -40,12 +40,12 @@ class VecPreviousActionReward(VecEnvWrapper):
         return start
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Passes the actions on, and keeps them for `step_wait`."""
+        """Passes the actions on, and stores them for `step_wait`."""
         self._actions = np.asarray(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Takes the step; the observations have these actions and rewards in them."""
+        """Takes the step, and adds its actions and rewards to the observations."""
         observations, rewards, dones, infos = self.venv.step_wait()
         actions, seen = self._layout.actions(self._actions), np.array(rewards, np.float32)
         infos = list(infos)

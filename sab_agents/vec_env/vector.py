@@ -24,27 +24,27 @@ from sab_agents.envs.wrappers import autoreset_mode
 Array = npt.NDArray[Any]
 AnyVectorEnv = VectorEnv[Any, Any, Any]
 OF_SINGLES = (SyncVectorEnv, AsyncVectorEnv)
-RESETTING_AT_ONCE = (*OF_SINGLES, DynamicsVectorEnv)  # honour a reset mask in the next-step mode too
+RESETTING_AT_ONCE = (*OF_SINGLES, DynamicsVectorEnv)  # honour a reset mask in next-step mode, too
 ONLY_OF_THE_START = frozenset({"final_obs", "final_info", "episode"})
 
 
 class VectorToVecEnv(VecEnv):
-    """Lets every algorithm of stable-baselines3 use a Gymnasium vector environment at its own speed.
+    """Runs a Gymnasium vector environment at its own speed under any algorithm of stable-baselines3.
 
-    What an algorithm sees is what it would see of the same single environments in a `DummyVecEnv`: a copy that ends is
+    An algorithm sees what it would see of the same single environments in a `DummyVecEnv`: a copy whose episode ends is
     reset within the step, its last observation is `info["terminal_observation"]`, and `info["TimeLimit.truncated"]`
-    says whether it was cut off. No step is ever spent on a reset, whatever the autoreset mode of the environment.
+    says whether the episode was truncated. No step is spent on a reset, in any autoreset mode of the environment.
 
-    For statistics of episodes put `VecMonitor` around it. `Monitor` and other wrappers for single environments have no
-    place where all copies are one object; with `SyncVectorEnv` they are found by `env_is_wrapped`.
+    For statistics of episodes wrap it in `VecMonitor`. `Monitor` and other wrappers of single environments cannot be
+    used if all copies are one object; with `SyncVectorEnv`, `env_is_wrapped` finds them.
 
     Args:
-        env: a vector environment that names its `autoreset_mode` in its metadata. Where this is next-step or disabled,
-            copies that end are reset with `options["reset_mask"]`.
+        env: a vector environment whose metadata have its `autoreset_mode`. If this is next-step or disabled, copies
+            whose episode ends are reset with `options["reset_mask"]`.
 
     Raises:
-        ValueError: the autoreset mode is not named; or it is next-step and the environment is not known to honour a
-            reset mask in this mode; or a wrapper counts episodes that would miss the mask.
+        ValueError: the metadata have no autoreset mode; or it is next-step and the environment is not known to honour
+            a reset mask in this mode; or a wrapper counts episodes and would miss the mask.
 
     Example:
         >>> import gymnasium as gym
@@ -63,13 +63,13 @@ class VectorToVecEnv(VecEnv):
             )
         self.env = env
         if mode != AutoresetMode.SAME_STEP and isinstance(env.unwrapped, OF_SINGLES):
-            self._refuse_statistics()
+            self._check_statistics()
         self._same_step = mode == AutoresetMode.SAME_STEP
         self._actions: Array = np.zeros(0)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> VecEnvObs:
-        """Resets all copies, with the seeds and options that were set since the last reset.
+        """Resets all copies with the seeds and options that were set since the last reset.
 
         Raises:
             ValueError: `set_options` was given different options for different copies.
@@ -80,7 +80,7 @@ class VectorToVecEnv(VecEnv):
                 "VectorToVecEnv: all copies must get the same options, but they were set to different ones. "
                 "Call set_options with one dict."
             )
-        # Gymnasium gives the copies the seeds s, s + 1, …, which are those that `seed` made.
+        # Gymnasium seeds the copies with s, s + 1, …, as `seed` did.
         observations, infos = self.env.reset(seed=self._seeds[0], options=options or None)
         self.reset_infos = rows_of(infos, self.num_envs)
         self._reset_seeds()
@@ -89,11 +89,11 @@ class VectorToVecEnv(VecEnv):
         return start
 
     def step_async(self, actions: Array) -> None:
-        """Keeps the actions for `step_wait`."""
+        """Stores the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Takes the step, and resets the copies that it ended."""
+        """Takes the step, and resets the copies whose episode it ended."""
         observations, rewards, terminations, truncations, infos = self.env.step(self._actions)
         terminated, truncated = np.asarray(terminations, np.bool_), np.asarray(truncations, np.bool_)
         ended = terminated | truncated
@@ -117,14 +117,14 @@ class VectorToVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[Any]:
-        """The frames of all copies."""
+        """Returns the frames of all copies."""
         return self.env.render() or [None] * self.num_envs
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of each copy; where all copies are one object, that object's for each.
+        """Returns an attribute of each copy; if all copies are one object, that object's for each.
 
         Raises:
-            AttributeError: there is none of this name.
+            AttributeError: there is no attribute of this name.
         """
         chosen = self._chosen(indices)
         base = self.env.unwrapped
@@ -156,10 +156,10 @@ class VectorToVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Calls a method of the copies; where all are one object, once, for a result with an entry for each copy.
+        """Calls a method of each copy; if all copies are one object, calls it once for a result with an entry for each.
 
         Raises:
-            AttributeError: there is none of this name.
+            AttributeError: there is no attribute of this name.
             TypeError: all copies are one object, and its result has no entry for each.
             ValueError: the copies live in other processes, and only some were chosen.
         """
@@ -181,7 +181,7 @@ class VectorToVecEnv(VecEnv):
         return [result[i] for i in chosen]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """Whether each copy is wrapped so, or all of them together by a wrapper of vector environments."""
+        """Returns for each copy whether it, or the vector environment, is wrapped in this class."""
         chosen = self._chosen(indices)
         together = any(isinstance(layer, wrapper_class) for layer in self._layers()[:-1])
         base = self.env.unwrapped
@@ -189,8 +189,11 @@ class VectorToVecEnv(VecEnv):
             return [together or is_wrapped(base.envs[i], wrapper_class) for i in chosen]
         return [together] * len(chosen)
 
-    def _refuse_statistics(self) -> None:
-        """Gymnasium's environments take the reset mask out of the options, so that its statistics forget all copies."""
+    def _check_statistics(self) -> None:
+        """Raises ValueError if a wrapper of Gymnasium counts episodes.
+
+        The environments remove the reset mask from the options, so that the wrapper would reset all copies' statistics.
+        """
         if any(isinstance(layer, RecordEpisodeStatistics) for layer in self._layers()):
             raise ValueError(
                 f"VectorToVecEnv: {self.env} must reset in the same step, for RecordEpisodeStatistics to count right. "
@@ -198,7 +201,7 @@ class VectorToVecEnv(VecEnv):
             )
 
     def _layers(self) -> list[Any]:
-        """The environment's wrappers from the outermost, and what they wrap."""
+        """Returns the environment's wrappers from the outermost to the environment itself."""
         layers: list[Any] = [self.env]
         while layers[-1] is not self.env.unwrapped:
             layers.append(layers[-1].env)
@@ -221,11 +224,11 @@ class VectorToVecEnv(VecEnv):
             )
 
     def _take_ends(self, rows: list[dict[str, Any]], infos: Mapping[str, Any], ended: npt.NDArray[np.bool_]) -> None:
-        """Moves what same-step reset says of the next episodes' start to `reset_infos`, and of the ends to `rows`."""
+        """Sorts the infos of a same-step reset: of the starts into `reset_infos`, of the ends into `rows`."""
         ends = rows_of(infos["final_info"], self.num_envs)
         for i in np.flatnonzero(ended).tolist():
             start, end = rows[i], ends[i]
-            if "episode" in start:  # a wrapper outside wrote it beside what the start says
+            if "episode" in start:  # an outer wrapper wrote it into the start's info
                 end["episode"] = start["episode"]
             end["terminal_observation"] = _copied(self.observation_space, _row(infos["final_obs"], i))
             self.reset_infos[i] = {key: value for key, value in start.items() if key not in ONLY_OF_THE_START}
@@ -233,10 +236,10 @@ class VectorToVecEnv(VecEnv):
 
 
 def rows_of(infos: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
-    """Splits the infos of a vector environment in one dict for each copy.
+    """Splits the infos of a vector environment into one dict for each copy.
 
     Args:
-        infos: arrays with an entry for each copy, or dicts of such; `_key` is a mask of the copies that have `key`.
+        infos: arrays with an entry for each copy, or dicts of them; `_key` is a mask of the copies that have `key`.
         n: copies.
     """
     rows: list[dict[str, Any]] = [{} for _ in range(n)]
@@ -255,7 +258,7 @@ def rows_of(infos: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
 
 
 def _entries(values: Any, n: int) -> Sequence[Any]:
-    """The entry of each copy; a value that is not divided by copies is that of each."""
+    """Returns the entry of each copy; a value that is not split by copies counts for each."""
     if isinstance(values, Mapping):
         return rows_of(values, n)
     if isinstance(values, np.ndarray) and len(values) == n:
@@ -265,7 +268,7 @@ def _entries(values: Any, n: int) -> Sequence[Any]:
 
 
 def _row(observations: Any, i: int) -> Any:
-    """The observation of copy i, out of an array, or a dict or tuple of such."""
+    """Returns the observation of copy i, from an array, or a dict or tuple of arrays."""
     if isinstance(observations, Mapping):
         return {key: part[i] for key, part in observations.items()}
     if isinstance(observations, tuple):
@@ -274,7 +277,7 @@ def _row(observations: Any, i: int) -> Any:
 
 
 def _copied(space: spaces.Space[Any], observations: Any) -> Any:
-    """A copy in the types of a space, of one observation or of those of all copies."""
+    """Returns one observation, or those of all copies, as new arrays in the dtypes of a space."""
     if isinstance(space, spaces.Dict):
         return {key: _copied(part, observations[key]) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sab_agents import RecurrentPPO, SABState
-from sab_agents.ppo.sab_core import SabRolloutCore
+from sab_agents.streaming import SABStream
 
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "box": spaces.Box(-1, 1, (3,), np.float32),
@@ -87,7 +87,7 @@ def collect(model: RecurrentPPO, rollouts: int = 1) -> None:
 
 
 def memory_of(model: RecurrentPPO) -> SABState:
-    """What the actor of a SAB policy holds of its environments."""
-    core = model.policy.actor_core
-    assert isinstance(core, SabRolloutCore)
-    return core.stream.state
+    """Returns what the actor of a SAB policy remembers of its environments."""
+    stream = model.policy.actor_stream
+    assert isinstance(stream, SABStream)
+    return stream.state

@@ -14,13 +14,15 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage, is_vecenv_wrapped
+from torch import Tensor, nn
 
 from sab_agents import RecurrentPPO
 from sab_agents.ppo.kinds import POLICIES
 from tests.ppo.cases import ACTIONS, OBSERVATIONS, PREFIX, SMALL, Noise, agent
 
-KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer"]
+KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer", "Rtu"]
 
 
 def test_a_script_for_the_other_class_runs_as_it_is(tmp_path: Path) -> None:
@@ -195,10 +197,65 @@ def test_a_state_that_does_not_fit_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match="arrays"):
         model.predict(np.zeros((3, 3), np.float32), state=state[:-1], episode_start=starts)
     other = agent(kind, policy_kwargs={"lstm_hidden_size": 4})
-    with pytest.raises(ValueError, match="numbers in the last of them"):
+    with pytest.raises(ValueError, match=r"entries in the last of them|must have shape"):
         other.predict(np.zeros((3, 3), np.float32), state=state, episode_start=starts)
 
 
 def test_every_policy_goes_by_the_name_of_its_class_and_has_sb3_contribs_three() -> None:
     assert {"MlpLstmPolicy", "CnnLstmPolicy", "MultiInputLstmPolicy"} < POLICIES.keys()
     assert len(POLICIES) == len(KINDS) * len({"Mlp", *PREFIX.values()})
+
+
+class RunningNorm(FlattenExtractor):
+    """An extractor that has statistics and no parameters."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.norm = nn.BatchNorm1d(space.shape[0], affine=False)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(super().forward(observations))
+        return normalised
+
+
+class Dropping(FlattenExtractor):
+    """An extractor that has nothing but dropout."""
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return nn.functional.dropout(super().forward(observations), 0.5, self.training)
+
+
+@pytest.mark.parametrize("kind", ["Sab", "Lstm"])
+def test_an_extractor_without_parameters_is_in_training_mode_while_an_agent_learns(kind: str) -> None:
+    model = agent(kind, policy_kwargs={"features_extractor_class": RunningNorm}).learn(48)
+    norm = model.policy.features_extractor.norm
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.num_batches_tracked is not None
+    assert norm.running_mean is not None
+    assert int(norm.num_batches_tracked) > 0
+    assert float(norm.running_mean.abs().max()) > 0
+    modes = set()
+    model = agent(kind, policy_kwargs={"features_extractor_class": Dropping})
+    model.policy.features_extractor.register_forward_hook(lambda module, *_: modes.add(module.training))
+    model.learn(24)
+    assert modes == {False, True}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_callbacks_find_sb3_contribs_locals(kind: str) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def note(found: dict[str, Any], _: dict[str, Any]) -> bool:
+        seen.append(dict(found))
+        return True
+
+    agent(kind, action="box").learn(24, callback=note)
+    names = ("obs_tensor", "actions", "clipped_actions", "new_obs", "rewards", "dones", "infos", "values", "log_probs")
+    for found in seen:
+        assert {*names, "episode_starts", "lstm_states"} <= found.keys()
+        np.testing.assert_array_equal(found["clipped_actions"], np.clip(found["actions"], -1, 2))
+        assert len(found["lstm_states"]) == 2  # the actor's and the critic's
+        assert all(state.batch_size == 3 for state in found["lstm_states"])
+    assert torch.equal(seen[1]["obs_tensor"], torch.as_tensor(seen[0]["new_obs"]))
+    assert seen[0]["episode_starts"].tolist() == [True] * 3
+    assert seen[1]["episode_starts"].tolist() == seen[0]["dones"].tolist()

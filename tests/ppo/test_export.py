@@ -17,8 +17,8 @@ from gymnasium import spaces
 
 from sab_agents.core.lstm_attention import LSTMAttentionState
 from sab_agents.core.transformer import TransformerState
-from sab_agents.ppo.export import METADATA, export_policy
-from sab_agents.ppo.export_steps import PolicyStep
+from sab_agents.ppo.cores import state_from_arrays
+from sab_agents.ppo.export import METADATA, PolicyStep, export_policy
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 
@@ -64,6 +64,7 @@ CASES: dict[str, tuple[str, spaces.Space[Any], spaces.Space[Any], dict[str, Any]
     "attention, images": ("CnnAttentionLstmPolicy", IMAGE, BOX, {}),
     "transformer": ("MlpTransformerPolicy", VECTOR, DISCRETE, {"core_kwargs": {"context": 9}}),
     "transformer, whole episode": ("MultiInputTransformerPolicy", DICT, BOX, {"n_lstm_layers": 3}),
+    "trace units": ("MlpRtuPolicy", VECTOR, BOX, {}),
     "transformer, the present alone": ("MlpTransformerPolicy", VECTOR, DISCRETE, {"core_kwargs": {"context": 1}}),
 }
 
@@ -109,7 +110,7 @@ def assert_acts_like(policy: RecurrentActorCriticPolicy, step: Step, state: tupl
 
 
 def assert_same_state(policy: RecurrentActorCriticPolicy, state: tuple[Array, ...], carried: tuple[Array, ...]) -> None:
-    expected = policy.actor_core.from_numpy(carried, torch.device("cpu"))
+    expected = state_from_arrays(carried, policy.actor_stream.initial_state(1), torch.device("cpu"))
     grows = isinstance(expected, LSTMAttentionState | TransformerState)
     for field, found in zip(fields(expected), state, strict=True):
         wanted = getattr(expected, field.name).numpy()
@@ -212,7 +213,7 @@ def test_a_growing_state_forgets_the_oldest_steps_beyond_max_steps() -> None:
         for t in range(6):
             summaries = []
             for i, step in enumerate((short, long)):
-                output, after = step.core(x[t], type(step.initial_state(1))(*before[i]))
+                output, after = step.stream.plain_act(x[t], type(step.initial_state(1))(*before[i]))
                 before[i] = after.tensors()
                 summaries.append(output)
             assert torch.allclose(summaries[0], summaries[1], rtol=0, atol=1e-6) == (t < 4)

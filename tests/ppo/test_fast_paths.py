@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
-from threading import Barrier, get_ident
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +15,6 @@ from sab_agents.core.recut import Layout, layout
 from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.ppo.losses import Batch
-from sab_agents.ppo.side_by_side import side_by_side
 
 needs_native = pytest.mark.skipif(native is None, reason="the compiled kernel was not built: no C++ compiler")
 POLICIES = ["MlpLstmPolicy", "MlpSabPolicy"]
@@ -95,7 +92,7 @@ def test_a_row_is_laid_anew_once_in_all_epochs(monkeypatch: pytest.MonkeyPatch) 
         calls.append(start)
         return layout(start)
 
-    monkeypatch.setattr("sab_agents.ppo.plain_cores.layout", noted)
+    monkeypatch.setattr("sab_agents.streaming.truncated.layout", noted)
     collected("MlpLstmPolicy").train()
     assert len(calls) == 3 * 2  # rows times cores, in two epochs
 
@@ -107,35 +104,3 @@ def test_cores_side_by_side_change_no_bit(policy: str, two_threads: None) -> Non
     torch.set_num_threads(1)
     alone = evaluated(model, [1])
     assert all(torch.equal(got, expected) for got, expected in zip(both, alone, strict=True))
-
-
-@needs_native
-def test_works_run_at_once_on_torchs_own_threads(two_threads: None) -> None:  # noqa: ARG001
-    meet = Barrier(2)
-
-    def work(number: int) -> tuple[int, int]:
-        meet.wait(timeout=10)
-        return number, get_ident()
-
-    (first, here), (second, other) = side_by_side([partial(work, 1), partial(work, 2)])
-    assert (first, second) == (1, 2)
-    assert {here, other} > {get_ident()}
-    again = [thread for _, thread in side_by_side([partial(work, 1), partial(work, 2)])]
-    assert set(again) == {here, other}
-
-
-def test_an_error_in_one_work_is_raised_and_threads_come_back(two_threads: None) -> None:  # noqa: ARG001
-    with pytest.raises(ZeroDivisionError):
-        side_by_side([lambda: 0, lambda: 1 // 0])
-    assert torch.get_num_threads() == 2
-
-
-def test_without_a_thread_for_each_works_run_in_order() -> None:
-    seen: list[int] = []
-
-    def work(number: int) -> int:
-        seen.append(number)
-        return number
-
-    assert side_by_side([partial(work, 1), partial(work, 2)]) == [1, 2]
-    assert seen == [1, 2]

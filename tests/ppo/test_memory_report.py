@@ -14,18 +14,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sab_agents import RecurrentPPO
 from sab_agents.ppo import memory_report
-from sab_agents.ppo.bars import TALLEST, ZOOM, bars_by_power, label_of, text_of
-from sab_agents.ppo.memory_report import MemoryReport, shares_by_distance
-from sab_agents.streaming import ClosedWindow, Credit
+from sab_agents.ppo.memory_report import (
+    TALLEST,
+    ZOOM,
+    MemoryReport,
+    bars_by_power,
+    fractions_by_distance,
+    label_of,
+    text_of,
+)
+from sab_agents.streaming import Credit, SABWindow
 from tests.ppo.cases import agent, collect
 
 
-def window_of(**settings: Any) -> ClosedWindow:
+def window_of(**settings: Any) -> SABWindow:
     """The second rollout of an agent whose episodes cross rollouts."""
     model = agent(lengths=(5, 11, 40), **settings)
     collect(model, 2)
     window = model.collector.rollout().actor
-    assert isinstance(window, ClosedWindow)
+    assert isinstance(window, SABWindow)
     return window
 
 
@@ -127,11 +134,11 @@ def test_an_image_is_drawn_at_intervals_for_tensorboard_alone(
 def test_shares_are_those_of_powers_of_two() -> None:
     distance = torch.tensor([1, 2, 3, 4, 7, 8, 1 << 20, 5])
     amount = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 0.0])
-    shares = shares_by_distance(distance, amount)
+    shares = fractions_by_distance(distance, amount)
     assert shares[:4] == pytest.approx([1 / 8, 2 / 8, 2 / 8, 2 / 8])
     assert len(shares) == 21
     assert shares[20] == pytest.approx(1 / 8)
-    assert shares_by_distance(distance, torch.zeros(8)) == []
+    assert fractions_by_distance(distance, torch.zeros(8)) == []
 
 
 def test_a_bar_is_as_tall_as_its_share() -> None:

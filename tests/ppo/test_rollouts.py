@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from torch import Tensor
 
 from sab_agents import RecurrentPPO, SABState, VectorToVecEnv
-from sab_agents.core.base import Core
+from sab_agents.ppo.cores import state_from_arrays
 from tests.ppo.cases import SMALL, Noise, agent, collect, memory_of
 
 GAMMA, LAMBDA = 0.9, 0.7
@@ -50,10 +50,9 @@ def values_of(model: RecurrentPPO, observations: list[Any]) -> list[float]:
     """The critic's values of an episode's observations, the last one included, in one sequence."""
     core = model.policy.critic_core
     assert core is not None
-    inner: Core[Any] = core.core
     x = torch.as_tensor(np.stack(observations)).unsqueeze(1)
     with torch.no_grad():
-        found: Tensor = model.policy.values_of(inner(x)[0].flatten(0, 1))
+        found: Tensor = model.policy.values_of(core(x)[0].flatten(0, 1))
     return found.tolist()
 
 
@@ -130,7 +129,8 @@ def test_acting_alone_gives_what_the_collector_gave() -> None:
     for observation in whole:
         _, state = model.predict(observation, state=state, episode_start=np.array([False]))
     assert state is not None
-    found, collected = model.policy.actor_core.from_numpy(state, model.device), memory_of(model)
+    like = model.policy.actor_stream.initial_state(1)
+    found, collected = state_from_arrays(state, like, model.device), memory_of(model)
     assert isinstance(found, SABState)
     torch.testing.assert_close(found.h, collected.h, rtol=1e-4, atol=1e-6)
     assert torch.equal(found.filled.sum(), collected.filled.sum())

@@ -15,7 +15,7 @@ from sab_agents.ppo.evaluation import Evaluation, Rollout
 from sab_agents.ppo.losses import Batch
 from tests.ppo.cases import ACTIONS, OBSERVATIONS, agent, collect
 
-KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer"]
+KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer", "Rtu"]
 
 
 def evaluated(model: RecurrentPPO, rows: Tensor | None = None) -> tuple[Batch, Evaluation]:
@@ -148,11 +148,11 @@ def test_credit_of_a_rollout_is_that_of_the_whole_history(learns: bool, gain: fl
 
     critic = policy.critic_core
     assert critic is not None
-    assert isinstance(critic.core, SAB)
+    assert isinstance(critic, SAB)
     model.policy.optimizer.zero_grad()
     observations = torch.cat(seen)
     x = policy.features_of_stored(observations.flatten(0, 1))[1].view(32, 3, -1)
-    whole = critic.core(x, None, torch.cat(starts))[0][-8:]
+    whole = critic(x, None, torch.cat(starts))[0][-8:]
     values = policy.values_of(whole.flatten(0, 1)).view(8, 3)
     (values * weights).sum().backward()  # type: ignore[no-untyped-call]
     for name, parameter in policy.named_parameters():
@@ -168,7 +168,7 @@ def test_within_a_row_gradient_goes_as_far_as_an_lstms() -> None:
         model = agent(kind, n_steps=24, batch_size=24, policy_kwargs=policy_kwargs, lengths=[9, 24, 31])
         assert model.policy.critic_core is not None
         hidden_size = model.policy.hidden_size
-        named = model.policy.critic_core.core.named_parameters()
+        named = model.policy.critic_core.named_parameters()
         weights = [weight for name, weight in named if "_ih" in name or "_hh" in name]
         torch.manual_seed(0)
         for weight in weights:
@@ -176,7 +176,7 @@ def test_within_a_row_gradient_goes_as_far_as_an_lstms() -> None:
         collect(model)
         rollout = model.collector.rollout()
         assert rollout.critic is not None
-        run = rollout.critic.run(rows, rollout.stored[:, rows])
+        run = rollout.critic.replay(rows, rollout.stored[:, rows])
         gradient = torch.zeros_like(run.outputs)
         torch.manual_seed(1)
         gradient[..., :hidden_size] = torch.randn(24, 2, hidden_size)
@@ -190,15 +190,15 @@ def test_within_a_row_gradient_goes_as_far_as_an_lstms() -> None:
 def test_the_networks_behind_the_core_are_shown_less_of_what_was_read() -> None:
     policy = agent().policy
     H = policy.hidden_size
-    assert isinstance(policy.actor_core.core, SAB)
-    assert policy.actor_core.core.rules.gain == 0
+    assert isinstance(policy.actor_core, SAB)
+    assert policy.actor_core.rules.gain == 0
     output = torch.randn(5, 2 * H)
     scaled = torch.cat([output[:, :H], 0.2 * output[:, H:]], dim=1)
     assert policy.critic_core is not None
     expected = policy.value_net(policy.mlp_extractor.forward_critic(scaled)).squeeze(1)
     torch.testing.assert_close(policy.values_of(output), expected)
     expected = policy.action_net(policy.mlp_extractor.forward_actor(scaled)).log_softmax(dim=1)
-    found = policy.acts_on(output).distribution
+    found = policy.distribution_of(output).distribution
     assert isinstance(found, torch.distributions.Categorical)
     torch.testing.assert_close(found.logits, expected)
 

@@ -32,7 +32,7 @@ from sab_agents.ppo.kinds import POLICIES, MlpLstmPolicy
 from tests.ppo.cases import agent, memory_of
 
 ROOT = Path(__file__).parents[2]
-KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer"]
+KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer", "Rtu"]
 
 
 def plain(value: Any) -> Any:
@@ -50,7 +50,7 @@ def everything(model: RecurrentPPO) -> dict[str, Any]:
         {
             "parameters": dict(model.policy.state_dict()),
             "optimizer": model.policy.optimizer.state_dict(),
-            "memory": model.collector.carried(),
+            "memory": model.collector.state_dict(),
             "place": [model._last_obs, model._last_episode_starts],
             "counts": [model.num_timesteps, model._n_updates, model._episode_num],
             "returns": [info["r"] for info in model.ep_info_buffer or ()],
@@ -125,7 +125,7 @@ class Network(BaseFeaturesExtractor):
         return torch.tanh(self.layer(observations))
 
 
-class OwnPolicy(MlpLstmPolicy):
+class OwnPolicy(MlpLstmPolicy):  # type: ignore[misc]
     """A policy that has no name here."""
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sab_agents import SAB
 from sab_agents.kernels import forced_kernel
-from sab_agents.streaming import ClosedWindow, SABStream
+from sab_agents.streaming import SABStream, SABWindow
 from tests.kernels.extension import needs_native
 
 OBSERVED, T, ROWS = 3, 5, 4
@@ -81,8 +81,8 @@ def close(found: list[Tensor], expected: list[Tensor]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-9 if exact else 1e-3, atol=1e-9 if exact else 1e-3)
 
 
-def learnt(closed: ClosedWindow, rows: Tensor, weights: Tensor) -> Tensor:
-    run = closed.run(rows)
+def learnt(closed: SABWindow, rows: Tensor, weights: Tensor) -> Tensor:
+    run = closed.replay(rows)
     run.backward(weights[:, rows])
     closed.credit()
     return run.outputs
@@ -111,7 +111,7 @@ def test_joined_windows_learn_what_each_of_them_learns(network: Network) -> None
     for window in windows:
         learnt(window, torch.arange(ROWS), network.weights)
     expected = network.gradient()
-    joined = ClosedWindow.joined(windows)
+    joined = SABWindow.joined(windows)
     assert joined.rows == 3 * ROWS
     learnt(joined, torch.arange(3 * ROWS), network.weights.repeat(1, 3, 1))
     close(network.gradient(), expected)
@@ -150,7 +150,7 @@ def test_without_credit_nothing_reaches_the_steps_before_the_window(network: Net
     stream = network.stream()
     closed = [stream.close() for _ in network.windows(stream)][4]
     rows = torch.arange(ROWS)
-    closed.run(rows).backward(network.weights)
+    closed.replay(rows).backward(network.weights)
     alone = network.gradient()
     learnt(closed, rows, network.weights)
     assert not all(torch.equal(one, other) for one, other in zip(alone, network.gradient(), strict=True))
@@ -163,12 +163,12 @@ def test_inputs_that_are_given_take_the_gradient_in_place_of_the_encoder(network
     if network.encoder is not None:
         x = network.encoder(x).detach()
     x.requires_grad_()
-    run = closed.run(rows, x)
+    run = closed.replay(rows, x)
     run.backward(network.weights[:, rows])
     assert x.grad is not None
     assert bool(x.grad.any())
     with pytest.raises(RuntimeError, match="no step was taken"):
         stream.close()
     closed.credit()
-    with pytest.raises(RuntimeError, match="nothing was run"):
+    with pytest.raises(RuntimeError, match="nothing was replayed"):
         closed.credit()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sab_agents import LSTM, SAB
 from sab_agents.kernels import forced_kernel
-from sab_agents.streaming import EVICTIONS, PlainStream, SABStream
+from sab_agents.streaming import EVICTIONS, SABStream, TruncatedStream
 from tests.kernels.extension import needs_native
 
 pytestmark = needs_native
@@ -191,7 +191,7 @@ def test_a_run_without_a_graph_adds_what_the_graph_adds(seed: int) -> None:
         found = []
         for way in ("run", "window"):
             if way == "run":
-                run = side.stream.run()
+                run = side.stream.replay()
                 run.backward(weights)
                 outputs = run.outputs
             else:
@@ -203,7 +203,7 @@ def test_a_run_without_a_graph_adds_what_the_graph_adds(seed: int) -> None:
             for parameter in side.parameters:
                 parameter.grad = None
         if side.encoder is None:  # no graph was made: its own check speaks
-            run = side.stream.run()
+            run = side.stream.replay()
             with pytest.raises(ValueError, match="as the outputs"):
                 run.backward(weights[:, :, :1])
     for one, other in zip(*found, strict=True):
@@ -252,7 +252,7 @@ def test_an_lstm_run_without_a_graph_is_the_lstm(seed: int) -> None:
     torch.manual_seed(seed)
     T, B = rng.randint(1, 9), rng.randint(1, 20)
     core = LSTM(OBSERVED, rng.choice([3, 8, 17]), bptt_steps=rng.choice([None, 1, 3, 4]))
-    stream = PlainStream(core, B)
+    stream = TruncatedStream(core, B)
     for _ in range(rng.randint(0, 3)):
         stream.step(torch.randn(B, OBSERVED))
     stream.advance()
@@ -263,7 +263,7 @@ def test_an_lstm_run_without_a_graph_is_the_lstm(seed: int) -> None:
         weights = torch.randn(T, B, core.hidden_size)
         for way in ("native", "torch"):
             with forced_kernel(way):
-                run = stream.run()
+                run = stream.replay()
             run.backward(weights)
             found.append([run.outputs, *(p.grad for p in core.parameters() if p.grad is not None)])
             core.zero_grad()
@@ -274,9 +274,9 @@ def test_an_lstm_run_without_a_graph_is_the_lstm(seed: int) -> None:
         run_with_wrong_gradient(stream)
 
 
-def run_with_wrong_gradient(stream: PlainStream) -> None:
+def run_with_wrong_gradient(stream: TruncatedStream) -> None:
     with forced_kernel("native"):
-        run = stream.run()
+        run = stream.replay()
         run.backward(torch.zeros(1, 1, 1))
 
 

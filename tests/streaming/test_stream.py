@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents import LSTM, SAB
-from sab_agents.streaming import PlainStream, SABStream
+from sab_agents.streaming import SABStream, TruncatedStream
 
 
 def make_stream(rows: int = 2, dtype: torch.dtype = torch.float64, seed: int = 0, **settings: Any) -> SABStream:
@@ -60,7 +60,7 @@ def test_an_episode_start_empties_the_memory_of_its_row_alone() -> None:
 def test_a_step_that_was_only_proposed_changes_nothing() -> None:
     stream, other, x = make_stream(eviction="reservoir"), make_stream(eviction="reservoir"), observations(20)
     for t in range(20):
-        stream.propose(x[-t - 1], torch.tensor([True, False]))
+        stream.peek(x[-t - 1], torch.tensor([True, False]))
         torch.testing.assert_close(stream.step(x[t]), other.step(x[t]), rtol=0, atol=0)
 
 
@@ -124,7 +124,7 @@ def test_usage_is_the_decayed_attention_and_credit_the_decayed_gradient() -> Non
     stream.advance()
     weights = []
     for t in range(3, 6):
-        proposal = stream.propose(x[t])
+        proposal = stream.peek(x[t])
         weights.append((proposal.found.read_slot[0], proposal.found.weight[0]))
         stream.take(proposal)
     held = stream.before.memory.clone()
@@ -157,7 +157,7 @@ def test_usage_is_the_decayed_attention_and_credit_the_decayed_gradient() -> Non
     ],
 )
 def test_wrong_steps_are_refused_before_anything_changes(observation: Any, start: Any, message: str) -> None:
-    plain = PlainStream(LSTM(3, 4, dtype=torch.float64), 2)
+    plain = TruncatedStream(LSTM(3, 4, dtype=torch.float64), 2)
     for stream in (make_stream(), plain):
         x = observations(5)
         for t in range(5):
@@ -199,7 +199,7 @@ def test_calls_out_of_order_say_what_to_do() -> None:
 def test_a_plain_stream_is_its_core_with_gradient_inside_the_window() -> None:
     torch.manual_seed(0)
     lstm = LSTM(3, 4, dtype=torch.float64)
-    stream, x = PlainStream(lstm, 2), observations(8)
+    stream, x = TruncatedStream(lstm, 2), observations(8)
     taken = torch.stack([stream.step(x[t]) for t in range(4)])
     stream.advance()
     taken = torch.cat([taken, torch.stack([stream.step(x[t]) for t in range(4, 8)])])

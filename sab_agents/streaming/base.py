@@ -1,0 +1,344 @@
+"""What every stream of a core can do, whatever carries credit to the steps before the present window.
+
+A stream runs B endless rows of one core. It takes steps without gradient, replays the steps since the last update (the
+*window*) with gradient, passes credit on to what lies before the window, and ends the window. There is one class for
+each way in which credit reaches the past: `SABStream` through memory slots, `RealTimeStream` by real-time recurrent
+learning, `TruncatedStream` not at all.
+
+Dimensions: T steps of a window, B rows, b rows of a replay, S slots, I input size, F output size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from sab_agents.checks import at_least
+from sab_agents.core.base import Core
+from sab_agents.core.state import State
+
+Encode = Callable[[Tensor], Tensor]
+"""From observations (N, …) to inputs of the core (N, I); gradient flows into its parameters."""
+
+
+class Replay(NamedTuple):
+    """Steps that were computed once more, for their gradient.
+
+    Attributes:
+        outputs: (T, B, F), without a graph.
+        backward: takes the gradient of the outputs, of the same shape, once; it adds to every parameter's `.grad`, and
+            to that of the inputs where these were passed and require gradient.
+    """
+
+    outputs: Tensor
+    backward: Callable[[Tensor], None]
+
+
+class Credit(NamedTuple):
+    """The gradient that was passed on to the steps before a window.
+
+    Attributes:
+        norm: (B, S) sum of the norms of the gradients that reached each slot, at any depth; S is 0 without slots.
+        pieces: how many pieces were replayed.
+        dropped: how many links that carried gradient led to memories no longer held.
+    """
+
+    norm: Tensor
+    pieces: int
+    dropped: int
+
+
+class Step(Protocol):
+    """A step that was computed and not yet taken."""
+
+    @property
+    def output(self) -> Tensor:
+        """(B, F)."""
+
+
+class ClosedWindow(ABC):
+    """A window that has ended, from which any rows can be learnt, at any later time and more than once.
+
+        replay = closed.replay(rows)             # with today's weights
+        replay.backward(gradient)                # of the outputs
+        closed.credit()                          # to what lies before the window
+
+    Attributes:
+        before: the state before the window.
+    """
+
+    before: State
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return self.before.batch_size
+
+    @classmethod
+    @abstractmethod
+    def joined(cls, windows: Sequence[Self]) -> Self:
+        """Returns windows of one stream and of equal length as one: the rows of the first, of the second, …."""
+
+    @abstractmethod
+    def cut_every(self, bptt_steps: int | None) -> None:
+        """Sets where plain backpropagation is cut inside the window; what lies before it is credited as before.
+
+        Args:
+            bptt_steps: steps of an episode between two cuts; None cuts at an episode's start alone.
+
+        Raises:
+            ValueError: the core cuts by a setting of its own, and `bptt_steps` is not None.
+        """
+
+    @abstractmethod
+    def replay(self, rows: Tensor, x: Tensor | None = None) -> Replay:
+        """Computes some rows once more with today's weights.
+
+        Args:
+            rows: (b,) int64.
+            x: (T, b, I) inputs, if the caller has encoded the observations; their gradient is left in `x.grad` if x
+                requires it. None encodes the observations, and credits the encoder.
+        """
+
+    @abstractmethod
+    def credit(self) -> Credit:
+        """Passes the gradient that the last replay sent to what lies before the window on.
+
+        Raises:
+            RuntimeError: there was no replay since the last time.
+        """
+
+
+class Stream(ABC):
+    """B endless rows of one core.
+
+        output = stream.step(observation)            # any number of times
+        replay = stream.replay()                     # the same outputs, and what takes their gradient
+        replay.backward(gradient)
+        stream.credit()
+        optimizer.step()
+        stream.advance()                             # the window is over, learnt from or not
+
+    Args:
+        core: whose parameters are used as they are at each call.
+        rows: B.
+        encoder: makes inputs (N, I) of observations (N, …); it is replayed with the core. None passes observations on.
+        observation_shape: of one observation; None is (I,).
+
+    Raises:
+        TypeError: `rows` is not an int.
+        ValueError: `rows` is below 1.
+
+    Attributes:
+        state: after the last step: everything that `act` carries.
+    """
+
+    state: Any
+
+    def __init__(
+        self,
+        core: Core[Any],
+        rows: int = 1,
+        *,
+        encoder: nn.Module | None = None,
+        observation_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.core: Any = core
+        self.rows = at_least(type(self).__name__, "rows", rows, 1)
+        self.encoder = nn.Identity() if encoder is None else encoder
+        self.observation_shape = (core.input_size,) if observation_shape is None else tuple(observation_shape)
+        self._encodes = encoder is not None
+
+    @property
+    @abstractmethod
+    def before(self) -> Any:
+        """The state before the window."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """T, the steps in the window."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Puts every row at the start of an episode and forgets everything that was recorded."""
+
+    @abstractmethod
+    def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> Step:
+        """Computes the next step and leaves the stream as it is; arguments and errors are those of `step`.
+
+        Of what was computed only the output may be used after the next call.
+        """
+
+    @abstractmethod
+    def take(self, step: Any) -> None:
+        """Takes the step that `peek` computed last, and records it."""
+
+    def step(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> Tensor:
+        """Takes one step without gradient and records it.
+
+        Args:
+            observation: (B, …).
+            episode_start: (B,) bool, rows whose episode begins with the observation; None for none.
+            x: (B, I) what the encoder makes of the observation, if the caller has it already.
+
+        Returns:
+            (B, F) outputs.
+
+        Raises:
+            ValueError: a shape, dtype or device does not fit, or the observation is not finite. Nothing has changed.
+        """
+        step = self.peek(observation, episode_start, x)
+        self.take(step)
+        return step.output
+
+    def take_steps(self, observations: Tensor, starts: Tensor) -> None:
+        """Takes T steps as `step` does, one after the other, for a caller who needs no outputs.
+
+        Args:
+            observations: (T, B, …).
+            starts: (T, B) bool, episode starts.
+
+        Raises:
+            ValueError: as `step`; the steps before the one that is wrong have been taken.
+        """
+        for observation, start in zip(observations, starts, strict=True):
+            self.step(observation, start)
+
+    @abstractmethod
+    def window(self) -> Tensor:
+        """Replays the steps since the last `advance` and returns (T, B, F) what `step` returned for them, with a graph.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+
+    @abstractmethod
+    def replay(self) -> Replay:
+        """Replays the window for a caller who needs no graph. The gradient must be there before the next step is taken.
+
+        If no graph is needed to compute the gradient, none is built, and hooks of the parameters are not called.
+
+        Raises:
+            RuntimeError: as `window`.
+        """
+
+    @abstractmethod
+    def credit(self, gradient: Tensor | None = None) -> Credit:
+        """Passes the gradient that reached what lies before the window on to the steps that made it.
+
+        Args:
+            gradient: (B, S, H) of the memory before the window, of a core with slots; None takes what `backward` left.
+
+        Raises:
+            RuntimeError: the window was not replayed.
+        """
+
+    @abstractmethod
+    def advance(self) -> None:
+        """Ends the window, learnt from or not."""
+
+    @abstractmethod
+    def close(self) -> ClosedWindow:
+        """Ends the window as `advance` does, and returns it, to be learnt from later and more than once.
+
+        Raises:
+            RuntimeError: no step was taken since the last time.
+        """
+
+    def discard(self) -> None:
+        """Ends a window from which nobody will learn. What it remembers stays."""
+        self.advance()
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Recomputes what is remembered of the past with today's weights, where anything but the state is."""
+
+    @abstractmethod
+    def step_and_replay(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
+        """Takes a step, replays the present segment with today's weights and returns its last output, (B, F).
+
+        A segment that is full, or whose episode is over, ends as by `advance`. For a learner who learns from the output
+        of every step: see `backward`. Arguments and errors are those of `step`.
+        """
+
+    @abstractmethod
+    def backward(self, gradient: Tensor) -> None:
+        """Backpropagates from the last output of `step_and_replay` into the segment, and credits what lies before.
+
+        Args:
+            gradient: (B, F) of that output.
+
+        Raises:
+            RuntimeError: there is no such output.
+        """
+
+    @abstractmethod
+    def initial_state(self, rows: int) -> Any:
+        """Returns the state of `rows` rows at the start of an episode, for `act`."""
+
+    @abstractmethod
+    def act(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Takes one step of independent rows apart from the stream, without gradient.
+
+        The rules are those of `step`: the same state and inputs leave the same memory.
+
+        Args:
+            x: (b, I) inputs.
+            state: of the rows, reset where an episode starts.
+
+        Returns:
+            (b, F) outputs and the state after the step.
+        """
+
+    def fixed_state(self, rows: int, max_steps: int | None = None) -> Any:
+        """Returns the state that `initial_state` returns, in a size that `plain_act` keeps.
+
+        Args:
+            rows: of the state.
+            max_steps: steps of the longest episode, for a core whose state grows with it.
+
+        Raises:
+            ValueError: the state grows and `max_steps` is None, or acting draws random numbers.
+        """
+        return self.core.fixed_state(rows, max_steps)
+
+    def plain_act(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Takes one step as `act` does, in operations that `torch.export` can trace; see `Core.plain_step`.
+
+        Args:
+            x: (b, I) inputs.
+            state: of `fixed_state`, or what the last call returned, reset where an episode starts.
+
+        Returns:
+            (b, F) outputs and the state after the step.
+        """
+        acted: tuple[Tensor, Any] = self.core.plain_step(x, state)
+        return acted
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns everything that is carried, the open window included, as tensors under plain names.
+
+        The parameters of core and encoder are not among them.
+        """
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Resumes where `state_dict` was called on a stream with the same settings.
+
+        Raises:
+            ValueError: a tensor is missing, unexpected or of another shape. Nothing has changed.
+        """
+
+    def _encoded(self, observation: Tensor) -> Tensor:
+        """Returns what the encoder makes of observations, without gradient."""
+        if not self._encodes:
+            return observation
+        with torch.no_grad():
+            x: Tensor = self.encoder(observation)
+        return x
