@@ -145,8 +145,8 @@ def run_cell(config: OnlineConfig, cell: Cell, out: Path) -> dict[str, Any]:
         UserError: a setting of the learner does not fit.
     """
     stream = RecallStream(cell.delay, rows=config.rows, symbols=config.symbols, noise=cell.noise, seed=1000 + cell.seed)
-    settings = {**config.shared, **config.learners[cell.learner]}
     try:
+        settings = learner_settings(config.shared, config.learners[cell.learner])
         learner = OnlineLearner(stream.input_size, config.symbols, rows=config.rows, seed=cell.seed, **settings)
     except (TypeError, ValueError) as error:
         raise UserError(f"{cell.learner}: {one_line(error)}") from error
@@ -170,6 +170,12 @@ def run_cell(config: OnlineConfig, cell: Cell, out: Path) -> dict[str, Any]:
         "processor_seconds": round(time.process_time() - processor, 1),
         "dropped": report.dropped,
     }
+
+
+def learner_settings(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a learner: its own, and the shared ones that its core has."""
+    core = {"core": "sab", **shared, **own}["core"]
+    return {**OnlineLearner.shared_settings(core, shared), **own}
 
 
 class Recalled(NamedTuple):

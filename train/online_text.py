@@ -24,6 +24,7 @@ from sab_agents.envs.supervised.characters import Characters
 from sab_agents.online import OnlineLearner
 from sab_agents.train.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.online import learner_settings
 from sab_agents.train.online_text_pairs import pairs_bits
 from sab_agents.train.online_text_report import plot_curves, table_of
 from sab_agents.train.run_folder import write_atomically
@@ -125,7 +126,9 @@ def _cell(
     file = out / "cells" / f"{name}-{rate:g}-{len(part)}.json"
     if not file.exists():
         try:
-            learner = OnlineLearner(len(vocabulary), len(vocabulary), rows=config.rows, seed=config.seed, **settings)
+            own = {**config.learners[name], "learning_rate": rate}
+            arguments = learner_settings(config.shared, own)
+            learner = OnlineLearner(len(vocabulary), len(vocabulary), rows=config.rows, seed=config.seed, **arguments)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {one_line(error)}") from error
         found = {"settings": facts, **read(learner, in_parts(part, config.rows))}
