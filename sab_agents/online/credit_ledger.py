@@ -1,4 +1,4 @@
-"""Who credited whom: which past steps a stream's losses reached, how far back, and how much.
+"""Which past steps a stream's losses credited, how far back, and how much.
 
 Dimensions: B rows, S slots.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from sab_agents.streaming import Credit
@@ -38,10 +39,10 @@ class CreditReport:
     Attributes:
         entries: the latest ones, oldest first.
         slots: slots credited so far in all.
-        pieces: pieces run again so far.
-        dropped: links that were not followed because their memory was no longer held.
-        by_distance: for each power of two, {1: …, 2: …, 4: …}, the share of all credit that went back at least so many
-            steps and less than twice as many.
+        pieces: pieces replayed so far.
+        dropped: links that were not followed because the memory no longer held what they led to.
+        by_distance: for each power of two, {1: …, 2: …, 4: …}, the fraction of all credit that went back at least so
+            many steps and less than twice as many.
     """
 
     entries: tuple[Entry, ...]
@@ -51,9 +52,9 @@ class CreditReport:
     by_distance: dict[int, float]
 
     def __str__(self) -> str:
-        lines = [f"{self.slots} slots credited in {self.pieces} re-runs, {self.dropped} links dropped"]
-        for distance, share in self.by_distance.items():
-            lines.append(f"{distance:>9} … {2 * distance - 1:<9} {share:6.1%} {'█' * round(40 * share)}")
+        lines = [f"{self.slots} slots credited in {self.pieces} replayed pieces, {self.dropped} links dropped"]
+        for distance, part in self.by_distance.items():
+            lines.append(f"{distance:>9} … {2 * distance - 1:<9} {part:6.1%} {'█' * round(40 * part)}")
         return "\n".join(lines)
 
 
@@ -72,10 +73,10 @@ class CreditLedger:
         self.weight = [0.0] * self.DISTANCES
 
     def add(self, credit: Credit, written_at: Tensor, episode_step: Tensor, first_step: int, loss_step: int) -> None:
-        """Takes up what a window credited.
+        """Counts what a window credited. A norm that is not finite, of a window that overflowed, is left out.
 
         Args:
-            credit: from `SABStream.credit`.
+            credit: from `Stream.credit`.
             written_at: (B, S) of the memory before the window.
             episode_step: (B,) steps of each row's episode before the window.
             first_step: steps of the stream before the window.
@@ -84,7 +85,7 @@ class CreditLedger:
         self.pieces += credit.pieces
         self.dropped += credit.dropped
         norm = credit.norm.cpu().numpy()
-        rows, slots = norm.nonzero()
+        rows, slots = np.nonzero((norm != 0) & np.isfinite(norm))
         if not len(rows):
             return
         norms = norm[rows, slots].tolist()
@@ -96,13 +97,13 @@ class CreditLedger:
         self.entries.extend(map(Entry, rows.tolist(), repeat(loss_step), credited, norms))
 
     def report(self) -> CreditReport:
-        """What was credited so far."""
+        """Returns what was credited so far."""
         total = sum(self.weight)
-        shares = {2**k: weight / total for k, weight in enumerate(self.weight) if weight > 0}
-        return CreditReport(tuple(self.entries), self.slots, self.pieces, self.dropped, shares)
+        parts = {2**k: weight / total for k, weight in enumerate(self.weight) if weight > 0}
+        return CreditReport(tuple(self.entries), self.slots, self.pieces, self.dropped, parts)
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything as JSON; floats survive to the bit."""
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything as values that JSON can hold."""
         return {
             "length": self.entries.maxlen,
             "entries": [list(entry) for entry in self.entries],
@@ -110,11 +111,8 @@ class CreditLedger:
             "weight": self.weight,
         }
 
-    @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> CreditLedger:
-        """The ledger that `to_json` was taken of."""
-        ledger = cls(facts["length"])
-        ledger.entries.extend(Entry(*entry) for entry in facts["entries"])
-        ledger.slots, ledger.pieces, ledger.dropped = facts["counts"]
-        ledger.weight = facts["weight"]
-        return ledger
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resumes from what `state_dict` returned."""
+        self.entries = deque((Entry(*entry) for entry in state_dict["entries"]), maxlen=state_dict["length"])
+        self.slots, self.pieces, self.dropped = state_dict["counts"]
+        self.weight = list(state_dict["weight"])

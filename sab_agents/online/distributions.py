@@ -1,6 +1,6 @@
 """Distributions over actions, and the gradient of their log-probability and entropy, for one step at a time.
 
-Dimensions: B rows, A actions, or numbers in an action, D numbers that describe a distribution.
+Dimensions: B rows, A actions, or components of an action, D parameters of a distribution.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 class ActionDistribution(ABC):
-    """A family of distributions, each described by a row of D numbers that a network puts out.
+    """A family of distributions, each described by a row of D outputs of a network.
 
     Args:
         size: D.
@@ -28,7 +28,7 @@ class ActionDistribution(ABC):
 
     @abstractmethod
     def choose(self, rows: Array, generator: np.random.Generator | None) -> Array:
-        """Returns one action for each row (B, D), drawn with `generator`, or the likeliest where that is None."""
+        """Returns one action for each row (B, D), drawn with `generator`, or the likeliest if that is None."""
 
     @abstractmethod
     def gradient(self, row: Array, action: Array, entropy_weight: float) -> Array:
@@ -39,7 +39,7 @@ class Categorical(ActionDistribution):
     """A finite set of actions; a row holds their logits."""
 
     def choose(self, rows: Array, generator: np.random.Generator | None) -> Array:
-        """Actions (B,) int64; see `ActionDistribution.choose`."""
+        """Returns actions (B,) int64; see `ActionDistribution.choose`."""
         if generator is None:
             return np.asarray(rows.argmax(axis=1))
         heights = np.exp(rows - rows.max(axis=1, keepdims=True)).cumsum(axis=1)
@@ -61,7 +61,7 @@ class Gaussian(ActionDistribution):
     """Independent normal distributions; a row holds their means, then what softplus makes their standard deviations.
 
     Args:
-        shape: of an action, with A numbers.
+        shape: of an action, with A components.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -69,7 +69,7 @@ class Gaussian(ActionDistribution):
         self.shape = shape
 
     def choose(self, rows: Array, generator: np.random.Generator | None) -> Array:
-        """Actions (B, *shape) float32, unbounded; see `ActionDistribution.choose`."""
+        """Returns actions (B, *shape) float32, unbounded; see `ActionDistribution.choose`."""
         mean, raw = np.split(rows, 2, axis=1)
         drawn = mean if generator is None else mean + np.logaddexp(raw, 0) * generator.standard_normal(mean.shape)
         chosen: Array = drawn.astype(np.float32).reshape(-1, *self.shape)
@@ -86,7 +86,7 @@ class Gaussian(ActionDistribution):
 
 
 def distribution_over(space: spaces.Space[Any]) -> ActionDistribution:
-    """The family of distributions for an action space.
+    """Returns the family of distributions for an action space.
 
     Raises:
         TypeError: the space is neither Discrete nor Box.

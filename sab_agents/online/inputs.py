@@ -1,10 +1,11 @@
-"""What callers of an online learner give it, as tensors.
+"""Inputs of an online learner: as tensors, and kept until several steps can be taken at once.
 
-Dimensions: B rows (parallel streams).
+Dimensions: B rows (parallel streams), n steps that wait.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from sab_agents.streaming import Stream
+
+FEW = 32
+"""Features that Python checks faster than numpy."""
 
 
 class Inputs:
@@ -22,7 +28,7 @@ class Inputs:
         shape: of one input.
 
     Attributes:
-        names: of the numbers in a mapping, in the order of the first; None before one came.
+        names: of the features in a mapping, sorted; None before the first step that was taken from one.
     """
 
     def __init__(self, rows: int, shape: tuple[int, ...]) -> None:
@@ -30,24 +36,29 @@ class Inputs:
         self.names: list[str] | None = None
 
     def tensor(self, name: str, x: Any, like: Tensor) -> Tensor:
-        """The caller's numbers, copied: they may change before the step is taken. The stream checks them.
+        """Returns a copy of x as a tensor (B, …): the caller's may change before the step is taken.
+
+        Args:
+            name: of the method that was called, for errors.
+            x: any form of input.
+            like: a tensor of the dtype and device to return.
 
         Raises:
-            ValueError: they have another shape; `name` is the method that was called.
+            ValueError: x has another shape. The stream checks that it is finite.
         """
-        given = x.detach().clone() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float32))
-        if given.shape != self.shape:
+        copied = x.detach().clone() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float32))
+        if copied.shape != self.shape:
             raise ValueError(
                 f"OnlineLearner.{name}: x must have shape {self.shape}, one row for each of the {self.rows} "
-                f"stream(s), but has {tuple(given.shape)}. Rows and size are fixed when the learner is made."
+                f"stream(s), but has {tuple(copied.shape)}. Rows and size are fixed when the learner is made."
             )
-        return given.to(device=like.device, dtype=like.dtype)
+        return copied.to(device=like.device, dtype=like.dtype)
 
     def one(self, name: str, x: Any) -> Any:
-        """The input of a single stream with its row's axis; a mapping as the list of its values.
+        """Returns the input of a single stream with an axis for its row; of a mapping, its values sorted by name.
 
         Raises:
-            ValueError: the learner has more rows, or the mapping has other names than the first.
+            ValueError: the learner has more rows, or the mapping has other names than the first that was accepted.
         """
         if self.rows != 1:
             raise ValueError(
@@ -58,11 +69,61 @@ class Inputs:
             names = self.names or sorted(x)
             if set(names) != set(x):
                 raise ValueError(f"OnlineLearner.{name}: x must have the names {names}, but has {sorted(x)}.")
-            self.names = names
             return [[x[key] for key in names]]
         return x.unsqueeze(0) if isinstance(x, Tensor) else np.asarray(x, dtype=np.float32)[None]
 
+    def accept(self, x: Any) -> None:
+        """Fixes the names of later mappings, after all of a step with the input x was found to be right."""
+        if self.names is None and isinstance(x, Mapping):
+            self.names = sorted(x)
+
 
 def flag(episode_start: bool) -> npt.NDArray[np.bool_] | None:
-    """An episode's start in a single stream, as its row's; None for none."""
+    """Returns a single stream's episode start as its row's, (1,) bool; None for none."""
     return np.array([True]) if episode_start else None
+
+
+class WaitingSteps:
+    """Steps whose outputs nobody has asked for yet: a stream takes several at once faster than one by one.
+
+    Args:
+        stream: that takes them in the end; float32 on the CPU.
+        most: how many may wait.
+    """
+
+    def __init__(self, stream: Stream, most: int) -> None:
+        self._stream = stream
+        self._x = np.zeros((most, stream.rows, *stream.observation_shape), dtype=np.float32)
+        self._start = np.zeros((most, stream.rows), dtype=np.bool_)
+        self._any_start = False  # whether any was ever put into `_start`
+        self._count = 0
+
+    def add(self, x: npt.NDArray[np.float32], start: npt.NDArray[Any] | None) -> bool:
+        """Appends a step x (B, …); returns False, and appends nothing, if the stream has to raise an error for it."""
+        if x.shape != self._x.shape[1:] or not _finite(x):
+            return False
+        if start is None:
+            if self._any_start:
+                self._start[self._count] = False
+        elif start.dtype == np.bool_ and start.shape == self._start.shape[1:]:
+            self._start[self._count] = start
+            self._any_start = True
+        else:
+            return False
+        self._x[self._count] = x
+        self._count += 1
+        return True
+
+    def take(self) -> None:
+        """Lets the stream take them."""
+        count, self._count = self._count, 0
+        if count:
+            self._stream.take_steps(torch.from_numpy(self._x[:count]), torch.from_numpy(self._start[:count]))
+
+    def clear(self) -> None:
+        """Drops them."""
+        self._count = 0
+
+
+def _finite(x: npt.NDArray[np.float32]) -> bool:
+    return all(map(math.isfinite, x.ravel().tolist())) if x.size <= FEW else bool(np.isfinite(x).all())

@@ -1,7 +1,7 @@
 """Running statistics that bring observations and rewards to one scale, from one pass over a stream.
 
 Source: Elsayed, Vasan & Mahmood 2024, algorithms 4 to 6; the recurrence is Welford's (1962).
-Dimensions: O numbers in an observation.
+Dimensions: O features of an observation.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 EPSILON = 1e-8
 
 
 class ObservationNormaliser:
-    """Subtracts the mean of all observations so far and divides by their standard deviation, number by number.
+    """Subtracts the mean of all observations so far and divides by their standard deviation, each feature by itself.
 
     Args:
         size: O.
@@ -28,7 +29,7 @@ class ObservationNormaliser:
         self.squares: npt.NDArray[np.float64] = np.zeros(size)  # sum of squared distances from the mean
 
     def update(self, observation: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Takes one observation (O,) into the statistics and returns it normalised.
+        """Adds one observation (O,) to the statistics and returns it normalised.
 
         Raises:
             ValueError: the observation is not finite; the statistics are as they were.
@@ -44,12 +45,21 @@ class ObservationNormaliser:
         return self.normalise(observation)
 
     def normalise(self, observation: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The observations (…, O) normalised by the statistics as they are."""
+        """Returns observations (…, O) normalised by the statistics as they are."""
         variance = self.squares / (self.count - 1) if self.count > 1 else np.ones_like(self.mean)
         normalised: npt.NDArray[np.float32] = ((observation - self.mean) / np.sqrt(variance + EPSILON)).astype(
             np.float32
         )
         return normalised
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the statistics: count, and mean and squares (O,) as tensors."""
+        return {"count": self.count, "mean": torch.from_numpy(self.mean), "squares": torch.from_numpy(self.squares)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resumes bit-exactly from what `state_dict` returned."""
+        self.count = state_dict["count"]
+        self.mean, self.squares = (state_dict[name].numpy(force=True).copy() for name in ("mean", "squares"))
 
 
 class RewardScaler:
@@ -69,7 +79,7 @@ class RewardScaler:
         self.squares = 0.0
 
     def update(self, reward: float, episode_end: bool) -> float:
-        """Takes one reward into the statistics and returns it scaled.
+        """Adds one reward to the statistics and returns it scaled.
 
         Raises:
             ValueError: the reward is not finite; the statistics are as they were.
@@ -83,3 +93,12 @@ class RewardScaler:
         self.squares += difference * (self.discounted_sum - self.mean)
         variance = self.squares / (self.count - 1) if self.count > 1 else 1.0
         return reward / math.sqrt(variance + EPSILON)
+
+    def state_dict(self) -> dict[str, float]:
+        """Returns the statistics."""
+        return {name: getattr(self, name) for name in ("discounted_sum", "count", "mean", "squares")}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Resumes bit-exactly from what `state_dict` returned."""
+        for name in self.state_dict():
+            setattr(self, name, state_dict[name])

@@ -1,12 +1,13 @@
 """Supervised learning from endless streams, with River's verbs and constant memory.
 
-Dimensions: B rows (parallel streams), I numbers in an input, C numbers in one output.
+Dimensions: B rows (parallel streams), I features of an input, C features of a prediction.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -16,19 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from sab_agents.checks import at_least
-from sab_agents.core import CORES, SAB, Core, SABState, build_core
+from sab_agents.checkpoint.state import load_state, on_device, save_state, under, within
+from sab_agents.checks import at_least, did_you_mean
+from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
-from sab_agents.online.head import Head
-from sab_agents.online.inputs import Inputs, flag
-from sab_agents.online.learner_file import read_learner, write_learner
-from sab_agents.online.targets import LossName, Targets
-from sab_agents.online.waiting import WaitingSteps
-from sab_agents.online.window_labels import WindowLabels
+from sab_agents.online.inputs import Inputs, WaitingSteps, flag
+from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
+from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
 from sab_agents.optim.flat import FlatAdam, FlatGradient
-from sab_agents.streaming import Eviction, SABStream, TruncatedStream, Write
+from sab_agents.streaming import SABStream, Stream, make_stream, stream_settings
 
+KIND = "online-learner"
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
@@ -36,9 +36,10 @@ class OnlineLearner:
     """Learns from B endless streams in one pass and in constant memory and time for each step.
 
     `predict_*` says what the present input means, `learn_*` tells what it meant and moves on. After every
-    `update_every` steps one optimiser step is made if any of them had a target; gradient reaches through the memory to
-    steps of any distance that are still held (see `SABStream`). A prediction has no effect on what is learnt. Steps for
-    which none is asked are taken together, when an update is due or someone looks at `stream`.
+    `update_every` steps one optimiser step is made if any of them had a target. Gradient reaches back beyond the window
+    as far as the core's stream carries it: with SAB through the memory to steps of any distance that are still held
+    (see `SABStream`). A prediction has no effect on what is learnt. Steps for which none is asked are taken together,
+    when an update is due or someone looks at `stream`.
 
         learner = OnlineLearner(input_size=4, output_size=2)
         for x, y in stream:
@@ -50,33 +51,28 @@ class OnlineLearner:
         output_size: C.
         loss: "cross_entropy", "binary_cross_entropy" or "squared_error"; see `Targets`.
         rows: B; `predict_one` and `learn_one` need 1.
-        core: "sab", "sab_uncredited", or "lstm_tbptt", "lstm" (gradient within the window) to compare with.
+        core: the name of a registered core that can run through an endless stream, such as "sab", "rtu" (exact
+            real-time recurrent learning) or "lstm_tbptt" (gradient within the window).
         hidden_size: H.
-        top_k: slots that take part in one read.
-        write_every: steps between two writes.
-        bptt_steps: length of a segment.
-        capacity: slots of the memory.
-        attention: "dot" or "mlp".
-        attention_size: A; None is H.
-        eviction: see `SABStream`; so are `write`, `novelty`, `decay` and `credit_depth`.
-        write: which steps are worth a slot.
-        novelty: relative distance below which a write is skipped by "novel".
-        decay: of usage and credit, for each step.
-        credit_depth: links that credit follows; None for all.
-        refresh_every: updates between two computations of all held slots with today's weights; None for never: a slot
-            then stays as it was written.
+        refresh_every: updates between two computations of all memory slots with today's weights, for a core with
+            slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates.
         learning_rate: of Adam.
         clip_norm: greatest norm of the gradient.
         optimizer: makes another optimiser of the parameters.
         encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
         observation_shape: of one observation; None is (I,).
-        seed: of the parameters and of the reservoir.
+        seed: of the parameters and of the stream.
         device: of everything.
+        settings: of the core and its stream; `OnlineLearner.settings_of(core)` names them. For "sab", with defaults:
+            top_k=4: slots that take part in one read. write_every=1: steps between two writes. bptt_steps=8: length of
+            a segment. capacity=64: slots of the memory. attention="dot", or "mlp". attention_size=32; None is H.
+            summary_gain=1.0: of what is read in h, see `SAB`. eviction="least_used", write="novel", novelty=1.0,
+            decay=0.99, credit_depth=1 (links that credit follows; None for all): see `SABStream`.
 
     Raises:
-        TypeError: a count is not an int.
-        ValueError: a setting is out of range.
+        TypeError: a count is not an int, or the core has no such setting.
+        ValueError: a setting is out of range, or there is no such core.
     """
 
     def __init__(
@@ -88,17 +84,6 @@ class OnlineLearner:
         rows: int = 1,
         core: str = "sab",
         hidden_size: int = 64,
-        top_k: int = 4,
-        write_every: int = 1,
-        bptt_steps: int = 8,
-        capacity: int = 64,
-        attention: str = "dot",
-        attention_size: int | None = 32,
-        eviction: Eviction = "least_used",
-        write: Write = "novel",
-        novelty: float = 1.0,
-        decay: float = 0.99,
-        credit_depth: int | None = 1,
         refresh_every: int | None = None,
         update_every: int = 8,
         learning_rate: float = 1e-3,
@@ -108,9 +93,8 @@ class OnlineLearner:
         observation_shape: tuple[int, ...] | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        **settings: Any,
     ) -> None:
-        # The arguments that a saved file holds; it must be the first line, where they are the only names.
-        self.settings = {name: value for name, value in locals().items() if name not in _NOT_SAVED}
         name = "OnlineLearner"
         self.rows = at_least(name, "rows", rows, 1)
         self.update_every = at_least(name, "update_every", update_every, 1)
@@ -121,32 +105,28 @@ class OnlineLearner:
                 f"{name}: clip_norm and learning_rate must be above 0, but are {clip_norm} and {learning_rate}."
             )
         self.clip_norm = clip_norm
+        spec = _spec(core)
+        of_core, of_stream = chosen_settings(name, spec, settings)
+        self.settings: dict[str, Any] = {
+            **{"input_size": input_size, "output_size": output_size, "loss": loss, "rows": rows, "core": core},
+            **{"hidden_size": hidden_size, "refresh_every": refresh_every, "update_every": update_every},
+            **{"learning_rate": learning_rate, "clip_norm": clip_norm, "observation_shape": observation_shape},
+            **{"seed": seed, **of_core, **of_stream},
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.core = _build(core, input_size, self.settings).to(device)
+            self.core = build_core(core, input_size, hidden_size, **of_core).to(device)
             self.head = Head(self.core.output_size, self.targets).to(device)
-        self._like = self.head.weight
         shape = (input_size,) if observation_shape is None else tuple(observation_shape)
-        if isinstance(self.core, SAB):
-            sab_stream = SABStream(
-                self.core,
-                rows,
-                encoder=encoder,
-                observation_shape=shape,
-                eviction=eviction,
-                write=write,
-                novelty=novelty,
-                decay=decay,
-                credit_depth=credit_depth,
-                seed=seed,
-            )
-            self._stream: SABStream | TruncatedStream = sab_stream
-            self._waiting = WaitingSteps(sab_stream, update_every) if encoder is None and self._on_cpu() else None
-        else:
-            self._waiting = None
-            self._stream = TruncatedStream(self.core, rows, encoder=encoder, observation_shape=shape)
-        self.parameters = [*self.core.parameters(), *self.head.parameters(), *self._stream.encoder.parameters()]
-        self.gradient = FlatGradient(self.parameters)
+        if "seed" in stream_settings(spec):
+            of_stream["seed"] = seed
+        self._stream = make_stream(self.core, rows, encoder=encoder, observation_shape=shape, **of_stream)
+        slots = isinstance(self._stream, SABStream)
+        if refresh_every is not None and not slots:
+            raise TypeError(f"{name}: core {core!r} has no slots to refresh. Leave refresh_every out.")
+        waits = slots and encoder is None and self._on_cpu()
+        self._waiting = WaitingSteps(self._stream, update_every) if waits else None
+        self.gradient = FlatGradient(self._modules())
         if optimizer is not None:
             self.optimizer: Optimizer | FlatAdam = optimizer(self.parameters)
         elif torch.device(device).type in {"cpu", "cuda"}:
@@ -157,56 +137,87 @@ class OnlineLearner:
         self.ledger = CreditLedger()
         self.steps = self.updates = self.skipped = 0
         self.labels = WindowLabels(self.targets, rows)
-        self._foreseen: _Foreseen | None = None
+        self._peeked: _Peeked | None = None
+
+    @staticmethod
+    def settings_of(core: str) -> tuple[str, ...]:
+        """Returns the names of the settings that a learner takes with this core, beside the arguments that are named.
+
+        Raises:
+            ValueError: there is no such core.
+        """
+        return settings_of("OnlineLearner", _spec(core))
+
+    @staticmethod
+    def shared_settings(core: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the settings that learners with several cores share without those that this core does not have.
+
+        A setting that no core has is kept, so that it is an error.
+
+        Raises:
+            ValueError: there is no such core.
+        """
+        known = OnlineLearner.settings_of(core)
+        others = {name for spec in endless_cores() for name in settings_of("OnlineLearner", spec)}.difference(known)
+        return {name: value for name, value in settings.items() if name not in others}
 
     @property
-    def stream(self) -> SABStream | TruncatedStream:
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything that is learnt: the parameters of the core, the head and the encoder, in this order."""
+        return [parameter for module in self._modules() for parameter in module.parameters()]
+
+    @property
+    def stream(self) -> Stream:
         """The stream that is learnt from, at the last step that was learnt."""
         if self._waiting is not None:
             self._waiting.take()
         return self._stream
 
     def predict_one(self, x: Any, episode_start: bool = False) -> Any:
-        """What the input means, as far as is known now: a class (int), labels (bool) or numbers (float).
+        """Predicts what the input means, as far as is known now: a class (int), labels (bool) or values (float).
 
         Args:
-            x: (I,) numbers, or a mapping from names to numbers, always of the same names.
+            x: (I,) features, or a mapping from names to features, always of the same names.
             episode_start: whether an episode begins with it; the memory of the one before is then not used.
 
         Returns:
-            A single value for one class, or where `output_size` is 1; an array (C,) otherwise.
+            A single value for one class, or if `output_size` is 1; an array (C,) otherwise.
 
         Raises:
             ValueError: see `learn_many`; or the learner has several rows.
         """
-        found = self.predict_many(self._inputs.one("predict_one", x), flag(episode_start))[0]
-        return found.item() if found.size == 1 else found
+        predicted = self.predict_many(self._inputs.one("predict_one", x), flag(episode_start))[0]
+        self._inputs.accept(x)
+        return predicted.item() if predicted.size == 1 else predicted
 
     def predict_proba_one(self, x: Any, episode_start: bool = False) -> dict[int, float]:
-        """The probability of each class (or label). Arguments and errors are those of `predict_one`."""
-        found = self.predict_proba_many(self._inputs.one("predict_proba_one", x), flag(episode_start))[0]
-        return {index: float(value) for index, value in enumerate(found)}
+        """Returns the probability of each class (or label). Arguments and errors are those of `predict_one`."""
+        predicted = self.predict_proba_many(self._inputs.one("predict_proba_one", x), flag(episode_start))[0]
+        self._inputs.accept(x)
+        return {index: float(value) for index, value in enumerate(predicted)}
 
     def learn_one(self, x: Any, y: Any = None, episode_start: bool = False) -> Self:
         """Takes the next step of the stream and learns from it; see `learn_many`."""
         inputs = self._inputs.one("learn_one", x)
         target = None if y is None else np.asarray(y)[None]
-        return self.learn_many(inputs, target, flag(episode_start))
+        self.learn_many(inputs, target, flag(episode_start))
+        self._inputs.accept(x)
+        return self
 
     def predict_many(self, x: Any, episode_start: Any = None) -> npt.NDArray[Any]:
-        """Predictions for all rows: (B,) classes, or (B, C). Arguments and errors are those of `learn_many`."""
+        """Returns predictions for all rows: (B,) classes, or (B, C). Arguments and errors are those of `learn_many`."""
         return self.targets.prediction(self._output("predict_many", x, episode_start))
 
     def predict_proba_many(self, x: Any, episode_start: Any = None) -> npt.NDArray[Any]:
-        """(B, C) probabilities for all rows. Arguments and errors are those of `learn_many`."""
+        """Returns (B, C) probabilities for all rows. Arguments and errors are those of `learn_many`."""
         return self.targets.probabilities(self._output("predict_proba_many", x, episode_start))
 
     def learn_many(self, x: Any, y: Any = None, episode_start: Any = None, mask: Any = None) -> Self:
         """Takes the next step of every stream, and updates the parameters after each `update_every`-th.
 
         Args:
-            x: (B, I) numbers, or (B, …) for an encoder.
-            y: (B,) classes 0 … C − 1, or (B, C) labels or numbers; None where nothing is to be learnt at this step.
+            x: (B, I) features, or (B, …) for an encoder.
+            y: (B,) classes 0 … C − 1, or (B, C) labels or values; None if nothing is to be learnt at this step.
             episode_start: (B,) bool, rows whose episode begins with x; None for none.
             mask: (B,) bool, rows that have a target at this step; None for all.
 
@@ -215,8 +226,8 @@ class OnlineLearner:
         """
         labels = None if y is None else self.labels.checked(y, mask, "OnlineLearner.learn_many")
         if not self._waits(x, episode_start):
-            step = self._foresee("learn_many", x, episode_start).step
-            self._foreseen = None
+            step = self._peek("learn_many", x, episode_start).step
+            self._peeked = None
             self.stream.take(step)
         self.labels.steps.append(labels)
         self.steps += 1
@@ -225,26 +236,60 @@ class OnlineLearner:
         return self
 
     def credit_report(self) -> CreditReport:
-        """Which past steps were read and credited, how far back, and how much."""
+        """Returns which past steps were read and credited, how far back, and how much."""
         return self.ledger.report()
 
     def reset(self) -> Self:
         """Forgets the stream (memory, open window, ledger); what was learnt stays."""
         if self._waiting is not None:
-            self._waiting.forget()
+            self._waiting.clear()
         self._stream.reset()
         self.ledger = CreditLedger()
         self.steps = 0
         self.labels.clear()
-        self._foreseen = None
+        self._peeked = None
         return self
 
-    def save(self, path: str | Path) -> None:
-        """Writes everything, so that `load` goes on to the bit; the file holds no code.
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that learning changes: tensors, and values that JSON can hold, by name."""
+        optimizer = self.optimizer.state_dict()
+        moments = {
+            f"{index}.{name}": torch.as_tensor(value)
+            for index, entries in optimizer["state"].items()
+            for name, value in entries.items()
+        }
+        return {
+            **under("parameter", {str(index): parameter for index, parameter in enumerate(self.parameters)}),
+            **under("stream", self.stream.state_dict()),
+            **under("optimizer", {**moments, "groups": optimizer["param_groups"]}),
+            **under("label", self.labels.state_dict()),
+            **under("ledger", self.ledger.state_dict()),
+            **under("count", {name: getattr(self, name) for name in _COUNTS}),
+            "names": self._inputs.names,
+        }
 
-        An `encoder` and an `optimizer` are code: only their numbers are in the file.
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resumes bit-exactly from what `state_dict` of a learner with the same settings returned.
+
+        Raises:
+            ValueError: the encoder or the optimiser is another one.
         """
-        write_learner(path, self)
+        self._load_parameters(within("parameter", state_dict))
+        self._load_optimizer(within("optimizer", state_dict))
+        self.stream.load_state_dict(on_device(within("stream", state_dict), self.head.weight.device))
+        self.labels.load_state_dict(within("label", state_dict))
+        self.ledger.load_state_dict(within("ledger", state_dict))
+        for name in _COUNTS:
+            setattr(self, name, state_dict[f"count.{name}"])
+        self._inputs.names = state_dict["names"]
+        self._peeked = None
+
+    def save(self, path: str | Path) -> None:
+        """Writes settings and state to a file without code, from which `load` resumes bit-exactly.
+
+        An `encoder` and an `optimizer` are code: only their parameters and moments are in the file.
+        """
+        save_state(path, KIND, {"settings": self.settings}, self.state_dict())
 
     @classmethod
     def load(
@@ -255,13 +300,50 @@ class OnlineLearner:
         encoder: nn.Module | None = None,
         device: torch.device | str = "cpu",
     ) -> Self:
-        """The learner that `save` wrote; an encoder or optimiser it had must be given again.
+        """Returns the learner that `save` wrote; an encoder or optimiser that it had must be passed again.
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is damaged or of another kind, or the encoder or optimiser is another one.
         """
-        return read_learner(cls, path, optimizer=optimizer, encoder=encoder, device=device)
+        saved, state = load_state(path, KIND)
+        settings = saved["settings"]
+        if "counts" in saved:
+            settings, state = _translated(saved, state)
+        if settings["observation_shape"] is not None:
+            settings["observation_shape"] = tuple(settings["observation_shape"])
+        learner = cls(**settings, optimizer=optimizer, encoder=encoder, device=device)
+        try:
+            learner.load_state_dict(state)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return learner
+
+    def _modules(self) -> tuple[nn.Module, ...]:
+        return self.core, self.head, self._stream.encoder
+
+    def _load_parameters(self, saved: dict[str, Tensor]) -> None:
+        expected = [tuple(parameter.shape) for parameter in self.parameters]
+        received = [tuple(saved[str(index)].shape) for index in range(len(saved))]
+        if expected != received:
+            raise ValueError(
+                f"the saved parameters have shapes {received}, but the learner's have {expected}. "
+                f"Pass the encoder that it was saved with."
+            )
+        with torch.no_grad():
+            for index, parameter in enumerate(self.parameters):
+                parameter.copy_(saved[str(index)])
+
+    def _load_optimizer(self, saved: dict[str, Any]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        groups = saved.pop("groups")
+        for name, value in saved.items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+        try:
+            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"saved with another optimizer ({error}). Pass the one it was saved with.") from error
 
     def _update(self) -> None:
         """Learns from the window if it had a target, and ends it."""
@@ -277,41 +359,42 @@ class OnlineLearner:
         """Learns from the window, whose last target stands at step `last`."""
         self.gradient.begin()
         stream = self.stream
-        run = stream.replay()
-        run.backward(self.head.gradient(run.outputs, self.labels))
+        replay = stream.replay()
+        replay.backward(self.head.gradient(replay.outputs, self.labels))
         before = stream.before
         credit = stream.credit()
-        if isinstance(before, SABState):
-            first = self.steps - stream.steps
-            self.ledger.add(credit, before.written_at, before.step, first, first + last)
         if math.isfinite(self.gradient.clip(self.clip_norm)):
             self.optimizer.step()
+            if isinstance(before, SABState):
+                first = self.steps - stream.steps
+                self.ledger.add(credit, before.written_at, before.step, first, first + last)
         else:  # a chain of reads can overflow although the loss is sound
             self.skipped += 1
         self.updates += 1
 
     def _waits(self, x: Any, episode_start: Any) -> bool:
-        """Whether the step waits to be taken with others. One that was foreseen does not: its output is there."""
-        if self._waiting is None or self._foreseen is not None or not self._on_cpu():
+        """Lets the step wait to be taken with others, and returns whether it does; one that was peeked at does not."""
+        if self._waiting is None or self._peeked is not None or not self._on_cpu():
             return False
-        given = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
-        return self._waiting.add(given, None if episode_start is None else np.asarray(episode_start))
+        array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
+        return self._waiting.add(array, None if episode_start is None else np.asarray(episode_start))
 
     def _on_cpu(self) -> bool:
-        """Whether the parameters are what steps can wait for."""
-        return self._like.is_cpu and self._like.dtype is torch.float32
+        """Whether the parameters are float32 on the CPU, as the inputs of waiting steps are."""
+        weight = self.head.weight
+        return weight.is_cpu and weight.dtype is torch.float32
 
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
-        """The network's output (B, C) for the next step."""
-        return self.head.predicted(self._foresee(name, x, episode_start).step.output)
+        """Returns the head's output (B, C) for the next step."""
+        return self.head.predicted(self._peek(name, x, episode_start).step.output)
 
-    def _foresee(self, name: str, x: Any, episode_start: Any) -> _Foreseen:
-        """The next step, computed but not taken; what was foreseen for the same arguments is used again."""
-        inputs = self._inputs.tensor(name, x, self._like)
+    def _peek(self, name: str, x: Any, episode_start: Any) -> _Peeked:
+        """Computes the next step without taking it; one that was computed for the same arguments is used again."""
+        inputs = self._inputs.tensor(name, x, self.head.weight)
         start = None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=inputs.device)
-        kept = self._foreseen
-        if kept is not None and torch.equal(kept.inputs, inputs) and _same(kept.start, start):
-            return kept
+        peeked = self._peeked
+        if peeked is not None and torch.equal(peeked.inputs, inputs) and _same(peeked.start, start):
+            return peeked
         try:
             step = self.stream.peek(inputs, start)
         except ValueError as error:
@@ -320,11 +403,11 @@ class OnlineLearner:
             raise ValueError(
                 f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first."
             ) from error
-        self._foreseen = _Foreseen(inputs, start, step)
-        return self._foreseen
+        self._peeked = _Peeked(inputs, start, step)
+        return self._peeked
 
 
-class _Foreseen(NamedTuple):
+class _Peeked(NamedTuple):
     """The next step as computed for some arguments."""
 
     inputs: Tensor
@@ -332,16 +415,31 @@ class _Foreseen(NamedTuple):
     step: Any
 
 
-_NOT_SAVED = {"self", "optimizer", "encoder", "device"}
+_COUNTS = ("steps", "updates", "skipped")
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
     return one is other or (one is not None and other is not None and torch.equal(one, other))
 
 
-def _build(core: str, input_size: int, settings: dict[str, Any]) -> Core[Any]:
-    known = [name for name in CORES if name not in {"sab_softmax", "lstm_attention", "transformer"}]
+def _spec(core: str) -> CoreSpec:
+    """Returns the registered core of that name, which must run through an endless stream."""
+    known = {spec.name: spec for spec in endless_cores()}
     if core not in known:
-        raise ValueError(f"OnlineLearner: core must be one of {', '.join(known)}, but is {core!r}.")
-    taken = {name: settings[name] for name in CORES[core].settings if name in settings}
-    return build_core(core, input_size, settings["hidden_size"], **taken)
+        raise ValueError(f"OnlineLearner: core {core!r} is unknown or not endless. {did_you_mean(str(core), known)}")
+    return known[core]
+
+
+def _translated(saved: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns settings and state of a file of before settings were checked against the core."""
+    settings, core = saved["settings"], saved["settings"]["core"]
+    known = {*inspect.signature(OnlineLearner).parameters, *OnlineLearner.settings_of(core)}
+    state = {
+        **tensors,
+        **{f"count.{name}": value for name, value in zip(_COUNTS, saved["counts"], strict=True)},
+        **under("ledger", saved["ledger"]),
+        "label.steps": saved["open_steps"],
+        "optimizer.groups": saved["groups"],
+        "names": saved["names"],
+    }
+    return {name: value for name, value in settings.items() if name in known}, state

@@ -1,13 +1,13 @@
-"""Recurrent actor and critic of one stream: `MlpSabPolicy`, `MlpLstmPolicy` and `MlpRtuPolicy`.
+"""Recurrent actor and critic of one stream: a policy for each registered core, such as `MlpSabPolicy`.
 
-Dimensions: B rows, O numbers in an observation, F numbers in a core's output, W width of the layer behind the core.
+Dimensions: B rows, O features of an observation, F features of a core's output, W width of the layer behind the core.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,21 +16,20 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least
+from sab_agents.core import CORES, Core, CoreSpec, State, build_core
 from sab_agents.online.distributions import Array, distribution_over
-from sab_agents.online.learners import LSTMLearner, RecurrentLearner, Tensors
 from sab_agents.online.normalise import ObservationNormaliser
 from sab_agents.online.readout import Readout
-from sab_agents.online.rtu import RTULearner
-from sab_agents.online.sab_learner import SABLearner
+from sab_agents.online.settings import chosen_settings, endless_cores
+from sab_agents.streaming import Stream, make_stream
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What was computed at one step: it waits for the step's temporal-difference error.
+class Decision(NamedTuple):
+    """What was computed at one step, until its temporal-difference error is known.
 
     Attributes:
-        action: what was drawn, before any bounds.
-        row: the numbers that describe the distribution that it was drawn from.
+        action: as it was drawn, without the bounds of its space.
+        row: (D,) parameters of the distribution that it was drawn from.
         value: of the critic.
     """
 
@@ -42,6 +41,8 @@ class Decision:
 class StreamPolicy(BasePolicy):
     """Actor and critic: a recurrent core each, or one for both, then a sparse layer with normalisation, and a head.
 
+    Each core runs through a stream of its own. Subclasses name the core.
+
     Args:
         observation_space: any that `gymnasium.spaces.flatten` turns into one vector; no Dict or Tuple.
         action_space: Discrete or Box.
@@ -49,13 +50,21 @@ class StreamPolicy(BasePolicy):
             parameters share one trace and one step size.
         hidden_size: of a core.
         width: W.
-        sparsity: share of each unit's weights behind the core that start at zero.
-        core_kwargs: the other settings of the core.
+        sparsity: fraction of each unit's weights behind the core that start at zero.
+        settings: of the core and of its stream; see `sab_agents.online.settings` for the defaults.
+
+    Attributes:
+        actor_core: of the actor.
+        critic_core: of the critic; the actor's with `shared_core`.
+        actor_stream: through the actor's core.
+        critic_stream: through the critic's core; the actor's with `shared_core`.
 
     Raises:
-        TypeError: a space or a setting is of the wrong kind.
+        TypeError: a space or a setting is of the wrong kind, or the core has no such setting.
         ValueError: a setting is out of range.
     """
+
+    core: ClassVar[str]
 
     def __init__(
         self,
@@ -66,7 +75,7 @@ class StreamPolicy(BasePolicy):
         hidden_size: int = 64,
         width: int = 64,
         sparsity: float = 0.9,
-        **core_kwargs: Any,
+        **settings: Any,
     ) -> None:
         super().__init__(observation_space, action_space)
         if isinstance(observation_space, spaces.Dict | spaces.Tuple):
@@ -77,35 +86,45 @@ class StreamPolicy(BasePolicy):
         at_least("StreamAC", "width", width, 1)
         self.input_size = spaces.flatdim(observation_space)
         self.normaliser = ObservationNormaliser(self.input_size)
-        self.actor_core = self.build_learner(self.input_size, hidden_size, **core_kwargs)
-        self.critic_core = (
-            self.actor_core if shared_core else self.build_learner(self.input_size, hidden_size, **core_kwargs)
-        )
+        of_core, of_stream = chosen_settings("StreamAC", CORES[self.core], settings)
+        self.actor_core = self._built(hidden_size, of_core)
+        self.critic_core = self.actor_core if shared_core else self._built(hidden_size, of_core)
+        self.actor_stream = make_stream(self.actor_core, **of_stream)
+        self.critic_stream = self.actor_stream if shared_core else make_stream(self.critic_core, **of_stream)
         self.distribution = distribution_over(action_space)
         self.actor = Readout(self.actor_core.output_size, width, self.distribution.size, sparsity)
         self.critic = Readout(self.critic_core.output_size, width, 1, sparsity)
+        self._start = torch.ones(1, dtype=torch.bool)
 
-    @abstractmethod
-    def build_learner(self, input_size: int, hidden_size: int, **core_kwargs: Any) -> RecurrentLearner:
-        """The policy's kind of core."""
+    def _built(self, hidden_size: int, settings: dict[str, Any]) -> Core[Any]:
+        return build_core(self.core, self.input_size, hidden_size, **settings)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the parameters, as `nn.Module.to` does; if that changes dtype or device, the streams begin again."""
+        before = self.critic.second.weight.dtype, self.critic.second.weight.device
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if before != (self.critic.second.weight.dtype, self.critic.second.weight.device):
+            for stream in self.streams().values():
+                stream.reset()
+        return self
 
     @property
     def shared_core(self) -> bool:
         """Whether actor and critic have one core."""
         return self.actor_core is self.critic_core
 
-    def cores(self) -> dict[str, RecurrentLearner]:
-        """The cores by name."""
-        return {"actor": self.actor_core} | ({} if self.shared_core else {"critic": self.critic_core})
+    def streams(self) -> dict[str, Stream]:
+        """Returns the streams by name."""
+        return {"actor": self.actor_stream} | ({} if self.shared_core else {"critic": self.critic_stream})
 
-    def groups(self) -> list[list[nn.Parameter]]:
-        """The parameters that share a trace: the actor's and the critic's, or all of them."""
-        actor = [*self.actor_core.parameters(), *self.actor.parameters()]
-        critic = list(self.critic.parameters())
-        return [actor + critic] if self.shared_core else [actor, [*self.critic_core.parameters(), *critic]]
+    def groups(self) -> list[list[nn.Module]]:
+        """Returns the modules whose parameters share a trace: the actor's and the critic's, or all of them."""
+        if self.shared_core:
+            return [[self.actor_core, self.actor, self.critic]]
+        return [[self.actor_core, self.actor], [self.critic_core, self.critic]]
 
     def flattened(self, observations: Array) -> Array:
-        """Observations (B, …) of the environment as rows (B, O)."""
+        """Returns observations (B, …) of the environment as rows (B, O)."""
         if isinstance(self.observation_space, spaces.Box):
             return observations.reshape(len(observations), -1)
         rows: list[Any] = [spaces.flatten(self.observation_space, observation) for observation in observations]
@@ -113,23 +132,18 @@ class StreamPolicy(BasePolicy):
 
     def decide(self, observation: Tensor, episode_start: bool, generator: np.random.Generator) -> Decision:
         """Takes the stream's next normalised observation (1, O) and draws an action."""
-        output = self.actor_core.step(observation, episode_start)[0]
+        start = self._start if episode_start else None
+        stream = self.actor_stream
+        output = stream.step_and_replay(observation, start)[0]
         row = self.actor.step(output).numpy(force=True)
-        if not self.shared_core:
-            output = self.critic_core.step(observation, episode_start)[0]
+        if self.critic_stream is not stream:
+            output = self.critic_stream.step_and_replay(observation, start)[0]
         value = self.critic.step(output).item()
         return Decision(self.distribution.choose(row[None], generator)[0], row, value)
 
-    def bind(self) -> None:
-        """Computes by compiled code from now on, if there is any; parameters and gradients must stay where they are."""
-        for core in self.cores().values():
-            core.bind()
-        self.actor.bind()
-        self.critic.bind()
-
     def value_of_next(self, observation: Tensor) -> float:
-        """The critic's value of a normalised observation (1, O) that would follow in this episode."""
-        return self.critic.peek(self.critic_core.peek(observation)[0]).item()
+        """Returns the critic's value of a normalised observation (1, O) that would follow in this episode."""
+        return self.critic.peek(self.critic_stream.peek(observation).output[0]).item()
 
     def backward(self, decision: Decision, entropy_weight: float) -> None:
         """Adds the gradient of log π + `entropy_weight` · entropy + value to the parameters' `.grad`."""
@@ -137,11 +151,11 @@ class StreamPolicy(BasePolicy):
         weight = self.critic.second.weight
         into_actor = self.actor.backward(torch.as_tensor(into_row, dtype=weight.dtype, device=weight.device))
         into_critic = self.critic.backward(weight.new_ones(1))
-        if self.shared_core:
-            self.actor_core.backward((into_actor + into_critic).unsqueeze(0))
+        if self.critic_stream is self.actor_stream:
+            self.actor_stream.backward((into_actor + into_critic).unsqueeze(0))
         else:
-            self.actor_core.backward(into_actor.unsqueeze(0))
-            self.critic_core.backward(into_critic.unsqueeze(0))
+            self.actor_stream.backward(into_actor.unsqueeze(0))
+            self.critic_stream.backward(into_critic.unsqueeze(0))
 
     def predict(
         self,
@@ -155,10 +169,10 @@ class StreamPolicy(BasePolicy):
 
         Args:
             observation: one observation of the environment, or B of them.
-            state: what the last call returned; None at the start.
+            state: what the last call returned, arrays with the row as the first axis; None at the start.
             episode_start: (B,) bool, True where the observation is an episode's first.
-            deterministic: take the likeliest action instead of drawing one.
-            generator: draws the actions; None makes a new one.
+            deterministic: return the likeliest action instead of drawing one.
+            generator: draws the actions; None uses a new one.
 
         Returns:
             The action, or B actions, within the space's bounds; and the state for the next call.
@@ -170,14 +184,14 @@ class StreamPolicy(BasePolicy):
         features = torch.from_numpy(self.normaliser.normalise(self.flattened(observations))).to(self.device)
         carried = self._carried(state, episode_start, len(observations))
         with torch.no_grad():
-            output, carried = self.actor_core(features, carried)
+            output, carried = self.actor_stream.act(features, carried)
             rows = self.actor(output).numpy(force=True)
         drawn = self.distribution.choose(rows, None if deterministic else generator or np.random.default_rng())
         actions = self.bounded(drawn)
-        return (actions[0] if single else actions), tuple(tensor.numpy(force=True) for tensor in carried)
+        return (actions[0] if single else actions), carried.to_numpy()
 
     def bounded(self, actions: Array) -> Array:
-        """The actions, brought within the bounds of a Box space."""
+        """Returns the actions, clipped to the bounds of a Box space."""
         if isinstance(self.action_space, spaces.Box):
             return np.clip(actions, self.action_space.low, self.action_space.high)
         return actions
@@ -193,48 +207,58 @@ class StreamPolicy(BasePolicy):
             )
         return observations, False
 
-    def _carried(self, state: tuple[Array, ...] | None, episode_start: Array | None, rows: int) -> Tensors:
-        initial = self.actor_core.initial_state(rows)
+    def _carried(self, state: tuple[Array, ...] | None, episode_start: Array | None, rows: int) -> State:
+        initial: State = self.actor_stream.initial_state(rows)
         if state is None:
             return initial
-        carried = tuple(torch.as_tensor(array, device=self.device) for array in state)
-        received, expected = ([tuple(tensor.shape) for tensor in tensors] for tensors in (carried, initial))
+        received = [np.shape(array) for array in state]
+        expected = [tuple(tensor.shape) for tensor in initial.tensors()]
         if received != expected:
             raise ValueError(
                 f"StreamAC.predict: for {rows} observations the state must have shapes {expected}, "
                 f"but has {received}. Pass the state that the last call returned, or None at the start."
             )
+        carried = initial.from_numpy(state, self.device)
         if episode_start is None:
             return carried
-        starts = torch.as_tensor(np.broadcast_to(episode_start, (rows,)).astype(bool), device=self.device)
-        return tuple(
-            torch.where(starts.view(-1, *[1] * (new.dim() - 1)), new, old)
-            for new, old in zip(initial, carried, strict=True)
-        )
+        return carried.reset(torch.from_numpy(np.broadcast_to(episode_start, (rows,)).astype(bool)))
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         raise NotImplementedError("A recurrent policy acts by predict(observation, state, episode_start).")
 
 
-class MlpSabPolicy(StreamPolicy):
-    """Sparse Attentive Backtracking with a bounded memory; the settings are those of `SABLearner`."""
-
-    def build_learner(self, input_size: int, hidden_size: int, **core_kwargs: Any) -> RecurrentLearner:
-        """A `SABLearner`."""
-        return SABLearner(input_size, hidden_size, **core_kwargs)
-
-
-class MlpLstmPolicy(StreamPolicy):
-    """LSTM with truncated backpropagation through time; `bptt_steps` is the length of a segment."""
-
-    def build_learner(self, input_size: int, hidden_size: int, bptt_steps: int = 8) -> RecurrentLearner:  # type: ignore[override]
-        """An `LSTMLearner`."""
-        return LSTMLearner(input_size, hidden_size, bptt_steps)
+@cache
+def policy_for(spec: CoreSpec) -> type[StreamPolicy]:
+    """Returns the class of policies with a core, named after `spec.policy`."""
+    about = {"core": spec.name, "__module__": __name__, "__doc__": f"Actor and critic with {spec.summary}."}
+    return type(_name_of(spec), (StreamPolicy,), about)
 
 
-class MlpRtuPolicy(StreamPolicy):
-    """Recurrent trace units with exact real-time recurrent learning; the settings are those of `RTULearner`."""
+class PolicyAliases(Mapping[str, type[BasePolicy]]):
+    """The policy of every registered core that has one and can run through an endless stream, by its name."""
 
-    def build_learner(self, input_size: int, hidden_size: int, **core_kwargs: Any) -> RecurrentLearner:
-        """An `RTULearner`."""
-        return RTULearner(input_size, hidden_size, **core_kwargs)
+    def __getitem__(self, name: str) -> type[StreamPolicy]:
+        for spec in endless_cores():
+            if spec.policy and _name_of(spec) == name:
+                return policy_for(spec)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (_name_of(spec) for spec in endless_cores() if spec.policy)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+POLICY_ALIASES = PolicyAliases()
+
+
+def _name_of(spec: CoreSpec) -> str:
+    return f"Mlp{spec.policy}Policy"
+
+
+def __getattr__(name: str) -> type[StreamPolicy]:
+    """Returns the policies as attributes of this module, where `pickle` looks classes up."""
+    if name in POLICY_ALIASES:
+        return POLICY_ALIASES[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

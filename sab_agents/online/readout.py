@@ -1,24 +1,21 @@
-"""The layers behind a recurrent core, with their gradient written out: autograd costs more than the layers themselves.
+"""The layers behind a recurrent core, and the sparse initialisation that they start from.
 
-Source: Elsayed, Vasan & Mahmood 2024, section 3: sparse initialisation and layer normalisation without weights.
-Dimensions: B rows, F numbers in a core's output, W width, D numbers that come out.
+Source: Elsayed, Vasan & Mahmood 2024, section 3 and algorithm 1: sparse weights, and layer normalisation without any.
+Dimensions: B rows, F features of a core's output, W width, D outputs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from sab_agents.kernels import CompiledReadout, bind_readout
-from sab_agents.online.learners import gradient_of
-from sab_agents.online.sparse import sparse_linear
+from sab_agents.checks import fraction
+from sab_agents.kernels.agent import ReadoutKernel
 
-SLOPE, EPSILON = 0.01, 1e-5  # of leaky ReLU below 0, and of layer normalisation
+SLOPE, EPSILON = 0.01, 1e-5
+"""Of the leaky ReLU below 0; added to the variance by layer normalisation."""
 
 
 class Readout(nn.Module):
@@ -28,67 +25,63 @@ class Readout(nn.Module):
         inputs: F.
         width: W.
         outputs: D.
-        sparsity: share of each unit's weights that start at zero.
+        sparsity: fraction of each unit's weights that start at zero.
+
+    Raises:
+        ValueError: the sparsity is not from 0 to 1.
     """
 
     def __init__(self, inputs: int, width: int, outputs: int, sparsity: float) -> None:
         super().__init__()
         self.first = sparse_linear(inputs, width, sparsity)
         self.second = sparse_linear(width, outputs, sparsity)
-        self._kept: tuple[Tensor, ...] = ()
-        self._code: CompiledReadout | None = None
+        self._kernel = ReadoutKernel(SLOPE, EPSILON)
 
-    def forward(self, output: Tensor) -> Tensor:
-        """Computes the layers."""
-        normal = functional.layer_norm(self.first(output), (self.first.out_features,), eps=EPSILON)
-        numbers: Tensor = self.second(functional.leaky_relu(normal, SLOPE))
-        return numbers
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the outputs (…, D) for x (…, F), with a graph if gradient is enabled."""
+        return self._kernel.forward(self._weights(), x)
 
-    def bind(self) -> None:
-        """Computes by compiled code from now on, if there is any; parameters and gradients must stay where they are."""
-        parameters = (self.first.weight, self.first.bias, self.second.weight, self.second.bias)
-        self._code = bind_readout(parameters, tuple(map(gradient_of, parameters)), SLOPE, EPSILON)
+    def peek(self, x: Tensor) -> Tensor:
+        """Returns the output (D,) for one row x (F,), without gradient; the last `step` can still be learnt from."""
+        return self._kernel.peek(self._weights(), x)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the parameters, as `nn.Module.to` does: what was bound to them is no longer."""
-        self._code = None
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call,no-any-return]
-
-    def peek(self, output: Tensor) -> Tensor:
-        """Computes the layers for one row (F,), without gradient, and keeps nothing; returns (D,)."""
-        if self._code is not None:
-            return self._code.step(output, keep=False)
-        with torch.no_grad():
-            return self(output)  # type: ignore[no-any-return]
-
-    def step(self, output: Tensor) -> Tensor:
-        """Computes the layers for one row (F,), and keeps what `backward` needs; returns (D,)."""
-        return self._step(output) if self._code is None else self._code.step(output, keep=True)
+    def step(self, x: Tensor) -> Tensor:
+        """Returns the output (D,) for one row x (F,), without a graph, and saves what `backward` needs."""
+        return self._kernel.step(self._weights(), x)
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """Adds the parameters' gradients, given the last `step` result's (D,); returns its input's (F,)."""
-        return self._backward(gradient) if self._code is None else self._code.backward(gradient)
+        """Adds to the parameters' `.grad`, given the gradient (D,) of the last `step`; returns that of its x (F,).
 
-    @torch.no_grad()
-    def _step(self, output: Tensor) -> Tensor:
-        raw = torch.addmv(self.first.bias, self.first.weight, output)
-        variance, mean = torch.var_mean(raw, correction=0)
-        scale = 1 / math.sqrt(variance.item() + EPSILON)
-        normal = (raw - mean).mul_(scale)
-        hidden = functional.leaky_relu(normal, SLOPE)
-        self._kept = output, normal, hidden
-        self._scale = scale
-        return torch.addmv(self.second.bias, self.second.weight, hidden)
+        Raises:
+            RuntimeError: there was no step.
+        """
+        return self._kernel.backward(self._weights(), gradient)
 
-    @torch.no_grad()
-    def _backward(self, gradient: Tensor) -> Tensor:
-        output, normal, hidden = self._kept
-        gradient_of(self.second.weight).addr_(gradient, hidden)
-        gradient_of(self.second.bias).add_(gradient)
-        into_hidden = torch.mv(self.second.weight.t(), gradient)
-        into_normal = torch.where(normal > 0, into_hidden, into_hidden * SLOPE)
-        along = torch.dot(into_normal, normal).div_(len(normal))
-        into_raw = (into_normal - into_normal.mean()).addcmul_(normal, along, value=-1).mul_(self._scale)
-        gradient_of(self.first.weight).addr_(into_raw, output)
-        gradient_of(self.first.bias).add_(into_raw)
-        return torch.mv(self.first.weight.t(), into_raw)
+    def _weights(self) -> tuple[nn.Parameter, ...]:
+        # Straight from the modules' dictionaries: `__getattr__` would take as long as the layers.
+        first, second = (self._modules[name]._parameters for name in ("first", "second"))  # type: ignore[union-attr]
+        return first["weight"], first["bias"], second["weight"], second["bias"]  # type: ignore[return-value]
+
+
+def sparse_linear(inputs: int, outputs: int, sparsity: float = 0.9) -> nn.Linear:
+    """Returns a linear layer with zero biases, in which a fraction of each unit's weights, drawn at random, is zero.
+
+    The others are uniform within ±1/√inputs. At least one weight of each unit is not zero, so that a layer with few
+    inputs is not silent.
+
+    Args:
+        inputs: features that each unit reads.
+        outputs: units.
+        sparsity: the fraction, from 0 to 1; the number of weights is rounded up.
+
+    Raises:
+        ValueError: the fraction is not from 0 to 1.
+    """
+    fraction("sparse_linear", "sparsity", sparsity)
+    layer = nn.Linear(inputs, outputs)
+    zeros = min(math.ceil(sparsity * inputs), inputs - 1)
+    with torch.no_grad():
+        layer.weight.uniform_(-1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+        layer.weight.scatter_(1, torch.rand(outputs, inputs).argsort(dim=1)[:, :zeros], 0.0)
+        layer.bias.zero_()
+    return layer

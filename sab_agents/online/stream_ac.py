@@ -1,4 +1,4 @@
-"""StreamAC: an actor-critic that learns from each step once, as it happens, with stable-baselines3's face.
+"""StreamAC: an actor-critic that learns from each step once, as it happens, with stable-baselines3's interface.
 
 Source: Elsayed, Vasan & Mahmood 2024, "Streaming Deep Reinforcement Learning Finally Works", algorithm 6 (AC(λ)).
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,34 +21,43 @@ from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from sab_agents.checkpoint.archive import read_agent, space_from_json, write_agent
+from sab_agents.checkpoint.archive import space_from_json, space_to_json
+from sab_agents.checkpoint.state import load_state, on_device, save_state, under, within
+from sab_agents.checks import did_you_mean
 from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
-from sab_agents.online.policies import Decision, MlpLstmPolicy, MlpRtuPolicy, MlpSabPolicy, StreamPolicy
-from sab_agents.online.snapshot import restore, snapshot
+from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
 
 KIND = "stream-ac"
+# The constructor's arguments that a file holds and that are attributes of the agent under the same name.
+_ARGUMENTS = (
+    *("learning_rate", "gamma", "trace_decay", "ent_coef", "kappa_policy", "kappa_value"),
+    *("policy_kwargs", "tensorboard_log", "verbose", "seed"),
+)
+_COUNTS = ("num_timesteps", "_episode_num", "_n_updates")
 
 
 class StreamAC(BaseAlgorithm):
     """Streaming actor-critic with eligibility traces: one environment, one pass, no replay, no target network.
 
     At each step the temporal-difference error δ = r + γ V(o') - V(o) moves all parameters along their traces by ObGD;
-    into the traces goes the gradient of log π(a) + sign(δ) · `ent_coef` · entropy and of V(o). V(o') is 0 where an
-    episode terminated and the critic's value where it was truncated. Observations are normalised and rewards scaled by
-    running statistics. Gradients reach the past by the policy's own way; see the policies.
+    the gradient of log π(a) + sign(δ) · `ent_coef` · entropy and of V(o) is added to the traces. V(o') is 0 if the
+    episode terminated and the critic's value if it was truncated. Observations are normalised and rewards scaled by
+    running statistics. How gradient reaches the past depends on the core: with `SAB` through its memory (`SABStream`),
+    with trace units exactly (`RealTimeStream`), with an LSTM back to the segment's start (`TruncatedStream`).
 
     Args:
-        policy: "MlpSabPolicy", "MlpLstmPolicy" or "MlpRtuPolicy".
+        policy: the policy of a registered core that can run through an endless stream, such as "MlpSabPolicy",
+            "MlpLstmPolicy" or "MlpRtuPolicy".
         env: a Gymnasium environment, its id, or a stable-baselines3 VecEnv of one environment; None only for loading.
         learning_rate: α, a bound on ObGD's step size.
         gamma: γ, the discount.
         trace_decay: λ of the traces.
         ent_coef: weight of the policy's entropy.
-        kappa_policy: ObGD's κ of the actor, and of all parameters where actor and critic share a core.
+        kappa_policy: ObGD's κ of the actor, and of all parameters if actor and critic share a core.
         kappa_value: ObGD's κ of the critic.
-        policy_kwargs: settings of the policy; see `StreamPolicy`.
+        policy_kwargs: settings of the policy, the core and its stream; see `StreamPolicy`.
         stats_window_size: episodes over which the logged return is averaged.
         tensorboard_log: folder of TensorBoard's events; None writes none.
         verbose: 0 is silent, 1 prints the log.
@@ -58,11 +69,7 @@ class StreamAC(BaseAlgorithm):
         ValueError: a setting is out of range, or there is more than one environment.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpSabPolicy": MlpSabPolicy,
-        "MlpLstmPolicy": MlpLstmPolicy,
-        "MlpRtuPolicy": MlpRtuPolicy,
-    }
+    policy_aliases: ClassVar[Mapping[str, type[BasePolicy]]] = POLICY_ALIASES  # type: ignore[assignment]
     policy: StreamPolicy
 
     def __init__(
@@ -118,7 +125,6 @@ class StreamAC(BaseAlgorithm):
         settings: dict[str, Any] = {"gamma": self.gamma, "trace_decay": self.trace_decay}
         settings["learning_rate"] = self.learning_rate
         self.optimisers = [ObGD(group, kappa=kappa, **settings) for group, kappa in zip(groups, kappas, strict=True)]
-        self.policy.bind()
 
     def learn(
         self,
@@ -133,10 +139,10 @@ class StreamAC(BaseAlgorithm):
 
         Args:
             total_timesteps: steps to take.
-            callback: called after each step, when what it taught has been learned.
+            callback: called after each step, when it has been learnt from.
             log_interval: episodes between two logs; None logs nothing.
             tb_log_name: name of the run in TensorBoard.
-            reset_num_timesteps: count from 0 and start a new episode; else go on in the present one.
+            reset_num_timesteps: count from 0 and start a new episode; False continues the present one.
             progress_bar: show one.
 
         Returns:
@@ -162,14 +168,14 @@ class StreamAC(BaseAlgorithm):
         return self
 
     def _begin_stream(self) -> None:
-        """The environment was reset outside of `_learn_one`: whatever led up to it is not continued."""
+        """Starts from an environment that was reset outside of `_learn_one`: the traces are cleared."""
         assert isinstance(self._last_obs, np.ndarray)
         for optimiser in self.optimisers:
             optimiser.trace.zero_()
         self.observation = self._normalised(self._last_obs)
 
     def _learn_one(self) -> tuple[Array, Array, list[dict[str, Any]]]:
-        """Takes one step and learns from it. Returns the environment's rewards, ends of episodes and infos."""
+        """Takes one step and learns from it; returns the environment's rewards, ends of episodes and infos."""
         assert self.env is not None
         assert self.observation is not None
         assert self._last_episode_starts is not None
@@ -189,7 +195,7 @@ class StreamAC(BaseAlgorithm):
         return rewards, dones, infos
 
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
-        """One step of ObGD along the traces, for the decision that the reward followed."""
+        """Takes one step of ObGD along the traces, for the decision that the reward followed."""
         delta = reward + self.gamma * value_of_next - decision.value
         self.policy.backward(decision, self.ent_coef * float(np.sign(delta)))
         for optimiser in self.optimisers:
@@ -197,7 +203,7 @@ class StreamAC(BaseAlgorithm):
         self._n_updates += 1
 
     def _normalised(self, observations: Array) -> Tensor:
-        """Takes the environment's one observation (1, …) into the statistics and returns it normalised, (1, O)."""
+        """Adds the environment's one observation (1, …) to the statistics and returns it normalised, (1, O)."""
         row = self.policy.normaliser.update(self.policy.flattened(observations)[0])
         return torch.from_numpy(row).unsqueeze(0).to(self.device)
 
@@ -226,16 +232,69 @@ class StreamAC(BaseAlgorithm):
         """Acts without learning; see `StreamPolicy.predict`. Draws from a random stream apart from that of `learn`."""
         return self.policy.predict(observation, state, episode_start, deterministic, self.predict_generator)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that learning changes: tensors, and values that JSON can hold, by name."""
+        state = {
+            **under("policy", self.policy.state_dict()),
+            **under("normaliser", self.policy.normaliser.state_dict()),
+            **under("reward_scaler", self.reward_scaler.state_dict()),
+            **under("count", {name: getattr(self, name) for name in _COUNTS}),
+            "generators": [each.bit_generator.state for each in (self.generator, self.predict_generator)],
+            "episodes": [{name: float(info[name]) for name in ("r", "l", "t")} for info in self.ep_info_buffer or ()],
+            "successes": [float(success) for success in self.ep_success_buffer or ()],
+        }
+        for name, stream in self.policy.streams().items():
+            state |= under(f"stream.{name}", stream.state_dict())
+        for index, optimiser in enumerate(self.optimisers):
+            state |= under(f"optimiser.{index}", optimiser.state_dict())
+        if self.observation is not None and self._last_obs is not None:
+            assert isinstance(self._last_obs, np.ndarray)
+            assert self._last_episode_starts is not None
+            state["observation"] = self.observation
+            state["last_observation"] = torch.from_numpy(self._last_obs)
+            state["episode_start"] = bool(self._last_episode_starts[0])
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resumes bit-exactly from what `state_dict` of an agent with the same arguments and spaces returned."""
+        self.policy.load_state_dict(within("policy", state_dict))
+        self.policy.normaliser.load_state_dict(within("normaliser", state_dict))
+        self.reward_scaler.load_state_dict(within("reward_scaler", state_dict))
+        for name in _COUNTS:
+            setattr(self, name, state_dict[f"count.{name}"])
+        for generator, state in zip((self.generator, self.predict_generator), state_dict["generators"], strict=True):
+            generator.bit_generator.state = state
+        self.ep_info_buffer = deque(state_dict["episodes"], maxlen=self._stats_window_size)
+        self.ep_success_buffer = deque(state_dict["successes"], maxlen=self._stats_window_size)
+        for name, stream in self.policy.streams().items():
+            stream.load_state_dict(on_device(within(f"stream.{name}", state_dict), self.device))
+        for index, optimiser in enumerate(self.optimisers):
+            optimiser.load_state_dict(within(f"optimiser.{index}", state_dict))
+        if "observation" in state_dict:
+            self.observation = state_dict["observation"].to(self.device)
+            self._last_obs = state_dict["last_observation"].numpy()
+            self._last_episode_starts = np.array([state_dict["episode_start"]])
+
     def save(self, path: str | Path) -> None:  # type: ignore[override]
-        """Writes everything that `learn` needs to go on to the bit, but for the environment, which is the caller's.
+        """Writes a file from which `load` and `learn` resume bit-exactly, given the environment, which is the caller's.
 
         Args:
-            path: .zip is added where it has no suffix. The file holds safetensors and JSON, and no code.
+            path: .zip is added to a name without suffix. The file holds safetensors and JSON, and no code.
 
         Raises:
             TypeError: a setting or a space cannot be written as JSON.
         """
-        write_agent(path, KIND, *snapshot(self))
+        arguments = {
+            "policy": self.policy_name,
+            "stats_window_size": self._stats_window_size,
+            **{name: getattr(self, name) for name in _ARGUMENTS},
+        }
+        built = {
+            "arguments": arguments,
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+        }
+        save_state(path, KIND, built, self.state_dict())
 
     @classmethod
     def load(  # type: ignore[override]
@@ -246,13 +305,13 @@ class StreamAC(BaseAlgorithm):
         force_reset: bool = True,
         **changes: Any,
     ) -> Self:
-        """The agent that `save` wrote.
+        """Returns the agent that `save` wrote.
 
         Args:
             path: as for `save`.
-            env: to go on learning in; None to act only, or to use `set_env` later.
+            env: to continue learning in; None to act only, or to use `set_env` later.
             device: of the parameters.
-            force_reset: `learn` starts a new episode. False goes on in the middle of the episode that was saved, for
+            force_reset: `learn` starts a new episode. False resumes in the middle of the episode that was saved, for
                 a VecEnv that stands where the saved one stood; call `learn(…, reset_num_timesteps=False)` then.
             changes: arguments of `StreamAC` that are to differ from the saved ones, such as tensorboard_log.
 
@@ -260,14 +319,14 @@ class StreamAC(BaseAlgorithm):
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged or not ours, or `env` has other spaces.
         """
-        settings, tensors = read_agent(path, KIND)
+        settings, state = load_state(path, KIND)
         arguments = settings["arguments"] | {"device": device} | changes
         agent = cls(**arguments, env=None, _init_setup_model=False)
         agent.observation_space = space_from_json(settings["observation_space"])
         agent.action_space = space_from_json(settings["action_space"])
         agent.n_envs = 1
         agent._setup_model()
-        restore(agent, settings, tensors)
+        agent.load_state_dict(_translated(settings, state) if "counts" in settings else state)
         if env is not None:
             _check_arguments(agent.policy_name, cls.policy_aliases, env)
             agent.set_env(env, force_reset=force_reset)
@@ -280,11 +339,50 @@ class StreamAC(BaseAlgorithm):
             self.observation = None
 
 
-def _check_arguments(policy: object, known: dict[str, type[BasePolicy]], env: object) -> None:
+def _check_arguments(policy: object, known: Mapping[str, type[BasePolicy]], env: object) -> None:
     if not isinstance(policy, str) or policy not in known:
-        raise ValueError(f"StreamAC: policy must be one of {', '.join(known)}, but is {policy!r}.")
+        remedy = did_you_mean(policy, known) if isinstance(policy, str) else "Pass its name."
+        raise ValueError(f"StreamAC: policy must be one of {', '.join(known)}, but is {policy!r}. {remedy}")
     count = env.num_envs if isinstance(env, VecEnv) else 1
     if count != 1:
         raise ValueError(
             f"StreamAC: learns from one environment, but got {count}. Use a VecEnv of one, or a plain one."
         )
+
+
+def _translated(facts: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Returns the state of a file that was written when each kind of core had a class of its own for streams."""
+    state: dict[str, Any] = {
+        **under("count", facts["counts"]),
+        **under("reward_scaler", facts["reward_scaler"]),
+        "normaliser.count": facts["observations_seen"],
+        **{name: facts[name] for name in ("generators", "episodes", "successes", "episode_start") if name in facts},
+    }
+    for name, tensor in tensors.items():
+        if name.startswith("policy."):
+            state[name.replace("_core.core.", "_core.")] = tensor
+        elif name.startswith("trace."):
+            state[f"optimiser.{name.removeprefix('trace.')}.trace"] = tensor
+        elif not name.startswith("core."):
+            state[name] = tensor
+    for core in ("actor", "critic"):
+        state |= under(f"stream.{core}", _translated_stream(within(f"core.{core}", tensors)))
+    return state
+
+
+def _translated_stream(carried: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the state of a stream, given what the class of its core carried."""
+    if "sensitivity" in carried:  # trace units
+        state = carried["state"]
+        return {"state.0": state, "before.0": state, "sensitivity.0": carried["sensitivity"].unsqueeze(0)}
+    if "segment" in carried:  # an LSTM, whose steps were counted from its segment's start
+        ends: dict[str, Tensor] = {}
+        observation = carried["segment"].unsqueeze(1)
+        for name, old, steps in (("before", "start", 0), ("state", "end", len(observation))):
+            h, c = (carried[f"{old}_{each}"].unsqueeze(1) for each in "hc")
+            ends |= under(name, {"0": h, "1": c, "2": torch.tensor([steps])})
+        if not len(observation):
+            return ends
+        start = torch.zeros(len(observation), 1, dtype=torch.bool)
+        return ends | under("window", {"observation": observation, "start": start})
+    return {name: tensor for name, tensor in carried.items() if name != "acting"}

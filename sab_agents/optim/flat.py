@@ -1,9 +1,12 @@
-"""All gradients of a learner side by side, so that clearing, clipping and using them is one operation each."""
+"""Parameters and gradients side by side in vectors, so that using all of them is one operation; and Adam on them.
+
+Dimensions: P features in all parameters together.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,37 +14,72 @@ from torch import Tensor, nn
 
 from sab_agents.kernels import norm
 
+Place = tuple[dict[str, nn.Parameter], str]
+"""A dictionary and the name under which it holds a parameter."""
+
+
+def places_of(owners: Iterable[nn.Module | nn.Parameter]) -> list[Place]:
+    """Returns where the parameters of modules are held, each once, in the order of `nn.Module.parameters`.
+
+    `load_state_dict(assign=True)` replaces the parameters of a module: who looks a parameter up at its place finds the
+    present one. A parameter that is given itself can't be replaced.
+    """
+    places: dict[int, Place] = {}
+    for owner in owners:
+        if isinstance(owner, nn.Parameter):
+            places.setdefault(id(owner), ({"": owner}, ""))
+            continue
+        for module in owner.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    places.setdefault(id(parameter), (module._parameters, name))  # type: ignore[arg-type]
+    return list(places.values())
+
+
+def at(places: list[Place]) -> list[nn.Parameter]:
+    """Returns the parameters that are there now."""
+    return [held[name] for held, name in places]
+
 
 class FlatGradient:
     """The gradients of parameters as views of one vector for each dtype and device, mostly a single one.
 
-    Args:
-        parameters: those that do not require a gradient are left out.
+    A copy, by `copy` or `pickle`, makes vectors of its own.
 
-    Attributes:
-        parts: for each vector, its parameters and their views of it.
+    Args:
+        owners: parameters, or modules whose parameters are meant; those that require no gradient are left out.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
-        for parameter in parameters:
-            if parameter.requires_grad:
-                groups.setdefault((parameter.dtype, parameter.device), []).append(parameter)
-        self._vectors: list[Tensor] = []
-        self.parts: list[tuple[list[nn.Parameter], list[Tensor]]] = []
-        for (dtype, device), members in groups.items():
-            sizes = [parameter.numel() for parameter in members]
-            vector = torch.zeros(sum(sizes), dtype=dtype, device=device)
-            views = zip(members, torch.split(vector, sizes), strict=True)
-            self._vectors.append(vector)
-            self.parts.append((members, [part.view(parameter.shape) for parameter, part in views]))
+    def __init__(self, owners: Iterable[nn.Module | nn.Parameter]) -> None:
+        self._places = [place for place in places_of(owners) if place[0][place[1]].requires_grad]
+        self._build()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_places": self._places}  # pickle would give each view a storage of its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._build()
+
+    @property
+    def parts(self) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
+        """For each vector, the parameters and their views of it, as they were at the last `begin`."""
+        return self._parts
 
     def begin(self) -> None:
-        """Sets every gradient to zero, and makes it a view again where something else was put there."""
+        """Sets every gradient to zero, and makes it a view again if something else was put there.
+
+        Parameters that were replaced or converted since get new vectors.
+        """
+        parameters = at(self._places)
+        if [_kind(parameter) for parameter in parameters] != self._kinds or any(
+            one is not other for one, other in zip(parameters, self._parameters, strict=True)
+        ):
+            self._build()
         for vector in self._vectors:
             vector.zero_()
-        for parameters, views in self.parts:
-            for parameter, view in zip(parameters, views, strict=True):
+        for members, views in self._parts:
+            for parameter, view in zip(members, views, strict=True):
                 parameter.grad = view
 
     def clip(self, greatest: float) -> float:
@@ -52,9 +90,24 @@ class FlatGradient:
                 vector.mul_(greatest / (whole + 1e-6))
         return whole
 
+    def _build(self) -> None:
+        self._parameters = at(self._places)
+        self._kinds = [_kind(parameter) for parameter in self._parameters]
+        groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
+        for parameter, (dtype, device, _) in zip(self._parameters, self._kinds, strict=True):
+            groups.setdefault((dtype, device), []).append(parameter)
+        self._vectors: list[Tensor] = []
+        self._parts: list[tuple[list[nn.Parameter], list[Tensor]]] = []
+        for (dtype, device), members in groups.items():
+            sizes = [parameter.numel() for parameter in members]
+            vector = torch.zeros(sum(sizes), dtype=dtype, device=device)
+            views = zip(members, torch.split(vector, sizes), strict=True)
+            self._vectors.append(vector)
+            self._parts.append((members, [part.view(parameter.shape) for parameter, part in views]))
+
 
 class FlatAdam:
-    """What `torch.optim.Adam(fused=True)` computes, number for number, from the gradients of a `FlatGradient`.
+    """What `torch.optim.Adam(fused=True)` computes, bit for bit, from the gradients of a `FlatGradient`.
 
     What torch's class does around that computation takes several times as long as the step of a small network.
 
@@ -66,21 +119,25 @@ class FlatAdam:
     """
 
     def __init__(self, gradient: FlatGradient, learning_rate: float) -> None:
-        self._parts = gradient.parts
-        self._steps = [views[0].new_zeros((), dtype=torch.float32) for _, views in self._parts]
+        self._gradient = gradient
+        self._steps = [views[0].new_zeros((), dtype=torch.float32) for _, views in gradient.parts]
         self._moments = [
             ([torch.zeros_like(view) for view in views], [torch.zeros_like(view) for view in views])
-            for _, views in self._parts
+            for _, views in gradient.parts
         ]
-        count = sum(len(views) for _, views in self._parts)
+        count = sum(len(views) for _, views in gradient.parts)
         settings = {"lr": learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
         self.param_groups: list[dict[str, Any]] = [settings | {"params": list(range(count))}]
 
     @torch.no_grad()
     def step(self) -> None:
-        """Takes one step."""
-        group = self.param_groups[0]
-        for (parameters, gradients), step, (first, second) in zip(self._parts, self._steps, self._moments, strict=True):
+        """Takes one step.
+
+        Raises:
+            RuntimeError: the parameters were converted to another dtype or device since this optimiser was made.
+        """
+        group, parts = self.param_groups[0], self._gradient.parts
+        for (parameters, gradients), step, (first, second) in zip(parts, self._steps, self._moments, strict=True):
             if step.is_cpu:  # by numpy, which does it in a tenth of the time
                 count = step.numpy()
                 count += 1
@@ -99,21 +156,21 @@ class FlatAdam:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps, moments and settings, in the form that torch's optimisers give them."""
+        """Returns steps, moments and settings, in the form that torch's optimisers give them."""
         return {"state": dict(enumerate(self._states())), "param_groups": self.param_groups}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken.
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resumes bit-exactly from what `state_dict` returned.
 
         Raises:
             ValueError: it is another optimiser's, or of other parameters.
         """
-        own = self._states()
-        given = [saved["state"].get(index, {}) for index in range(len(own))]
-        if saved["state"] and [_shapes(state) for state in own] != [_shapes(state) for state in given]:
+        states = self._states()
+        loaded = [state_dict["state"].get(index, {}) for index in range(len(states))]
+        if state_dict["state"] and [_shapes(state) for state in states] != [_shapes(state) for state in loaded]:
             raise ValueError("these are not the moments that Adam keeps of these parameters")
-        self.param_groups = [dict(group) for group in saved["param_groups"]]
-        for state, other in zip(own, given, strict=True):
+        self.param_groups = [dict(group) for group in state_dict["param_groups"]]
+        for state, other in zip(states, loaded, strict=True):
             for name, value in other.items():
                 state[name].copy_(value)
 
@@ -123,6 +180,10 @@ class FlatAdam:
             for step, moments in zip(self._steps, self._moments, strict=True)
             for first, second in zip(*moments, strict=True)
         ]
+
+
+def _kind(parameter: Tensor) -> tuple[torch.dtype, torch.device, torch.Size]:
+    return parameter.dtype, parameter.device, parameter.shape
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -1,19 +1,21 @@
 """ObGD: gradient steps along eligibility traces, as long as they can be without overshooting the error that they mend.
 
 Source: Elsayed, Vasan & Mahmood 2024, "Streaming Deep Reinforcement Learning Finally Works", algorithm 3.
-Dimensions: P numbers in all parameters together.
+Dimensions: P features in all parameters together.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import above_zero, fraction
-from sab_agents.kernels import bind_descent
+from sab_agents.kernels.agent import Binding, Descent, descent
+from sab_agents.optim.flat import at, places_of
 
 
 class ObGD:
@@ -23,14 +25,20 @@ class ObGD:
     w ← w + min(α, α / M) δ z with M = α κ max(|δ|, 1) ‖z‖₁. So g points the way that a positive δ should go.
 
     The parameters become views of one vector, and so do their gradients: a step is a handful of operations whatever the
-    number of parameters. Neither may be replaced afterwards (as `nn.Module.to` does); they are filled in place.
+    number of parameters. If either is replaced later, as by `copy`, `pickle`, `nn.Module.to` or `load_state_dict`, the
+    next step makes them views of new vectors with their present values, and the trace goes on.
 
     Args:
-        parameters: of one dtype on one device.
+        owners: parameters, or modules whose parameters are meant, of one dtype on one device.
         learning_rate: α, above 0.
         gamma: γ, the discount, from 0 to 1.
         trace_decay: λ, from 0 to 1.
         kappa: κ, above 0; the larger, the shorter the steps.
+
+    Attributes:
+        vector: (P,) the parameters.
+        gradient: (P,) their gradients.
+        trace: (P,) z.
 
     Raises:
         ValueError: there are no parameters, or a setting is out of its range.
@@ -38,7 +46,7 @@ class ObGD:
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        owners: Iterable[nn.Module | nn.Parameter],
         *,
         learning_rate: float = 1.0,
         gamma: float = 0.99,
@@ -49,26 +57,25 @@ class ObGD:
         above_zero("ObGD", "kappa", kappa)
         fraction("ObGD", "gamma", gamma)
         fraction("ObGD", "trace_decay", trace_decay)
-        self.learning_rate = learning_rate
-        self.kappa = kappa
-        self.decay = gamma * trace_decay
-        self.vector, self.gradient = _flattened(list(parameters))
-        self.trace = torch.zeros_like(self.vector)
-        self._code = bind_descent(
-            self.vector,
-            self.gradient,
-            self.trace,
-            decay=self.decay,
-            learning_rate=learning_rate,
-            kappa=kappa,
-        )
+        self._places = places_of(owners)
+        if not self._places:
+            raise ValueError("ObGD: needs at least one parameter, but got none. Pass module.parameters().")
+        self._settings = {"decay": gamma * trace_decay, "learning_rate": learning_rate, "kappa": kappa}
+        self._bind()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_places": self._places, "_settings": self._settings, "trace": self.trace}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bind()
 
     def step(self, delta: float, *, reset: bool = False) -> float:
         """Adds the gradient to the trace, moves the parameters along it and clears the gradient.
 
         Args:
             delta: δ, the temporal-difference error.
-            reset: whether an episode ended, so that the trace starts anew.
+            reset: whether an episode ended, so that the trace is cleared after the step.
 
         Returns:
             The step size min(α, α / M) that was taken.
@@ -76,7 +83,9 @@ class ObGD:
         Raises:
             FloatingPointError: δ or the trace is not finite; the parameters are as they were.
         """
-        size, norm = self._moved(delta, reset) if self._code is None else self._code.step(delta, reset=reset)
+        if not self._binding.holds(at(self._places)):
+            self._bind()
+        size, norm = self._descent.step(delta, reset=reset)
         if math.isnan(size):
             raise FloatingPointError(
                 f"ObGD.step: the error and the trace must be finite, but are {delta} and of norm {norm}. "
@@ -84,31 +93,27 @@ class ObGD:
             )
         return size
 
-    def _moved(self, delta: float, reset: bool) -> tuple[float, float]:
-        """Takes the step; returns its size, NaN where it is not taken, and the norm of the trace."""
-        self.trace.mul_(self.decay).add_(self.gradient)
-        norm = float(torch.linalg.vector_norm(self.trace, 1))
-        if not math.isfinite(norm * delta):
-            return math.nan, norm
-        bound = self.learning_rate * self.kappa * max(abs(delta), 1.0) * norm
-        size = self.learning_rate / max(bound, 1.0)
-        self.vector.add_(self.trace, alpha=size * delta)
-        self.gradient.zero_()
-        if reset:
-            self.trace.zero_()
-        return size, norm
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns the trace (P,), which is all that it carries beside the parameters."""
+        return {"trace": self.trace}
 
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Copies a trace (P,) that `state_dict` returned."""
+        self.trace.copy_(state_dict["trace"])
 
-def _flattened(parameters: list[nn.Parameter]) -> tuple[Tensor, Tensor]:
-    """Two vectors (P,), of which the parameters and their gradients are made views."""
-    if not parameters:
-        raise ValueError("ObGD: needs at least one parameter, but got none. Pass module.parameters().")
-    vector = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
-    gradient = torch.zeros_like(vector)
-    first = 0
-    for parameter in parameters:
-        end = first + parameter.numel()
-        parameter.data = vector[first:end].view_as(parameter)
-        parameter.grad = gradient[first:end].view_as(parameter)
-        first = end
-    return vector, gradient
+    def _bind(self) -> None:
+        """Makes the parameters and their gradients views of two vectors, with the values that they have."""
+        parameters = at(self._places)
+        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
+        self.vector = torch.cat([each.detach().reshape(-1) for each in parameters])
+        self.gradient = torch.cat([each.reshape(-1) for each in gradients]).to(self.vector)
+        known: Tensor | None = getattr(self, "trace", None)
+        self.trace = torch.zeros_like(self.vector) if known is None else known.to(self.vector)
+        first = 0
+        for parameter in parameters:
+            end = first + parameter.numel()
+            parameter.data = self.vector[first:end].view_as(parameter)
+            parameter.grad = self.gradient[first:end].view_as(parameter)
+            first = end
+        self._binding = Binding(parameters)
+        self._descent: Descent = descent(self.vector, self.gradient, self.trace, **self._settings)

@@ -182,7 +182,8 @@ class SABStream(SteppingStream):
             found = push_credit(self.core, *rest)
         else:
             found = push_credit_compiled(compiled, self.core, weights, *rest, own=own)
-        self._reached += found.norm
+        # A window whose update is skipped can have overflowed: such a norm is not counted.
+        self._reached += found.norm.nan_to_num(nan=0.0, posinf=0.0)
         return found
 
     def advance(self) -> None:

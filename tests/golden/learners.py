@@ -40,20 +40,18 @@ def cases() -> Iterator[Case]:
 
 def small_learner(core: str, hidden_size: int = 6, refresh_every: int | None = None) -> OnlineLearner:
     """Returns a learner whose file has a few KB."""
+    settings = {"attention_size": 4, "top_k": 2, "bptt_steps": 4, "capacity": 5, "novelty": 0.2}
+    slots = "capacity" in OnlineLearner.settings_of(core)
     return OnlineLearner(
         4,
         3,
         core=core,
         hidden_size=hidden_size,
-        attention_size=4,
-        top_k=2,
-        bptt_steps=4,
-        capacity=5,
-        novelty=0.2,
         update_every=6,
         learning_rate=3e-3,
-        refresh_every=refresh_every,
+        refresh_every=refresh_every if slots else None,
         seed=3,
+        **OnlineLearner.shared_settings(core, settings),
     )
 
 

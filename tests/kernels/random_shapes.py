@@ -24,9 +24,9 @@ from sab_agents.online.readout import Readout
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
 from tests.kernels.extension import with_instruction_set
-from tests.online.test_compiled_agents import LEARNERS
-from tests.online.test_compiled_agents import Side as AgentSide
-from tests.online.test_compiled_agents import stream as agent_stream
+from tests.online.test_native_agents import STREAMS
+from tests.online.test_native_agents import Side as AgentSide
+from tests.online.test_native_agents import stream as agent_stream
 from tests.streaming.test_compiled_stream import Side, random_settings, window_of
 
 
@@ -113,11 +113,10 @@ def run_stream(seed: int) -> None:
 
 def run_agent(seed: int) -> None:
     """A streaming agent's core, and a readout behind it."""
-    learner = AgentSide(sorted(LEARNERS)[seed % len(LEARNERS)], "native")
+    learner = AgentSide(sorted(STREAMS)[seed % len(STREAMS)], "native")
     found = learner.learn(*agent_stream(24))
     assert all(torch.isfinite(each).all() for each in found)
     readout = Readout(1 + seed % 37, 1 + seed % 23, 1 + seed % 5, sparsity=0.5)
-    readout.bind()
     readout.step(torch.randn(1 + seed % 37))
     assert torch.isfinite(readout.backward(torch.randn(1 + seed % 5))).all()
 

@@ -1,7 +1,8 @@
-"""Small environments whose every number is known."""
+"""Small environments whose every number is known, and cores that are registered for one test."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -10,10 +11,26 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from sab_agents.core import Core, register_core, registry
+
+Register = Callable[..., type[Core[Any]]]
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Register:
+    """Registers a class of cores under a name, until the test ends."""
+
+    def register(name: str, make: type[Core[Any]], **settings: Any) -> type[Core[Any]]:
+        monkeypatch.setitem(registry._CORES, name, None)  # so that it is removed in the end
+        del registry._CORES[name]
+        return register_core(name, f"{name} of a test", **settings)(make)
+
+    return register
 
 
 class Clock(gym.Env[Any, Any]):

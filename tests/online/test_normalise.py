@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sab_agents.online.normalise import ObservationNormaliser, RewardScaler
-from sab_agents.online.sparse import sparse_linear
+from sab_agents.online.readout import sparse_linear
 
 
 def test_observations_are_normalised_by_all_that_came_so_far() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,17 @@ import torch
 from torch import nn
 
 from sab_agents import OnlineLearner
+from sab_agents.kernels import forced_kernel
+from sab_agents.kernels.native_backend import extension
 from sab_agents.streaming import SABStream
 
 SIZES: dict[str, Any] = {"hidden_size": 8, "capacity": 6, "bptt_steps": 3, "update_every": 4, "attention_size": 4}
 SETTINGS = SIZES | {"write": "every", "eviction": "oldest"}
+
+
+def settings_for(core: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, without those of a memory if the core has none."""
+    return {"core": core, **OnlineLearner.shared_settings(core, settings)}
 
 
 def stream(steps: int, rows: int | None = None, seed: int = 0) -> list[tuple[Any, Any]]:
@@ -58,7 +67,8 @@ def test_predictions_have_no_effect_on_what_is_learnt() -> None:
     ],
 )
 def test_steps_that_nobody_looks_at_are_the_same_to_the_bit(settings: dict[str, Any]) -> None:
-    alone, watched, asked = (OnlineLearner(3, 2, **{**SIZES, **settings}) for _ in range(3))
+    settings = settings_for(settings.get("core", "sab"), SIZES | settings)
+    alone, watched, asked = (OnlineLearner(3, 2, **settings) for _ in range(3))
     rng = np.random.default_rng(1)
     for t, (x, y) in enumerate(stream(61, alone.rows)):
         start = None if t % 3 else rng.random(alone.rows) < 0.2
@@ -168,6 +178,83 @@ def test_inputs_may_be_mappings_of_the_same_names() -> None:
         named.predict_one({"a": 1.0, "b": 2.0})
 
 
+@pytest.mark.parametrize("wrong", [({"a": 1.0, "b": 2.0}, 1), ({"a": 1.0, "b": np.nan, "d": 0.0}, 1), ({"x": 0.0}, 0)])
+def test_names_of_an_input_that_was_refused_do_not_stick(wrong: tuple[dict[str, float], int]) -> None:
+    learner = OnlineLearner(3, 2, **SETTINGS)
+    for method in (learner.learn_one, learner.predict_one, learner.predict_proba_one):
+        with pytest.raises(ValueError, match="x must"):
+            method(wrong[0])
+    with pytest.raises(ValueError, match="y must lie in"):
+        learner.learn_one({"u": 1.0, "v": 2.0, "w": 3.0}, 2)
+    learner.learn_one({"a": 1.0, "b": 2.0, "c": 3.0}, 1)
+    with pytest.raises(ValueError, match=r"must have the names \['a', 'b', 'c'\]"):
+        learner.learn_one({"u": 1.0, "v": 2.0, "w": 3.0}, 1)
+
+
+@pytest.mark.parametrize("kernel", ["native", "torch"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_a_window_whose_masks_mark_nothing_teaches_nothing(kernel: str, loss: Any) -> None:
+    if kernel == "native" and extension.native is None:
+        pytest.skip("the native kernel was not built: no C++ compiler")
+    with forced_kernel(kernel):
+        learner = OnlineLearner(3, 2, rows=2, loss=loss, **SETTINGS)
+        before = parameters(learner)
+        for x, y in stream(8, rows=2):
+            target = y if loss == "cross_entropy" else np.stack([y, y], axis=1)
+            learner.learn_many(x, target, mask=np.zeros(2, dtype=bool))
+        assert (learner.steps, learner.updates) == (8, 0)
+        assert all(torch.equal(a, b) for a, b in zip(before, parameters(learner), strict=True))
+        with pytest.raises(ValueError, match="y must have one entry"):
+            learner.learn_many(x, target[:1], mask=np.zeros(2, dtype=bool))
+
+
+@pytest.mark.parametrize("eviction", ["least_credited", "least_used"])
+def test_an_update_that_overflowed_leaves_no_trace_in_the_report(eviction: Any) -> None:
+    learner = OnlineLearner(2, 1, loss="squared_error", write="every", eviction=eviction, seed=1)
+    rng = np.random.default_rng(0)
+    for t in range(128):
+        learner.learn_one(rng.standard_normal(2), 0.5 if t != 40 else 1e38)
+    assert learner.skipped == 1
+    report = learner.credit_report()
+    assert report.slots > 0
+    assert sum(report.by_distance.values()) == pytest.approx(1)
+    assert all(np.isfinite(entry.norm) for entry in report.entries)
+    assert "slots credited" in str(report)
+    assert torch.isfinite(learner.stream.state_dict()["statistics.credit"]).all()
+
+
+@pytest.mark.parametrize("core", ["sab", "rtu", "lstm_tbptt"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda learner: pickle.loads(pickle.dumps(learner))])
+def test_a_copy_learns_on_as_its_original(core: str, copied: Callable[[OnlineLearner], OnlineLearner]) -> None:
+    learner, pairs = OnlineLearner(3, 2, **settings_for(core, SETTINGS)), stream(60)
+    for x, y in pairs[:30]:
+        learner.learn_one(x, y)
+    other, before = copied(learner), parameters(learner)
+    for x, y in pairs[30:]:
+        other.learn_one(x, y)
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters(learner), strict=True))
+    for x, y in pairs[30:]:
+        learner.learn_one(x, y)
+    for one, two, old in zip(parameters(learner), parameters(other), before, strict=True):
+        assert torch.equal(one, two)
+        assert not torch.equal(one, old)
+
+
+def test_parameters_that_were_replaced_are_learnt() -> None:
+    learner, other = OnlineLearner(3, 2, **SETTINGS), OnlineLearner(3, 2, **SETTINGS)
+    pairs = stream(60)
+    for x, y in pairs[:32]:
+        learner.learn_one(x, y)
+        other.learn_one(x, y)
+    for module in (learner.core, learner.head):
+        copied = {name: value.clone() for name, value in module.state_dict().items()}
+        module.load_state_dict(copied, assign=True)
+    for x, y in pairs[32:]:
+        learner.learn_one(x, y)
+        other.learn_one(x, y)
+    assert all(torch.equal(a, b) for a, b in zip(parameters(learner), parameters(other), strict=True))
+
+
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
@@ -240,7 +327,7 @@ def test_credit_is_reported_with_its_distance() -> None:
 )
 def test_saving_in_the_middle_of_a_window_goes_on_to_the_bit(settings: dict[str, Any], tmp_path: Path) -> None:
     def make() -> OnlineLearner:
-        return OnlineLearner(3, 2, **SETTINGS | settings)
+        return OnlineLearner(3, 2, **settings_for(settings.get("core", "sab"), SETTINGS | settings))
 
     pairs = stream(60)
     whole = make()
@@ -318,7 +405,8 @@ def test_credit_reaches_beyond_the_window_where_truncation_does_not() -> None:
     """Recall of one of two symbols across 12 steps with windows of 4: SAB learns it, the truncated LSTM cannot."""
     scores = {}
     for core in ("sab", "lstm_tbptt"):
-        learner = OnlineLearner(4, 2, core=core, rows=16, learning_rate=0.01, **SETTINGS | {"capacity": 16})
+        settings = settings_for(core, SETTINGS | {"capacity": 16})
+        learner = OnlineLearner(4, 2, rows=16, learning_rate=0.01, **settings)
         rng = np.random.default_rng(0)
         right: list[bool] = []
         for _ in range(110):

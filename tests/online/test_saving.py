@@ -32,7 +32,7 @@ def agent(policy: str, env: Any, **kwargs: Any) -> StreamAC:
 def everything(model: StreamAC) -> list[Any]:
     """All that learning changes."""
     tensors = [part for each in model.optimisers for part in (each.vector, each.trace)]
-    carried = [core.carried() for core in model.policy.cores().values()]
+    carried = [stream.state_dict() for stream in model.policy.streams().values()]
     cores = [tensors_of[name] for tensors_of in carried for name in sorted(tensors_of)]
     normaliser, scaler = model.policy.normaliser, model.reward_scaler
     numbers = [normaliser.mean.tolist(), normaliser.squares.tolist(), vars(scaler), model.num_timesteps]

@@ -72,7 +72,7 @@ def test_predict_carries_state_and_forgets_at_an_episodes_start(policy: str) -> 
     model = agent(policy).learn(50)
     rng = np.random.default_rng(0)
     observations = rng.normal(size=(2, 4, 3)).astype(np.float32)
-    whole, _ = model.policy.actor_core(torch.zeros(2, 3), model.policy.actor_core.initial_state(2))
+    whole, _ = model.policy.actor_stream.act(torch.zeros(2, 3), model.policy.actor_stream.initial_state(2))
     assert whole.shape == (2, model.policy.actor_core.output_size)
     state = None
     for step in range(4):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,46 +12,44 @@ import pytest
 import torch
 from torch import Tensor
 
-from sab_agents.online.learners import RecurrentLearner, Tensors
+from sab_agents import StreamAC
+from sab_agents.core import Core, State
 from sab_agents.online.policies import StreamPolicy
-from sab_agents.online.stream_ac import StreamAC
-from tests.online.conftest import Clock
+from tests.online.conftest import Clock, Register
 
 GAMMA, DECAY, ENTROPY, KAPPA_POLICY, KAPPA_VALUE = 0.9, 0.7, 0.05, 3.0, 2.0
 
 
-class Memoryless(RecurrentLearner):
-    """Puts out the observation: actor and critic are functions of it alone."""
+@dataclass(frozen=True)
+class Nothing(State):
+    """Of a core without memory: a tensor of no features for each row."""
 
-    def initial_state(self, batch_size: int) -> Tensors:
-        return (torch.zeros(batch_size, 1),)
-
-    def forward(self, observation: Tensor, state: Tensors) -> tuple[Tensor, Tensors]:
-        return observation.clone(), state
-
-    def step(self, observation: Tensor, episode_start: bool) -> Tensor:  # noqa: ARG002
-        return observation.clone()
-
-    def peek(self, observation: Tensor) -> Tensor:
-        return observation
-
-    def backward(self, gradient: Tensor) -> None:
-        pass
-
-    def carried(self) -> dict[str, Tensor]:
-        return {}
-
-    def restore(self, carried: dict[str, Tensor]) -> None:
-        pass
+    empty: Tensor
 
 
-class MemorylessPolicy(StreamPolicy):
-    def build_learner(self, input_size: int, hidden_size: int, **core_kwargs: Any) -> RecurrentLearner:  # noqa: ARG002
-        return Memoryless(input_size)
+class Memoryless(Core[Nothing]):
+    """Outputs the observation: actor and critic are functions of it alone. Its parameter has no effect."""
+
+    state_class = Nothing
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, input_size)
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def initial_state(self, batch_size: int) -> Nothing:
+        return Nothing(torch.zeros(batch_size, 0))
+
+    def _run(self, x: Tensor, state: Nothing, episode_start: Tensor | None) -> tuple[Tensor, Nothing]:  # noqa: ARG002
+        return x + 0 * self.unused, state
 
 
-class MemorylessAC(StreamAC):
-    policy_aliases = {**StreamAC.policy_aliases, "MemorylessPolicy": MemorylessPolicy}  # noqa: RUF012
+@pytest.fixture(autouse=True)
+def _memoryless(registered: Register) -> None:
+    registered("memoryless", Memoryless, policy="Memoryless")
+
+
+def memoryless_agent(env: Any, **settings: Any) -> StreamAC:
+    return StreamAC("MlpMemorylessPolicy", env, **settings)
 
 
 def normalised(history: list[Any]) -> Tensor:
@@ -131,7 +130,7 @@ def test_the_update_is_the_published_one(
         "learning_rate": learning_rate,
     }
     kwargs = {"width": 4, "sparsity": 0.0, "shared_core": shared_core}
-    agent = MemorylessAC("MemorylessPolicy", env, policy_kwargs=kwargs, **settings)
+    agent = memoryless_agent(env, policy_kwargs=kwargs, **settings)
     before = copy.deepcopy(agent.policy)
     actions = recorded(agent)
     agent.learn(5)
@@ -144,7 +143,7 @@ def test_truncation_and_termination_teach_different_things() -> None:
     learned = []
     for truncates in (False, True):
         env = Clock(length=3, truncates=truncates)
-        agent = MemorylessAC("MemorylessPolicy", env, learning_rate=1e-3, seed=3)  # so short that δ decides
+        agent = memoryless_agent(env, learning_rate=1e-3, seed=3)  # so short that δ decides
         learned.append(agent.learn(3).policy.critic.second.weight.clone())
     assert not torch.equal(*learned)
 

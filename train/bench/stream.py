@@ -79,9 +79,9 @@ def command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def learner(**settings: Any) -> OnlineLearner:
+def learner(core: str = "sab", **settings: Any) -> OnlineLearner:
     """The learner that is timed."""
-    return OnlineLearner(INPUTS, CLASSES, **SIZES, **settings)
+    return OnlineLearner(INPUTS, CLASSES, core=core, **OnlineLearner.shared_settings(core, SIZES), **settings)
 
 
 def stream_of(classes: int, length: int = 4096) -> tuple[Any, list[int]]:

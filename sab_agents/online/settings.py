@@ -1,0 +1,68 @@
+"""The settings of a learner's core and of its stream, and what they are unless the user sets them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sab_agents.checks import did_you_mean
+from sab_agents.core import CORES, CoreSpec
+from sab_agents.streaming import stream_settings
+
+# Applied to cores and streams that have the setting; every other setting has the default of its core or stream.
+_SHARED = {
+    "top_k": 4,
+    "write_every": 1,
+    "bptt_steps": 8,
+    "capacity": 64,
+    "attention_size": 32,
+    "summary_gain": 1.0,
+    "eviction": "least_used",
+    "write": "novel",
+    "novelty": 1.0,
+    "decay": 0.99,
+    "credit_depth": 1,
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "OnlineLearner": {"attention": "dot", **_SHARED},
+    "StreamAC": {"attention": "mlp", **_SHARED},
+}
+"""For each user of streams, the defaults of its core and stream."""
+
+
+def endless_cores() -> list[CoreSpec]:
+    """Returns every registered core that can run through an endless stream."""
+    return [spec for spec in CORES.values() if spec.endless]
+
+
+def settings_of(user: str, spec: CoreSpec) -> tuple[str, ...]:
+    """Returns the names of the settings that a user's core and stream have.
+
+    Args:
+        user: a key of `DEFAULTS`.
+        spec: of the core.
+    """
+    # What a learner of windows does not use, or sets itself:
+    unused = {"bptt_steps", "seed"} if user == "OnlineLearner" else set()
+    of_stream = [name for name in stream_settings(spec) if name not in unused and name not in spec.settings]
+    return (*spec.settings, *of_stream)
+
+
+def chosen_settings(user: str, spec: CoreSpec, passed: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the settings of a core and those of its stream: the passed ones, and the user's defaults for the rest.
+
+    Args:
+        user: a key of `DEFAULTS`.
+        spec: of the core.
+        passed: by the caller.
+
+    Raises:
+        TypeError: the core and its stream have no such setting.
+    """
+    known = settings_of(user, spec)
+    for name in passed:
+        if name not in known:
+            raise TypeError(f"{user}: core {spec.name!r} has no setting {name!r}. {did_you_mean(name, known)}")
+    chosen = {name: value for name, value in DEFAULTS[user].items() if name in known} | dict(passed)
+    of_core = {name: value for name, value in chosen.items() if name in spec.settings}
+    return of_core, {name: value for name, value in chosen.items() if name not in spec.settings}
