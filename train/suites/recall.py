@@ -143,8 +143,8 @@ class Recall(Suite[RecallConfig, RecallCell]):
 
     def _learner(self, cell: RecallCell) -> tuple[RecallStream, OnlineLearner]:
         config = self.config
-        settings = self.cell_settings(cell)["learner"]
         try:
+            settings = learner_arguments(config.shared, config.learners[cell.learner])
             stream = RecallStream(
                 cell.delay, rows=config.rows, symbols=config.symbols, noise=cell.noise, seed=1000 + cell.seed
             )
@@ -277,3 +277,13 @@ class _Board:
 
 
 command = partial(suite_command, Recall)
+
+
+def learner_arguments(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of an `OnlineLearner`: its own, and those of the shared ones that its core has.
+
+    Raises:
+        ValueError: there is no such core.
+    """
+    core = {"core": "sab", **shared, **own}["core"]
+    return {**OnlineLearner.shared_settings(core, shared), **own}

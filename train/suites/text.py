@@ -24,6 +24,7 @@ from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.output import lines
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
+from sab_agents.train.suites.recall import learner_arguments
 from sab_agents.train.suites.study import Column, Panel, Row, Study
 
 PARTS = 200
@@ -165,8 +166,8 @@ class ReadText(Suite[TextConfig, TextCell]):
 
     def _learner(self, name: str, rate: float) -> OnlineLearner:
         config, (_, kinds) = self.config, self.text
-        settings = {**config.shared, **config.learners[name], "learning_rate": rate}
         try:
+            settings = {**learner_arguments(config.shared, config.learners[name]), "learning_rate": rate}
             return OnlineLearner(kinds, kinds, rows=config.rows, seed=config.seed, **settings)
         except (TypeError, ValueError) as error:
             raise UserError(f"{name}: {one_line(error)}") from error
