@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import sab_agents
-from sab_agents.train.cli import COMMANDS
+from sab_agents.train.cli import COMMANDS, main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -26,8 +26,34 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_readme_names_commands_and_configs_that_exist() -> None:
     named = set(re.findall(r"^sab-agents (\w+)", README, flags=re.MULTILINE))
     assert named <= set(COMMANDS)
-    for config in re.findall(r"configs/\w+\.yaml", README):
+    for config in re.findall(r"configs/[\w/]+\.yaml", README):
         assert (Path(__file__).parents[1] / config).is_file()
+
+
+RUNNERS = {
+    **{
+        "train": "sab_agents.train.supervised.loop.train",
+        "evaluate": "sab_agents.train.commands.evaluate.evaluate_run",
+    },
+    **dict.fromkeys(("compare", "online", "text", "stream", "agents"), "sab_agents.train.suites.engine.run_suite"),
+    "report": "sab_agents.train.commands.report.read_study",
+}
+"""For each command the function that does its work, after the command line and the config were understood."""
+PRINTED = [line.partition("#")[0].split() for line in re.findall(r"^sab-agents (\w+ .*)$", README, flags=re.MULTILINE)]
+
+
+@pytest.mark.parametrize("arguments", [each for each in PRINTED if each[0] in RUNNERS], ids=" ".join)
+def test_the_command_lines_of_the_readme_are_understood(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class UnderstoodError(Exception):
+        pass
+
+    def run(*_: object, **__: object) -> None:
+        raise UnderstoodError
+
+    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.setattr(RUNNERS[arguments[0]], run)
+    with pytest.raises(UnderstoodError):
+        main(arguments)
 
 
 @pytest.mark.parametrize("module", ["sab_agents.core.sab"])

@@ -8,12 +8,16 @@ that help and errors come at once.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
+import re
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser as TypedParser
 
 from sab_agents.checks import did_you_mean
 from sab_agents.train.errors import UserError, one_line
@@ -61,10 +65,15 @@ def help_of(cls: type[Settings], usage: str, options: Mapping[str, str]) -> str:
         usage: the command line.
         options: the command's other flags, with what they mean.
     """
-    parser = ArgumentParser(prog="sab-agents", usage=usage, exit_on_error=False)
-    parser.add_class_arguments(cls, skip=set(cls.no_flags))
+    parser = ArgumentParser(usage=usage)
+    meanings = _meanings(cls)
     for name, text in options.items():
-        parser.add_argument(name, help=text)
+        parser.add_argument(name, help=text, default=SUPPRESS)
+    for field in _fields(cls):
+        if field.name not in cls.no_flags:
+            default = "required" if not _has_default(field) else f"default: {json.dumps(_default(field))}"
+            text = f"{meanings[field.name]} ({field.type}; {default})"
+            parser.add_argument(f"--{field.name}", help=text.replace("%", "%%"), default=SUPPRESS)
     return parser.format_help()
 
 
@@ -127,9 +136,24 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
 
 
-def _parser(cls: type[Settings]) -> ArgumentParser:
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _meanings(cls: type[Settings]) -> dict[str, str]:
+    """Returns what the docstrings of a class and of those that it extends say of each key, under "Attributes"."""
+    found: dict[str, str] = {}
+    for owner in reversed(cls.__mro__):
+        _, _, listed = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:\n")
+        for entry in re.split(r"\n(?=    \w)", f"\n{listed}"):
+            name, _, text = entry.strip().partition(": ")
+            found[name] = one_line(text)
+    return found
+
+
+def _parser(cls: type[Settings]) -> TypedParser:
     """Returns a parser that knows the type of each key, none of which is required."""
-    parser = ArgumentParser(exit_on_error=False)
+    parser = TypedParser(exit_on_error=False)
     types = get_type_hints(cls)
     for name in keys_of(cls):
         parser.add_argument(f"--{name}", type=types[name])

@@ -21,7 +21,7 @@ def test_no_command_prints_the_help_and_fails(capsys: pytest.CaptureFixture[str]
     assert "usage" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "compare", "demo"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code = main([name, "--help"])

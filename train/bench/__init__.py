@@ -1,1 +1,1 @@
-"""`sab-agents bench`: how fast SAB and the environments are, always as a ratio to a peer timed in the same run."""
+"""`sab-agents bench`: the speed of SAB and the environments, always as a ratio to a peer timed in the same run."""

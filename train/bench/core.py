@@ -41,7 +41,7 @@ class Row:
     to_loop: float | None
 
     def as_json(self) -> dict[str, Any]:
-        """The row as JSON holds it."""
+        """Returns the row as JSON holds it."""
         B, H, T = self.shape
         return {
             "batch": B,
@@ -58,7 +58,7 @@ class Row:
 
 
 def forward_backward(module: nn.Module, x: Tensor) -> Work:
-    """A function that runs the module on x and differentiates the sum of its outputs by its parameters."""
+    """Returns a function that runs the module on x and differentiates the sum of its outputs by its parameters."""
 
     def work() -> None:
         module.zero_grad(set_to_none=True)
@@ -69,7 +69,7 @@ def forward_backward(module: nn.Module, x: Tensor) -> Work:
 
 
 def by_torch(work: Work) -> Work:
-    """The same work with scans in plain torch."""
+    """Returns the same work with scans in plain torch."""
 
     def forced() -> None:
         with forced_kernel("torch"):
@@ -81,7 +81,7 @@ def by_torch(work: Work) -> Work:
 def measure(
     shape: tuple[int, int, int], settings: dict[str, Any], rounds: int, device: str = "cpu", dtype: str = "float32"
 ) -> list[Row]:
-    """Races nn.LSTM, SAB and the plain loop at one (B, H, T), SAB also in plain torch where a kernel is in use.
+    """Races nn.LSTM, SAB and the plain loop at one (B, H, T), SAB also in plain torch if a kernel is in use.
 
     Args:
         shape: (B, H, T).

@@ -80,7 +80,7 @@ def measure(env_id: str, copies: int, rounds: int, seconds: float) -> Row:
         env_id: Gymnasium's id.
         copies: how many are stepped together.
         rounds: timed rounds of each side.
-        seconds: how long a round is, about.
+        seconds: approximate duration of a round.
     """
     sides = {
         "native": gym.make_vec(env_id, num_envs=copies),
@@ -103,7 +103,7 @@ def measure(env_id: str, copies: int, rounds: int, seconds: float) -> Row:
 
 
 def stepping(envs: Any, actions: Sequence[Any]) -> Callable[[int], float]:
-    """A function that takes this many steps and returns how many seconds they took."""
+    """Returns a function that takes this many steps and returns how many seconds they took."""
 
     def work(steps: int) -> float:
         start = time.perf_counter()

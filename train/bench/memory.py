@@ -1,9 +1,9 @@
-"""How much memory inference needs at its peak, beyond what it is given and what it returns.
+"""The peak memory of inference beyond its inputs and outputs.
 
 A fresh process runs the work on one thread and asks Linux for the largest resident size since just before it (`VmHWM`
-of /proc/self/status, set back through clear_refs), so that buffers of every allocator count: torch's, the compiled
-kernel's and the C library's. Taken off are the resident size before, which has the inputs, the weights and the starting
-state in it, and the bytes of the tensors that the last call returned. Below half a megabyte a figure is noise.
+of /proc/self/status, reset through clear_refs), so that buffers of every allocator count: torch's, the native kernel's
+and the C library's. The resident size before, which includes the inputs, the weights and the starting state, and the
+bytes of the tensors that the last call returned are subtracted. Below half a megabyte a figure is noise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def peaks(jobs: Sequence[tuple[str, str, Size]], settings: dict[str, Any]) -> list[int | None]:
     """Runs jobs (side, pass, size) in one fresh process and returns the `peak_beyond` of each."""
-    # glibc hands large buffers back at once when told so: none stays resident and hides a part of the next job's.
+    # With these settings glibc returns large buffers at once: none stays resident and hides a part of the next job's.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     asked = {"jobs": [(side, what, asdict(size)) for side, what, size in jobs], "settings": settings}
     answer = subprocess.run(
@@ -44,7 +44,7 @@ def peaks(jobs: Sequence[tuple[str, str, Size]], settings: dict[str, Any]) -> li
 
 
 def peak_beyond(work: Callable[[], Sequence[Tensor]]) -> int | None:
-    """Bytes that `work` needs at its peak beyond the tensors that it returns; None where the system does not say."""
+    """Returns the bytes that `work` needs at its peak beyond the tensors that it returns; None if not available."""
     gc.collect()
     try:
         before = _resident("VmRSS")
@@ -69,7 +69,7 @@ def _answer() -> None:
     found = []
     for side, what, sizes in asked["jobs"]:
         size = Size(**sizes)
-        # A short run first: code and libraries that are loaded on first use are no part of the work.
+        # A short run first: code and libraries that are loaded on first use are not part of the work.
         make_work(side, what, Size(2, size.batch, size.hidden_size, size.slots), asked["settings"])()
         found.append(peak_beyond(make_work(side, what, size, asked["settings"])))
     json.dump(found, sys.stdout)

@@ -1,4 +1,4 @@
-"""`sab-agents bench scaling`: what a step costs, and what inference needs of memory, as T, the slots and H grow.
+"""`sab-agents bench scaling`: the cost of a step, and the memory of inference, as T, the slots and H grow.
 
 Dimensions: T steps, B rows, H hidden size (inputs have size H too), S slots.
 
@@ -8,15 +8,17 @@ sides. Every run starts from a full memory, so that all of its steps cost the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from rich.table import Table
 
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.bench.memory import peaks
 from sab_agents.train.bench.scaling_work import (
+    CHUNK,
     CHUNKED,
     INFERENCE,
     LSTM,
@@ -28,13 +30,14 @@ from sab_agents.train.bench.scaling_work import (
 )
 from sab_agents.train.bench.timing import Timing, Work, race
 
+NAMES = {"steps": "T", "batch": "B", "hidden_size": "H", "slots": "slots"}
 TORCH_STEPS = 10_000
-"""T up to which SAB in plain torch is timed: 100,000 steps would take it most of a minute in every round."""
+"""T up to which SAB in plain torch is timed: 100,000 steps would take most of a minute in every round."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One dimension that grows while the others stay.
+    """One dimension that grows while the others are constant.
 
     Attributes:
         field: the dimension, a field of `Size`.
@@ -53,7 +56,7 @@ class Axis:
     least_steps: int
 
     def value(self, size: Size) -> int:
-        """What grows, at one size."""
+        """Returns the growing dimension at one size."""
         return int(getattr(size, self.field))
 
 
@@ -87,17 +90,17 @@ AXES = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One side at one size: what a step cost, beside its peers and beside another size in the same race.
+    """One side at one size: the cost of a step, beside its peers and beside another size in the same race.
 
     Attributes:
         size: T, B, H, S.
         what: the pass.
-        side: who ran.
+        side: the implementation.
         timing: of one step of all rows.
         to_base: ratio to the same side at the axis's base.
         to_lstm: ratio to nn.LSTM at this size.
-        to_loop: ratio to the plain loop at this size, None where it was not timed.
-        extra_bytes: peak memory of inference beyond what it is given and returns; None where it was not measured.
+        to_loop: ratio to the plain loop at this size, None if it was not timed.
+        extra_bytes: peak memory of inference beyond its inputs and outputs; None if it was not measured.
     """
 
     size: Size
@@ -110,7 +113,7 @@ class Figure:
     extra_bytes: int | None
 
     def as_json(self) -> dict[str, Any]:
-        """The figure as JSON holds it."""
+        """Returns the figure as JSON holds it."""
         return asdict(self.size) | {
             "pass": self.what,
             "side": self.side,
@@ -132,7 +135,7 @@ def measure(axis: Axis, settings: dict[str, Any], rounds: int, report: Callable[
         axis: what grows.
         settings: SAB's, without its capacity.
         rounds: timed rounds of each side.
-        report: is told, in words, what is being measured.
+        report: called with a text that says what is being measured.
     """
     sizes = axis.sizes
     if kernel_in_use("cpu", torch.float32) == "torch":
@@ -165,7 +168,7 @@ def measure(axis: Axis, settings: dict[str, Any], rounds: int, report: Callable[
 def _race(
     axis: Axis, sizes: tuple[Size, ...], what: str, settings: dict[str, Any], rounds: int
 ) -> dict[tuple[str, Size], Timing]:
-    """The time of one step of each side at each size."""
+    """Returns the time of one step of each side at each size."""
     works: dict[tuple[str, Size], Work] = {}
     steps: dict[tuple[str, Size], int] = {}
     for side in (LSTM, *SABS, *PLAIN_LOOPS):
@@ -184,3 +187,39 @@ def _repeated(work: Work, times: int) -> Work:
             work()
 
     return repeated
+
+
+def scaling_table(axis: Axis, figures: Sequence[Figure]) -> Table:
+    """Returns the figures of one axis: a block for each pass and side; the plain loop appears only as a ratio."""
+    grows = NAMES[axis.field]
+    others = (f"{name} = {getattr(axis.sizes[0], field):,}" for field, name in NAMES.items() if field != axis.field)
+    table = Table(
+        title=f"Growing {grows}: {', '.join(others)}; a step of all rows, medians (spread)",
+        caption=f"in chunks: calls of at most {CHUNK:,} steps, the state carried; "
+        "MB: peak memory of inference beyond inputs, weights and outputs",
+    )
+    table.add_column("pass", no_wrap=True)
+    table.add_column("side", no_wrap=True)
+    for heading in (grows, "µs a step", "spread", "threads", f"/ {axis.base:,}", "/ nn.LSTM", "/ plain loop", "MB"):
+        table.add_column(heading, justify="right", no_wrap=heading in (grows, "spread", f"/ {axis.base:,}"))
+    last = None
+    for figure in figures:
+        block = figure.what, figure.side
+        if figure.side in PLAIN_LOOPS:
+            continue
+        if last is not None and block != last:
+            table.add_section()
+        timing = figure.timing
+        table.add_row(
+            *(("", "") if block == last else (figure.what, figure.side)),
+            f"{axis.value(figure.size):,}",
+            f"{1e6 * timing.seconds:.2f}",
+            f"{1e6 * timing.low:.2f} to {1e6 * timing.high:.2f}",
+            str(timing.threads),
+            f"{figure.to_base:.2f}",
+            f"{figure.to_lstm:.2f}",
+            "" if figure.to_loop is None else f"{figure.to_loop:.3f}",
+            "" if figure.extra_bytes is None else f"{figure.extra_bytes / 1e6:.1f}",
+        )
+        last = block
+    return table

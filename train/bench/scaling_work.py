@@ -1,4 +1,4 @@
-"""What `sab-agents bench scaling` runs: each side at one size, for one pass, from a memory that is full.
+"""The work that `sab-agents bench scaling` times: each side at one size, for one pass, from a memory that is full.
 
 Dimensions: T steps, B rows, H hidden size (inputs have size H too), S slots.
 """
@@ -22,12 +22,12 @@ PLAIN_LOOPS = tuple(f"plain loop {kind}" for kind in KINDS)
 
 INFERENCE, CHUNKED, TRAINING = "inference", "inference in chunks", "forward + backward"
 CHUNK = 1000
-"""Steps of one call where a long stream is given in pieces, the state carried from each to the next."""
+"""Steps of one call when a long stream is passed in pieces and the state is carried from each to the next."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large one measurement is: T, B, H, S."""
+    """The size of one measurement: T, B, H, S."""
 
     steps: int
     batch: int
@@ -36,12 +36,12 @@ class Size:
 
 
 def make_work(side: str, what: str, size: Size, settings: dict[str, Any]) -> Callable[[], Sequence[Tensor]]:
-    """A function that runs one side, and returns the tensors that a user gets from its last call.
+    """Returns a function that runs one side, and returns the tensors that a user gets from its last call.
 
     Args:
         side: `LSTM`, or one of `SABS` or `PLAIN_LOOPS`.
         what: `INFERENCE`, without gradient and in one call; `CHUNKED`, in calls of at most `CHUNK` steps whose outputs
-            are dropped, as one reads a stream; or `TRAINING`, in one call, with the gradients of all parameters.
+            are dropped, as for a stream; or `TRAINING`, in one call, with the gradients of all parameters.
         size: of the measurement.
         settings: SAB's, without its capacity.
     """
@@ -75,7 +75,7 @@ def make_work(side: str, what: str, size: Size, settings: dict[str, Any]) -> Cal
 
 
 def _full(state: SABState, write_every: int) -> SABState:
-    """The state with a memory whose every slot holds something, so that the first step costs what the last does."""
+    """Returns the state with a memory whose slots are all filled, so that the first step costs as much as the last."""
     written_at = torch.arange(1, state.slots + 1) * write_every - 1
     return replace(
         state,

@@ -13,7 +13,6 @@ from rich.table import Table
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.bench import scaling
 from sab_agents.train.bench.core import DTYPES, GPU_SHAPES, SHAPES, Row, measure
-from sab_agents.train.bench.scaling_table import scaling_table
 from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
@@ -21,7 +20,7 @@ from sab_agents.train.output import terminal, write_json
 
 
 def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
-    """Runs one of the two and prints its ratios."""
+    """Runs one of the two benchmarks and prints its ratios."""
     parser = Parser(f"bench {what}", "Times SAB against nn.LSTM and against a plain loop.")
     parser.add_argument("--rounds", type=at_least_one, default=5, help="timed rounds of each side; default: 5")
     parser.add_argument("--attention-size", type=at_least_one, default=32, metavar="A", help="of SAB; default: 32")
@@ -36,7 +35,7 @@ def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda needs a GPU that torch can use, and there is none. Leave --device out.")
+        raise UserError("--device cuda needs a GPU that torch can use, but none is available. Leave --device out.")
     settings = {
         "attention_size": given.attention_size,
         "top_k": given.top_k,
@@ -76,12 +75,12 @@ def bench_core(
 
 
 def bench_scaling(console: Console, settings: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
-    """Measures and prints what grows with what; returns the figures as JSON holds them."""
+    """Measures and prints the scaling along each axis; returns the figures as JSON holds them."""
     figures = []
     for axis in scaling.AXES:
         with console.status("timing …") as status:
             found = scaling.measure(axis, settings, rounds, report=status.update)
-        console.print(scaling_table(axis, found))
+        console.print(scaling.scaling_table(axis, found))
         figures += [{"axis": axis.field} | figure.as_json() for figure in found]
     return figures
 

@@ -1,7 +1,7 @@
 """`sab-agents bench step`: one step without gradient against nn.LSTMCell, and one short window with it against nn.LSTM.
 
-Acting and streaming live there. B rows; a window is T steps, forward and backward, of one row that reads a memory which
-receives gradient.
+These are the sizes of acting and of streams. B rows; a window is T steps, forward and backward, of one row that reads a
+memory which receives gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sab_agents.train.output import terminal, write_json
 INPUTS, HIDDEN, SLOTS, ATTENTION, TOP_K, WINDOW = 8, 64, 64, 32, 4, 8
 ROWS = (1, 8, 16)
 REPEATS = 100
-"""Calls in one timed round: one alone is shorter than the clock's own noise."""
+"""Calls in one timed round: a single one is shorter than the clock's noise."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def measure(rounds: int) -> list[StepRow]:
-    """Every step and window; the first side of each is the peer that the others are divided by."""
+    """Measures every step and window; the first side of each is the peer by which the others are divided."""
     torch.manual_seed(0)
     rows = []
     for batch in ROWS:
@@ -89,7 +89,7 @@ def raced(what: str, sides: dict[str, Work], rounds: int) -> list[StepRow]:
 
 
 def repeated(work: Work) -> Work:
-    """The work, REPEATS times."""
+    """Returns the work, REPEATS times."""
 
     def many() -> None:
         for _ in range(REPEATS):
@@ -99,18 +99,18 @@ def repeated(work: Work) -> Work:
 
 
 def make_sab(kind: Any) -> SAB:
-    """The network that is timed."""
+    """Returns the network that is timed."""
     return SAB(INPUTS, HIDDEN, top_k=TOP_K, bptt_steps=WINDOW, capacity=SLOTS, attention=kind, attention_size=ATTENTION)
 
 
 def filled_state(sab: SAB, batch: int) -> SABState:
-    """A state whose every slot is filled."""
+    """Returns a state whose slots are all filled."""
     with torch.no_grad():
         return sab(torch.randn(SLOTS + WINDOW, batch, INPUTS))[1]  # type: ignore[no-any-return]
 
 
 def sab_steps(batch: int, kind: Any) -> Work:
-    """Steps that follow each other."""
+    """Returns consecutive steps."""
     sab = make_sab(kind)
     x, state = torch.randn(batch, INPUTS), filled_state(sab, batch)
 
@@ -123,7 +123,7 @@ def sab_steps(batch: int, kind: Any) -> Work:
 
 
 def cell_steps(batch: int) -> Work:
-    """Steps that follow each other."""
+    """Returns consecutive steps."""
     cell = nn.LSTMCell(INPUTS, HIDDEN)
     x, state = torch.randn(batch, INPUTS), (torch.zeros(batch, HIDDEN), torch.zeros(batch, HIDDEN))
 
@@ -136,7 +136,7 @@ def cell_steps(batch: int) -> Work:
 
 
 def sab_window(kind: Any) -> Work:
-    """The window from a memory that receives gradient."""
+    """Returns the window, starting from a memory that receives gradient."""
     sab = make_sab(kind)
     state = filled_state(sab, 1)
 
@@ -148,13 +148,13 @@ def sab_window(kind: Any) -> Work:
 
 
 def lstm_window() -> Work:
-    """The same window without memory."""
+    """Returns the same window of an LSTM."""
     lstm = nn.LSTM(INPUTS, HIDDEN)
     return window(lstm, lambda x: lstm(x)[0])
 
 
 def window(module: nn.Module, run: Callable[[Tensor], Tensor]) -> Work:
-    """Forward and backward of one window of one row."""
+    """Returns the forward and backward pass of one window of one row."""
     x = torch.randn(WINDOW, 1, INPUTS)
 
     def work() -> None:

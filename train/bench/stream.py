@@ -1,8 +1,8 @@
-"""`sab-agents bench stream`: what a learned step of an endless stream costs, and whether it stays so.
+"""`sab-agents bench stream`: the cost of a learned step of an endless stream, and whether it stays constant.
 
 One stream, H = 64, 64 slots, top_k 4, bptt_steps 8, an update every 8 steps, a label at every step, one thread; beside
-it a truncated LSTM at the same settings. With `--steps` one stream is learnt for so many steps, and the time of a step
-and the memory of the process are followed.
+it a truncated LSTM at the same settings. With `--steps` one stream is learnt for this many steps, and the time of a
+step and the memory of the process are recorded.
 """
 
 from __future__ import annotations
@@ -80,20 +80,20 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def learner(core: str = "sab", **settings: Any) -> OnlineLearner:
-    """The learner that is timed."""
+    """Returns the learner that is timed."""
     return OnlineLearner(INPUTS, CLASSES, core=core, **OnlineLearner.shared_settings(core, SIZES), **settings)
 
 
 def stream_of(classes: int, length: int = 4096) -> tuple[Any, list[int]]:
-    """Inputs (length, I) and classes that are taken round and round."""
+    """Returns inputs (length, I) and classes, which are repeated."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((length, INPUTS), dtype=np.float32), rng.integers(0, classes, length).tolist()
 
 
 def endless() -> Draw:
-    """Draws the next steps of a stream that never comes round: the class is the largest input of the step before.
+    """Returns a function that draws the next steps of a stream: the class is the largest input of the step before.
 
-    Something must be there to be learnt, soon and for good: what is read, and so how much is re-run, then stays alike.
+    Something must be learnable, soon and for good, so that what is read, and so how much is replayed, stays similar.
     """
     rng = np.random.default_rng(0)
 
@@ -105,7 +105,7 @@ def endless() -> Draw:
 
 
 def measure(rounds: int) -> list[StreamRow]:
-    """Every side in turn, in each way in which it can be computed."""
+    """Times every side in turn, with each kernel."""
     kernel = kernel_in_use("cpu", torch.float32)
     sides: dict[tuple[str, str], Work] = {}
     for way in dict.fromkeys([kernel, "torch"]):
@@ -115,8 +115,8 @@ def measure(rounds: int) -> list[StreamRow]:
             "learn_one, every step written": lambda: learning(learner(**EVERY)),
             "predict_one": lambda: predicting(learner()),
             f"acting, {ROWS} rows, each step": lambda: acting(learner(rows=ROWS, **EVERY)),
-            "re-run of 1 piece": lambda: rerunning(1),
-            "re-run of 8 pieces at once": lambda: rerunning(8),
+            "replay of 1 piece": lambda: replaying(1),
+            "replay of 8 pieces at once": lambda: replaying(8),
             "LSTM, truncated BPTT: learn_one": lambda: learning(learner(core="lstm_tbptt")),  # "torch" is nn.LSTM
         }
         for name, make in makers.items():
@@ -125,7 +125,7 @@ def measure(rounds: int) -> list[StreamRow]:
 
 
 def within(way: str, make: Callable[[], Work]) -> Work:
-    """The work that `make` makes, computed in one way."""
+    """Returns the work of `make`, computed with one kernel."""
     with forced_kernel(way):
         work = make()
 
@@ -137,7 +137,7 @@ def within(way: str, make: Callable[[], Work]) -> Work:
 
 
 def timed(sides: Mapping[tuple[str, str], Work], rounds: int) -> list[StreamRow]:
-    """The sides take turns."""
+    """Times the sides in turn."""
     wall: dict[tuple[str, str], list[float]] = {side: [] for side in sides}
     processor: dict[tuple[str, str], list[float]] = {side: [] for side in sides}
     for number in range(rounds + 1):
@@ -154,7 +154,7 @@ def timed(sides: Mapping[tuple[str, str], Work], rounds: int) -> list[StreamRow]
 
 
 def learning(model: OnlineLearner, *, predicts: bool = False) -> Work:
-    """BATCH learned steps, once every slot could be filled."""
+    """Returns BATCH learned steps, after enough steps to fill every slot."""
     x, y = stream_of(CLASSES)
     place = 0
 
@@ -172,7 +172,7 @@ def learning(model: OnlineLearner, *, predicts: bool = False) -> Work:
 
 
 def predicting(model: OnlineLearner) -> Work:
-    """BATCH predictions of different inputs."""
+    """Returns BATCH predictions of different inputs."""
     learning(model)
     x, _ = stream_of(CLASSES)
 
@@ -184,7 +184,7 @@ def predicting(model: OnlineLearner) -> Work:
 
 
 def acting(model: OnlineLearner) -> Work:
-    """BATCH steps of all rows without a label, from full memories."""
+    """Returns BATCH steps of all rows without a label, from full memories."""
     x = torch.randn(2 * BATCH, ROWS, INPUTS).numpy()
     place = 0
 
@@ -199,8 +199,8 @@ def acting(model: OnlineLearner) -> Work:
     return work
 
 
-def rerunning(pieces: int) -> Work:
-    """BATCH pushes of a gradient that reached slots of so many pieces."""
+def replaying(pieces: int) -> Work:
+    """Returns BATCH replays for a gradient that reached slots of this many pieces."""
     model = learner(**EVERY)
     learning(model)()
     stream = model.stream
@@ -218,7 +218,7 @@ def rerunning(pieces: int) -> Work:
 
 
 def print_rows(console: Console, rows: Sequence[StreamRow]) -> None:
-    """The table."""
+    """Prints the table."""
     console.print(f"torch {torch.__version__}, CPU, float32, one thread; input size {INPUTS}")
     console.print(", ".join(f"{name} {value}" for name, value in SIZES.items()) + "; a label at every step")
     table = Table(title="One call, microseconds, medians (spread)")
@@ -231,10 +231,10 @@ def print_rows(console: Console, rows: Sequence[StreamRow]) -> None:
 
 
 def print_course(console: Console, course: Course) -> None:
-    """How the long stream went."""
+    """Prints the course of the long stream."""
     title = f"One stream of {course.steps:,} learned steps, every step written: microseconds a step"
     table = Table(title=title, title_justify="left")
-    for heading in ("tenth", "wall clock", "processor time", "its quietest part", "re-runs in a window"):
+    for heading in ("tenth", "wall clock", "processor time", "its quietest part", "replays in a window"):
         table.add_column(heading, justify="right")
     windows = course.steps / SIZES["update_every"] / 10
     quietest = course.quietest()

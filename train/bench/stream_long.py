@@ -1,7 +1,7 @@
-"""One stream learnt for a long time: time of a step and memory of the process, from beginning to end.
+"""One stream learnt for a long time: the time of a step and the memory of the process, from beginning to end.
 
-A machine is not equally fast an hour later. In its last tenth the old stream therefore takes turns with a young one,
-which learns its first tenth: what the two take differs by their age alone.
+A machine may not be as fast an hour later. In its last tenth the old stream therefore takes turns with a young one,
+which learns its first tenth: the times of the two differ only because of their age.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sab_agents.train.errors import UserError
 from sab_agents.train.figures.canvas import panels, tidy
 
 SETTLED = 10_000
-"""Steps after which everything that a process loads and allocates once is there."""
+"""Steps after which a process has loaded and allocated everything that it needs once."""
 POINTS = 200
-"""Measurements along the stream; all tables that they go to are made before it begins."""
+"""Measurements along the stream; their arrays are allocated before it begins."""
 TURN = 512
 """Steps that a stream takes at a time: in the last tenth, the old one and then the young one."""
 LINES = {"wall": ("wall clock", "#9ecae1"), "processor": ("processor time", "#08519c")}
@@ -36,13 +36,13 @@ Draw = Callable[[], tuple[npt.NDArray[np.float32], list[int]]]
 
 @dataclass(frozen=True)
 class Course:
-    """How a long stream went.
+    """The course of a long stream.
 
     Attributes:
         wall: (POINTS,) seconds of the wall clock that each of the equal parts of the stream took.
         processor: (POINTS,) seconds of processor time.
-        memory: (POINTS,) resident memory after each, KiB; NaN where the system does not say.
-        pieces: (POINTS,) pieces that were run again in each: what was credited decides what a step costs.
+        memory: (POINTS,) resident memory after each, KiB; NaN if not available.
+        pieces: (POINTS,) pieces that were replayed in each: what was credited decides the cost of a step.
         settled: resident memory after the first SETTLED steps.
         part: steps in one of them.
         young: seconds of the wall clock and of processor time of a young stream's first tenth, learnt in turns with the
@@ -63,16 +63,16 @@ class Course:
         return self.part * len(self.wall)
 
     def tenths(self, what: str) -> list[float]:
-        """Microseconds of one step, in each tenth of the stream."""
+        """Returns the microseconds of one step, in each tenth of the stream."""
         parts: Floats = getattr(self, what)
         return [float(1e6 * tenth.sum() / (len(tenth) * self.part)) for tenth in np.split(parts, 10)]
 
     def quietest(self) -> list[float]:
-        """Microseconds of processor time of a step in the fastest part of each tenth, the least disturbed."""
+        """Returns the microseconds of processor time of a step in the fastest, least disturbed part of each tenth."""
         return [float(1e6 * tenth.min() / self.part) for tenth in np.split(self.processor, 10)]
 
     def aged(self, what: str) -> float:
-        """What a step of the last tenth takes, as a multiple of a young stream's step at the same time."""
+        """Returns the time of a step of the last tenth, as a multiple of a young stream's step at the same time."""
         return self.tenths(what)[-1] / (1e6 * self.young[what] / (self.steps // 10))
 
     @property
@@ -82,7 +82,7 @@ class Course:
         return None if np.isnan(grown) else int(grown)
 
     def to_json(self) -> dict[str, Any]:
-        """All figures."""
+        """Returns all figures."""
         return {
             "steps": self.steps,
             "microseconds_by_tenths": {what: self.tenths(what) for what in LINES},
@@ -96,7 +96,7 @@ class Course:
 
 
 def check_length(steps: int) -> None:
-    """Refuses a stream that is too short to say anything.
+    """Raises UserError if a stream is too short to measure growth.
 
     Raises:
         UserError: it is.
@@ -114,7 +114,7 @@ class Walk:
         self.place, self.taken, self.settled = 0, 0, float("nan")
 
     def take(self, steps: int) -> tuple[float, float]:
-        """Learns about so many steps; seconds of the wall clock and of processor time."""
+        """Learns this many steps; returns the seconds of the wall clock and of processor time."""
         start, used = time.perf_counter(), time.process_time()
         for _ in range(steps):
             self.model.learn_one(self.x[self.place], self.y[self.place])
@@ -128,10 +128,10 @@ class Walk:
 
 
 def follow(make: Callable[[], tuple[OnlineLearner, Draw]], steps: int) -> Course:
-    """Learns about so many steps; `make` gives a new learner and the stream that it learns, always the same."""
+    """Learns about this many steps; `make` returns a new learner and its stream, always the same."""
     part = steps // POINTS
     old, young = Walk(*make()), Walk(*make())
-    young.take(TURN)  # what it needs is then allocated, and does not count as growth
+    young.take(TURN)  # so that its allocations do not count as growth
     spent, (memory, pieces) = np.zeros((2, POINTS)), np.zeros((2, POINTS))
     beside = np.zeros(2)
     gc.collect()
@@ -147,12 +147,12 @@ def follow(make: Callable[[], tuple[OnlineLearner, Draw]], steps: int) -> Course
 
 
 def turns(steps: int) -> list[int]:
-    """So many steps in turns of TURN, the last one shorter."""
+    """Returns this many steps as turns of TURN, the last one shorter."""
     return [min(TURN, steps - start) for start in range(0, steps, TURN)]
 
 
 def resident() -> float:
-    """Resident memory of this process, KiB; NaN where the system does not say."""
+    """Returns the resident memory of this process in KiB; NaN if not available."""
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmRSS"):
@@ -163,7 +163,7 @@ def resident() -> float:
 
 
 def plot(course: Course, path: Path) -> None:
-    """Time of a step and memory against the steps taken.
+    """Plots the time of a step and the memory against the steps taken.
 
     Raises:
         UserError: the file cannot be written.

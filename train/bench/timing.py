@@ -1,4 +1,4 @@
-"""Fair timing on a noisy machine: the sides take turns, medians are compared, and each has its best thread count."""
+"""Fair timing on a noisy machine: the sides take turns, and medians at each side's best thread count are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Side = TypeVar("Side", bound=Hashable)
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one side took.
+    """The duration of one side.
 
     Attributes:
         seconds: median of the rounds.
@@ -32,18 +32,18 @@ class Timing:
     threads: int
 
     def of_each(self, parts: int) -> Timing:
-        """The time of one of `parts` equal parts."""
+        """Returns the time of one of `parts` equal parts."""
         return Timing(self.seconds / parts, self.low / parts, self.high / parts, self.threads)
 
 
 def thread_counts() -> list[int]:
-    """One thread, and as many as this process may use."""
+    """Returns one thread, and as many as this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return sorted({1, cores})
 
 
 def finished(device: str) -> None:
-    """Returns when all that was started on a device is done; work on a CPU is done when it returns."""
+    """Waits for all work on a device; work on a CPU is done when its call returns."""
     if device == "cuda":
         torch.cuda.synchronize()
 

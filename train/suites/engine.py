@@ -39,7 +39,7 @@ from sab_agents.train.suites.study import Study, blocks_of
 FORMAT, VERSION = "sab-agents/suite", 1
 OPTIONS = {
     "--out": "the suite's folder; required",
-    "--jobs": "cells that are run at a time, each in a process; default: 1, in this process",
+    "--jobs": "cells that are run at a time, each in a process; one, the default, runs in this process",
 }
 Result = Mapping[str, Any]
 

@@ -16,11 +16,10 @@ from torch import Tensor
 from sab_agents.train.errors import TrainingError, UserError, one_line
 from sab_agents.train.figures.runs import plot_attention, plot_credit, plot_learning_curve
 from sab_agents.train.supervised.checkpoint import Progress, load_checkpoint, save_checkpoint, save_model
-from sab_agents.train.supervised.journal import Journal, Rate
+from sab_agents.train.supervised.journal import Journal, ProgressBar, Rate
 from sab_agents.train.supervised.maps import maps_of
 from sab_agents.train.supervised.metrics import carried, evaluate, loss_of, reached, tensors_of
 from sab_agents.train.supervised.model import SequenceModel, model_of, task_of
-from sab_agents.train.supervised.progress import ProgressBar
 from sab_agents.train.supervised.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sab_agents.train.bench import agents
-from sab_agents.train.bench.agents_sides import LSTM, REPAIRED, SIDES, STOCK, Sizes, build
+from sab_agents.train.bench.agents import LSTM, REPAIRED, SIDES, STOCK, Sizes, build
 from sab_agents.train.cli import main
 
 SMALL = Sizes(5, envs=2, n_steps=16, batch_size=16, n_epochs=2, hidden_size=8)
