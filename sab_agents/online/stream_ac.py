@@ -197,7 +197,7 @@ class StreamAC(BaseAlgorithm):
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
         """Takes one step of ObGD along the traces, for the decision that the reward followed."""
         delta = reward + self.gamma * value_of_next - decision.value
-        self.policy.backward(decision, self.ent_coef * float(np.sign(delta)))
+        self.policy.backward(decision, self.ent_coef * ((delta > 0) - (delta < 0)))
         for optimiser in self.optimisers:
             optimiser.step(delta, reset=done)
         self._n_updates += 1
