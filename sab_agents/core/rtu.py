@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from sab_agents.core.real_time import RealTimeCore, Sensitivity, add_gradient
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
 from sab_agents.kernels import CompiledUnits, all_finite, bind_units, forced_way
+from sab_agents.kernels.binding import Binding
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class RTU(RealTimeCore[RTUState]):
         bound = 1 / math.sqrt(input_size)
         weight = torch.empty(2, hidden_size, input_size, device=device, dtype=dtype)
         self.weight = nn.Parameter(weight.uniform_(-bound, bound))
-        self._bound: tuple[tuple[object, ...], CompiledUnits | None] = (), None
+        self._bound: tuple[str, Binding, CompiledUnits | None] | None = None
 
     def initial_state(self, batch_size: int) -> RTUState:
         """Returns the state of `batch_size` rows at the start of an episode: zeros.
@@ -180,10 +182,12 @@ class RTU(RealTimeCore[RTUState]):
         self, x: Tensor, state: RTUState, sensitivity: Sensitivity
     ) -> tuple[Tensor, RTUState, Sensitivity]:
         """Takes one step of state and sensitivity together; see `RealTimeCore.step_sensitivity`."""
-        for parameter in self.parameters():
-            if parameter.grad is None and parameter.requires_grad:
-                parameter.grad = torch.zeros_like(parameter)
         compiled = self._compiled(x)
+        if compiled is None:
+            for parameter in self.parameters():
+                if parameter.grad is None and parameter.requires_grad:
+                    parameter.grad = torch.zeros_like(parameter)
+            compiled = self._compiled(x)
         if compiled is not None:
             output, c = compiled.step(x.contiguous(), state.c, sensitivity[0][0])
             return output, RTUState(c), sensitivity
@@ -219,14 +223,16 @@ class RTU(RealTimeCore[RTUState]):
 
         None if the kernel does not take these tensors, or if a parameter has no `.grad` to be added to.
         """
-        parameters = (self.nu, self.omega, self.weight)
-        gradients = tuple(each for each in (parameter.grad for parameter in parameters) if each is not None)
-        if x.shape[0] != 1 or not x.is_cpu or x.dtype is not torch.float32 or len(gradients) < len(parameters):
+        if x.shape[0] != 1 or not x.is_cpu or x.dtype is not torch.float32:
             return None
-        key = forced_way(), *(each.data_ptr() for each in (*parameters, *gradients))
-        if self._bound[0] != key or self._bound[1] is None:
-            self._bound = key, bind_units(parameters, gradients)
-        return self._bound[1]
+        parameters: Any = tuple(self._parameters.values())  # nu, omega, weight
+        bound, way = self._bound, forced_way()
+        if bound is None or bound[0] != way or not bound[1].holds(parameters):
+            if any(parameter.grad is None for parameter in parameters):
+                return None
+            gradients = tuple(parameter.grad for parameter in parameters)
+            bound = self._bound = way, Binding(parameters), bind_units(parameters, gradients)
+        return bound[2]
 
     def _check_state(self, name: str, state: RTUState) -> None:
         super()._check_state(name, state)

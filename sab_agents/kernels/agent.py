@@ -1,8 +1,7 @@
 """What an agent computes beside its recurrent core: readouts, the loss of a linear head, steps along traces.
 
-Each is computed with the native kernel for float32 on a CPU and in torch otherwise. The native kernel knows tensors by
-their addresses. A `Binding` remembers which they were, so that parameters that were moved, copied or replaced are bound
-again before the next call.
+Each is computed with the native kernel for float32 on a CPU and in torch otherwise. Parameters that were moved, copied
+or replaced are bound again before the next call.
 
 Dimensions: F features of a core's output, W width, D outputs of a readout; P parameters; T steps, B rows, C outputs of
 a head, n outputs that have a target.
@@ -10,40 +9,19 @@ a head, n outputs that have a target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import attrgetter, is_
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from sab_agents.kernels.backend import NATIVE, kernel_in_use
+from sab_agents.kernels.binding import Binding, gradient_of
 from sab_agents.kernels.native_backend import head as native_head
 from sab_agents.kernels.native_backend.agent import CompiledDescent, CompiledReadout
 from sab_agents.kernels.torch_backend import agent as torch_agent
-from sab_agents.kernels.torch_backend.agent import TorchDescent, TorchReadout, gradient_of
+from sab_agents.kernels.torch_backend.agent import TorchDescent, TorchReadout
 
 Parameters = tuple[nn.Parameter, ...]
-
-_address, _gradient = Tensor.data_ptr, attrgetter("grad")
-
-
-class Binding:
-    """Which storage some parameters and their gradients have; parameters without a gradient get zeros.
-
-    Args:
-        parameters: those that a kernel is bound to.
-    """
-
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._gradients = [gradient_of(parameter) for parameter in parameters]
-        self._addresses = list(map(_address, parameters))
-
-    def holds(self, parameters: Sequence[nn.Parameter]) -> bool:
-        """Returns whether these have the same storage and gradients; costs a tenth of a microsecond for each."""
-        return self._addresses == list(map(_address, parameters)) and all(
-            map(is_, self._gradients, map(_gradient, parameters))
-        )
 
 
 class ReadoutKernel:

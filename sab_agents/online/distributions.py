@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ class ActionDistribution(ABC):
     def choose(self, rows: Array, generator: np.random.Generator | None) -> Array:
         """Returns one action for each row (B, D), drawn with `generator`, or the likeliest if that is None."""
 
+    def choose_one(self, row: Array, generator: np.random.Generator) -> Array:
+        """Returns the action that `choose` would draw for one row (D,)."""
+        chosen: Array = self.choose(row[None], generator)[0]
+        return chosen
+
     @abstractmethod
     def gradient(self, row: Array, action: Array, entropy_weight: float) -> Array:
         """Returns the gradient (D,) of log π(action) + `entropy_weight` · entropy with respect to the row (D,)."""
@@ -45,6 +51,12 @@ class Categorical(ActionDistribution):
         heights = np.exp(rows - rows.max(axis=1, keepdims=True)).cumsum(axis=1)
         drawn = generator.random((len(rows), 1)) * heights[:, -1:]
         return np.asarray(np.minimum((heights <= drawn).sum(axis=1), self.size - 1))
+
+    def choose_one(self, row: Array, generator: np.random.Generator) -> Array:
+        """Returns an action, int64; see `ActionDistribution.choose_one`."""
+        heights = np.exp(row - row.max()).cumsum().tolist()
+        drawn = generator.random() * heights[-1]
+        return np.int64(min(bisect_right(heights, drawn), self.size - 1))  # type: ignore[return-value]
 
     def gradient(self, row: Array, action: Array, entropy_weight: float) -> Array:
         """Of log p_a it is [i = a] - p_i, of the entropy H it is -p_i (log p_i + H)."""

@@ -5,7 +5,6 @@ Dimensions: B rows (parallel streams), n steps that wait.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sab_agents.online.normalise import all_finite
 from sab_agents.streaming import Stream
-
-FEW = 32
-"""Features that Python checks faster than numpy."""
 
 
 class Inputs:
@@ -100,7 +97,7 @@ class WaitingSteps:
 
     def add(self, x: npt.NDArray[np.float32], start: npt.NDArray[Any] | None) -> bool:
         """Appends a step x (B, …); returns False, and appends nothing, if the stream has to raise an error for it."""
-        if x.shape != self._x.shape[1:] or not _finite(x):
+        if x.shape != self._x.shape[1:] or not all_finite(x):
             return False
         if start is None:
             if self._any_start:
@@ -123,7 +120,3 @@ class WaitingSteps:
     def clear(self) -> None:
         """Drops them."""
         self._count = 0
-
-
-def _finite(x: npt.NDArray[np.float32]) -> bool:
-    return all(map(math.isfinite, x.ravel().tolist())) if x.size <= FEW else bool(np.isfinite(x).all())

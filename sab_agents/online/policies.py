@@ -101,9 +101,10 @@ class StreamPolicy(BasePolicy):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the parameters, as `nn.Module.to` does; if that changes dtype or device, the streams begin again."""
-        before = self.critic.second.weight.dtype, self.critic.second.weight.device
+        before = self.critic.like
+        dtype, device = before.dtype, before.device
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if before != (self.critic.second.weight.dtype, self.critic.second.weight.device):
+        if (dtype, device) != (self.critic.like.dtype, self.critic.like.device):
             for stream in self.streams().values():
                 stream.reset()
         return self
@@ -133,29 +134,34 @@ class StreamPolicy(BasePolicy):
     def decide(self, observation: Tensor, episode_start: bool, generator: np.random.Generator) -> Decision:
         """Takes the stream's next normalised observation (1, O) and draws an action."""
         start = self._start if episode_start else None
-        stream = self.actor_stream
-        output = stream.step_and_replay(observation, start)[0]
-        row = self.actor.step(output).numpy(force=True)
-        if self.critic_stream is not stream:
+        actor, critic = self._readouts()
+        output = self.actor_stream.step_and_replay(observation, start)[0]
+        row = actor.step(output).numpy(force=True)
+        if self.critic_stream is not self.actor_stream:
             output = self.critic_stream.step_and_replay(observation, start)[0]
-        value = self.critic.step(output).item()
-        return Decision(self.distribution.choose(row[None], generator)[0], row, value)
+        value = critic.step(output).item()
+        return Decision(self.distribution.choose_one(row, generator), row, value)
 
     def value_of_next(self, observation: Tensor) -> float:
         """Returns the critic's value of a normalised observation (1, O) that would follow in this episode."""
-        return self.critic.peek(self.critic_stream.peek(observation).output[0]).item()
+        return self._readouts()[1].peek(self.critic_stream.peek(observation).output[0]).item()
 
     def backward(self, decision: Decision, entropy_weight: float) -> None:
         """Adds the gradient of log π + `entropy_weight` · entropy + value to the parameters' `.grad`."""
+        actor, critic = self._readouts()
         into_row = self.distribution.gradient(decision.row, decision.action, entropy_weight)
-        weight = self.critic.second.weight
-        into_actor = self.actor.backward(torch.as_tensor(into_row, dtype=weight.dtype, device=weight.device))
-        into_critic = self.critic.backward(weight.new_ones(1))
+        like = critic.like
+        into_actor = actor.backward(torch.as_tensor(into_row, dtype=like.dtype, device=like.device))
+        into_critic = critic.backward(like.new_ones(1))
         if self.critic_stream is self.actor_stream:
             self.actor_stream.backward((into_actor + into_critic).unsqueeze(0))
         else:
             self.actor_stream.backward(into_actor.unsqueeze(0))
             self.critic_stream.backward(into_critic.unsqueeze(0))
+
+    def _readouts(self) -> tuple[Readout, Readout]:
+        modules: Any = self._modules  # `__getattr__` would take as long as a layer
+        return modules["actor"], modules["critic"]
 
     def predict(
         self,

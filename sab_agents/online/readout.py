@@ -7,6 +7,7 @@ Dimensions: B rows, F features of a core's output, W width, D outputs.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,10 +58,15 @@ class Readout(nn.Module):
         """
         return self._kernel.backward(self._weights(), gradient)
 
+    @property
+    def like(self) -> Tensor:
+        """A parameter, for the dtype and device of all."""
+        return self._weights()[3]
+
     def _weights(self) -> tuple[nn.Parameter, ...]:
-        # Straight from the modules' dictionaries: `__getattr__` would take as long as the layers.
-        first, second = (self._modules[name]._parameters for name in ("first", "second"))  # type: ignore[union-attr]
-        return first["weight"], first["bias"], second["weight"], second["bias"]  # type: ignore[return-value]
+        modules: Any = self._modules  # `__getattr__` would take as long as the layers
+        first, second = modules["first"]._parameters, modules["second"]._parameters
+        return first["weight"], first["bias"], second["weight"], second["bias"]
 
 
 def sparse_linear(inputs: int, outputs: int, sparsity: float = 0.9) -> nn.Linear:

@@ -28,6 +28,7 @@ from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
+from sab_agents.streaming import Stream
 
 KIND = "stream-ac"
 # The constructor's arguments that a file holds and that are attributes of the agent under the same name.
@@ -197,7 +198,7 @@ class StreamAC(BaseAlgorithm):
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
         """Takes one step of ObGD along the traces, for the decision that the reward followed."""
         delta = reward + self.gamma * value_of_next - decision.value
-        self.policy.backward(decision, self.ent_coef * float(np.sign(delta)))
+        self.policy.backward(decision, self.ent_coef * ((delta > 0) - (delta < 0)))
         for optimiser in self.optimisers:
             optimiser.step(delta, reset=done)
         self._n_updates += 1
@@ -326,7 +327,9 @@ class StreamAC(BaseAlgorithm):
         agent.action_space = space_from_json(settings["action_space"])
         agent.n_envs = 1
         agent._setup_model()
-        agent.load_state_dict(_translated(settings, state) if "counts" in settings else state)
+        if "counts" in settings:
+            state = _translated(settings, state, agent.policy.streams())
+        agent.load_state_dict(state)
         if env is not None:
             _check_arguments(agent.policy_name, cls.policy_aliases, env)
             agent.set_env(env, force_reset=force_reset)
@@ -350,7 +353,7 @@ def _check_arguments(policy: object, known: Mapping[str, type[BasePolicy]], env:
         )
 
 
-def _translated(facts: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _translated(facts: dict[str, Any], tensors: dict[str, Tensor], streams: dict[str, Stream]) -> dict[str, Any]:
     """Returns the state of a file that was written when each kind of core had a class of its own for streams."""
     state: dict[str, Any] = {
         **under("count", facts["counts"]),
@@ -365,8 +368,11 @@ def _translated(facts: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, 
             state[f"optimiser.{name.removeprefix('trace.')}.trace"] = tensor
         elif not name.startswith("core."):
             state[name] = tensor
-    for core in ("actor", "critic"):
-        state |= under(f"stream.{core}", _translated_stream(within(f"core.{core}", tensors)))
+    for name, stream in streams.items():
+        carried = _translated_stream(within(f"core.{name}", tensors))
+        known = stream.state_dict()
+        # The generator of acting is of use only to a stream whose acting draws.
+        state |= under(f"stream.{name}", {key: carried[key] for key in carried if key != "acting" or key in known})
     return state
 
 
@@ -385,4 +391,4 @@ def _translated_stream(carried: dict[str, Tensor]) -> dict[str, Tensor]:
             return ends
         start = torch.zeros(len(observation), 1, dtype=torch.bool)
         return ends | under("window", {"observation": observation, "start": start})
-    return {name: tensor for name, tensor in carried.items() if name != "acting"}
+    return carried

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import above_zero, fraction
-from sab_agents.kernels.agent import Binding, Descent, descent
+from sab_agents.kernels.agent import Descent, descent
+from sab_agents.kernels.binding import Binding
 from sab_agents.optim.flat import at, places_of
 
 

@@ -89,8 +89,9 @@ class RealTimeStream(TruncatedStream):
     def step_and_replay(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
         """Takes a step; see `Stream.step_and_replay`. The sensitivity takes it too, so that no window is left open."""
         observation, start = self._checked(observation, episode_start)
-        self.advance()
-        if bool(start.any()):
+        if self.steps:
+            self.advance()
+        if episode_start is not None and bool(start.any()):
             self.state = self.state.reset(start)
             self._sensitivity = tuple(
                 each.masked_fill(start.view(-1, *[1] * (each.dim() - 1)), 0) for each in self._sensitivity

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels import CompiledSegment, Mode, StepState
+from sab_agents.kernels.binding import Binding
 from sab_agents.streaming.base import Replay
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Segment:
         self._stream = stream
         self._binds = False
         self._code: CompiledSegment | None = None
+        self._binding: Binding | None = None
         self._before: tuple[object, StepState] | None = None
         self._ran: CompiledSegment | Replay | None = None
 
@@ -86,8 +88,14 @@ class Segment:
         compiled = stream._compiled() if self._binds and stream._window.tensors else None
         if compiled is None:
             return None
-        if self._code is None or self._code.stream is not compiled:
-            weights, rules = stream.core.step_weights(), stream.core.rules
+        weights, rules = stream.core.step_weights(), stream.core.rules
+        bound = None if weights is None else [each for each in weights if each is not None]
+        if (
+            self._code is None
+            or self._code.stream is not compiled
+            or (bound is not None and not (self._binding is not None and self._binding.holds(bound)))
+        ):
+            self._binding = None if bound is None else Binding(bound)
             self._code = (
                 None
                 if weights is None

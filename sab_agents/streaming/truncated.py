@@ -17,6 +17,7 @@ from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.recut import Layout, layout
 from sab_agents.core.state import State
 from sab_agents.kernels import CompiledLSTM, Run, bind_lstm, forced_way, kernel_in_use
+from sab_agents.kernels.binding import Binding
 from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Replay, Stream
 from sab_agents.streaming.checks import checked_step
 from sab_agents.streaming.window import PlainStep, Window, gradient_like, graph_replay
@@ -151,13 +152,14 @@ class TruncatedStream(Stream):
     def step_and_replay(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
         """Takes a step and replays the segment; see `Stream.step_and_replay`. The state after it is the replay's."""
         observation, start = self._checked(observation, episode_start)
-        if self.steps >= self.bptt_steps or bool(start.all()):
+        starts = episode_start is not None and bool(start.any())
+        if self.steps >= self.bptt_steps or (starts and bool(start.all())):
             self.advance()
         self._window.append(observation=observation, start=start)
         code = None if self._encodes or self.rows > 1 else self._segment.bound(self.core, self.bptt_steps)
         if code is not None:
             before = self._before
-            if self.steps == 1 and bool(start.any()):
+            if self.steps == 1 and starts:
                 before = self._before = self._before.reset(start)
             h, c = code.run(self._window.stacked("observation"), before.h[:, 0], before.c[:, 0], keep=True)
             self.state = LSTMState(h.unsqueeze(1), c.unsqueeze(1), before.step + self.steps)
@@ -227,7 +229,7 @@ class _LSTMSegment:
 
     def __init__(self) -> None:
         self.code: CompiledLSTM | None = None
-        self._at: tuple[object, ...] = ()
+        self._at: tuple[str, int, Binding] | None = None
 
     def __reduce__(self) -> tuple[type[_LSTMSegment], tuple[()]]:
         """A copy is bound to nothing."""
@@ -237,13 +239,11 @@ class _LSTMSegment:
         """Returns the kernel for segments of at most so many steps; None if the core is another or needs torch."""
         if not isinstance(core, LSTM) or core.layers > 1:
             return None
-        weights: tuple[Any, ...] = tuple(core.lstm.parameters())
-        for weight in weights:
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
-        at = forced_way(), steps, *(each.data_ptr() for weight in weights for each in (weight, weight.grad))
-        if at != self._at:
-            self._at, self.code = at, bind_lstm(weights, steps)
+        weights: Any = tuple(core._modules["lstm"]._parameters.values())  # type: ignore[union-attr]
+        way, at = forced_way(), self._at
+        if at is None or at[:2] != (way, steps) or not at[2].holds(weights):
+            self._at = way, steps, Binding(weights)
+            self.code = bind_lstm(weights, steps)
         return self.code
 
 

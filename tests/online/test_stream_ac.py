@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import torch
@@ -125,6 +128,41 @@ def test_the_seed_decides_everything() -> None:
     vectors = [agent(seed=seed).learn(30).optimisers[0].vector for seed in (1, 1, 2)]
     assert torch.equal(vectors[0], vectors[1])
     assert not torch.equal(vectors[0], vectors[2])
+
+
+def assigned(model: StreamAC) -> StreamAC:
+    state = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    model.policy.load_state_dict(state, assign=True)
+    return model
+
+
+def from_vector(model: StreamAC) -> StreamAC:
+    model.policy.load_from_vector(model.policy.parameters_to_vector())
+    return model
+
+
+COPIES: dict[str, Callable[[StreamAC], StreamAC]] = {
+    "deepcopy": copy.deepcopy,
+    "cloudpickle": lambda model: cloudpickle.loads(cloudpickle.dumps(model)),
+    "load_state_dict": assigned,
+    "load_from_vector": from_vector,
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("shared_core", [True, False], ids=["shared", "separate"])
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copy_learns_on_as_its_original(policy: str, shared_core: bool, way: str) -> None:
+    settings = {**SMALL, "shared_core": shared_core}
+    model, untouched = (agent(policy, policy_kwargs=settings).learn(33) for _ in range(2))
+    copied = COPIES[way](model)
+    before = [parameter.clone() for parameter in copied.policy.parameters()]
+    for each in (copied, untouched):
+        each.learn(30, reset_num_timesteps=False)
+    learned = zip(before, copied.policy.parameters(), untouched.policy.parameters(), strict=True)
+    for old, mine, theirs in learned:
+        assert torch.equal(mine, theirs)
+        assert not torch.equal(mine, old) or policy == "MlpSabPolicy"  # one slot needs no attention
 
 
 def test_a_callback_sees_each_step_and_can_stop() -> None:

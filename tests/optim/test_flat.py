@@ -1,6 +1,11 @@
-"""Gradients side by side: Adam on them is torch's Adam, number for number."""
+"""Gradients side by side: Adam on them is torch's Adam, bit for bit."""
 
 from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -61,3 +66,39 @@ def test_moments_of_other_parameters_are_refused() -> None:
     adam.step()
     with pytest.raises(ValueError, match="not the moments"):
         FlatAdam(other, 0.1).load_state_dict(adam.state_dict())
+
+
+def learned(module: nn.Module, flat: FlatGradient, adam: FlatAdam, steps: int = 3) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(steps):
+        flat.begin()
+        module(torch.randn(2, 3, generator=generator)).square().sum().backward()
+        assert flat.clip(0.05) > 0.05
+        assert float(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]).norm()) < 0.0501
+        adam.step()
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda parts: pickle.loads(pickle.dumps(parts))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_clears_clips_and_uses_gradients_of_its_own(copied: Callable[[Any], Any]) -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    flat = FlatGradient([module])
+    parts = module, flat, FlatAdam(flat, 0.01)
+    learned(*parts)
+    other = copied(parts)
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    found = learned(*other)
+    assert all(torch.equal(*pair) for pair in zip(before, module.parameters(), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(found, learned(*parts), strict=True))
+
+
+def test_parameters_that_were_assigned_are_found() -> None:
+    module = nn.Linear(3, 2)
+    flat = FlatGradient([module])
+    adam = FlatAdam(flat, 0.01)
+    learned(module, flat, adam, 2)
+    module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    assert not any(torch.equal(*pair) for pair in zip(before, learned(module, flat, adam, 2), strict=True))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
+from sab_agents.kernels import forced_kernel
+from sab_agents.kernels.native_backend import extension
 from sab_agents.optim.obgd import ObGD
 
 
@@ -82,3 +87,85 @@ def test_a_setting_out_of_range_is_named(setting: dict[str, float]) -> None:
 def test_no_parameters_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one parameter"):
         ObGD([])
+
+
+def drive(module: nn.Module, obgd: ObGD, steps: int = 3) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        module(torch.randn(2, 3, generator=generator)).sum().backward()
+        obgd.step(0.5)
+
+
+REPLACED: dict[str, Callable[[nn.Module, ObGD], tuple[nn.Module, ObGD]]] = {
+    "deepcopy": lambda module, obgd: copy.deepcopy((module, obgd)),
+    "pickle": lambda module, obgd: pickle.loads(pickle.dumps((module, obgd))),
+    "assigned": lambda module, obgd: (_assigned(module), obgd),
+    "data": lambda module, obgd: (_with_data(module), obgd),
+    "gradients": lambda module, obgd: (_without_gradients(module), obgd),
+}
+
+
+def _assigned(module: nn.Module) -> nn.Module:
+    module.load_state_dict({name: value.clone() for name, value in module.state_dict().items()}, assign=True)
+    return module
+
+
+def _without_gradients(module: nn.Module) -> nn.Module:
+    module.zero_grad(set_to_none=True)
+    return module
+
+
+def _with_data(module: nn.Module) -> nn.Module:
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(module.parameters()), module.parameters())
+    return module
+
+
+@pytest.mark.parametrize("kernel", ["native", "torch"])
+@pytest.mark.parametrize("replaced", REPLACED)
+def test_parameters_that_were_copied_or_replaced_go_on_bit_exactly(replaced: str, kernel: str) -> None:
+    if kernel == "native" and extension.native is None:
+        pytest.skip("the native kernel was not built: no C++ compiler")
+    with forced_kernel(kernel):
+        torch.manual_seed(0)
+        module: nn.Module = nn.Linear(3, 2)
+        other = copy.deepcopy(module)
+        pair, untouched = (module, ObGD([module])), (other, ObGD([other]))
+        drive(*pair)
+        drive(*untouched)
+        pair = REPLACED[replaced](*pair)
+        drive(*pair)
+        drive(*untouched)
+        assert torch.equal(pair[1].trace, untouched[1].trace)
+        for mine, theirs in zip(pair[0].parameters(), untouched[0].parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+            assert mine.untyped_storage().data_ptr() == pair[1].vector.untyped_storage().data_ptr()
+
+
+def test_a_gradient_that_waits_when_parameters_are_copied_is_not_lost() -> None:
+    module = nn.Linear(3, 2)
+    obgd = ObGD([module])
+    module(torch.ones(1, 3)).sum().backward()
+    nn.utils.vector_to_parameters(torch.zeros(8), module.parameters())
+    assert obgd.step(1.0) > 0
+    assert torch.all(obgd.trace == 1)
+
+
+def test_a_converted_module_is_moved_in_its_new_dtype() -> None:
+    module = nn.Linear(3, 2)
+    obgd = ObGD([module])
+    drive(module, obgd)
+    module.double()
+    module(torch.ones(1, 3, dtype=torch.float64)).sum().backward()
+    obgd.step(1.0)
+    assert obgd.vector.dtype == obgd.trace.dtype == torch.float64
+    assert torch.equal(obgd.vector[:6].view(2, 3), module.weight)
+
+
+def test_a_saved_trace_is_loaded() -> None:
+    modules = nn.Linear(3, 2), nn.Linear(3, 2)
+    one, other = (ObGD([module]) for module in modules)
+    drive(modules[0], one)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.trace, other.trace)
+    one.trace.zero_()
+    assert other.trace.abs().sum() > 0

@@ -12,12 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-def gradient_of(parameter: nn.Parameter) -> Tensor:
-    """Returns the parameter's `.grad`, to be added to; zeros are put there first if it has none."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+from sab_agents.kernels.binding import gradient_of
 
 
 def readout(parameters: tuple[Tensor, ...], x: Tensor, slope: float, epsilon: float) -> Tensor:

@@ -1,0 +1,39 @@
+"""What a kernel that knows tensors by their addresses is bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter, is_
+
+import torch
+from torch import Tensor
+
+_address, _gradient = Tensor.data_ptr, attrgetter("grad")
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    """Returns the parameter's `.grad`, to be added to; zeros are put there first if it has none."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+class Binding:
+    """Which storage some parameters and their gradients have; parameters without a gradient get zeros.
+
+    A kernel that is bound to them is bound again as soon as they no longer have it: parameters are moved, copied and
+    replaced by `nn.Module.to`, `copy`, `pickle` and `load_state_dict`, and gradients by optimisers.
+
+    Args:
+        parameters: those that the kernel is bound to.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._gradients = [gradient_of(parameter) for parameter in parameters]
+        self._addresses = list(map(_address, parameters))
+
+    def holds(self, parameters: Sequence[Tensor]) -> bool:
+        """Returns whether these have the same storage and gradients; costs a tenth of a microsecond for each."""
+        return self._addresses == list(map(_address, parameters)) and all(
+            map(is_, self._gradients, map(_gradient, parameters))
+        )
