@@ -16,10 +16,9 @@ import torch
 
 from sab_agents import OnlineLearner, RecurrentPPO
 from sab_agents.kernels import ScanInputs
-from sab_agents.kernels.native_backend import extension
+from sab_agents.kernels.native_backend import extension, tape
 from sab_agents.kernels.native_backend import products as compiled_products
 from sab_agents.kernels.native_backend import scan as compiled
-from sab_agents.kernels.native_backend import tape
 from sab_agents.online.readout import Readout
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import random_plan
@@ -51,9 +50,7 @@ def guard_parts() -> None:
     within = tape.Layout.within
 
     def guarded(lies: tape.Layout, buffer: torch.Tensor) -> tuple[tape.TapeParts, tape.SentParts]:
-        parts = [part for group in within(lies, buffer) for part in group]
-        starts = [place for _, place in parts]
-        for end, following in zip(lies.ends, [*starts[1:], lies.floats], strict=True):
+        for end, following in zip(lies.ends, [*lies.places[1:], lies.floats], strict=True):
             forbid(buffer.data_ptr() + 4 * end, 4 * (following - end))
         return within(lies, buffer)
 

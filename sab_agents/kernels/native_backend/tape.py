@@ -74,18 +74,19 @@ class Layout:
         of_sent: floats of each part of what the backward pass leaves.
 
     Attributes:
-        ends: where the floats of each part end.
+        places: where each part begins, in floats.
+        ends: where each part ends.
         floats: of the buffer.
     """
 
     def __init__(self, of_tape: list[int], of_sent: list[int]) -> None:
         counts = [*of_tape, *of_sent]
-        *self._places, self.floats = accumulate((padded(count) for count in counts), initial=0)
-        self.ends = [place + count for place, count in zip(self._places, counts, strict=True)]
+        *self.places, self.floats = accumulate((padded(count) for count in counts), initial=0)
+        self.ends = [place + count for place, count in zip(self.places, counts, strict=True)]
 
     def within(self, buffer: Tensor) -> tuple[TapeParts, SentParts]:
         """Returns all parts in a buffer; those that lie elsewhere mean nothing."""
-        parts = [(buffer, place) for place in self._places]
+        parts = [(buffer, place) for place in self.places]
         count = len(TapeParts._fields)
         return TapeParts._make(parts[:count]), SentParts._make(parts[count:])
 
