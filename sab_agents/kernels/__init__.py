@@ -30,9 +30,8 @@ from sab_agents.kernels.backend import (
 )
 from sab_agents.kernels.native_backend.agent import CompiledDescent, CompiledReadout, CompiledUnits
 from sab_agents.kernels.native_backend.extension import forced_way
-from sab_agents.kernels.native_backend.lstm import CompiledLSTM
 from sab_agents.kernels.native_backend.run import Run
-from sab_agents.kernels.native_backend.segment import CompiledSegment, Mode
+from sab_agents.kernels.native_backend.segment import CompiledLSTM, CompiledSegment, Mode
 from sab_agents.kernels.native_backend.stream import CompiledStream
 from sab_agents.kernels.types import (
     Counted,

@@ -25,9 +25,6 @@ from sab_agents.kernels.native_backend import (
     head as compiled_head,
 )
 from sab_agents.kernels.native_backend import (
-    lstm as compiled_lstm,
-)
-from sab_agents.kernels.native_backend import (
     outputs as compiled_outputs,
 )
 from sab_agents.kernels.native_backend import (
@@ -41,6 +38,9 @@ from sab_agents.kernels.native_backend import (
 )
 from sab_agents.kernels.native_backend import (
     scan as compiled,
+)
+from sab_agents.kernels.native_backend import (
+    segment as compiled_segment,
 )
 from sab_agents.kernels.native_backend import (
     step as compiled_step,
@@ -229,11 +229,11 @@ def bind_descent(
     return compiled_agent.CompiledDescent.bound(vector, gradient, trace, **settings)
 
 
-def bind_lstm(weights: tuple[Tensor, ...], steps: int) -> compiled_lstm.CompiledLSTM | None:
+def bind_lstm(weights: tuple[Tensor, ...], steps: int) -> compiled_segment.CompiledLSTM | None:
     """The compiled code for an LSTM with these weights; None where scans of such tensors do not go that way."""
     if kernel_in_use(weights[0].device, weights[0].dtype) != NATIVE:
         return None
-    return compiled_lstm.CompiledLSTM.bound(weights, steps)
+    return compiled_segment.CompiledLSTM.bound(weights, steps)
 
 
 def bind_units(parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> compiled_agent.CompiledUnits | None:

@@ -10,14 +10,13 @@ import importlib.util
 import random
 import sys
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 
 import torch
 
 from sab_agents import OnlineLearner, RecurrentPPO
 from sab_agents.kernels import ScanInputs
-from sab_agents.kernels.native_backend import extension
+from sab_agents.kernels.native_backend import extension, tape
 from sab_agents.kernels.native_backend import products as compiled_products
 from sab_agents.kernels.native_backend import scan as compiled
 from sab_agents.online.readout import Readout
@@ -44,29 +43,19 @@ def load(folder: Path) -> None:
             vars(user)["native"] = module
 
 
-class Guarded(list[int]):
-    """Places in a buffer, with the ends of the parts."""
-
-    ends: list[int]
-
-
 def guard_parts() -> None:
     """Forbids what lies between the parts of a buffer: the sanitizer alone sees only the ends of the whole."""
     forbid = ctypes.CDLL(None).__asan_poison_memory_region
     forbid.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    within = tape.Layout.within
 
-    def places(counts: tuple[int, ...]) -> Guarded:
-        found = Guarded(accumulate(((count + 31) // 16 * 16 for count in counts), initial=0))
-        found.ends = [place + count for place, count in zip(found, counts, strict=False)]
-        return found
+    def guarded(lies: tape.Layout, buffer: torch.Tensor) -> tuple[tape.TapeParts, tape.SentParts]:
+        for end, following in zip(lies.ends, [*lies.places[1:], lies.floats], strict=True):
+            forbid(buffer.data_ptr() + 4 * end, 4 * (following - end))
+        return within(lies, buffer)
 
-    def within(buffer: torch.Tensor, found: Guarded) -> list[int]:
-        first = buffer.data_ptr()
-        for end, following in zip(found.ends, found[1:], strict=True):
-            forbid(first + 4 * end, 4 * (following - end))
-        return [first + 4 * place for place in found[:-1]]
-
-    vars(compiled)["_places"], vars(compiled)["_within"] = places, within
+    vars(tape)["padded"] = lambda floats: (floats + 31) // 16 * 16
+    type.__setattr__(tape.Layout, "within", guarded)
 
 
 def run(seed: int) -> None:

@@ -1,20 +1,18 @@
-"""The parts of a streaming agent in compiled C++, for float32 on a CPU: readouts, steps along traces, trace units.
+"""The parts of a streaming agent with the native kernel, in float32: readout, steps along traces, trace units.
 
-Dimensions: F numbers from a core, W width, D numbers that come out; P parameters; n trace units, O inputs.
+Dimensions: F features of a core, W width, D outputs; P parameters; n trace units, O inputs.
 
-Each is bound to tensors whose addresses it keeps: they must stay where they are.
+Each is bound to tensors, which must stay where they are.
 """
 
 from __future__ import annotations
 
-from ctypes import addressof
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import addresses, native, new_empty, real_numbers
-from sab_agents.kernels.native_backend.step import REAL, fits
+from sab_agents.kernels.native_backend.extension import REAL, fits, native, new_empty
 
 
 class CompiledReadout:
@@ -30,18 +28,45 @@ class CompiledReadout:
     def __init__(
         self, parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...], slope: float, epsilon: float
     ) -> None:
-        self._bound = (*parameters, *gradients)
-        self._addresses = addresses(*self._bound)
-        (W, F), D = parameters[0].shape, parameters[2].shape[0]
-        self._inputs, self._outputs = F, D
-        self._settings = real_numbers([slope, epsilon])
-        self._kept, self._passing = ([new_empty(W), new_empty(W), new_empty(1)] for _ in range(2))
-        self._into_raw = new_empty(W)
-        self._x = new_empty(F)
-        self._head = [F, W, D, addressof(self._settings)]
-        self._step = [*self._head, *self._addresses[:4]]
-        self._forwards = [addresses(*each) for each in (self._kept, self._passing)]
-        self._gradients = self._addresses[4:]
+        first_weight, first_bias, second_weight, second_bias = parameters
+        grad_first_weight, grad_first_bias, grad_second_weight, grad_second_bias = gradients
+        self._outputs = D = second_weight.shape[0]
+        W, self._inputs = first_weight.shape
+        F = self._inputs
+
+        def forward() -> Any:
+            return native.Readout(
+                inputs=F,
+                width=W,
+                outputs=D,
+                slope=slope,
+                epsilon=epsilon,
+                first_weight=first_weight,
+                first_bias=first_bias,
+                second_weight=second_weight,
+                second_bias=second_bias,
+                normal=new_empty(W),
+                hidden=new_empty(W),
+                scale=new_empty(1),
+            )
+
+        self._kept, self._passing = forward(), forward()
+        self._backward = native.ReadoutBackward(
+            inputs=F,
+            width=W,
+            outputs=D,
+            slope=slope,
+            first_weight=first_weight,
+            second_weight=second_weight,
+            normal=self._kept.normal,
+            hidden=self._kept.hidden,
+            scale=self._kept.scale,
+            grad_first_weight=grad_first_weight,
+            grad_first_bias=grad_first_bias,
+            grad_second_weight=grad_second_weight,
+            grad_second_bias=grad_second_bias,
+            grad_raw=new_empty(W),
+        )
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A copy is bound to nothing."""
@@ -51,7 +76,7 @@ class CompiledReadout:
     def bound(
         cls, parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...], slope: float, epsilon: float
     ) -> Self | None:
-        """One for these tensors; None where one of them is not what the compiled code takes."""
+        """Returns one for these tensors; None if the native kernel cannot take one of them."""
         if parameters[0].dim() != 2 or parameters[2].dim() != 2:
             return None
         (W, F), D = parameters[0].shape, parameters[2].shape[0]
@@ -60,26 +85,24 @@ class CompiledReadout:
         return cls(parameters, gradients, slope, epsilon) if all(fits(*each, REAL) for each in found) else None
 
     def step(self, x: Tensor, *, keep: bool) -> Tensor:
-        """The layers' result (D,) for x (F,); with `keep` for a `backward` to come."""
+        """Returns the layers' output (D,) for x (F,); with `keep` for a `backward` to come."""
         if not fits(x, (self._inputs,), REAL):
             raise ValueError(f"Readout: expected float32 of shape {(self._inputs,)}, but got {tuple(x.shape)}.")
-        out = new_empty(self._outputs)
-        native.readout(*self._step, x.data_ptr(), *self._forwards[not keep], out.data_ptr())
+        readout, out = self._kept if keep else self._passing, new_empty(self._outputs)
+        readout.x, readout.out = x, out
+        readout.run()
         if keep:
-            self._x = x
+            self._backward.x = x
         return out
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """Adds to the parameters' gradients, given the last kept result's (D,); returns that of x (F,)."""
+        """Adds to the parameters' gradients, given that of the last kept output (D,); returns that of x (F,)."""
         if not fits(gradient, (self._outputs,), REAL):
             raise ValueError(f"Readout: expected float32 of shape {(self._outputs,)}, got {tuple(gradient.shape)}.")
-        into = new_empty(self._inputs)
-        first, _, second, _ = self._addresses[:4]
-        native.readout_backward(
-            *(*self._head, first, second, self._x.data_ptr(), *self._forwards[0], gradient.data_ptr()),
-            *(*self._gradients, self._into_raw.data_ptr(), into.data_ptr()),
-        )
-        return into
+        backward, grad_x = self._backward, new_empty(self._inputs)
+        backward.gradient, backward.grad_x = gradient, grad_x
+        backward.run()
+        return grad_x
 
 
 class CompiledDescent:
@@ -97,11 +120,15 @@ class CompiledDescent:
     def __init__(
         self, vector: Tensor, gradient: Tensor, trace: Tensor, *, decay: float, learning_rate: float, kappa: float
     ) -> None:
-        self._bound = (vector, gradient, trace)
-        self._settings = real_numbers([decay, learning_rate, kappa, 0.0])
-        self._found = real_numbers([0.0, 0.0])
-        self._rest = [addressof(self._settings), *addresses(*self._bound), addressof(self._found)]
-        self._count = vector.numel()
+        self._step = native.Descent(
+            count=vector.numel(),
+            decay=decay,
+            learning_rate=learning_rate,
+            kappa=kappa,
+            vector=vector,
+            gradient=gradient,
+            trace=trace,
+        )
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A copy is bound to nothing."""
@@ -109,16 +136,16 @@ class CompiledDescent:
 
     @classmethod
     def bound(cls, vector: Tensor, gradient: Tensor, trace: Tensor, **settings: float) -> Self | None:
-        """One for these tensors; None where one of them is not what the compiled code takes."""
+        """Returns one for these tensors; None if the native kernel cannot take one of them."""
         fitting = all(fits(each, (vector.numel(),), REAL) for each in (vector, gradient, trace))
         return cls(vector, gradient, trace, **settings) if fitting else None
 
     def step(self, delta: float, *, reset: bool) -> tuple[float, float]:
         """Takes one step for the error δ; returns its size, NaN where δ or the trace is not finite, and ‖z‖₁."""
-        self._settings[3] = delta
-        done = native.descend(self._count, int(reset), *self._rest)
-        size, norm = self._found
-        return (size if done else float("nan")), norm
+        step = self._step
+        step.delta, step.reset = delta, reset
+        done = step.run()
+        return (step.step_size if done else float("nan")), step.norm
 
 
 class CompiledUnits:
@@ -130,10 +157,14 @@ class CompiledUnits:
     """
 
     def __init__(self, parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> None:
-        self._bound = (*parameters, *gradients)
-        self._addresses = addresses(*self._bound)
-        _, n, inputs = parameters[2].shape
+        nu, omega, weight = parameters
+        grad_nu, grad_omega, grad_weight = gradients
+        _, n, inputs = weight.shape
         self._sizes = (n, inputs)
+        self._step = native.Units(units=n, inputs=inputs, nu=nu, omega=omega, weight=weight)
+        self._backward = native.UnitsBackward(
+            units=n, inputs=inputs, grad_nu=grad_nu, grad_omega=grad_omega, grad_weight=grad_weight
+        )
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A copy is bound to nothing."""
@@ -141,18 +172,18 @@ class CompiledUnits:
 
     @classmethod
     def bound(cls, parameters: tuple[Tensor, ...], gradients: tuple[Tensor, ...]) -> Self | None:
-        """One for these tensors; None where one of them is not what the compiled code takes."""
+        """Returns one for these tensors; None if the native kernel cannot take one of them."""
         _, n, inputs = parameters[2].shape
         found = zip((*parameters, *gradients), [(n,), (n,), (2, n, inputs)] * 2, strict=True)
         return cls(parameters, gradients) if all(fits(*each, REAL) for each in found) else None
 
     def step(self, x: Tensor, state: Tensor, sensitivity: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One step for x (1, O) from the state (1, n, 2): the output (1, 2 n) and the new state.
+        """Takes one step, and returns the output (1, 2 n) and the new state (1, n, 2).
 
         Args:
-            x: inputs.
-            state: before the step.
-            sensitivity: (n, 2 + O) complex64, changed in place; None where nothing is to be learnt from the step.
+            x: (1, O) inputs.
+            state: (1, n, 2) before the step.
+            sensitivity: (n, 2 + O) complex64, changed in place; None if nothing is learnt from the step.
         """
         n, inputs = self._sizes
         if not (
@@ -164,12 +195,16 @@ class CompiledUnits:
                 f"RTULearner: an observation must be float32 of shape {(1, inputs)}, but is {tuple(x.shape)}."
             )
         output, after = new_empty(1, 2 * n), new_empty(1, n, 2)
-        native.step_units(n, inputs, *self._addresses[:3], *addresses(x, state, after, output, sensitivity))
+        step = self._step
+        step.x, step.before, step.after, step.output, step.sensitivity = x, state, after, output, sensitivity
+        step.run()
         return output, after
 
     def backward(self, gradient: Tensor, state: Tensor, sensitivity: Tensor) -> None:
-        """Adds to the parameters' gradients, given the output's (1, 2 n), state and sensitivity as after `step`."""
-        n, inputs = self._sizes
+        """Adds to the parameters' gradients, given that of the output (1, 2 n), and what `step` left."""
+        n, _ = self._sizes
         if not fits(gradient, (1, 2 * n), REAL):
             raise ValueError(f"RTULearner: a gradient must be float32 of shape {(1, 2 * n)}.")
-        native.credit_units(n, inputs, *addresses(state, sensitivity, gradient), *self._addresses[3:])
+        backward = self._backward
+        backward.state, backward.sensitivity, backward.gradient = state, sensitivity, gradient
+        backward.run()

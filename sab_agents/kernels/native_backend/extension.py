@@ -1,11 +1,18 @@
-"""The compiled extension, if it was built, and what every call of it needs."""
+"""The native extension, if it was built, and what every use of it needs.
+
+The extension has one type for each operation, such as `native.Order`. Its arguments are set by name, all at once,
+`native.Order(rows=B, key=None, …)`, or later as attributes, and `run()` calls it. A name that the operation does not
+have raises at once, and one that was not set raises at `run()`; the names come from the structures' one definition, in
+src/arguments.h.
+
+An array is a tensor; `(tensor, offset)`, the rest of it from an element on; or `()`, no elements. The tensor lives as
+long as the arguments that name it. None says that an optional array is absent, and nothing else does: an empty tensor
+is there. A group of arguments, such as the weights, is taken from the attributes of those names of any object.
+"""
 
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Sequence
-from ctypes import Array, c_double, c_int64
 from importlib import import_module
 from typing import Any
 
@@ -18,50 +25,35 @@ except ImportError:  # not built: no C++ compiler when the package was installed
     native = None
 
 VARIABLE = "SAB_KERNEL"
-"""The environment variable that forces a way to compute."""
+"""The environment variable that forces a kernel."""
 
+REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
 WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
 CPU = torch.device("cpu")
 LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
 
 
 def forced_way() -> str:
-    """What `SAB_KERNEL` says, empty where it is unset."""
+    """Returns what `SAB_KERNEL` says, empty if it is unset."""
     return os.environ.get(VARIABLE, "")
 
 
 def threads(work: int) -> int:
-    """As many as torch uses, fewer for few multiply-adds; no result depends on it."""
+    """Returns how many threads to use: as many as torch, fewer for few multiply-adds. No result depends on it."""
     return 1 if work < 2 * WORK_PER_THREAD else min(torch.get_num_threads(), work // WORK_PER_THREAD)
 
 
-def whole_numbers(values: Sequence[int]) -> Array[c_int64]:
-    """Numbers in a row that stay where they are: fields of a struct of the compiled code, behind `addressof`."""
-    return (c_int64 * len(values))(*values)
+def new_empty(*shape: int, dtype: torch.dtype = REAL) -> Tensor:
+    """Returns a buffer on the CPU, whatever torch's defaults are.
 
-
-def real_numbers(values: Sequence[float]) -> Array[c_double]:
-    """The same of doubles."""
-    return (c_double * len(values))(*values)
-
-
-def bits(value: float) -> int:
-    """The 64 bits of a double as a whole number: how a real field of a struct is passed among whole ones."""
-    found: int = struct.unpack("q", struct.pack("d", value))[0]
-    return found
-
-
-def addresses(*tensors: Tensor | None) -> list[int]:
-    """Where each tensor's numbers begin, 0 for None."""
-    return [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-
-
-def new_empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A buffer on the CPU, whatever torch's defaults are.
-
-    A large one has large pages, so that its first touch is several times as fast.
+    A large one has large pages, which makes its first touch several times as fast.
     """
     tensor = torch.empty(shape, dtype=dtype, device=CPU)
     if tensor.nbytes >= LARGE:
-        native.use_large_pages(tensor.data_ptr(), tensor.nbytes)
+        native.LargePages(bytes=tensor.nbytes, buffer=tensor).run()
     return tensor
+
+
+def fits(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Returns whether a tensor is contiguous on the CPU, with this shape and dtype."""
+    return tensor.dtype is dtype and tensor.shape == shape and tensor.is_cpu and tensor.is_contiguous()

@@ -1,4 +1,4 @@
-"""From inputs to outputs [h, s] in compiled C++ and back to every weight, with as little around the scan as can be.
+"""From inputs to outputs [h, s] with the native kernel, and back to every weight, with little around the scan.
 
 Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots.
 """

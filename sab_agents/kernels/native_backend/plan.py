@@ -1,4 +1,4 @@
-"""What stands around a scan in compiled C++: counting its steps before, and what the memory holds after it.
+"""What stands around a scan, with the native kernel: its steps counted before, and what the memory holds after it.
 
 Dimensions: T steps, B rows, H hidden size, S slots, S₀ of them in the starting memory.
 """
@@ -11,21 +11,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.native_backend.extension import addresses, native, new_empty, threads
-from sab_agents.kernels.native_backend.step import fits
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, threads
 from sab_agents.kernels.types import Counted, Held, ScanPlan
 
-COPY_WORK = 32  # multiply-adds that take as long as copying one number
+COPY_WORK = 32  # multiply-adds that take as long as copying one float
 
 
 def all_finite(x: Tensor) -> bool:
-    """Whether no number of x, float32 on the CPU, is NaN or infinite."""
-    x = x.contiguous()
-    return bool(native.all_finite(threads(x.numel() * COPY_WORK), x.numel(), x.data_ptr()))
+    """Returns whether no element of x, float32 on the CPU, is NaN or infinite."""
+    count = x.numel()
+    return bool(native.AllFinite(threads=threads(count * COPY_WORK), count=count, x=x.contiguous()).run())
 
 
 def slot_order(key: Tensor | None, filled: Tensor, written_at: Tensor, count: int, spared: int) -> Tensor | None:
-    """The slots that the next writes take, (B, count) int64; None where an argument is not what the code takes.
+    """Returns the slots that the next writes take, (B, count) int64; None if the native kernel cannot take an argument.
 
     Args:
         key: (B, S) the smallest goes first, the older of equals; None for the oldest.
@@ -35,11 +34,13 @@ def slot_order(key: Tensor | None, filled: Tensor, written_at: Tensor, count: in
         spared: so many of the newest come last, at most S.
     """
     B, S = filled.shape
-    kinds = (filled, torch.bool), (written_at, torch.int64), *([] if key is None else [(key, torch.float32)])
+    kinds = (filled, FLAG), (written_at, WHOLE), *([] if key is None else [(key, REAL)])
     if not all(fits(tensor, (B, S), dtype) for tensor, dtype in kinds):
         return None
-    order = new_empty(B, count, dtype=torch.int64)
-    native.order(B, S, count, spared, *addresses(key, filled, written_at, order))
+    order = new_empty(B, count, dtype=WHOLE)
+    native.Order(
+        rows=B, slots=S, width=count, spared=spared, key=key, filled=filled, written_at=written_at, order=order
+    ).run()
     return order
 
 
@@ -57,12 +58,21 @@ def count_steps(
             f"count_steps: slots must be at least 0, write_every and bptt_steps at least 1, but are {slots}, "
             f"{write_every} and {bptt_steps}."
         )
-    before, start = before.contiguous(), None if start is None else start.contiguous()
-    step = new_empty(steps, rows, dtype=torch.int64)
-    cut = new_empty(steps, rows, dtype=torch.bool)
-    write_slot = new_empty(steps, rows, dtype=torch.int64)
-    sizes = (steps, rows, slots, write_every, bptt_steps)
-    highest = native.count(*sizes, *addresses(start, before, step, cut, write_slot))
+    step = new_empty(steps, rows, dtype=WHOLE)
+    cut = new_empty(steps, rows, dtype=FLAG)
+    write_slot = new_empty(steps, rows, dtype=WHOLE)
+    highest = native.Count(
+        steps=steps,
+        rows=rows,
+        slots=slots,
+        write_every=write_every,
+        bptt_steps=bptt_steps,
+        start=None if start is None else start.contiguous(),
+        before=before.contiguous(),
+        step=step,
+        cut=cut,
+        write_slot=write_slot,
+    ).run()
     return Counted(step, cut, write_slot, highest)
 
 
@@ -71,8 +81,7 @@ def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, h
     tensors = (plan.start, plan.write_slot, step, plan.filled, written_at, memory, hidden)
     (T, B, H), held = hidden.shape, plan.filled.shape[1]
     shapes = ((T, B), (T, B), (T, B), (B, held), (B, held), (B, held, H), (T, B, H))
-    flag, whole, real = torch.bool, torch.int64, torch.float32
-    dtypes = (flag, whole, whole, flag, whole, real, real)
+    dtypes = (FLAG, WHOLE, WHOLE, FLAG, WHOLE, REAL, REAL)
     for tensor, shape, dtype in zip(tensors, shapes, dtypes, strict=True):
         if tensor.shape != shape or tensor.dtype != dtype or not tensor.is_cpu or held > plan.slots:
             raise ValueError(
@@ -86,17 +95,36 @@ def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, h
 
 
 def _remember(*arguments: Any) -> tuple[Tensor, ...]:
-    """Memory, filled, written_at, and the versions that are held, (B, S)."""
-    tensors, slots = [tensor.contiguous() for tensor in arguments[:-1]], arguments[-1]
-    (T, B, H), held = tensors[6].shape, tensors[3].shape[1]
-    versions = new_empty(B, slots, dtype=torch.int64)
-    filled = new_empty(B, slots, dtype=torch.bool)
-    written_at = new_empty(B, slots, dtype=torch.int64)
-    memory = new_empty(B, slots, H)
-    sizes = (threads(B * slots * H * COPY_WORK), T, B, H, slots, held)
-    if not native.remember(*sizes, *addresses(*tensors, versions, filled, written_at, memory)):
+    """Returns the new memory, filled and written_at, and the versions that are held, (B, S)."""
+    *tensors, slots = arguments
+    start, write_slot, step, filled, written_at, memory, hidden = (tensor.contiguous() for tensor in tensors)
+    (T, B, H), held = hidden.shape, filled.shape[1]
+    versions = new_empty(B, slots, dtype=WHOLE)
+    new_filled = new_empty(B, slots, dtype=FLAG)
+    new_written_at = new_empty(B, slots, dtype=WHOLE)
+    new_memory = new_empty(B, slots, H)
+    in_range = native.Remember(
+        threads=threads(B * slots * H * COPY_WORK),
+        steps=T,
+        rows=B,
+        size=H,
+        slots=slots,
+        held=held,
+        start=start,
+        write_slot=write_slot,
+        step=step,
+        filled=filled,
+        written_at=written_at,
+        memory=memory,
+        hidden=hidden,
+        versions=versions,
+        new_filled=new_filled,
+        new_written_at=new_written_at,
+        new_memory=new_memory,
+    ).run()
+    if not in_range:
         raise ValueError(f"remember: write_slot must lie below {slots}.")
-    return memory, filled, written_at, versions
+    return new_memory, new_filled, new_written_at, versions
 
 
 class _Remember(torch.autograd.Function):

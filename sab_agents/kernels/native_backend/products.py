@@ -1,4 +1,4 @@
-"""The large products around a scan in compiled C++, for float32 on a CPU.
+"""The large products around a scan with the native kernel, for float32 on the CPU.
 
 Dimensions: T steps, B rows, I input size, N output size.
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.native_backend.extension import addresses, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import native, new_empty, threads
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -33,8 +33,17 @@ def outer(left: Tensor, right: Tensor) -> Tensor:
     if terms == 0:
         return left.new_zeros(rows, columns)
     result = new_empty(rows, columns)
-    sizes = (threads(terms * rows * columns), rows, columns, terms, 0)
-    native.outer(*sizes, *addresses(None, left, right, result))
+    native.Outer(
+        threads=threads(terms * rows * columns),
+        rows=rows,
+        columns=columns,
+        terms=terms,
+        add=False,
+        skip=None,
+        left=left,
+        right=right,
+        out=result,
+    ).run()
     return result
 
 
@@ -67,8 +76,19 @@ def product(x: Tensor, weight: Tensor, *biases: Tensor) -> Tensor:
     if width != k or not x.dtype is weight.dtype is torch.float32 or any(bias.shape != (n,) for bias in biases):
         raise ValueError(f"linear: x {x.shape} and weight {weight.shape} must be float32 and agree in {k}.")
     result, rows = new_empty(T, B, n), T * B
-    native.linear(
-        *(threads(rows * k * n), rows, k, n, *weight.stride()),
-        *addresses(x, weight, *biases, *[None] * (2 - len(biases)), result),
-    )
+    bias, second_bias = (*biases, None, None)[:2]
+    along_k, along_n = weight.stride()
+    native.Linear(
+        threads=threads(rows * k * n),
+        rows=rows,
+        k=k,
+        n=n,
+        along_k=along_k,
+        along_n=along_n,
+        x=x,
+        weight=weight,
+        bias=bias,
+        second_bias=second_bias,
+        out=result,
+    ).run()
     return result

@@ -1,41 +1,26 @@
-"""A scan without a graph and its way back to every weight, in two calls of compiled C++ and two buffers.
+"""A scan from its inputs, and the backward pass to every weight, with the native kernel and without a graph.
 
 Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots of the starting memory, R = K + 1
-slots that a read touches, V = S + T versions.
+slots that a read touches.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import addresses, bits, native, new_empty, threads
-from sab_agents.kernels.native_backend.step import FLAG, REAL, WHOLE, fits, weights_fit
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty
+from sab_agents.kernels.native_backend.step import LSTMWeights, weights_fit
+from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
 from sab_agents.kernels.types import ScanPlan, StepWeights
 
-Weights = tuple[Tensor | None, ...]
-"""weight_ih, weight_hh, bias_ih, bias_hh, and of the attention key_weight, query_weight, query_bias, score_weight."""
-
-
-class RunSizes(NamedTuple):
-    """The sizes of a run; `slots` beyond S begin empty."""
-
-    steps: int
-    rows: int
-    input: int
-    size: int
-    attention: int
-    held: int
-    reads: int
-    slots: int
+Weights = StepWeights | LSTMWeights
 
 
 class Given(NamedTuple):
-    """Where the arguments of a run lie, contiguous and of the right dtype.
+    """What a scan is given beside its weights, contiguous and of the right dtype.
 
     Attributes:
         x: (T, B, I).
@@ -48,20 +33,230 @@ class Given(NamedTuple):
         filled: (B, S) bool.
     """
 
-    x: int
-    h: int
-    c: int
-    memory: int
-    start: int
-    cut: int
-    write_slot: int
-    filled: int
+    x: Array
+    h: Array
+    c: Array
+    memory: Array
+    start: Array
+    cut: Array
+    write_slot: Array
+    filled: Array
+
+
+class Network(NamedTuple):
+    """What is the same in every scan by the same weights.
+
+    Attributes:
+        weights: contiguous float32 on the CPU.
+        gradients: of each weight, which a backward pass adds to; None where none is wanted.
+        credit: whether gradient flows into the memories that are read.
+        gain: of s in h.
+    """
+
+    weights: Weights
+    gradients: Weights
+    credit: bool
+    gain: float
+
+    @classmethod
+    def bound(cls, weights: Weights, *, credit: bool, gain: float) -> Self | None:
+        """Returns the network with each weight's `.grad`; both must stay where they are.
+
+        None if the native kernel cannot take a weight or its gradient.
+        """
+        wanted = [each if isinstance(each, Tensor) and each.requires_grad else None for each in weights]
+        gradients = [None if each is None else each.grad for each in wanted]
+        for weight, gradient in zip(wanted, gradients, strict=True):
+            if weight is not None and (gradient is None or not fits(gradient, tuple(weight.shape), REAL)):
+                return None
+        network = cls(weights, type(weights)._make(gradients), credit, gain)
+        return network if network._fits() else None
+
+    def _fits(self) -> bool:
+        weights, (inputs, H, A) = self.weights, self.sizes
+        if isinstance(weights, StepWeights):
+            return weights_fit(weights, inputs, H, A)
+        return lstm_weights_fit(weights, inputs, H)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """I, H and A."""
+        weights = self.weights
+        return weights.weight_ih.shape[1], weights.weight_hh.shape[1], len(weights.query_bias)
+
+    def forward(self, space: Space, given: Given, *, slots: int) -> Any:
+        """Returns the arguments of a forward pass; where it leaves outputs beside the tape may be set.
+
+        Args:
+            space: that the scan writes to.
+            given: what it is given.
+            slots: S and those beyond, which begin empty.
+        """
+        T, B, inputs, H, A, S, R = space.sizes
+        return native.Forward(
+            threads=space.sizes.threads,
+            steps=T,
+            rows=B,
+            input=inputs,
+            size=H,
+            attention=A,
+            slots=slots,
+            held=S,
+            reads=R,
+            keep=True,
+            gain=self.gain,
+            x=given.x,
+            projection=self.weights,
+            recurrence=self.weights,
+            h=given.h,
+            c=given.c,
+            memory=given.memory,
+            start=given.start,
+            write_slot=given.write_slot,
+            filled=given.filled,
+            tape=space.tape,
+            outputs=None,
+            last_output=None,
+        )
+
+    def backward(
+        self,
+        space: Space,
+        given: Given,
+        *,
+        grad_hidden: Array | int | None,
+        grad_summary: Array | int | None,
+        stride: int,
+        last_only: bool = False,
+        grad_memory: Tensor | None,
+    ) -> Any:
+        """Returns the arguments of the backward pass of a scan.
+
+        Args:
+            space: that the forward pass wrote to.
+            given: what the forward pass was given.
+            grad_hidden: (T, B, H) gradient of h, or its address; None for zeros.
+            grad_summary: (T, B, H) gradient of s, or its address; None for zeros.
+            stride: floats between two rows of both.
+            last_only: whether both are of the last step alone, (B, H).
+            grad_memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
+        """
+        T, B, inputs, H, A, S, R = space.sizes
+        return native.Backward(
+            threads=space.sizes.threads,
+            steps=T,
+            rows=B,
+            input=inputs,
+            size=H,
+            attention=A,
+            held=S,
+            reads=R,
+            credit=self.credit,
+            add=True,
+            gain=self.gain,
+            last_only=last_only,
+            hidden_stride=stride,
+            summary_stride=stride,
+            grad_hidden=grad_hidden,
+            grad_summary=grad_summary,
+            grad_last_cell=None,
+            recurrence=self.weights,
+            x=given.x,
+            h=given.h,
+            start=given.start,
+            cut=given.cut,
+            write_slot=given.write_slot,
+            tape=space.tape,
+            sent=space.sent,
+            grad_memory=grad_memory,
+            gradients=self.gradients,
+        )
+
+
+def lstm_weights_fit(weights: LSTMWeights, inputs: int, H: int) -> bool:
+    """Returns whether the native kernel can take each weight."""
+    return (
+        fits(weights.weight_ih, (4 * H, inputs), REAL)
+        and fits(weights.weight_hh, (4 * H, H), REAL)
+        and fits(weights.bias_ih, (4 * H,), REAL)
+        and fits(weights.bias_hh, (4 * H,), REAL)
+    )
+
+
+class Run:
+    """A scan whose tape is kept; its gradients are added to each weight's `.grad` at once, and hooks are not called.
+
+    Nothing is checked but the range of the slots, and what is given must stay as it is until `backward` is done.
+
+    Args:
+        weights: of the network, contiguous float32 on the CPU.
+        sizes: of the scan.
+        given: what it is given.
+        slots: S and those beyond, which begin empty.
+        credit: whether gradient flows into the memories that are read.
+        gain: of s in h.
+        output: (T, B, 2H), gets [h, s] of each step; None if it is not wanted.
+
+    Raises:
+        ValueError: a slot is out of range.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        sizes: Sizes,
+        given: Given,
+        *,
+        slots: int,
+        credit: bool,
+        gain: float = 1.0,
+        output: Tensor | None,
+    ) -> None:
+        self._network, self._given, self._space = Network(weights, weights, credit, gain), given, Space(sizes)
+        forward = self._network.forward(self._space, given, slots=slots)
+        forward.outputs = output
+        if not forward.run():
+            raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
+
+    def backward(self, grad_h: int, grad_summary: int, stride: int, memory: Tensor | None) -> None:
+        """Computes the backward pass, once.
+
+        Args:
+            grad_h: address of the gradient (T, B, H) of h.
+            grad_summary: address of that of s, 0 for zeros.
+            stride: floats between two rows of both.
+            memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
+        """
+        weights = self._network.weights
+        gradients = [_own_gradient(weight) for weight in weights]
+        network = self._network._replace(gradients=type(weights)._make(gradients))
+        network.backward(
+            self._space,
+            self._given,
+            grad_hidden=grad_h,
+            grad_summary=grad_summary or None,
+            stride=stride,
+            grad_memory=memory,
+        ).run()
+        for weight, gradient in zip(weights, gradients, strict=True):
+            if isinstance(weight, Tensor) and gradient is not None and weight.grad is not gradient:
+                weight.grad = gradient if weight.grad is None else weight.grad + gradient
+
+
+def _own_gradient(weight: Tensor | tuple[()] | None) -> Tensor | None:
+    """Returns what can be added to in place for `weight.grad`: itself, or zeros; None if no gradient is wanted."""
+    if not isinstance(weight, Tensor) or not weight.requires_grad:
+        return None
+    kept = weight.grad
+    if kept is not None and kept.is_contiguous():
+        return kept
+    return torch.zeros_like(weight, requires_grad=False, memory_format=torch.contiguous_format)
 
 
 def lstm_run(
-    weights: Weights, x: Tensor, h: Tensor, c: Tensor, start: Tensor, cut: Tensor
+    weights: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, h: Tensor, c: Tensor, start: Tensor, cut: Tensor
 ) -> tuple[Run, Tensor] | None:
-    """A plain LSTM, which is a SAB without slots; None where an argument is not what the compiled code takes.
+    """Computes an LSTM, which is a SAB without slots; returns None if the native kernel cannot take an argument.
 
     Args:
         weights: weight_ih (4H, I), weight_hh (4H, H), bias_ih (4H,), bias_hh (4H,).
@@ -74,30 +269,22 @@ def lstm_run(
     Returns:
         The run, and its outputs (T, B, 2H), h and zeros.
     """
-    (T, B, inputs), H = x.shape, h.shape[1]
-    shapes = ((4 * H, inputs), (4 * H, H), (4 * H,), (4 * H,), (T, B, inputs), (B, H), (B, H))
-    real = zip((*weights, x, h, c), shapes, strict=True)
-    if not all(tensor is not None and fits(tensor, shape, REAL) for tensor, shape in real):
+    (T, B, inputs), H, network = x.shape, h.shape[1], LSTMWeights(*weights)
+    real = (x, (T, B, inputs)), (h, (B, H)), (c, (B, H))
+    if not lstm_weights_fit(network, inputs, H) or not all(fits(tensor, shape, REAL) for tensor, shape in real):
         return None
     if not all(fits(tensor, (T, B), FLAG) for tensor in (start, cut)):
         return None
     nowhere, output = torch.full((T, B), -1, dtype=WHOLE), new_empty(T, B, 2 * H)
-    given = Given(*addresses(x, h, c, None, start, cut, nowhere, None))
-    run = Run(
-        (*weights, *[None] * 4),
-        RunSizes(T, B, inputs, H, attention=0, held=0, reads=1, slots=0),
-        given,
-        credit=False,
-        output=output,
-        kept=(x, h, c, start, cut, nowhere),
-    )
-    return run, output
+    given = Given(x, h, c, (), start, cut, nowhere, ())
+    sizes = Sizes(T, B, inputs, H, attention=0, held=0, reads=1)
+    return Run(network, sizes, given, slots=0, credit=False, output=output), output
 
 
 def scan_run(
     weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan
 ) -> tuple[Run, Tensor] | None:
-    """A scan without a graph; None where an argument is not what the compiled code takes.
+    """Computes a scan without a graph; returns None if the native kernel cannot take an argument.
 
     Args:
         weights: of the network.
@@ -122,118 +309,13 @@ def scan_run(
     if not weights_fit(weights, inputs, H, A) or not all(fits(*kind) for kind in kinds):
         return None
     output = new_empty(T, B, 2 * H)
-    given = Given(*addresses(x, h, c, memory, start, cut, write_slot, filled))
     run = Run(
-        tuple(weights),
-        RunSizes(T, B, inputs, H, A, S, plan.top_k + 1, plan.slots),
-        given,
+        weights,
+        Sizes(T, B, inputs, H, A, S, plan.top_k + 1),
+        Given(x, h, c, memory, start, cut, write_slot, filled),
+        slots=plan.slots,
         credit=plan.credit,
         gain=plan.gain,
         output=output,
-        kept=(x, h, c, memory, start, cut, write_slot, filled),
     )
     return run, output
-
-
-class Run:
-    """A scan whose tape is kept; its gradients are added to each weight's `.grad` at once, and hooks are not called.
-
-    Nothing is checked but the range of the slots, and what is given must stay as it is until `backward` is done.
-
-    Args:
-        weights: of the network, contiguous float32 on the CPU.
-        sizes: of the run.
-        given: where its arguments lie.
-        credit: whether gradient flows into the memories that are read.
-        gain: of s in h.
-        output: (T, B, 2H), gets [h, s] of each step.
-        kept: whatever must not be freed before `backward` is done.
-
-    Raises:
-        ValueError: a slot is out of range.
-    """
-
-    def __init__(
-        self,
-        weights: Weights,
-        sizes: RunSizes,
-        given: Given,
-        *,
-        credit: bool,
-        gain: float = 1.0,
-        output: Tensor | None,
-        kept: object,
-    ) -> None:
-        self._weights, self._sizes, self._given, self._credit, self._kept = weights, sizes, given, credit, kept
-        self._gain = bits(gain)
-        T, B, inputs, H, A, S, R, slots = sizes
-        self._threads = threads(T * B * 4 * H * H)
-        self._at = addresses(*weights)
-        weight_ih, weight_hh, bias_ih, bias_hh, *attention = self._at
-        places, total = _places(T, B, H, A, S, R)
-        self._floats, self._versions = new_empty(total), new_empty(T, B, R, dtype=torch.int64)
-        first = self._floats.data_ptr()
-        self._places = [first + place for place in places]
-        gates, *tape, summary, hidden, weight, last_cell = self._places[:10]
-        in_range = native.run_forward(
-            *(self._threads, T * B, inputs, 4 * H, 1, inputs, given.x, weight_ih, bias_ih, bias_hh, gates),
-            *(self._threads, T, B, H, A, slots, S, R, 1, self._gain),
-            *(gates, weight_hh, *attention, given.h, given.c, given.memory, given.start, given.write_slot),
-            *(given.filled, gates, *tape, summary, hidden, self._versions.data_ptr(), weight, last_cell),
-            0 if output is None else output.data_ptr(),
-        )
-        if not in_range:
-            raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
-
-    def backward(self, grad_h: int, grad_summary: int, stride: int, memory: Tensor | None) -> None:
-        """Pushes the gradients of h and s back, once.
-
-        Args:
-            grad_h: where the gradient (T, B, H) of h lies.
-            grad_summary: where that of s lies, 0 for zeros.
-            stride: from row to row of both.
-            memory: (B, S, H), gets the gradient of the starting memory.
-        """
-        T, B, inputs, H, A, S, R, _ = self._sizes
-        given = self._given
-        gates, cell, output, query, keys, scores, summary, hidden, weight, _, *sent = self._places
-        grad_states, grad_keys, grad_query, grad_score, grad_gates, grad_start, grad_cell = sent
-        _, weight_hh, _, _, key, query_weight, _, score = self._at
-        into = [_own_gradient(tensor) for tensor in self._weights]
-        native.run_backward(
-            *(self._threads, T, B, H, A, S, R, int(self._credit), self._gain, stride, stride, grad_h, grad_summary, 0),
-            *(weight_hh, key, query_weight, score, given.cut, given.write_slot),
-            *(gates, cell, output, query, keys, scores, summary, hidden, self._versions.data_ptr(), weight),
-            *(grad_states, grad_keys, grad_query, grad_score if score else 0),
-            *(grad_gates, grad_start, grad_cell, 0 if memory is None else memory.data_ptr()),
-            *(self._threads, T, B, inputs, H, A, S, 1, given.start, given.x, given.h, hidden, output),
-            *(grad_gates, grad_keys, grad_query, grad_score if score else 0),
-            *addresses(*into),
-        )
-        for tensor, gradient in zip(self._weights, into, strict=True):
-            if tensor is not None and gradient is not None and tensor.grad is not gradient:
-                tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
-
-
-def _own_gradient(weight: Tensor | None) -> Tensor | None:
-    """What can be added to in place for `weight.grad`: itself, or zeros; None where no gradient is wanted."""
-    if weight is None or not weight.requires_grad:
-        return None
-    kept = weight.grad
-    if kept is not None and kept.is_contiguous():
-        return kept
-    return torch.zeros_like(weight, requires_grad=False, memory_format=torch.contiguous_format)
-
-
-@lru_cache(maxsize=256)
-def _places(T: int, B: int, H: int, A: int, S: int, R: int) -> tuple[list[int], int]:
-    """Where the parts of one buffer begin, in bytes, each at a cache line's start; and all its floats.
-
-    First the tape, in the order of src/arguments.h: gates, cell, output, query, keys, scores, summary, hidden,
-    weights, last_cell. Then what the backward pass sends: to states, keys, queries, score weight, gates, h and c.
-    """
-    state, versions = T * B * H, (S + T) * B
-    tape = (4 * state, state + B * H, state, T * B * A, versions * A, T * B * R, state, versions * H, T * B * R, B * H)
-    sent = (versions * H, versions * A, T * B * A, B * A, 4 * state, B * H, B * H)
-    *places, total = accumulate((-(-count // 16) * 16 for count in (*tape, *sent)), initial=0)
-    return [4 * place for place in places], total

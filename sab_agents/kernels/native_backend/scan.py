@@ -10,16 +10,21 @@ trusts them: every shape, every dtype and the range of every slot are checked he
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.native_backend.extension import addresses, bits, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import WHOLE, native, new_empty
+from sab_agents.kernels.native_backend.tape import Layout, SentParts, Sizes, TapeParts, layout
 from sab_agents.kernels.types import ScanInputs, ScanOutputs, ScanPlan, StepWeights
+
+IN_BUFFER = ("cell", "output", "query", "keys", "scores")
+"""The parts of the tape that share a buffer: the others are results or inputs."""
+
+SENT_IN_BUFFER = ("states", "keys", "query", "score_weight")
+"""The same of what the backward pass leaves."""
 
 
 def scan(inputs: ScanInputs, plan: ScanPlan, *, own_gates: bool = False) -> ScanOutputs:
@@ -34,25 +39,11 @@ def scan(inputs: ScanInputs, plan: ScanPlan, *, own_gates: bool = False) -> Scan
     return _outputs(forward(inputs, plan, keep=False), plan)
 
 
-class _Sizes(NamedTuple):
-    T: int
-    B: int
-    H: int
-    A: int
-    S: int  # slots of the starting memory
-    R: int
-
-    @property
-    def work(self) -> int:
-        """Multiply-adds of the recurrent product, about."""
-        return self.T * self.B * 4 * self.H * self.H
-
-
 class Tape(NamedTuple):
     """What the forward pass leaves; shapes in src/arguments.h."""
 
     gates: Tensor
-    buffer: Tensor  # cell, output, query, keys and scores, at `_tape_places`
+    buffer: Tensor  # the parts of the tape in `IN_BUFFER`
     summary: Tensor
     hidden: Tensor
     versions: Tensor
@@ -114,56 +105,73 @@ def _refuse(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtyp
     )
 
 
-def _sizes(inputs: ScanInputs, plan: ScanPlan) -> _Sizes:
+def _sizes(inputs: ScanInputs, plan: ScanPlan) -> Sizes:
     T, B, width = inputs.gates.shape
-    return _Sizes(T, B, width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1)
-
-
-@lru_cache(maxsize=1024)
-def _places(counts: tuple[int, ...]) -> list[int]:
-    """Where parts of `counts` floats begin in one buffer, each at a cache line's start; last, where the buffer ends."""
-    return list(accumulate((-(-count // 16) * 16 for count in counts), initial=0))
-
-
-def _tape_places(sizes: _Sizes, keep: bool) -> list[int]:
-    T, B, H, A, S, R = sizes
-    steps, cells, versions = (T, T + 1, S + T) if keep else (1, 1, 1)
-    state = steps * B * H
-    return _places((cells * B * H, state, steps * B * A, versions * B * A, steps * B * R))
-
-
-def _within(buffer: Tensor, places: list[int]) -> list[int]:
-    """The address of each part."""
-    first = buffer.data_ptr()
-    return [first + 4 * place for place in places[:-1]]
+    return Sizes(T, B, width, width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1)
 
 
 def forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = False) -> Tape:
-    """Runs the forward pass; with `keep` the tape has every step, without only the last."""
+    """Computes the forward pass; with `keep` the tape has every step, else only the last."""
     sizes = _sizes(inputs, plan)
-    T, B, H, A, S, R = sizes
-    places = _tape_places(sizes, keep)
+    T, B, inputs_width, H, A, S, R = sizes
+    lies = layout(sizes, keep=keep, tape=IN_BUFFER, sent=())
     tape = Tape(
         gates=inputs.gates if own_gates else new_empty(T if keep else 1, B, 4 * H),
-        buffer=new_empty(places[-1]),
+        buffer=new_empty(lies.floats),
         summary=new_empty(T, B, H),
         hidden=new_empty(S + T, B, H),
-        versions=new_empty(T, B, R, dtype=torch.int64),
+        versions=new_empty(T, B, R, dtype=WHOLE),
         weights=new_empty(T, B, R),
         last_cell=new_empty(B, H),
     )
-    in_range = native.forward(
-        *(threads(sizes.work), T, B, H, A, plan.slots, S, R, int(keep), bits(plan.gain)),
-        *addresses(*inputs, plan.start, plan.write_slot, plan.filled),
-        *(tape.gates.data_ptr(), *_within(tape.buffer, places)),
-        *addresses(*tape[2:]),
-    )
+    in_range = native.Forward(
+        threads=sizes.threads,
+        steps=T,
+        rows=B,
+        input=inputs_width,
+        size=H,
+        attention=A,
+        slots=plan.slots,
+        held=S,
+        reads=R,
+        keep=keep,
+        gain=plan.gain,
+        x=inputs.gates,
+        projection=None,
+        recurrence=inputs,
+        h=inputs.h,
+        c=inputs.c,
+        memory=inputs.memory,
+        start=plan.start,
+        write_slot=plan.write_slot,
+        filled=plan.filled,
+        tape=_parts(tape, lies),
+        outputs=None,
+        last_output=None,
+    ).run()
     if not in_range:
         raise ValueError(
             f"scan: write_slot must lie in -1 … {plan.slots - 1}, but lies in {int(plan.write_slot.min())} … "
             f"{int(plan.write_slot.max())}."
         )
     return tape
+
+
+def _parts(tape: Tape, lies: Layout) -> TapeParts:
+    at, _ = lies.within(tape.buffer)
+    return TapeParts(
+        gates=tape.gates,
+        cell=at.cell,
+        output=at.output,
+        query=at.query,
+        keys=at.keys,
+        scores=at.scores,
+        summary=tape.summary,
+        hidden=tape.hidden,
+        versions=tape.versions,
+        weights=tape.weights,
+        last_cell=tape.last_cell,
+    )
 
 
 def _outputs(tape: Tape, plan: ScanPlan) -> ScanOutputs:
@@ -209,32 +217,43 @@ def backward_into(
         The gradients of gates, h, c and the memory.
     """
     sizes = _sizes(inputs, plan)
-    T, B, H, A, S, R = sizes
+    T, B, _, H, A, S, R = sizes
     grad_hidden, hidden_stride = _rows(grads[0])
     grad_summary, summary_stride = _rows(grads[1])
-    grad_cell = None if grads[2] is None else grads[2].contiguous()
-    places = _places(((S + T) * B * H, (S + T) * B * A, T * B * A, B * A))
-    buffer = new_empty(places[-1])
-    sent = _within(buffer, places)
-    if inputs.score_weight is None:
-        sent[3] = 0
+    lies = layout(sizes, tape=(), sent=SENT_IN_BUFFER)
+    buffer = new_empty(lies.floats)
+    _, at = lies.within(buffer)
     gates, h, c = new_empty(T, B, 4 * H), new_empty(B, H), new_empty(B, H)
     starting = new_empty(B, S, H) if memory else None
-    kept = _within(tape.buffer, _tape_places(sizes, keep=True))
-    native.backward(
-        *(threads(sizes.work), T, B, H, A, S, R, int(plan.credit), bits(plan.gain), hidden_stride, summary_stride),
-        *addresses(grad_hidden, grad_summary, grad_cell, *inputs[1:4], inputs.score_weight, plan.cut, plan.write_slot),
-        *(tape.gates.data_ptr(), *kept),
-        *addresses(tape.summary, tape.hidden, tape.versions, tape.weights),
-        *sent,
-        *addresses(gates, h, c, starting),
-    )
-    native.weight_gradients(
-        *(threads(sizes.work), T, B, 0 if x is None else x.shape[2], H, A, S, int(add)),
-        *addresses(plan.start, x, inputs.h, tape.hidden),
-        *(kept[1], gates.data_ptr(), *sent[1:]),
-        *addresses(*into),
-    )
+    native.Backward(
+        threads=sizes.threads,
+        steps=T,
+        rows=B,
+        input=0 if x is None else x.shape[2],
+        size=H,
+        attention=A,
+        held=S,
+        reads=R,
+        credit=plan.credit,
+        add=add,
+        gain=plan.gain,
+        last_only=False,
+        hidden_stride=hidden_stride,
+        summary_stride=summary_stride,
+        grad_hidden=grad_hidden,
+        grad_summary=grad_summary,
+        grad_last_cell=None if grads[2] is None else grads[2].contiguous(),
+        recurrence=inputs,
+        x=x,
+        h=inputs.h,
+        start=plan.start,
+        cut=plan.cut,
+        write_slot=plan.write_slot,
+        tape=_parts(tape, layout(sizes, tape=IN_BUFFER, sent=())),
+        sent=SentParts(at.states, at.keys, at.query, at.score_weight, gates, h, c),
+        grad_memory=starting,
+        gradients=into,
+    ).run()
     return gates, h, c, starting
 
 

@@ -1,71 +1,190 @@
-"""The present segment of a stream of one row, run again at every step for its last output, and back, in compiled C++.
+"""The present segment, replayed at every step for its last output, with the native kernel; and its backward pass.
 
-Everything is where it was at the step before, so a step is one call, and so is the way back: their arguments lie in
-arrays, in the order of src/segment.h, of which a step changes a few.
+Everything lies where it lay at the step before, so the arguments of each operation live on, and a step changes a few.
 
 Dimensions: T steps of the segment, I input size, H hidden size, A attention size, S slots, R = K + 1 slots that a step
-touches, L = bptt_steps, U = L·R, M pieces that are run again.
+touches, L = bptt_steps, U = L·R, M pieces that are replayed.
 """
 
 from __future__ import annotations
 
-from ctypes import addressof
 from enum import IntEnum
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.bound import BoundScan
-from sab_agents.kernels.native_backend.extension import addresses, bits, native, new_empty, whole_numbers
-from sab_agents.kernels.native_backend.space import Layout, RunSpace, Sizes
-from sab_agents.kernels.native_backend.step import FLAG, REAL, WHOLE, fits
-from sab_agents.kernels.native_backend.stream import CompiledStream
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty
+from sab_agents.kernels.native_backend.run import Given, Network
+from sab_agents.kernels.native_backend.step import LSTMWeights
+from sab_agents.kernels.native_backend.stream import CompiledStream, Replayed
+from sab_agents.kernels.native_backend.tape import Sizes, Space
 from sab_agents.kernels.types import StepState, StepWeights, WindowRecord
 
-CHANGING = 0  # what is filled in elsewhere
-# Numbers in front that change: of a `SegmentStep` and of a `SegmentBackward`.
-STEP_HEAD, BACK_HEAD = 23, 18
+
+class CompiledLSTM:
+    """The present segment of an LSTM, a scan that remembers nothing; make it with `bound`.
+
+    Args:
+        network: of the LSTM.
+        steps: L.
+    """
+
+    def __init__(self, network: Network, steps: int) -> None:
+        self._inputs, self._hidden_size, _ = network.sizes
+        # No episode starts within a segment, gradient ends at its first step, and nothing is ever written.
+        self._start = torch.zeros(steps, 1, dtype=FLAG)
+        self._cut = torch.zeros(steps, 1, dtype=FLAG)
+        self._cut[0] = True
+        self._nowhere = torch.full((steps, 1), -1, dtype=WHOLE)
+        self._cell = new_empty(1, self._hidden_size)
+        self._steps = steps
+        self._kept, self._backward = self._arguments(network, steps)
+        self._peeked, _ = self._arguments(network, 1)
+
+    def _arguments(self, network: Network, steps: int) -> tuple[Any, Any]:
+        """Returns those of a forward and of a backward pass of at most `steps` steps, but for x and the states."""
+        H, space = self._hidden_size, Space(Sizes(steps, 1, self._inputs, self._hidden_size, 0, 0, 1))
+        space.tape = space.tape._replace(last_cell=self._cell)
+        given = Given((), (), (), (), self._start, self._cut, self._nowhere, ())
+        backward = network.backward(
+            space, given, grad_hidden=None, grad_summary=None, stride=H, last_only=True, grad_memory=None
+        )
+        return network.forward(space, given, slots=0), backward
+
+    @classmethod
+    def bound(cls, weights: tuple[Tensor, ...], steps: int) -> Self | None:
+        """Returns one for these weights; None if the native kernel cannot take one of them or its gradient.
+
+        Args:
+            weights: (4H, I), (4H, H), (4H,) and (4H,), as `nn.LSTM` has them, each with a `.grad`.
+            steps: L.
+        """
+        weight_ih, weight_hh, bias_ih, bias_hh = weights
+        network = Network.bound(LSTMWeights(weight_ih, weight_hh, bias_ih, bias_hh), credit=False, gain=1.0)
+        return None if network is None else cls(network, steps)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A copy is bound to nothing."""
+        return type(None), ()
+
+    def run(self, x: Tensor, h: Tensor, c: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
+        """Returns h and c (1, H) after the last of T steps.
+
+        Args:
+            x: (T, 1, I) inputs, T ≤ L, or 1 without `keep`.
+            h: (1, H) before the first step.
+            c: (1, H) before the first step.
+            keep: whether for a `backward` to come.
+        """
+        T, H = len(x), self._hidden_size
+        shapes = (x, (T, 1, self._inputs)), (h, (1, H)), (c, (1, H))
+        if not all(fits(tensor, shape, REAL) for tensor, shape in shapes) or not 0 < T <= (self._steps if keep else 1):
+            raise ValueError(
+                f"LSTMLearner: observations must be float32 (1, {self._inputs}), but are {tuple(x.shape)}."
+            )
+        forward, output = self._kept if keep else self._peeked, new_empty(1, 2 * H)
+        forward.steps, forward.x, forward.h, forward.c, forward.last_output = T, x, h, c, output
+        forward.run()
+        if keep:
+            backward = self._backward
+            backward.steps, backward.x, backward.h = T, x, h
+        return output[:, :H], self._cell.clone()
+
+    def backward(self, gradient: Tensor) -> None:
+        """Adds to the gradients of the weights, given that of the last h that was kept.
+
+        Args:
+            gradient: (1, H).
+
+        Raises:
+            ValueError: the gradient is not float32 of that shape.
+        """
+        if not fits(gradient, (1, self._hidden_size), REAL):
+            raise ValueError(f"LSTMLearner: a gradient must be float32 (1, H), but is {tuple(gradient.shape)}.")
+        self._backward.grad_hidden = gradient
+        self._backward.run()
 
 
 class Mode(IntEnum):
-    """What `CompiledSegment` does with an observation; see src/segment.h."""
+    """What `CompiledSegment` does with an observation."""
 
     RUN, TAKE, PROPOSE = 0, 1, 2
 
 
 class CompiledSegment:
-    """Make it with `bound`.
+    """The present segment of a stream of one row; make it with `bound`.
 
     Args:
         stream: of one row, whose observations are the network's inputs.
-        scan: with the network's weights.
-        novelty: one number, or None where every h is worth a slot.
+        network: of the stream.
+        novelty: one float, or None if every h is worth a slot.
         credits: whether the slots pass on, by one link, what they receive; else `backward` returns it.
     """
 
-    def __init__(self, stream: CompiledStream, scan: BoundScan, novelty: Tensor | None, *, credits: bool) -> None:
-        self.stream, self._scan, self._novelty, self._credits = stream, scan, novelty, credits
-        H, S, R = stream.size, stream.slots, stream.reads
-        # What a step computes before it is taken: [h, s], c, the slots it read, their weights, and whether h is novel.
-        self._computed = (
-            *(new_empty(2 * H), new_empty(H), new_empty(R, dtype=WHOLE), new_empty(R)),
-            None if novelty is None else new_empty(1, dtype=FLAG),
+    def __init__(self, stream: CompiledStream, network: Network, novelty: Tensor | None, *, credits: bool) -> None:
+        self.stream, self._network, self._credits = stream, network, credits
+        self._inputs, self._hidden_size, attention = network.sizes
+        H, S, L, R = stream.size, stream.slots, stream.bptt_steps, stream.reads
+        self._output, new_c, weight = new_empty(1, 2 * H), new_empty(H), new_empty(R)
+        read_slot = new_empty(R, dtype=WHOLE)
+        novel = None if novelty is None else new_empty(1, dtype=FLAG)
+        self._space = Space(Sizes(L, 1, self._inputs, H, attention, S, R))
+        self._step = native.Step(
+            threads=1,
+            rows=1,
+            input=self._inputs,
+            size=H,
+            attention=attention,
+            slots=S,
+            reads=R,
+            write_every=stream.write_every,
+            gain=stream.gain,
+            projection=network.weights,
+            recurrence=network.weights,
+            state=stream.state,
+            new_c=new_c,
+            new_state=None,
+            read_slot=read_slot,
+            weight=weight,
+            novelty=novelty,
+            novel=novel,
         )
-        sizes = Sizes(stream.bptt_steps, 1, scan.inputs, H, scan.attention, S, R)
-        self._space = RunSpace()
-        self._layout = self._space.layout(sizes)
-        self._pieces = _Pieces(stream, scan)
-        # Zeros but for its last row: the gradient of the last of T outputs, seen from L − T rows on.
-        self._whole = torch.zeros(stream.bptt_steps, 2 * H)
-        self._cut = torch.zeros(stream.bptt_steps, 1, dtype=FLAG)
+        self._take = native.Take(
+            rows=1,
+            size=H,
+            slots=S,
+            reads=R,
+            write_every=stream.write_every,
+            bptt_steps=L,
+            bytes=4 * self._inputs,
+            output=self._output,
+            new_c=new_c,
+            read_slot=read_slot,
+            weight=weight,
+            novel=novel,
+            chosen=None,
+            state=stream.state,
+        )
+        self._cut = torch.zeros(L, 1, dtype=FLAG)
         self._cut[0] = True
-        self._sent = new_empty(S, H)
-        self._found = tuple(new_empty(count, dtype=WHOLE) for count in (S, S, S, 1))
-        self._steps = whole_numbers([CHANGING] * STEP_HEAD + self._step_parts())
-        self._back = whole_numbers([CHANGING] * BACK_HEAD + self._backward_parts())
-        self._step_at = addressof(self._steps), len(self._steps)
-        self._back_at = addressof(self._back), len(self._back)
+        self._grad_memory = new_empty(S, H)
+        column, row, place = (new_empty(S, dtype=WHOLE) for _ in range(3))
+        self._select = native.Select(
+            rows=1,
+            size=H,
+            slots=S,
+            steps=L,
+            newest=False,
+            gradient=self._grad_memory,
+            contexts=stream.contexts,
+            column=column,
+            row=row,
+            place=place,
+        )
+        self._pieces = _Pieces(stream, network, self._grad_memory, (column, row, place))
+        self._forward: Any = None
+        self._backward: Any = None
         self._window: tuple[WindowRecord, StepState, Tensor] | None = None
         self._order: Tensor | None = None
 
@@ -73,7 +192,7 @@ class CompiledSegment:
     def bound(
         cls, stream: CompiledStream, weights: StepWeights, novelty: Tensor | None, *, credit: bool, credits: bool
     ) -> Self | None:
-        """One for these weights; None where something is not what the compiled code takes.
+        """Returns one for these weights; None if the native kernel cannot take something.
 
         Args:
             stream: see the class.
@@ -82,11 +201,13 @@ class CompiledSegment:
             credit: whether gradient reaches the memories that were read at all.
             credits: see the class.
         """
-        scan = BoundScan.bound(weights, credit=credit, gain=stream.gain)
-        observed = stream.contexts[2].shape[3:]
-        if scan is None or stream.rows != 1 or observed != (scan.inputs,) or scan.size != stream.size:
+        network = Network.bound(weights, credit=credit, gain=stream.gain)
+        if network is None or stream.rows != 1:
             return None
-        return cls(stream, scan, novelty, credits=credits)
+        inputs, H, _ = network.sizes
+        if stream.contexts.observation.shape[3:] != (inputs,) or stream.size != H:
+            return None
+        return cls(stream, network, novelty, credits=credits)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A copy is bound to nothing."""
@@ -98,156 +219,145 @@ class CompiledSegment:
         if window is not None and window[0] is record and window[1] is before and window[2] is reached:
             return
         self._window = record, before, reached
-        h, c, memory, filled, written_at, _ = addresses(*before)
-        recorded = addresses(*record)
-        self._steps[8:STEP_HEAD] = [h, c, memory, filled, *recorded]
-        self._back[3:BACK_HEAD] = [h, filled, written_at, *recorded, reached.data_ptr()]
+        given = Given(
+            x=record.observation,
+            h=before.h,
+            c=before.c,
+            memory=before.memory,
+            start=record.start,
+            cut=self._cut,
+            write_slot=record.write_slot,
+            filled=before.filled,
+        )
+        network, space = self._network, self._space
+        self._forward = network.forward(space, given, slots=self.stream.slots)
+        self._backward = network.backward(
+            space,
+            given,
+            grad_hidden=None,
+            grad_summary=None,
+            stride=2 * self._hidden_size,
+            last_only=True,
+            grad_memory=self._grad_memory,
+        )
+        self._take.window = record
+        select = self._select
+        select.filled, select.written_at, select.norm = before.filled, before.written_at, reached
 
     def plan(self, order: Tensor, taken: Tensor) -> None:
         """Says which slots the next writes take."""
         if order is not self._order:
-            self._order = order
-            self._steps[5:8] = [order.shape[1], *addresses(order, taken)]
+            self._order, take = order, self._take
+            take.width, take.order, take.taken = order.shape[1], order, taken
 
     def call(self, mode: Mode, time: int, x: Tensor | None, start: Tensor | None) -> Tensor | None:
-        """The last output [h, s] (1, 2H) of the segment, run again, or the output that x would have.
+        """Returns the last output [h, s] (1, 2H) of the segment, replayed, or the output that x would have.
 
         Args:
-            mode: RUN runs the T steps that are taken; TAKE takes x first, as the T-th; PROPOSE computes x alone.
+            mode: RUN replays the T steps that are taken; TAKE takes x first, as the T-th; PROPOSE computes x alone.
             time: T − 1.
             x: (1, I), or None to RUN.
             start: (1,) bool, whether an episode begins with x; or None.
 
         Returns:
-            The output; None, and nothing done, where x is not what the compiled code takes.
+            The output; None, and nothing is done, if the native kernel cannot take x.
 
         Raises:
             ValueError: a slot is out of range.
         """
-        if mode is not Mode.RUN and (x is None or not fits(x, (1, self._scan.inputs), REAL)):
-            return None
-        if start is not None and not fits(start, (1,), FLAG):
-            return None
-        result = new_empty(1, 2 * self._scan.size)
-        self._steps[:5] = [mode, *addresses(x, start), time, result.data_ptr()]
-        found = native.segment_step(*self._step_at)
-        if found > 1:
-            raise ValueError(f"SABStream: the slots that steps write to must lie in -1 … {self.stream.slots - 1}.")
-        return None if found else result
+        result = new_empty(1, 2 * self._hidden_size)
+        if mode is not Mode.RUN:
+            if x is None or not fits(x, (1, self._inputs), REAL):
+                return None
+            if start is not None and not fits(start, (1,), FLAG):
+                return None
+            step = self._step
+            step.x, step.start, step.output = x, start, self._output if mode is Mode.TAKE else result
+            if not step.run():
+                return None
+            if mode is Mode.PROPOSE:
+                return result
+            take = self._take
+            take.observation, take.start, take.time = x, start, time
+            if not take.run():
+                self._refuse_slots()
+        forward = self._forward
+        forward.steps, forward.last_output = time + 1, result
+        if not forward.run():
+            self._refuse_slots()
+        return result
+
+    def _refuse_slots(self) -> None:
+        raise ValueError(f"SABStream: the slots that steps write to must lie in -1 … {self.stream.slots - 1}.")
 
     def backward(self, steps: int, gradient: Tensor) -> Tensor | None:
-        """Adds what the gradient (1, 2H) of the last output owes, slots included where it is this code that credits.
+        """Adds to the gradients of the weights, given that of the last output, through slots too if these credit here.
 
         Args:
-            steps: T of the segment that was run last.
-            gradient: of its last output.
+            steps: T of the segment that was replayed last.
+            gradient: (1, 2H) of its last output.
 
         Returns:
-            The gradient (1, S, H) of the memory before the segment; None where it was credited.
+            The gradient (1, S, H) of the memory before the segment; None if it was credited.
 
         Raises:
             ValueError: the gradient does not fit, or an index of the contexts is out of range.
         """
-        if not fits(gradient, (1, 2 * self._scan.size), REAL):
+        H, backward = self._hidden_size, self._backward
+        if not fits(gradient, (1, 2 * H), REAL):
             raise ValueError(f"SABLearner: a gradient must be float32 (1, 2H), but is {tuple(gradient.shape)}.")
-        self._back[:2] = [steps, gradient.data_ptr()]
-        M = native.segment_backward(*self._back_at)
-        if M < 0:
+        backward.steps, backward.grad_hidden, backward.grad_summary = steps, gradient, (gradient, H)
+        backward.run()
+        if not self._credits:
+            return self._grad_memory.unsqueeze(0)
+        selected = self._select.run()
+        if selected < 0:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
-        if self._pieces.capacity < M:
-            self._pieces.make_room(M)
-            self._back[2] = M
-            self._back = whole_numbers([*self._back[:BACK_HEAD], *self._backward_parts()])
-            self._back_at = addressof(self._back), len(self._back)
-            native.segment_credit(*self._back_at)
-        return None if self._credits else self._sent.unsqueeze(0)
-
-    def _step_parts(self) -> list[int]:
-        """`Step`, `Take` and `BoundForward`."""
-        stream, scan = self.stream, self._scan
-        H, S, R = stream.size, stream.slots, stream.reads
-        output, new_c, read_slot, weight, novel = addresses(*self._computed)
-        state = addresses(*stream.state)
-        step = [
-            *(
-                1,
-                1,
-                scan.inputs,
-                H,
-                scan.attention,
-                S,
-                R,
-                stream.write_every,
-                bits(stream.gain),
-                CHANGING,
-                *scan.weights,
-                CHANGING,
-            ),
-            *(*state, output, 0, new_c, 0, 0, 0, 0, read_slot, weight, *addresses(self._novelty), novel),
-        ]
-        take = [
-            *(
-                1,
-                H,
-                S,
-                R,
-                stream.write_every,
-                stream.bptt_steps,
-                4 * scan.inputs,
-                CHANGING,
-                CHANGING,
-                CHANGING,
-                CHANGING,
-            ),
-            *(output, new_c, read_slot, weight, novel, 0, CHANGING, CHANGING, *state, *[CHANGING] * 11),
-        ]
-        return [*step, *take, *scan.forward_arguments(self._layout, S, CHANGING, [CHANGING] * 6)]
-
-    def _backward_parts(self) -> list[int]:
-        """What stands behind the head of `SegmentBackward`."""
-        stream, scan, pieces = self.stream, self._scan, self._pieces
-        H, S, L, R = stream.size, stream.slots, stream.bptt_steps, stream.reads
-        piece, offset, *contexts = addresses(*stream.contexts)
-        column, row, place, steps = addresses(*self._found)
-        x, h, c, value, used, target, grad_hidden, start, cut = pieces.room
-        sent = self._sent.data_ptr()
-        first_cut = self._cut.data_ptr()
-        back = scan.backward_arguments(
-            self._layout, (CHANGING, CHANGING, 2 * H), [CHANGING, CHANGING, CHANGING, first_cut, CHANGING], sent
-        )
-        select = [*(1, H, S, L, 0, sent, CHANGING, CHANGING, piece, offset, CHANGING), column, row, place, steps]
-        gather = [*(1, H, S, L, R, 4 * scan.inputs, CHANGING, sent, column, offset, row, place), *contexts[:5]]
-        gather += [contexts[7], x, h, c, value, used, target, start, cut, grad_hidden]
-        again = scan.forward_arguments(pieces.layout, L * R + L, x, [h, c, value, start, target, used])
-        last = scan.backward_arguments(pieces.layout, (grad_hidden, 0, H), [x, h, start, cut, target], 0)
-        head = [int(self._credits), pieces.capacity, self._whole.data_ptr()]
-        return [*head, *back, *select, *gather, *again, *last]
+        if selected > 0:
+            self._pieces.credit(selected, self._select.steps_reached)
+        return None
 
 
 class _Pieces:
-    """Room for the pieces that are run again.
+    """Replays of selected pieces, with room for `capacity` of them.
 
-    Attributes:
-        capacity: pieces that there is room for.
-        room: addresses of x (L, M, I), h (M, H), c (M, H), value (M, U, H), used (M, U), target (L, M), the gradient of
-            h (L, M, H), and start and cut (L, M).
-        layout: of a run of so many.
+    Args:
+        stream: that they are of.
+        network: of the stream.
+        gradient: (S, H) of the memory.
+        selected: column, row and place, (S,) each, as they are selected.
     """
 
-    def __init__(self, stream: CompiledStream, scan: BoundScan) -> None:
-        self._stream, self._scan = stream, scan
-        self._space = RunSpace()
-        self.make_room(4)
+    def __init__(
+        self, stream: CompiledStream, network: Network, gradient: Tensor, selected: tuple[Tensor, Tensor, Tensor]
+    ) -> None:
+        self._stream, self._network, self._gradient, self._selected = stream, network, gradient, selected
+        self._make_room(4)
 
-    def make_room(self, count: int) -> None:
-        """Makes sure that `count` pieces have room."""
-        stream, scan = self._stream, self._scan
+    def _make_room(self, count: int) -> None:
+        stream, (inputs, H, A) = self._stream, self._network.sizes
         self.capacity = M = min(2 * count, stream.slots)
-        H, L, U = stream.size, stream.bptt_steps, stream.bptt_steps * stream.reads
-        self._kept: tuple[Any, ...] = (
-            *(new_empty(L, M, scan.inputs), new_empty(M, H), new_empty(M, H), new_empty(M, U, H)),
-            *(new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE), new_empty(L, M, H)),
-            *(new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)),
+        L, U = stream.bptt_steps, stream.bptt_steps * stream.reads
+        room = Replayed.empty(M, L, U, H, (inputs,))
+        self._gather = room.gather(stream, self._gradient, self._selected)
+        space, given = Space(Sizes(L, M, inputs, H, A, U, stream.reads)), room.given()
+        self._forward = self._network.forward(space, given, slots=U + L)
+        self._backward = self._network.backward(
+            space, given, grad_hidden=room.grad_hidden, grad_summary=None, stride=H, grad_memory=None
         )
-        self.room = addresses(*self._kept)
-        self.layout: Layout = self._space.layout(Sizes(L, M, scan.inputs, H, scan.attention, U, stream.reads))
+
+    def credit(self, count: int, steps: int) -> None:
+        """Replays the pieces that were selected, and adds to the gradients of the weights.
+
+        Args:
+            count: M.
+            steps: the first of each piece that gradient reaches.
+        """
+        if count > self.capacity:
+            self._make_room(count)
+        forward, backward = self._forward, self._backward
+        self._gather.count = forward.rows = backward.rows = count
+        forward.steps = backward.steps = steps
+        self._gather.run()
+        forward.run()
+        backward.run()

@@ -1,26 +1,26 @@
-"""One step without gradient in compiled C++, in one call: what acting and streaming do between two inputs.
+"""One step without gradient with the native kernel, in one call: what acting and streaming do between two inputs.
 
 Dimensions: B rows, I input size, H hidden size, A attention size, S slots, R = K + 1 slots that a read touches.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import addresses, bits, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, threads
 from sab_agents.kernels.types import StepRules, StepState, StepWeights
-
-REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
 
 
 def step(
     weights: StepWeights, rules: StepRules, x: Tensor, state: StepState, episode_start: Tensor | None
 ) -> tuple[Tensor, StepState] | None:
-    """Takes one step, or none where an argument is not what the compiled code takes.
+    """Takes one step, and returns its output and the new state; None if the native kernel cannot take an argument.
 
-    Every call pays for what is checked here, so the check only tells right from wrong; whoever gets None goes the way
-    that says what is wrong, or that takes more.
+    Every call pays for what is checked here, so the check only tells right from wrong; a caller that gets None computes
+    the step in a way that says what is wrong, or that takes more.
     """
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (*weights, x, *state[:3]) if t is not None)
     if wanted or x.dim() != 2 or state.memory.dim() != 3:
@@ -37,16 +37,36 @@ def step(
     empty_like = torch.empty_like
     output = new_empty(B, 2 * H)
     new = StepState(*[empty_like(tensor) for tensor in state])
-    tensors = (x, *weights, episode_start, *state, output, *new)
-    sizes = (threads(B * H * (4 * (H + inputs) + S * A)), B, inputs, H, A, S, rules.top_k + 1, rules.write_every)
-    finite = native.step(*sizes, bits(rules.gain), *addresses(*tensors), 0, 0, 0, 0)
+    finite = native.Step(
+        threads=threads(B * H * (4 * (H + inputs) + S * A)),
+        rows=B,
+        input=inputs,
+        size=H,
+        attention=A,
+        slots=S,
+        reads=rules.top_k + 1,
+        write_every=rules.write_every,
+        gain=rules.gain,
+        x=x,
+        projection=weights,
+        recurrence=weights,
+        start=episode_start,
+        state=state,
+        output=output,
+        new_c=new.c,
+        new_state=new,
+        read_slot=None,
+        weight=None,
+        novelty=None,
+        novel=None,
+    ).run()
     return (output, new) if finite else None
 
 
 def lstm_step(
     weights: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, h: Tensor, c: Tensor, episode_start: Tensor | None
 ) -> tuple[Tensor, Tensor] | None:
-    """One step of a plain LSTM, which is a SAB without slots: the new h and c, or none as `step`.
+    """Takes one step of an LSTM, which is a SAB without slots, and returns the new h and c; or None, as `step`.
 
     Args:
         weights: weight_ih (4H, I), weight_hh (4H, H), bias_ih (4H,), bias_hh (4H,).
@@ -65,16 +85,59 @@ def lstm_step(
     if not (episode_start is None or fits(episode_start, (B,), FLAG)):
         return None
     output, new_c = new_empty(B, 2 * H), new_empty(B, H)
-    finite = native.step(
-        *(threads(B * H * 4 * (H + inputs)), B, inputs, H, 0, 0, 1, 1, 0),
-        *addresses(x, *weights, *[None] * 4, episode_start, h, c, *[None] * 4),
-        *addresses(output, None, new_c, *[None] * 8),
-    )
+    network = LSTMWeights(*weights)
+    finite = native.Step(
+        threads=threads(B * H * 4 * (H + inputs)),
+        rows=B,
+        input=inputs,
+        size=H,
+        attention=0,
+        slots=0,
+        reads=1,
+        write_every=1,
+        gain=0.0,
+        x=x,
+        projection=network,
+        recurrence=network,
+        start=episode_start,
+        state=LSTMState(h, c),
+        output=output,
+        new_c=new_c,
+        new_state=None,
+        read_slot=None,
+        weight=None,
+        novelty=None,
+        novel=None,
+    ).run()
     return (output[:, :H].contiguous(), new_c) if finite else None
 
 
+class LSTMWeights(NamedTuple):
+    """The weights of an LSTM, as those of a SAB whose attention has size 0."""
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+    key_weight: tuple[()] = ()
+    query_weight: tuple[()] = ()
+    query_bias: tuple[()] = ()
+    score_weight: None = None
+
+
+class LSTMState(NamedTuple):
+    """The state of an LSTM, as that of a SAB without slots whose steps nobody counts."""
+
+    h: Tensor
+    c: Tensor
+    memory: tuple[()] = ()
+    filled: tuple[()] = ()
+    written_at: tuple[()] = ()
+    step: tuple[()] = ()
+
+
 def state_fits(state: StepState, B: int, S: int, H: int) -> bool:
-    """Whether each tensor of a state is what the compiled code takes."""
+    """Returns whether the native kernel can take each tensor of a state."""
     return (
         fits(state.h, (B, H), REAL)
         and fits(state.c, (B, H), REAL)
@@ -86,7 +149,7 @@ def state_fits(state: StepState, B: int, S: int, H: int) -> bool:
 
 
 def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
-    """Whether each weight is what the compiled code takes."""
+    """Returns whether the native kernel can take each weight."""
     return (
         fits(weights.weight_ih, (4 * H, inputs), REAL)
         and fits(weights.weight_hh, (4 * H, H), REAL)
@@ -97,8 +160,3 @@ def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
         and fits(weights.query_bias, (A,), REAL)
         and (weights.score_weight is None or fits(weights.score_weight, (1, A), REAL))
     )
-
-
-def fits(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
-    """Whether a tensor lies on the CPU without gaps, with this shape and dtype."""
-    return tensor.dtype is dtype and tensor.shape == shape and tensor.is_cpu and tensor.is_contiguous()

@@ -1,30 +1,36 @@
-"""A stream's steps and windows in compiled C++, for float32 on a CPU: what it holds is changed in place.
+"""A stream's steps, windows and replays with the native kernel, for float32 on the CPU: what it holds changes in place.
 
 Dimensions: T steps of a window, B rows, I input size, H hidden size, A attention size, S slots, R = K + 1 slots that a
-step touches, L = bptt_steps, U = L·R.
+step touches, L = bptt_steps, U = L·R, M pieces that are replayed.
 """
 
 from __future__ import annotations
 
-from ctypes import addressof
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import addresses, bits, native, new_empty, threads, whole_numbers
-from sab_agents.kernels.native_backend.pieces import Pieces
-from sab_agents.kernels.native_backend.run import Given, Run, RunSizes
-from sab_agents.kernels.native_backend.step import FLAG, REAL, WHOLE, fits, state_fits, weights_fit
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, threads
+from sab_agents.kernels.native_backend.run import Given, Run
+from sab_agents.kernels.native_backend.step import state_fits, weights_fit
+from sab_agents.kernels.native_backend.tape import Sizes
 from sab_agents.kernels.types import StepState, StepWeights, StreamStep, WindowRecord
 
-CHANGING = 0  # what is filled in elsewhere
-# Where the parts of `TakeSteps` (src/arguments.h) begin, and in it what changes.
-STEP, TAKE, END = 1, 37, 73
-STEP_SIZES, STEP_INPUT, STEP_WEIGHTS = slice(STEP + 1, STEP + 5), STEP + 9, slice(STEP + 10, STEP + 18)
-STEP_START, STEP_OUTPUT, STEP_NOVEL = STEP + 18, STEP + 25, slice(STEP + 34, STEP + 36)
-TAKE_STEP, TAKE_WRITES = slice(TAKE + 6, TAKE + 12), slice(TAKE + 15, TAKE + 19)
-TAKE_RECORD = slice(TAKE + 25, END)
+
+class ContextTensors(NamedTuple):
+    """The tensors of `sab_agents.streaming.contexts.Contexts`, in their order, where their shapes stand."""
+
+    piece: Tensor
+    offset: Tensor
+    observation: Tensor
+    h: Tensor
+    c: Tensor
+    value: Tensor
+    used: Tensor
+    slot: Tensor
+    written_at: Tensor
+    target: Tensor
 
 
 class CompiledStream:
@@ -52,34 +58,42 @@ class CompiledStream:
         bptt_steps: int,
         gain: float,
     ) -> None:
-        self.state, self.contexts, self.statistics = state, contexts, statistics
-        self.rows, self.slots, self.size = state.memory.shape
+        self.state, self.contexts, self.statistics = state, ContextTensors(*contexts), statistics
+        self.rows, self.slots, self.size = B, S, H = state.memory.shape
         self.reads, self.write_every, self.bptt_steps, self.gain = reads, write_every, bptt_steps, gain
-        self._state = addresses(*state)
-        self._c, self._weight = new_empty(self.rows, self.size), new_empty(self.rows, reads)
-        self._read_slot = new_empty(self.rows, reads, dtype=WHOLE)
-        self._novel = new_empty(self.rows, dtype=FLAG)
-        self._output = new_empty(self.rows, 2 * self.size)  # of steps whose output nobody asks for
-        self._flags = self._novel.data_ptr()
+        self._c, self._weight = new_empty(B, H), new_empty(B, reads)
+        self._read_slot = new_empty(B, reads, dtype=WHOLE)
+        self._novel = new_empty(B, dtype=FLAG)
+        self._output = new_empty(B, 2 * H)  # of steps whose output nobody asks for
         self._known_weights: list[int] = []
         self._inputs = self._attention = self._work = 0
-        self._record: list[int] = []
         self._recorded: WindowRecord | None = None
-        self._fields = whole_numbers([CHANGING, *self._step_fields(), *self._take_fields()])
-        first = addressof(self._fields)
-        self._all_at = first, END
-        self._step_at, self._take_at = (first + 8 * STEP, TAKE - STEP), (first + 8 * TAKE, END - TAKE)
-
-    def _step_fields(self) -> list[int]:
-        new_c, read_slot, weight = addresses(self._c, self._read_slot, self._weight)
-        sizes = [1, self.rows, CHANGING, self.size, CHANGING, self.slots, self.reads, self.write_every, bits(self.gain)]
-        results = [CHANGING, 0, new_c, 0, 0, 0, 0, read_slot, weight, CHANGING, CHANGING]
-        return [*sizes, CHANGING, *[CHANGING] * 8, CHANGING, *self._state, *results]
-
-    def _take_fields(self) -> list[int]:
-        sizes = [self.rows, self.size, self.slots, self.reads, self.write_every, self.bptt_steps]
-        step = [*[CHANGING] * 6, *addresses(self._c, self._read_slot, self._weight), *[CHANGING] * 4]
-        return [*sizes, *step, *self._state, *[CHANGING] * 11]
+        self._step = native.Step(
+            rows=B,
+            size=H,
+            slots=S,
+            reads=reads,
+            write_every=write_every,
+            gain=gain,
+            state=state,
+            new_c=self._c,
+            new_state=None,
+            read_slot=self._read_slot,
+            weight=self._weight,
+        )
+        self._take = native.Take(
+            rows=B,
+            size=H,
+            slots=S,
+            reads=reads,
+            write_every=write_every,
+            bptt_steps=bptt_steps,
+            new_c=self._c,
+            read_slot=self._read_slot,
+            weight=self._weight,
+            state=state,
+        )
+        self._steps = native.TakeSteps(step=self._step, take=self._take)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A copy of a stream is bound to nothing: the addresses are those of the stream that it was made of."""
@@ -96,7 +110,7 @@ class CompiledStream:
         bptt_steps: int,
         gain: float,
     ) -> Self | None:
-        """One for these tensors; None where one of them is not what the compiled code takes."""
+        """Returns one for these tensors; None if the native kernel cannot take one of them."""
         if state.memory.dim() != 3 or len(contexts[2].shape) < 3:
             return None
         (B, S, H), L, U = state.memory.shape, bptt_steps, bptt_steps * reads
@@ -114,32 +128,28 @@ class CompiledStream:
     def propose(
         self, weights: StepWeights, x: Tensor, start: Tensor | None, novelty: Tensor | None
     ) -> StreamStep | None:
-        """Computes the next step and changes nothing; None where an argument is not what the compiled code takes.
+        """Computes the next step and changes nothing; returns None if the native kernel cannot take an argument.
 
         Args:
             weights: of the network.
             x: (B, I) inputs.
             start: (B,) bool, episode starts, or None for none.
-            novelty: one number, or None where it does not matter what is novel.
+            novelty: one float, or None if it does not matter what is novel.
         """
-        found = addresses(*weights)
-        if not self._takes(weights, found):
+        if not self._takes(weights):
             return None
         if not fits(x, (self.rows, self._inputs), REAL) or not (start is None or fits(start, (self.rows,), FLAG)):
             return None
         output = torch.empty_like(self._output)
-        self._say_step(x, start, output, novelty)
-        if not native.step(*self._step_at):
+        self._set_step(x, start, output, novelty)
+        if not self._step.run():
             return None
         return StreamStep(output, self._c, self._read_slot, self._weight, None if novelty is None else self._novel)
 
-    def _say_step(self, x: Tensor, start: Tensor | None, output: Tensor, novelty: Tensor | None) -> None:
-        fields = self._fields
-        fields[STEP] = threads(self._work)
-        fields[STEP_INPUT] = x.data_ptr()
-        fields[STEP_START] = 0 if start is None else start.data_ptr()
-        fields[STEP_OUTPUT] = output.data_ptr()
-        fields[STEP_NOVEL] = [0, 0] if novelty is None else [novelty.data_ptr(), self._flags]
+    def _set_step(self, x: Tensor, start: Tensor | None, output: Tensor, novelty: Tensor | None) -> None:
+        step = self._step
+        step.threads, step.x, step.start, step.output = threads(self._work), x, start, output
+        step.novelty, step.novel = novelty, None if novelty is None else self._novel
 
     def take_steps(
         self,
@@ -153,7 +163,7 @@ class CompiledStream:
         order: Tensor,
         taken: Tensor,
     ) -> bool:
-        """Does what `propose` and `take` do for one step after another; False where `propose` would return None.
+        """Does what `propose` and `take` do for one step after another; returns False where `propose` returns None.
 
         Args:
             weights: of the network.
@@ -168,35 +178,37 @@ class CompiledStream:
         Raises:
             ValueError: an input is not finite or a slot is out of range; the steps before it have been taken.
         """
-        found, n = addresses(*weights), len(x)
-        if not self._takes(weights, found):
+        n = len(x)
+        if not self._takes(weights):
             return False
         if not fits(x, (n, self.rows, self._inputs), REAL) or not (start is None or fits(start, (n, self.rows), FLAG)):
             return False
         self._know(record, x[0])
-        self._say_step(x, start, self._output, novelty)
-        shown, began, output = addresses(x, start, self._output)
-        fields = self._fields
-        fields[0] = n
-        fields[TAKE_STEP] = [x.nbytes // (n * self.rows), order.shape[1], time, shown, began, output]
-        fields[TAKE_WRITES] = [0 if novelty is None else self._flags, 0, *addresses(order, taken)]
-        if native.take_steps(*self._all_at) != n:
+        self._set_step(x, start, self._output, novelty)
+        take = self._take
+        take.bytes, take.width, take.time = x.nbytes // (n * self.rows), order.shape[1], time
+        take.observation, take.start, take.output = x, start, self._output
+        take.novel, take.chosen, take.order, take.taken = self._step.novel, None, order, taken
+        self._steps.count = n
+        if self._steps.run() != n:
             raise ValueError(f"SABStream: inputs must be finite, and planned slots lie in 0 … {self.slots - 1}.")
         return True
 
-    def _takes(self, weights: StepWeights, found: list[int]) -> bool:
-        """Whether these weights, which lie at the addresses found, are what the compiled code takes."""
-        if found != self._known_weights:
+    def _takes(self, weights: StepWeights) -> bool:
+        """Returns whether the native kernel can take these weights, which are checked when they lie elsewhere."""
+        lie = [0 if weight is None else weight.data_ptr() for weight in weights]
+        if lie != self._known_weights:
             inputs, A, (B, S, H) = weights.weight_ih.shape[1], weights.query_bias.shape[0], self.state.memory.shape
             if not weights_fit(weights, inputs, H, A):
                 return False
-            self._known_weights, self._inputs, self._attention = found, inputs, A
+            self._known_weights, self._inputs, self._attention = lie, inputs, A
             self._work = B * H * (4 * (H + inputs) + S * A)
-            self._fields[STEP_SIZES], self._fields[STEP_WEIGHTS] = [B, inputs, H, A], [*found]
+            step = self._step
+            step.input, step.attention, step.projection, step.recurrence = inputs, A, weights, weights
         return True
 
     def made(self, step: StreamStep) -> bool:
-        """Whether the step is one that `propose` computed."""
+        """Returns whether the step is one that `propose` computed."""
         return step.read_slot is self._read_slot
 
     def take(
@@ -211,7 +223,7 @@ class CompiledStream:
         order: Tensor,
         taken: Tensor,
     ) -> None:
-        """Takes a step: changes the state, and records it at place `time` of `record`.
+        """Takes a step: changes the state, and records the step at place `time` of `record`.
 
         Args:
             step: what `propose` computed last.
@@ -221,23 +233,23 @@ class CompiledStream:
             time: from 0.
             chosen: (B,) slots to write to, −1 for none; None for those that `order` plans.
             order: (B, n) slots that the next n writes take.
-            taken: (B,) how many of these are used; counted on.
+            taken: (B,) how many of these are used; changed in place.
 
         Raises:
             ValueError: a slot is out of range. Nothing has changed.
         """
         self._know(record, observation)
-        shown, began, output = addresses(observation, start, step.output)
-        fields, novel = self._fields, 0 if step.novel is None else self._flags
-        fields[TAKE_STEP] = [observation.nbytes // self.rows, order.shape[1], time, shown, began, output]
-        fields[TAKE_WRITES] = [novel, *addresses(chosen, order, taken)]
-        if not native.take(*self._take_at):
+        take = self._take
+        take.bytes, take.width, take.time = observation.nbytes // self.rows, order.shape[1], time
+        take.observation, take.start, take.output = observation, start, step.output
+        take.novel, take.chosen, take.order, take.taken = step.novel, chosen, order, taken
+        if not take.run():
             raise ValueError(f"SABStream: the slots that are planned must lie in 0 … {self.slots - 1}.")
 
     def run(
         self, weights: StepWeights, record: WindowRecord, steps: int, before: StepState, *, credit: bool
     ) -> tuple[Run, Tensor] | None:
-        """Runs a window again; None where an argument is not what the compiled code takes.
+        """Replays a window; returns None if the native kernel cannot take an argument.
 
         Args:
             weights: of the network.
@@ -250,17 +262,24 @@ class CompiledStream:
             The run, and its outputs [h, s] (steps, B, 2H).
         """
         B, H, S = self.rows, self.size, self.slots
-        if not self._takes(weights, addresses(*weights)) or not state_fits(before, B, S, H):
+        if not self._takes(weights) or not state_fits(before, B, S, H):
             return None
         if record.observation.shape[2:] != (self._inputs,):
             return None
         self._know(record, record.observation[0])
-        x, start, cut, *_, write_slot = self._record
-        h, c, memory, filled = addresses(before.h, before.c, before.memory, before.filled)
-        given = Given(x, h, c, memory, start, cut, write_slot, filled)
-        sizes = RunSizes(steps, B, self._inputs, H, self._attention, S, self.reads, S)
+        given = Given(
+            x=record.observation,
+            h=before.h,
+            c=before.c,
+            memory=before.memory,
+            start=record.start,
+            cut=record.cut,
+            write_slot=record.write_slot,
+            filled=before.filled,
+        )
+        sizes = Sizes(steps, B, self._inputs, H, self._attention, S, self.reads)
         output = new_empty(steps, B, 2 * H)
-        return Run(weights, sizes, given, credit=credit, gain=self.gain, output=output, kept=(record, before)), output
+        return Run(weights, sizes, given, slots=S, credit=credit, gain=self.gain, output=output), output
 
     def advance(
         self, record: WindowRecord, steps: int, memory: Tensor, filled: Tensor, reached: Tensor, decay: Tensor
@@ -283,22 +302,36 @@ class CompiledStream:
         before = (memory, (B, S, self.size), REAL), (filled, (B, S), FLAG), (reached, (B, S), REAL)
         if not all(fits(*each) for each in before) or decay.dtype is not torch.float64:
             raise ValueError("SABStream.advance: the state before the window must have the shapes of the state.")
-        done = native.advance(
-            *(B, self.size, S, self.reads, record.observation[0].nbytes // B, steps, self.bptt_steps),
-            *(decay.data_ptr(), *self._state, *self._record, *addresses(memory, filled, reached)),
-            *addresses(*self.contexts, *self.statistics),
-        )
+        usage, received = self.statistics
+        done = native.Advance(
+            rows=B,
+            size=self.size,
+            slots=S,
+            reads=self.reads,
+            bytes=record.observation[0].nbytes // B,
+            length=steps,
+            bptt_steps=self.bptt_steps,
+            decay=decay,
+            state=self.state,
+            window=record,
+            memory=memory,
+            filled=filled,
+            reached=reached,
+            contexts=self.contexts,
+            usage=usage,
+            credit=received,
+        ).run()
         if not done:
             raise ValueError(f"SABStream.advance: the window's slots must lie in -1 … {S - 1}, and be read after.")
 
     def select(self, gradient: Tensor, filled: Tensor, written_at: Tensor, norm: Tensor, *, newest: bool) -> Pieces:
-        """The pieces that wrote the slots which gradient (B, S, H) reached, and the norms of it added to `norm` (B, S).
+        """Returns the pieces that wrote the slots which a gradient reached, and adds the norms of it to `norm`.
 
         Args:
-            gradient: of the memory.
+            gradient: (B, S, H) of the memory.
             filled: (B, S) slots that hold something; others are passed over.
             written_at: (B, S) 0-based steps.
-            norm: changed in place.
+            norm: (B, S), changed in place.
             newest: of each row take only the piece that wrote the newest of these slots.
 
         Raises:
@@ -308,29 +341,186 @@ class CompiledStream:
         checks = (gradient, (B, S, H), REAL), (filled, (B, S), FLAG), (written_at, (B, S), WHOLE), (norm, (B, S), REAL)
         if not all(fits(*each) for each in checks) or self.state.memory.shape != (B, S, H):
             raise ValueError(f"SABStream.credit: gradient must be float32 (B, S, H), but is {tuple(gradient.shape)}.")
-        contexts = self.contexts
-        column, steps = new_empty(B, S, dtype=WHOLE), new_empty(1, dtype=WHOLE)
+        column = new_empty(B, S, dtype=WHOLE)
         row, place = new_empty(B * S, dtype=WHOLE), new_empty(B * S, dtype=WHOLE)
-        count = native.select(
-            *(B, H, S, contexts[9].shape[2], int(newest)),
-            *addresses(gradient, filled, written_at, contexts[0], contexts[1], norm, column, row, place, steps),
+        select = native.Select(
+            rows=B,
+            size=H,
+            slots=S,
+            steps=self.bptt_steps,
+            newest=newest,
+            gradient=gradient,
+            filled=filled,
+            written_at=written_at,
+            contexts=self.contexts,
+            norm=norm,
+            column=column,
+            row=row,
+            place=place,
         )
+        count = select.run()
         if count < 0:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
-        return Pieces(count, int(steps), row[:count], place[:count], column, contexts, self.reads, self.gain)
+        return Pieces(self, count, select.steps_reached, column, row[:count], place[:count])
 
     def _know(self, record: WindowRecord, observation: Tensor) -> None:
-        """Checks a record once and keeps where its tensors lie."""
+        """Checks a record once, from when on it is the one that steps are recorded in."""
         if record is not self._recorded:
             self._check_record(record, observation)
-            self._record, self._recorded = addresses(*record), record
-            self._fields[TAKE_RECORD] = [*self._record]
+            self._take.window, self._recorded = record, record
 
     def _check_record(self, record: WindowRecord, observation: Tensor) -> None:
         T, B, H, R = record.step.shape[0], self.rows, self.size, self.reads
         shapes = ((B,), (B,), (B,), (B, H), (B, H), (B, H), (B, R), (B, R), (B, R), (B,))
         dtypes = (FLAG, FLAG, WHOLE, REAL, REAL, REAL, WHOLE, WHOLE, REAL, WHOLE)
         found = all(fits(*each) for each in zip(record[1:], ((T, *shape) for shape in shapes), dtypes, strict=True))
-        seen = (T, B, *self.contexts[2].shape[3:])
+        seen = (T, B, *self.contexts.observation.shape[3:])
         if not found or not fits(record.observation, seen, REAL) or observation.shape != seen[1:]:
             raise ValueError(f"SABStream: a window must be recorded in tensors of {T} steps and {B} rows.")
+
+
+class Replayed(NamedTuple):
+    """What M pieces are replayed with.
+
+    Attributes:
+        observation: (L, M, …).
+        h: (M, H) before the first step.
+        c: (M, H) before the first step.
+        value: (M, U, H) the memories that the pieces read.
+        used: (M, U) bool, which of these are there.
+        target: (L, M) int64, where each step writes.
+        start: (L, M) bool, no episode starts.
+        cut: (L, M) bool, the first steps alone.
+        grad_hidden: (L, M, H) gradient of the h of each step.
+    """
+
+    observation: Tensor
+    h: Tensor
+    c: Tensor
+    value: Tensor
+    used: Tensor
+    target: Tensor
+    start: Tensor
+    cut: Tensor
+    grad_hidden: Tensor
+
+    @classmethod
+    def empty(cls, M: int, L: int, U: int, H: int, observation: tuple[int, ...]) -> Self:
+        """Returns room for M pieces whose steps observed tensors of shape `observation`."""
+        return cls(
+            observation=new_empty(L, M, *observation),
+            h=new_empty(M, H),
+            c=new_empty(M, H),
+            value=new_empty(M, U, H),
+            used=new_empty(M, U, dtype=FLAG),
+            target=new_empty(L, M, dtype=WHOLE),
+            start=new_empty(L, M, dtype=FLAG),
+            cut=new_empty(L, M, dtype=FLAG),
+            grad_hidden=new_empty(L, M, H),
+        )
+
+    def gather(self, stream: CompiledStream, gradient: Tensor, selected: tuple[Tensor, Tensor, Tensor]) -> Any:
+        """Returns the arguments that fill this in; the `count` of pieces must be set.
+
+        Args:
+            stream: that the pieces are of.
+            gradient: (B, S, H) of the memory, which is zeroed where it is taken.
+            selected: column (B, S), row (M,) and place (M,), as they were selected.
+        """
+        column, row, place = selected
+        observation = stream.contexts.observation
+        return native.Gather(
+            rows=stream.rows,
+            size=stream.size,
+            slots=stream.slots,
+            steps=stream.bptt_steps,
+            reads=stream.reads,
+            bytes=4 * observation[0, 0, 0].numel(),
+            gradient=gradient,
+            column=column,
+            row=row,
+            place=place,
+            contexts=stream.contexts,
+            observation=self.observation,
+            h=self.h,
+            c=self.c,
+            value=self.value,
+            used=self.used,
+            target=self.target,
+            start=self.start,
+            cut=self.cut,
+            grad_hidden=self.grad_hidden,
+        )
+
+    def given(self) -> Given:
+        """Returns what a replay by the network alone is given: its inputs are what was observed."""
+        return Given(self.observation, self.h, self.c, self.value, self.start, self.cut, self.target, self.used)
+
+
+class Pieces:
+    """The pieces that a gradient of the memory leads to; `CompiledStream.select` makes it.
+
+    Attributes:
+        count: M.
+        steps: T, the first of each that the gradient reaches.
+        row: (M,) int64, rows.
+        place: (M,) int64, places of the pieces.
+    """
+
+    def __init__(
+        self, stream: CompiledStream, count: int, steps: int, column: Tensor, row: Tensor, place: Tensor
+    ) -> None:
+        self.count, self.steps, self.row, self.place = count, steps, row, place
+        self._stream, self._column = stream, column
+
+    def _gathered(self, gradient: Tensor) -> Replayed:
+        stream = self._stream
+        L, H, observation = stream.bptt_steps, stream.size, stream.contexts.observation.shape[3:]
+        replayed = Replayed.empty(self.count, L, L * stream.reads, H, tuple(observation))
+        gather = replayed.gather(stream, gradient, (self._column, self.row, self.place))
+        gather.count = self.count
+        gather.run()
+        return replayed
+
+    def gather(self, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Returns what the pieces are replayed with; what it takes of `gradient` (B, S, H) is zeroed.
+
+        Returns:
+            observation (T, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (T, M), start (T, M),
+            cut (T, M), and the gradient of the h of all steps (T, M, H).
+        """
+        T, whole = self.steps, self._gathered(gradient)
+        return whole._replace(
+            observation=whole.observation[:T],
+            target=whole.target[:T],
+            start=whole.start[:T],
+            cut=whole.cut[:T],
+            grad_hidden=whole.grad_hidden[:T],
+        )
+
+    def run_again(self, weights: StepWeights, gradient: Tensor, *, credit: bool, onward: bool) -> Tensor | None:
+        """Replays the pieces and adds to the weights' `.grad`; what it takes of `gradient` is zeroed.
+
+        Args:
+            weights: of the network.
+            gradient: (B, S, H) of the memory.
+            credit: whether gradient flows into the memories that the pieces read.
+            onward: whether that of the memories before the pieces is wanted.
+
+        Returns:
+            (M, U, H) that gradient, None unless `onward`.
+
+        Raises:
+            ValueError: a weight is not float32 on the CPU, or of the wrong shape.
+        """
+        stream = self._stream
+        H, A, inputs = stream.size, weights.query_bias.shape[0], stream.contexts.observation.shape[3]
+        if not weights_fit(weights, inputs, H, A):
+            raise ValueError("SABStream.credit: the weights must be float32 on the CPU, as those of the steps taken.")
+        M, L, U = self.count, stream.bptt_steps, stream.bptt_steps * stream.reads
+        replayed = self._gathered(gradient)
+        sizes = Sizes(self.steps, M, inputs, H, A, U, stream.reads)
+        run = Run(weights, sizes, replayed.given(), slots=U + L, credit=credit, gain=stream.gain, output=None)
+        sent = new_empty(M, U, H) if onward else None
+        run.backward(replayed.grad_hidden.data_ptr(), 0, H, sent)
+        return sent

@@ -2,7 +2,7 @@
 
 void readout(const Readout& of) {
     const int64_t F = of.inputs, W = of.width;
-    const auto slope = static_cast<float>(of.settings[0]);
+    const auto slope = static_cast<float>(of.slope);
     for (int64_t i = 0; i < W; i += LANES) {
         RowProducts found;
         found.add(of.first_weight + i * F, W - i, of.x, F);
@@ -13,7 +13,7 @@ void readout(const Readout& of) {
     mean /= static_cast<float>(W);
     for (int64_t i = 0; i < W; ++i) squares += (of.normal[i] - mean) * (of.normal[i] - mean);
     const double variance = static_cast<double>(squares / static_cast<float>(W));
-    const auto scale = static_cast<float>(1.0 / std::sqrt(variance + of.settings[1]));
+    const auto scale = static_cast<float>(1.0 / std::sqrt(variance + of.epsilon));
     *of.scale = scale;
     for (int64_t i = 0; i < W; ++i) {
         const float normal = (of.normal[i] - mean) * scale;
@@ -26,12 +26,12 @@ void readout(const Readout& of) {
 
 void readout_backward(const ReadoutBackward& of) {
     const int64_t F = of.inputs, W = of.width;
-    const auto slope = static_cast<float>(of.settings[0]);
-    float* into = of.into_raw;
+    const auto slope = static_cast<float>(of.slope);
+    float* into = of.grad_raw;
     std::memset(into, 0, static_cast<size_t>(W) * sizeof(float));
     for (int64_t d = 0; d < of.outputs; ++d) {
-        add_scaled(of.into_second_weight + d * W, of.gradient[d], of.hidden, W);
-        of.into_second_bias[d] += of.gradient[d];
+        add_scaled(of.grad_second_weight + d * W, of.gradient[d], of.hidden, W);
+        of.grad_second_bias[d] += of.gradient[d];
         add_scaled(into, of.gradient[d], of.second_weight + d * W, W);
     }
     for (int64_t i = 0; i < W; ++i) into[i] = of.normal[i] > 0.0f ? into[i] : into[i] * slope;
@@ -40,18 +40,18 @@ void readout_backward(const ReadoutBackward& of) {
     mean /= static_cast<float>(W);
     const float along = dot(into, of.normal, W) / static_cast<float>(W);
     for (int64_t i = 0; i < W; ++i) into[i] = (into[i] - mean - along * of.normal[i]) * *of.scale;
-    std::memset(of.into_x, 0, static_cast<size_t>(F) * sizeof(float));
+    std::memset(of.grad_x, 0, static_cast<size_t>(F) * sizeof(float));
     for (int64_t i = 0; i < W; ++i) {
-        add_scaled(of.into_first_weight + i * F, into[i], of.x, F);
-        of.into_first_bias[i] += into[i];
-        add_scaled(of.into_x, into[i], of.first_weight + i * F, F);
+        add_scaled(of.grad_first_weight + i * F, into[i], of.x, F);
+        of.grad_first_bias[i] += into[i];
+        add_scaled(of.grad_x, into[i], of.first_weight + i * F, F);
     }
 }
 
 // z ← γλ z + g and ‖z‖₁. The sums of LANES columns are added in double: P may be large.
 double remember_gradient(const Descent& of) {
     constexpr int64_t part = 64 * LANES;
-    const auto decay = static_cast<float>(of.settings[0]);
+    const auto decay = static_cast<float>(of.decay);
     double norm = 0.0;
     for (int64_t first = 0; first < of.count; first += part) {
         const int64_t last = first + part < of.count ? first + part : of.count;
@@ -67,14 +67,13 @@ double remember_gradient(const Descent& of) {
 }
 
 // False, and only the trace changed, where δ or the trace is not finite.
-bool descend(const Descent& of) {
-    const double rate = of.settings[1], kappa = of.settings[2], delta = of.settings[3];
-    const double norm = remember_gradient(of), error = delta < 0 ? -delta : delta;
-    of.found[1] = norm;
+bool descend(Descent& of) {
+    const double norm = remember_gradient(of), error = of.delta < 0 ? -of.delta : of.delta;
+    of.norm = norm;
     if (!(norm * error < static_cast<double>(INFINITY))) return false;
-    const double bound = rate * kappa * (error > 1.0 ? error : 1.0) * norm;
-    of.found[0] = rate / (bound > 1.0 ? bound : 1.0);
-    add_scaled(of.vector, static_cast<float>(of.found[0] * delta), of.trace, of.count);
+    const double bound = of.learning_rate * of.kappa * (error > 1.0 ? error : 1.0) * norm;
+    of.step_size = of.learning_rate / (bound > 1.0 ? bound : 1.0);
+    add_scaled(of.vector, static_cast<float>(of.step_size * of.delta), of.trace, of.count);
     const size_t bytes = static_cast<size_t>(of.count) * sizeof(float);
     std::memset(of.gradient, 0, bytes);
     if (of.reset) std::memset(of.trace, 0, bytes);

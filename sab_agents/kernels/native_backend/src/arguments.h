@@ -1,344 +1,508 @@
-// What the native scan is given: one struct per entry, filled from Python's integers in the order of its fields.
+// The arguments of every operation, one structure each; `structure.h` says how Python comes to know their fields.
 //
-// Dimensions: T steps, B rows, H hidden size, A attention size, S slots, S0 of them in the starting memory, V = S0 + T
-// versions, R = K + 1 slots that a read touches. Every array is contiguous; times(t) is the step's place in the tape.
+// Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots, S0 of them in the starting memory,
+// V = S0 + T versions, R = K + 1 slots that a read touches, L = bptt_steps, U = L·R. Every array is contiguous, in rows.
+// The caller vouches for shapes and element types, and for the range of indices where nothing else is said.
 #pragma once
 
 #include <cstdint>
 
-#include "agent_arguments.h"
+#include "structure.h"
 
 namespace sab {
 
+// --- Weights and gradients
+
+struct Projection {
+    STRUCTURE(Projection);
+    FIELD(const float*, weight_ih);             // (4H, I)
+    FIELD(const float*, bias_ih);               // (4H)
+    FIELD(const float*, bias_hh);               // (4H)
+};
+
+struct Recurrence {
+    STRUCTURE(Recurrence);
+    FIELD(const float*, weight_hh);             // (4H, H)
+    FIELD(const float*, key_weight);            // (A, H)
+    FIELD(const float*, query_weight);          // (A, H)
+    FIELD(const float*, query_bias);            // (A)
+    FIELD(Optional<const float>, score_weight); // (A) for "mlp", absent for "dot"
+};
+
+struct Gradients {  // of weights; absent where none is wanted
+    STRUCTURE(Gradients);
+    FIELD(Optional<float>, weight_ih);
+    FIELD(Optional<float>, weight_hh);
+    FIELD(Optional<float>, bias_ih);
+    FIELD(Optional<float>, bias_hh);
+    FIELD(Optional<float>, key_weight);
+    FIELD(Optional<float>, query_weight);
+    FIELD(Optional<float>, query_bias);
+    FIELD(Optional<float>, score_weight);
+};
+
+// --- A scan and its backward pass
+
+struct Tape {  // what the forward pass leaves; with keep = 0 those marked * have one step, written over and over
+    STRUCTURE(Tape);
+    FIELD(float*, gates);                       // * (T, B, 4H) activated, the forget gate 0 at episode starts
+    FIELD(float*, cell);                        // * (T + 1, B, H) c before the first step and after each
+    FIELD(float*, output);                      // * (T, B, H) ĥ
+    FIELD(float*, query);                       // * (T, B, A)
+    FIELD(float*, keys);                        // * (V, B, A) of the versions that were written
+    FIELD(float*, scores);                      // * (T, B, R) falling, −inf where there was nothing to read
+    FIELD(float*, summary);                     // (T, B, H)
+    FIELD(float*, hidden);                      // (V, B, H) all versions
+    FIELD(int64_t*, versions);                  // (T, B, R) that were read, −1 where there was nothing to read
+    FIELD(float*, weights);                     // (T, B, R) of these
+    FIELD(float*, last_cell);                   // (B, H) c after the last step
+};
+
+struct Sent {  // what the backward pass leaves
+    STRUCTURE(Sent);
+    FIELD(float*, states);                      // (V, B, H)
+    FIELD(float*, keys);                        // (V, B, A)
+    FIELD(float*, query);                       // (T, B, A)
+    FIELD(float*, score_weight);                // (B, A)
+    FIELD(float*, gates);                       // (T, B, 4H)
+    FIELD(float*, h);                           // (B, H)
+    FIELD(float*, cell);                        // (B, H)
+};
+
 struct Forward {
-    int64_t threads;
-    int64_t steps, rows, size, attention, slots, held, reads;
-    int64_t keep;  // 1: the tape has T steps, for a backward pass; 0: it has one, written over and over
-    double gain;   // of s in h = ĥ + gain · s
-    // in
-    const float* gates_in;         // (T, B, 4H)
-    const float* weight_hh;        // (4H, H)
-    const float* key_weight;       // (A, H)
-    const float* query_weight;     // (A, H)
-    const float* query_bias;       // (A)
-    const float* score_weight;     // (A) for "mlp", null for "dot"
-    const float* h;                // (B, H)
-    const float* c;                // (B, H)
-    const float* memory;           // (B, S0, H)
-    const uint8_t* start;          // (T, B)
-    const int64_t* write_slot;     // (T, B), −1 where nothing is written
-    const uint8_t* filled;         // (B, S0)
-    // out: the tape
-    float* gates;                  // (T, B, 4H) activated, the forget gate 0 at episode starts; may be gates_in
-    float* cell;                   // (T + 1, B, H) c before the first step and after each
-    float* output;                 // (T, B, H)
-    float* query;                  // (T, B, A)
-    float* keys;                   // (V, B, A) of the versions that were written; without `keep` (1, B, A)
-    float* scores;                 // (T, B, R) falling, −inf where nothing was there to be read
-    // out: results
-    float* summary;                // (T, B, H)
-    float* hidden;                 // (V, B, H) all versions
-    int64_t* versions;             // (T, B, R), −1 where nothing was there to be read
-    float* weights;                // (T, B, R)
-    float* last_cell;              // (B, H) c after the last step
+    STRUCTURE(Forward);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, steps);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, input);
+    FIELD(int64_t, size);
+    FIELD(int64_t, attention);
+    FIELD(int64_t, slots);
+    FIELD(int64_t, held);                       // S0
+    FIELD(int64_t, reads);
+    FIELD(int64_t, keep);                       // 1: the tape has every step, for a backward pass
+    FIELD(double, gain);                        // of s in h = ĥ + gain · s
+    FIELD(const float*, x);                     // (T, B, I); or (T, B, 4H), the gates, where there is no projection
+    FIELD(Optional<Projection>, projection);
+    FIELD(Recurrence, recurrence);
+    FIELD(const float*, h);                     // (B, H)
+    FIELD(const float*, c);                     // (B, H)
+    FIELD(const float*, memory);                // (B, S0, H)
+    FIELD(const uint8_t*, start);               // (T, B)
+    FIELD(const int64_t*, write_slot);          // (T, B), −1 where nothing is written; its range is checked
+    FIELD(const uint8_t*, filled);              // (B, S0)
+    FIELD(Tape, tape);                          // out; its gates may be x
+    FIELD(Optional<float>, outputs);            // out: (T, B, 2H) h and s
+    FIELD(Optional<float>, last_output);        // out: (B, 2H) h and s of the last step
+
+    const float* gates() const { return projection.weight_ih == nullptr ? x : tape.gates; }
 };
 
 struct Backward {
-    int64_t threads;
-    int64_t steps, rows, size, attention, held, reads;
-    int64_t credit;  // whether gradient flows into the memories that were read
-    double gain;     // of s in h
-    // the gradients of the results, null for zeros; a row of H in every `…_stride` floats
-    int64_t grad_hidden_stride, grad_summary_stride;
-    const float* grad_hidden;      // (T, B, H) of h
-    const float* grad_summary;     // (T, B, H)
-    const float* grad_last_cell;   // (B, H)
-    const float* weight_hh;
-    const float* key_weight;
-    const float* query_weight;
-    const float* score_weight;
-    const uint8_t* cut;            // (T, B)
-    const int64_t* write_slot;     // (T, B)
-    // the tape, as above
-    const float *gates, *cell, *output, *query, *keys, *scores, *summary, *hidden;
-    const int64_t* versions;
-    const float* weights;
-    // out, for the weights' gradients
-    float* grad_states;            // (V, B, H)
-    float* grad_keys;              // (V, B, A)
-    float* grad_query;             // (T, B, A)
-    float* grad_score_weight;      // (B, A); null for "dot"
-    // out: results
-    float* grad_gates;             // (T, B, 4H)
-    float* grad_h;                 // (B, H)
-    float* grad_cell;              // (B, H)
-    float* grad_memory;            // (B, S0, H), or null
+    STRUCTURE(Backward);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, steps);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, input);
+    FIELD(int64_t, size);
+    FIELD(int64_t, attention);
+    FIELD(int64_t, held);
+    FIELD(int64_t, reads);
+    FIELD(int64_t, credit);                     // 1: gradient flows into the memories that were read
+    FIELD(int64_t, add);                        // 1: the gradients of weights are added to what is there
+    FIELD(double, gain);
+    FIELD(int64_t, last_only);                  // 1: the gradients of h and s are those of the last step, (B, H)
+    FIELD(int64_t, hidden_stride);              // floats between two rows of grad_hidden
+    FIELD(int64_t, summary_stride);
+    FIELD(Optional<const float>, grad_hidden);  // (T, B, H) of h; zeros where it is absent, as the next two
+    FIELD(Optional<const float>, grad_summary); // (T, B, H)
+    FIELD(Optional<const float>, grad_last_cell);  // (B, H)
+    FIELD(Recurrence, recurrence);
+    FIELD(Optional<const float>, x);            // (T, B, I), absent where no gradient of weight_ih is wanted
+    FIELD(const float*, h);                     // (B, H), as the next three of the forward pass
+    FIELD(const uint8_t*, start);               // (T, B)
+    FIELD(const uint8_t*, cut);                 // (T, B)
+    FIELD(const int64_t*, write_slot);          // (T, B)
+    FIELD(Tape, tape);                          // of the forward pass, with every step
+    FIELD(Sent, sent);                          // out
+    FIELD(Optional<float>, grad_memory);        // out: (B, S0, H)
+    FIELD(Gradients, gradients);                // out
+
+    // The row (t, r) of the gradient of h or s; null for zeros.
+    const float* row_of(const float* gradient, int64_t stride, int64_t t, int64_t row) const {
+        if (gradient == nullptr || (last_only && t < steps - 1)) return nullptr;
+        return gradient + ((last_only ? 0 : t * rows) + row) * stride;
+    }
 };
 
-// The gradient of every weight, from what the backward scan left: sums over steps and rows. Results may be null.
-struct WeightGradients {
-    int64_t threads;
-    int64_t steps, rows, input, size, attention, held;
-    int64_t add;                   // 1: to what the results hold
-    const uint8_t* start;          // (T, B)
-    const float* x;                // (T, B, I), or null where weight_ih is
-    const float *h, *hidden, *output;
-    const float *grad_gates, *grad_keys, *grad_query, *grad_score_weight;
-    // out
-    float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *key_weight, *query_weight, *query_bias, *score_weight;
+// --- What stands around a scan
+
+struct Count {  // where each step stands in its episode, and what follows from that
+    STRUCTURE(Count);
+    FIELD(int64_t, steps);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, slots);                      // of the ring, 0 for as many as are written
+    FIELD(int64_t, write_every);
+    FIELD(int64_t, bptt_steps);
+    FIELD(Optional<const uint8_t>, start);      // (T, B)
+    FIELD(const int64_t*, before);              // (B) steps of each row's episode before the first
+    FIELD(int64_t*, step);                      // out: (T, B)
+    FIELD(uint8_t*, cut);                       // out: (T, B)
+    FIELD(int64_t*, write_slot);                // out: (T, B)
 };
 
-// A scan that is made from its inputs: the gates are computed where the tape has them.
-struct BoundForward {
-    Forward scan;                  // gates_in is gates
-    int64_t input;                 // I
-    const float *x, *weight_ih, *bias_ih, *bias_hh;  // (T, B, I), (4H, I), (4H), (4H)
-    float* last;                   // (B, 2H) h and s of the last step, or null
+struct Remember {  // what the memory holds after a scan
+    STRUCTURE(Remember);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, steps);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, size);
+    FIELD(int64_t, slots);
+    FIELD(int64_t, held);
+    FIELD(const uint8_t*, start);               // (T, B)
+    FIELD(const int64_t*, write_slot);          // (T, B); its range is checked
+    FIELD(const int64_t*, step);                // (T, B)
+    FIELD(const uint8_t*, filled);              // (B, S0)
+    FIELD(const int64_t*, written_at);          // (B, S0)
+    FIELD(const float*, memory);                // (B, S0, H)
+    FIELD(const float*, hidden);                // (T, B, H)
+    FIELD(int64_t*, versions);                  // out: (B, S), −1 for an empty slot
+    FIELD(uint8_t*, new_filled);                // out: (B, S)
+    FIELD(int64_t*, new_written_at);            // out: (B, S)
+    FIELD(float*, new_memory);                  // out: (B, S, H)
 };
 
-// And back: the gradients of the weights are added to what the results hold. Results may be null.
-struct BoundBackward {
-    Backward scan;
-    int64_t input;
-    const uint8_t* start;          // (T, B)
-    const float *x, *h;            // (T, B, I), (B, H)
-    float *weight_ih, *weight_hh, *bias_ih, *bias_hh, *key_weight, *query_weight, *query_bias, *score_weight;
+struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias
+    STRUCTURE(Linear);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, k);
+    FIELD(int64_t, n);
+    FIELD(int64_t, along_k);                    // W has element (k, n) at weight[k · along_k + n · along_n]
+    FIELD(int64_t, along_n);
+    FIELD(const float*, x);
+    FIELD(const float*, weight);
+    FIELD(Optional<const float>, bias);         // (N)
+    FIELD(Optional<const float>, second_bias);  // (N)
+    FIELD(float*, out);
 };
 
-// Where each step stands in its episode, and what follows from that: `make_timeline`.
-struct Count {
-    int64_t steps, rows, slots, write_every, bptt_steps;  // slots: of the ring, 0 for as many as are written
-    const uint8_t* start;          // (T, B), or null
-    const int64_t* before;         // (B) steps of each row's episode before the first
-    // out
-    int64_t* step;                 // (T, B)
-    uint8_t* cut;                  // (T, B)
-    int64_t* write_slot;           // (T, B)
+struct Outer {  // out (rows, columns) = Σ over terms of left (terms, rows) ⊗ right (terms, columns): a weight's gradient
+    STRUCTURE(Outer);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, columns);
+    FIELD(int64_t, terms);
+    FIELD(int64_t, add);                        // 1: to what `out` holds
+    FIELD(Optional<const uint8_t>, skip);       // (terms), those that are left out
+    FIELD(const float*, left);
+    FIELD(const float*, right);
+    FIELD(float*, out);
 };
 
-// What the memory holds after a scan: `next_state`.
-struct Remember {
-    int64_t threads;
-    int64_t steps, rows, size, slots, held;
-    const uint8_t* start;          // (T, B)
-    const int64_t* write_slot;     // (T, B)
-    const int64_t* step;           // (T, B)
-    const uint8_t* filled;         // (B, S0)
-    const int64_t* written_at;     // (B, S0)
-    const float* memory;           // (B, S0, H)
-    const float* hidden;           // (T, B, H)
-    // out
-    int64_t* versions;             // (B, S), −1 for an empty slot
-    uint8_t* new_filled;           // (B, S)
-    int64_t* new_written_at;       // (B, S)
-    float* new_memory;             // (B, S, H)
+// --- One step without gradient, and streams
+
+struct State {
+    STRUCTURE(State);
+    FIELD(float*, h);                           // (B, H)
+    FIELD(float*, c);                           // (B, H)
+    FIELD(float*, memory);                      // (B, S, H)
+    FIELD(uint8_t*, filled);                    // (B, S)
+    FIELD(int64_t*, written_at);                // (B, S)
+    FIELD(int64_t*, step);                      // (B)
 };
 
-// One step without gradient. `SAB.step` gets a new state, which never shares memory with the old one; a stream, which
-// takes the step later, gets what it is made of.
 struct Step {
-    int64_t threads;
-    int64_t rows, input, size, attention, slots, reads, write_every;  // input: I numbers in one row of x
-    double gain;                   // of s in h
-    const float* x;                // (B, I)
-    const float *weight_ih, *weight_hh, *bias_ih, *bias_hh;  // (4H, I), (4H, H), (4H), (4H)
-    const float *key_weight, *query_weight, *query_bias;     // (A, H), (A, H), (A)
-    const float* score_weight;     // (A) for "mlp", null for "dot"
-    const uint8_t* start;          // (B), or null
-    const float *h, *c, *memory;   // (B, H), (B, H), (B, S, H)
-    const uint8_t* filled;         // (B, S)
-    const int64_t *written_at, *step;  // (B, S), (B)
-    // out
-    float *output;                 // (B, 2H): h, s
-    float *new_h, *new_c, *new_memory;  // of these a stream gets c alone, the others are null
-    uint8_t* new_filled;
-    int64_t *new_written_at, *new_step;
-    int64_t* read_slot;            // (B, R), or null: the slots that were scored best, −1 where there was none
-    float* weight;                 // (B, R), or null: their weights
-    const float* novelty;          // one number, or null where `novel` is
-    uint8_t* novel;                // (B): whether h lies farther than novelty · ‖h‖ from every slot that is held
+    STRUCTURE(Step);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, input);
+    FIELD(int64_t, size);
+    FIELD(int64_t, attention);
+    FIELD(int64_t, slots);
+    FIELD(int64_t, reads);
+    FIELD(int64_t, write_every);
+    FIELD(double, gain);                        // of s in h
+    FIELD(const float*, x);                     // (B, I)
+    FIELD(Projection, projection);
+    FIELD(Recurrence, recurrence);
+    FIELD(Optional<const uint8_t>, start);      // (B)
+    FIELD(State, state);                        // before the step, not changed
+    FIELD(float*, output);                      // out: (B, 2H) h and s
+    FIELD(float*, new_c);                       // out: (B, H)
+    FIELD(Optional<State>, new_state);          // out: shares no memory with `state`; a stream takes the step later
+    FIELD(Optional<int64_t>, read_slot);        // out: (B, R) slots that were scored best, −1 where there was none
+    FIELD(Optional<float>, weight);             // out: (B, R) of these
+    FIELD(Optional<const float>, novelty);      // one number, there where `novel` is
+    FIELD(Optional<uint8_t>, novel);            // out: (B) whether h lies farther than novelty · ‖h‖ from every slot
 };
 
-// What a stream holds of each row, and the window of steps that it records. All of it is changed in place.
-struct Carried {
-    float *h, *c, *memory;         // (B, H), (B, H), (B, S, H)
-    uint8_t* filled;               // (B, S)
-    int64_t *written_at, *step;    // (B, S), (B)
+struct Window {  // the steps that a stream records, (T, B, …) each: `WindowRecord`
+    STRUCTURE(Window);
+    FIELD(uint8_t*, observation);
+    FIELD(uint8_t*, start);
+    FIELD(uint8_t*, cut);
+    FIELD(int64_t*, step);
+    FIELD(float*, h_before);
+    FIELD(float*, c_before);
+    FIELD(float*, h);
+    FIELD(int64_t*, read_slot);
+    FIELD(int64_t*, read_step);
+    FIELD(float*, weight);
+    FIELD(int64_t*, write_slot);
 };
 
-struct Recorded {                  // (T, B, …) each; see `Record` in sab_agents/streaming/contexts.py
-    uint8_t* observation;
-    uint8_t *start, *cut;
-    int64_t* step;
-    float *h_before, *c_before, *h;
-    int64_t *read_slot, *read_step;
-    float* weight;                 // (T, B, R)
-    int64_t* write_slot;
+struct Take {  // takes the step that was computed last
+    STRUCTURE(Take);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, size);
+    FIELD(int64_t, slots);
+    FIELD(int64_t, reads);
+    FIELD(int64_t, write_every);
+    FIELD(int64_t, bptt_steps);
+    FIELD(int64_t, bytes);                      // of one row's observation
+    FIELD(int64_t, width);                      // slots that are planned
+    FIELD(int64_t, time);                       // the step's place in the window
+    FIELD(const uint8_t*, observation);         // (B, bytes)
+    FIELD(Optional<const uint8_t>, start);      // (B)
+    FIELD(const float*, output);                // (B, 2H), as the next three of the step
+    FIELD(const float*, new_c);                 // (B, H)
+    FIELD(const int64_t*, read_slot);           // (B, R)
+    FIELD(const float*, weight);                // (B, R)
+    FIELD(Optional<const uint8_t>, novel);      // (B), absent where every h is worth a slot
+    FIELD(Optional<const int64_t>, chosen);     // (B) slots to write to, −1 for none; absent: the next that is planned
+    FIELD(const int64_t*, order);               // (B, width)
+    FIELD(int64_t*, taken);                     // (B) how many of these are used
+    FIELD(State, state);                        // changed
+    FIELD(Window, window);                      // changed
 };
 
-// Takes the step that was computed last: `SABStream.take`.
-struct Take {
-    int64_t rows, size, slots, reads, write_every, bptt_steps;
-    int64_t bytes;                 // of one row's observation
-    int64_t width;                 // slots that are planned
-    int64_t time;                  // the step's place in the window
-    const uint8_t* observation;    // (B, bytes)
-    const uint8_t* start;          // (B), or null
-    const float *output, *new_c;   // (B, 2H), (B, H)
-    const int64_t* read_slot;      // (B, R)
-    const float* weight;           // (B, R)
-    const uint8_t* novel;          // (B), or null where every h is worth a slot
-    const int64_t* chosen;         // (B) slots to write to, −1 for none; or null: the next one that is planned
-    const int64_t* order;          // (B, width)
-    int64_t* taken;                // (B) how many of these are used
-    Carried state;
-    Recorded window;
+struct TakeSteps {  // computes steps and takes each; their observations, float32, and starts lie one after the other
+    STRUCTURE(TakeSteps);
+    FIELD(int64_t, count);
+    FIELD(const Step*, step);                   // the first of them, as is `take`
+    FIELD(const Take*, take);
 };
 
-// Computes steps and takes each: their observations, float numbers all of them, lie one after the other, and so do starts.
-struct TakeSteps {
-    int64_t count;
-    Step step;                     // the first of them, as is `take`
-    Take take;
+struct Contexts {  // what each slot carries to be replayed: sab_agents/streaming/contexts.py
+    STRUCTURE(Contexts);
+    FIELD(int64_t*, piece);                     // (B, S)
+    FIELD(int64_t*, offset);                    // (B, S)
+    FIELD(uint8_t*, observation);               // (B, S, L, bytes)
+    FIELD(float*, h);                           // (B, S, H)
+    FIELD(float*, c);                           // (B, S, H)
+    FIELD(float*, value);                       // (B, S, U, H)
+    FIELD(uint8_t*, used);                      // (B, S, U)
+    FIELD(int64_t*, slot);                      // (B, S, U)
+    FIELD(int64_t*, written_at);                // (B, S, U)
+    FIELD(int64_t*, target);                    // (B, S, L)
 };
 
-// Ends a window: its pieces become contexts (`Contexts.remember`) and reads and credit are counted (`counted`).
-struct Advance {
-    int64_t rows, size, slots, reads;
-    int64_t bytes, length, bptt_steps;  // length: T of the window; bptt_steps: L
-    const double* decay;
-    Carried state;                 // after the window
-    Recorded window;
-    const float* memory;           // (B, S, H) before the window
-    const uint8_t* filled;         // (B, S)
-    const float* reached;          // (B, S)
-    // in and out: the contexts
-    int64_t *piece, *offset;       // (B, S)
-    uint8_t* observation;          // (B, S, L, bytes)
-    float *h, *c, *value;          // (B, S, H), (B, S, H), (B, S, U, H)
-    uint8_t* used;                 // (B, S, U)
-    int64_t *slot, *written_at;    // (B, S, U)
-    int64_t* target;               // (B, S, L)
-    // in and out: the statistics
-    float *usage, *credit;         // (B, S)
+struct Advance {  // ends a window: its pieces become contexts, and reads and credit are counted
+    STRUCTURE(Advance);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, size);
+    FIELD(int64_t, slots);
+    FIELD(int64_t, reads);
+    FIELD(int64_t, bytes);
+    FIELD(int64_t, length);                     // T of the window
+    FIELD(int64_t, bptt_steps);
+    FIELD(const double*, decay);                // one number
+    FIELD(State, state);                        // after the window, not changed
+    FIELD(Window, window);                      // not changed; the range of its slots is checked
+    FIELD(const float*, memory);                // (B, S, H) before the window
+    FIELD(const uint8_t*, filled);              // (B, S) before the window
+    FIELD(const float*, reached);               // (B, S)
+    FIELD(Contexts, contexts);                  // changed
+    FIELD(float*, usage);                       // changed: (B, S)
+    FIELD(float*, credit);                      // changed: (B, S)
 };
 
-// Which slots the next writes take: `next_slots`.
-struct Order {
-    int64_t rows, slots, width;    // width: slots that are wanted of each row
-    int64_t spared;                // so many of the newest come last
-    const float* key;              // (B, S) the smallest goes first, the older of equals; or null: the oldest
-    const uint8_t* filled;         // (B, S); empty ones go before all others
-    const int64_t* written_at;     // (B, S)
-    int64_t* order;                // out: (B, width)
+struct Order {  // which slots the next writes take
+    STRUCTURE(Order);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, slots);
+    FIELD(int64_t, width);                      // slots that are wanted of each row
+    FIELD(int64_t, spared);                     // so many of the newest come last
+    FIELD(Optional<const float>, key);          // (B, S) smallest first, the older of equals; absent: the oldest first
+    FIELD(const uint8_t*, filled);              // (B, S); empty ones come before all others
+    FIELD(const int64_t*, written_at);          // (B, S)
+    FIELD(int64_t*, order);                     // out: (B, width)
 };
 
-// The pieces that a gradient of the memory leads to: `push_credit`.
-struct Select {
-    int64_t rows, size, slots, steps;   // steps: L
-    int64_t newest;                // 1: of each row only the piece that wrote the newest of these slots
-    const float* gradient;         // (B, S, H)
-    const uint8_t* filled;         // (B, S)
-    const int64_t *written_at, *piece, *offset;  // (B, S)
-    // out
-    float* norm;                   // (B, S), added to
-    int64_t* column;               // (B, S) the place of the slot's piece among those found, −1 for none
-    int64_t *row, *place;          // (B·S) of the pieces found, in their order
-    int64_t* steps_reached;        // one number: after so many steps of a piece nothing was reached any more
+struct Select {  // the pieces that a gradient of the memory leads to
+    STRUCTURE(Select);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, size);
+    FIELD(int64_t, slots);
+    FIELD(int64_t, steps);                      // L
+    FIELD(int64_t, newest);                     // 1: of each row only the piece that wrote the newest of these slots
+    FIELD(const float*, gradient);              // (B, S, H)
+    FIELD(const uint8_t*, filled);              // (B, S)
+    FIELD(const int64_t*, written_at);          // (B, S)
+    FIELD(Contexts, contexts);                  // not changed; the range of piece and offset is checked
+    FIELD(float*, norm);                        // (B, S), added to
+    FIELD(int64_t*, column);                    // out: (B, S) the place of the slot's piece among those selected, or −1
+    FIELD(int64_t*, row);                       // out: (B·S) of the pieces selected, in their order
+    FIELD(int64_t*, place);                     // out: (B·S)
+    FIELD(Result<int64_t>, steps_reached);      // the first of each piece that gradient reaches
 };
 
-// What the M pieces found are run again with. Zeroes what it takes of the gradient.
-struct Gather {
-    int64_t rows, size, slots, steps, reads, bytes, count;  // steps: L; count: M
-    float* gradient;               // (B, S, H)
-    const int64_t *column, *offset, *row, *place;
-    const uint8_t* context_observation;
-    const float *context_h, *context_c, *context_value;
-    const uint8_t* context_used;
-    const int64_t* context_target;
-    // out
-    uint8_t* observation;          // (L, M, bytes)
-    float *h, *c, *value;          // (M, H), (M, H), (M, U, H)
-    uint8_t* used;                 // (M, U)
-    int64_t* target;               // (L, M)
-    uint8_t *start, *cut;          // (L, M): no episode starts, and the first steps alone are cut
-    float* grad_hidden;            // (L, M, H)
+struct Gather {  // what M selected pieces are replayed with; zeroes what it takes of the gradient
+    STRUCTURE(Gather);
+    FIELD(int64_t, rows);
+    FIELD(int64_t, size);
+    FIELD(int64_t, slots);
+    FIELD(int64_t, steps);                      // L
+    FIELD(int64_t, reads);
+    FIELD(int64_t, bytes);
+    FIELD(int64_t, count);                      // M
+    FIELD(float*, gradient);                    // (B, S, H)
+    FIELD(const int64_t*, column);              // as `Select` left it, as the next two
+    FIELD(const int64_t*, row);
+    FIELD(const int64_t*, place);
+    FIELD(Contexts, contexts);                  // not changed
+    FIELD(uint8_t*, observation);               // out: (L, M, bytes)
+    FIELD(float*, h);                           // out: (M, H)
+    FIELD(float*, c);                           // out: (M, H)
+    FIELD(float*, value);                       // out: (M, U, H)
+    FIELD(uint8_t*, used);                      // out: (M, U)
+    FIELD(int64_t*, target);                    // out: (L, M)
+    FIELD(uint8_t*, start);                     // out: (L, M), no episode starts
+    FIELD(uint8_t*, cut);                       // out: (L, M), the first steps alone
+    FIELD(float*, grad_hidden);                 // out: (L, M, H)
 };
 
-// out (rows, N) = x (rows, K) · W + (bias + second bias), where W (K, N) has element (k, n) at weight[k · along_k + n · along_n].
-struct Linear {
-    int64_t threads;
-    int64_t rows, k, n, along_k, along_n;
-    const float* x;
-    const float* weight;
-    const float *bias, *bias2;     // (N) each, or null
-    float* out;
+// --- What a learner does beside its scans
+
+struct Head {  // the gradient of the mean loss of a linear head over outputs, back to these
+    STRUCTURE(Head);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, all);                        // outputs
+    FIELD(int64_t, width);                      // N features of each
+    FIELD(int64_t, classes);                    // C
+    FIELD(int64_t, count);                      // outputs that have a target
+    FIELD(int64_t, loss);                       // 0: cross-entropy, 1: binary cross-entropy, 2: squared error
+    FIELD(const float*, outputs);               // (all, N)
+    FIELD(Optional<const int64_t>, place);      // (count) which outputs have a target, absent for all; range checked
+    FIELD(const float*, weight);                // (C, N)
+    FIELD(const float*, bias);                  // (C)
+    FIELD(const void*, target);                 // (count) int64 classes, range checked; or (count, C) float32
+    FIELD(Optional<float>, chosen);             // scratch: (count, N), there where `place` is
+    FIELD(float*, gradient);                    // scratch: (count, C) for the head's outputs, then their gradient
+    FIELD(Optional<float>, grad_weight);        // added to
+    FIELD(Optional<float>, grad_bias);          // added to
+    FIELD(float*, grad_outputs);                // out: (all, N)
 };
 
-// out (M, N) = Σ over `terms` of left (terms, M) ⊗ right (terms, N): a weight's gradient.
-struct Outer {
-    int64_t threads;
-    int64_t rows, columns, terms;  // M, N
-    int64_t add;                   // 1: to what `out` holds
-    const uint8_t* skip;           // (terms), those that are left out, or null
-    const float* left;
-    const float* right;
-    float* out;
+// A linear layer, layer normalisation, leaky ReLU and a linear layer for one row: F features in, W hidden, D out.
+struct Readout {
+    STRUCTURE(Readout);
+    FIELD(int64_t, inputs);                     // F
+    FIELD(int64_t, width);                      // W
+    FIELD(int64_t, outputs);                    // D
+    FIELD(double, slope);                       // of the leaky ReLU
+    FIELD(double, epsilon);                     // what normalisation adds to the variance
+    FIELD(const float*, first_weight);          // (W, F)
+    FIELD(const float*, first_bias);            // (W)
+    FIELD(const float*, second_weight);         // (D, W)
+    FIELD(const float*, second_bias);           // (D)
+    FIELD(const float*, x);                     // (F)
+    FIELD(float*, normal);                      // out: (W) after normalisation
+    FIELD(float*, hidden);                      // out: (W) after the leaky ReLU
+    FIELD(float*, scale);                       // out: one number, 1 / standard deviation
+    FIELD(float*, out);                         // out: (D)
 };
 
-// A scan with the gates it takes, and its way back to the gradients of all weights.
-struct RunForward {
-    Linear gates;
-    Forward scan;
-    float* output;                 // (T, B, 2H): h, s; or null
+struct ReadoutBackward {
+    STRUCTURE(ReadoutBackward);
+    FIELD(int64_t, inputs);
+    FIELD(int64_t, width);
+    FIELD(int64_t, outputs);
+    FIELD(double, slope);
+    FIELD(const float*, first_weight);
+    FIELD(const float*, second_weight);
+    FIELD(const float*, x);                     // as the next three of the forward pass
+    FIELD(const float*, normal);
+    FIELD(const float*, hidden);
+    FIELD(const float*, scale);
+    FIELD(const float*, gradient);              // (D)
+    FIELD(float*, grad_first_weight);           // added to, as the next three
+    FIELD(float*, grad_first_bias);
+    FIELD(float*, grad_second_weight);
+    FIELD(float*, grad_second_bias);
+    FIELD(float*, grad_raw);                    // scratch: (W) of the first layer's results
+    FIELD(float*, grad_x);                      // out: (F)
 };
 
-struct RunBackward {
-    Backward scan;
-    WeightGradients sums;
+struct Descent {  // one step of ObGD on P parameters: sab_agents/optim/obgd.py
+    STRUCTURE(Descent);
+    FIELD(int64_t, count);                      // P
+    FIELD(int64_t, reset);                      // 1: the trace is cleared afterwards
+    FIELD(double, decay);                       // γ λ
+    FIELD(double, learning_rate);               // α
+    FIELD(double, kappa);                       // κ
+    FIELD(double, delta);                       // δ
+    FIELD(float*, vector);                      // moved
+    FIELD(float*, gradient);                    // cleared
+    FIELD(float*, trace);                       // z, changed
+    FIELD(Result<double>, step_size);
+    FIELD(Result<double>, norm);                // ‖z‖₁
 };
 
-// A linear head over outputs, the gradient of its mean loss, and its way back: `compiled_head.py`.
-struct Head {
-    int64_t threads;
-    int64_t all, width, classes, count;  // outputs, N numbers in each, C, outputs that have a target
-    int64_t loss;                  // 0: cross-entropy, 1: binary cross-entropy, 2: squared error
-    const float* outputs;          // (all, N)
-    const int64_t* place;          // (count) which outputs have a target, or null for all
-    const float *weight, *bias;    // (C, N), (C)
-    const void* target;            // (count) int64 classes, or (count, C) floats
-    float* chosen;                 // (count, N) for the outputs that have one, or null for all
-    float* gradient;               // (count, C) for the head's outputs and then their gradient
-    // out
-    float *grad_weight, *grad_bias;  // added to; or null
-    float* back;                   // (all, N)
+struct Units {  // one step of n trace units with O inputs: sab_agents/online/rtu.py
+    STRUCTURE(Units);
+    FIELD(int64_t, units);                      // n
+    FIELD(int64_t, inputs);                     // O
+    FIELD(const float*, nu);                    // (n)
+    FIELD(const float*, omega);                 // (n)
+    FIELD(const float*, weight);                // (2, n, O)
+    FIELD(const float*, x);                     // (O)
+    FIELD(const float*, before);                // (n, 2) state
+    FIELD(float*, after);                       // out: (n, 2) state; may be `before`
+    FIELD(float*, output);                      // out: (2 n)
+    FIELD(Optional<float>, sensitivity);        // changed: (n, 2 + O, 2)
 };
 
-// One entry, compiled once for each instruction set. Rows never depend on each other, so that any split of them gives
-// the same numbers.
-template <class Arguments>
-struct Entry {
-    int64_t (*shared_size)(const Arguments&);               // floats that all threads read: packed weights
-    void (*prepare)(const Arguments&, float* shared);
-    int64_t (*scratch_size)(const Arguments&);              // floats that each thread needs
-    void (*run)(const Arguments&, const float* shared, float* scratch, int64_t first, int64_t last);
+struct UnitsBackward {
+    STRUCTURE(UnitsBackward);
+    FIELD(int64_t, units);
+    FIELD(int64_t, inputs);
+    FIELD(const float*, state);                 // after the step, as the next
+    FIELD(const float*, sensitivity);
+    FIELD(const float*, gradient);              // (2 n) of the output
+    FIELD(float*, grad_nu);                     // added to, as the next two
+    FIELD(float*, grad_omega);
+    FIELD(float*, grad_weight);
 };
 
-struct Kernels {
-    Entry<Forward> forward;
-    Entry<Backward> backward;
-    Entry<Step> step;
-    Entry<Linear> linear;
-    Entry<Outer> outer;
-    void (*readout)(const Readout&);
-    void (*readout_backward)(const ReadoutBackward&);
-    bool (*descend)(const Descent&);  // false: δ or the trace is not finite
-    void (*loss_gradient)(const Head&);
-    float (*norm)(int64_t count, const float* x);
-    bool (*all_finite)(int64_t count, const float* x);
-    void (*activate)(int64_t count, const float* x, float* tanh, float* sigmoid);  // for the tests of their error
+// --- Arrays of floats
+
+struct AllFinite {
+    STRUCTURE(AllFinite);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, count);
+    FIELD(const float*, x);
 };
 
-const Kernels& kernels_in_use();  // of the instruction set that was chosen
+struct Norm {
+    STRUCTURE(Norm);
+    FIELD(int64_t, count);
+    FIELD(const float*, x);
+};
+
+struct Activate {  // for the tests of their error
+    STRUCTURE(Activate);
+    FIELD(int64_t, count);
+    FIELD(const float*, x);
+    FIELD(float*, tanh);                        // out
+    FIELD(float*, sigmoid);                     // out
+};
+
+struct LargePages {  // asks for large pages in a new buffer
+    STRUCTURE(LargePages);
+    FIELD(int64_t, bytes);
+    FIELD(const void*, buffer);
+};
 
 }  // namespace sab

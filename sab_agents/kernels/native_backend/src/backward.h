@@ -45,17 +45,17 @@ struct BackwardGroup {
     // Everything that gradients are added to: what came from outside, or zeros.
     void begin() {
         for (int64_t version = 0; version < of.held + T; ++version) {
-            clear(of.grad_keys + at(version, 0) * A, count * A);
-            if (version < of.held) clear(of.grad_states + at(version, 0) * H, count * H);
+            clear(of.sent.keys + at(version, 0) * A, count * A);
+            if (version < of.held) clear(of.sent.states + at(version, 0) * H, count * H);
         }
         for (int64_t t = 0; t < T; ++t) {
-            clear(of.grad_query + at(t, 0) * A, count * A);
+            clear(of.sent.query + at(t, 0) * A, count * A);
             for (int64_t r = 0; r < count; ++r)
-                copy(of.grad_hidden, at(t, r) * of.grad_hidden_stride, grad_state(t, r));
+                copy(of.row_of(of.grad_hidden, of.hidden_stride, t, first + r), 0, grad_state(t, r));
         }
         for (int64_t r = 0; r < count; ++r)
-            copy(of.grad_last_cell, (first + r) * H, of.grad_cell + (first + r) * H);
-        if (of.grad_score_weight != nullptr) clear(of.grad_score_weight + first * A, count * A);
+            copy(of.grad_last_cell, (first + r) * H, of.sent.cell + (first + r) * H);
+        if (of.recurrence.score_weight != nullptr) clear(of.sent.score_weight + first * A, count * A);
     }
 
     static void clear(float* to, int64_t floats) { std::memset(to, 0, static_cast<size_t>(floats) * sizeof(float)); }
@@ -68,23 +68,23 @@ struct BackwardGroup {
 
     int64_t at(int64_t t, int64_t r) const { return t * B + first + r; }
     int64_t version(int64_t t) const { return of.held + t; }
-    float* grad_state(int64_t t, int64_t r) const { return of.grad_states + at(version(t), r) * H; }
+    float* grad_state(int64_t t, int64_t r) const { return of.sent.states + at(version(t), r) * H; }
 
     void step(int64_t t) {
         if (t > 0)
             for (int64_t r = 0; r < count; ++r) expect_read(t - 1, r);
         if (of.credit && any_written(t)) {
-            send(of.grad_keys + at(version(t), 0) * A, A, weights.key);
+            send(of.sent.keys + at(version(t), 0) * A, A, weights.key);
             for (int64_t r = 0; r < count; ++r) receive(grad_state(t, r), r);
         }
         bool any_read = false;
         for (int64_t r = 0; r < count; ++r) {
-            const int64_t filled = filled_ranks(of.versions + at(t, r) * R, R);
+            const int64_t filled = filled_ranks(of.tape.versions + at(t, r) * R, R);
             if (filled > 0) read(t, r, filled);
             any_read |= filled > 0;
         }
         if (any_read) {
-            send(of.grad_query + at(t, 0) * A, A, weights.query);
+            send(of.sent.query + at(t, 0) * A, A, weights.query);
             for (int64_t r = 0; r < count; ++r) receive(grad_state(t, r), r);
         }
         cell(t);
@@ -105,33 +105,33 @@ struct BackwardGroup {
 
     // What `read` will need, from all over the past.
     void expect_read(int64_t t, int64_t r) const {
-        const int64_t* versions = of.versions + at(t, r) * R;
+        const int64_t* versions = of.tape.versions + at(t, r) * R;
         for (int64_t i = 0; i < R && versions[i] >= 0; ++i) {
             const int64_t place = at(versions[i], r);
-            prefetch(of.hidden + place * H, H);
-            prefetch(of.grad_states + place * H, H);
-            prefetch(of.keys + place * A, A);
-            prefetch(of.grad_keys + place * A, A);
+            prefetch(of.tape.hidden + place * H, H);
+            prefetch(of.sent.states + place * H, H);
+            prefetch(of.tape.keys + place * A, A);
+            prefetch(of.sent.keys + place * A, A);
         }
     }
 
     // The gradient of s goes to the slots that were read and, through their scores, to their keys and to the query.
     void read(int64_t t, int64_t r, int64_t filled) {
         const int64_t now = at(t, r);
-        const int64_t* versions = of.versions + now * R;
+        const int64_t* versions = of.tape.versions + now * R;
         float* grad_summary = scratch.grad_summary;
-        copy(of.grad_summary, now * of.grad_summary_stride, grad_summary);
+        copy(of.row_of(of.grad_summary, of.summary_stride, t, first + r), 0, grad_summary);
         add_scaled(grad_summary, static_cast<float>(of.gain), grad_state(t, r), H);
         for (int64_t i = 0; i < filled; ++i)
-            scratch.value_grads[i] = dot(of.hidden + at(versions[i], r) * H, grad_summary, H);
-        score_gradients(of.scores + now * R, filled, R, scratch.value_grads,
-                        dot(of.summary + now * H, grad_summary, H), scratch.score_grads);
+            scratch.value_grads[i] = dot(of.tape.hidden + at(versions[i], r) * H, grad_summary, H);
+        score_gradients(of.tape.scores + now * R, filled, R, scratch.value_grads,
+                        dot(of.tape.summary + now * H, grad_summary, H), scratch.score_grads);
         for (int64_t i = 0; i < filled; ++i) {
-            const float weight = of.weights[now * R + i], grad_score = scratch.score_grads[i];
+            const float weight = of.tape.weights[now * R + i], grad_score = scratch.score_grads[i];
             const int64_t place = at(versions[i], r);
-            if (of.credit && weight != 0.0f) add_scaled(of.grad_states + place * H, weight, grad_summary, H);
+            if (of.credit && weight != 0.0f) add_scaled(of.sent.states + place * H, weight, grad_summary, H);
             if (grad_score == 0.0f) continue;
-            if (of.score_weight == nullptr) dot_score(grad_score, now, place);
+            if (of.recurrence.score_weight == nullptr) dot_score(grad_score, now, place);
             else mlp_score(grad_score, now, place, first + r);
         }
     }
@@ -139,17 +139,17 @@ struct BackwardGroup {
     // From the score's gradient to query `now` and key `place`.
     void dot_score(float grad_score, int64_t now, int64_t place) {
         const float factor = grad_score / std::sqrt(static_cast<float>(A));
-        add_scaled(of.grad_keys + place * A, factor, of.query + now * A, A);
-        add_scaled(of.grad_query + now * A, factor, of.keys + place * A, A);
+        add_scaled(of.sent.keys + place * A, factor, of.tape.query + now * A, A);
+        add_scaled(of.sent.query + now * A, factor, of.tape.keys + place * A, A);
     }
 
     void mlp_score(float grad_score, int64_t now, int64_t place, int64_t row) {
-        float *grad_key = of.grad_keys + place * A, *grad_query = of.grad_query + now * A;
-        float* grad_weight = of.grad_score_weight + row * A;
+        float *grad_key = of.sent.keys + place * A, *grad_query = of.sent.query + now * A;
+        float* grad_weight = of.sent.score_weight + row * A;
         for (int64_t a = 0; a < A; a += LANES) {
             const int64_t left = A - a;
-            const Vec layer = tanh(load(of.keys + place * A + a, left) + load(of.query + now * A + a, left));
-            const Vec grad = grad_score * load(of.score_weight + a, left) * (1.0f - layer * layer);
+            const Vec layer = tanh(load(of.tape.keys + place * A + a, left) + load(of.tape.query + now * A + a, left));
+            const Vec grad = grad_score * load(of.recurrence.score_weight + a, left) * (1.0f - layer * layer);
             store(grad_key + a, load(grad_key + a, left) + grad, left);
             store(grad_query + a, load(grad_query + a, left) + grad, left);
             store(grad_weight + a, load(grad_weight + a, left) + grad_score * layer, left);
@@ -163,23 +163,23 @@ struct BackwardGroup {
             const int64_t now = at(t, r);
             const bool cut = of.cut[now] != 0;
             all_cut &= cut;
-            cell_backward(H, of.gates + now * 4 * H, of.cell + now * H, of.cell + (now + B) * H, grad_state(t, r), cut,
-                          of.grad_gates + now * 4 * H, of.grad_cell + (first + r) * H);
+            cell_backward(H, of.tape.gates + now * 4 * H, of.tape.cell + now * H, of.tape.cell + (now + B) * H,
+                          grad_state(t, r), cut, of.sent.gates + now * 4 * H, of.sent.cell + (first + r) * H);
         }
-        if (t == 0) clear(of.grad_h + first * H, count * H);
+        if (t == 0) clear(of.sent.h + first * H, count * H);
         if (all_cut) return;
-        send(of.grad_gates + at(t, 0) * 4 * H, 4 * H, weights.hh);
+        send(of.sent.gates + at(t, 0) * 4 * H, 4 * H, weights.hh);
         for (int64_t r = 0; r < count; ++r)
-            if (!of.cut[at(t, r)]) receive(t == 0 ? of.grad_h + (first + r) * H : grad_state(t - 1, r), r);
+            if (!of.cut[at(t, r)]) receive(t == 0 ? of.sent.h + (first + r) * H : grad_state(t - 1, r), r);
     }
 
     // A slot of the starting memory receives what was sent to it and, through its key, what was sent there.
     void memory(int64_t slot) {
-        const bool keyed = of.credit && any_nonzero(of.grad_keys + at(slot, 0) * A, count * A);
-        if (keyed) send(of.grad_keys + at(slot, 0) * A, A, weights.key);
+        const bool keyed = of.credit && any_nonzero(of.sent.keys + at(slot, 0) * A, count * A);
+        if (keyed) send(of.sent.keys + at(slot, 0) * A, A, weights.key);
         for (int64_t r = 0; r < count; ++r) {
             float* to = of.grad_memory + ((first + r) * of.held + slot) * H;
-            copy(of.credit ? of.grad_states : nullptr, at(slot, r) * H, to);
+            copy(of.credit ? of.sent.states : nullptr, at(slot, r) * H, to);
             if (keyed) receive(to, r);
         }
     }
@@ -198,9 +198,9 @@ int64_t backward_scratch_size(const Backward& of) { return BackwardScratch(of, n
 void backward_prepare(const Backward& of, float* shared) {
     const BackwardWeights weights(of, shared);
     const int64_t H = of.size;
-    pack(of.weight_hh, 4 * H, H, H, 1, weights.hh);
-    pack(of.key_weight, of.attention, H, H, 1, weights.key);
-    pack(of.query_weight, of.attention, H, H, 1, weights.query);
+    pack(of.recurrence.weight_hh, 4 * H, H, H, 1, weights.hh);
+    pack(of.recurrence.key_weight, of.attention, H, H, 1, weights.key);
+    pack(of.recurrence.query_weight, of.attention, H, H, 1, weights.query);
 }
 
 void backward_run(const Backward& of, const float* shared, float* scratch, int64_t first, int64_t last) {

@@ -22,12 +22,12 @@ inline float norm(const float* x, int64_t count) {
 }
 
 // How many pieces there are; −1 where an index is out of range.
-inline int64_t select_pieces(const Select& of) {
+inline int64_t select_pieces(Select& of) {
     const int64_t S = of.slots;
     for (int64_t i = 0; i < of.rows * S; ++i)
-        if (!within(of.piece[i], 0, S) || !within(of.offset[i], 0, of.steps)) return -1;
+        if (!within(of.contexts.piece[i], 0, S) || !within(of.contexts.offset[i], 0, of.steps)) return -1;
     int64_t found = 0;
-    *of.steps_reached = 0;
+    of.steps_reached = 0;
     std::vector<float> reached(static_cast<size_t>(S));
     std::vector<int64_t> column(static_cast<size_t>(S));  // of a place for pieces
     for (int64_t row = 0; row < of.rows; ++row) {
@@ -41,8 +41,8 @@ inline int64_t select_pieces(const Select& of) {
         column.assign(static_cast<size_t>(S), -1);
         for (int64_t s = 0; s < S; ++s) {
             float& here = reached[static_cast<size_t>(s)];
-            if (of.newest && newest >= 0 && of.piece[base + s] != of.piece[base + newest]) here = 0.0f;
-            if (here > 0.0f) column[static_cast<size_t>(of.piece[base + s])] = 0;
+            if (of.newest && newest >= 0 && of.contexts.piece[base + s] != of.contexts.piece[base + newest]) here = 0.0f;
+            if (here > 0.0f) column[static_cast<size_t>(of.contexts.piece[base + s])] = 0;
         }
         for (int64_t place = 0; place < S; ++place) {
             if (column[static_cast<size_t>(place)] < 0) continue;
@@ -52,10 +52,10 @@ inline int64_t select_pieces(const Select& of) {
         }
         for (int64_t s = 0; s < S; ++s) {
             const bool chosen = reached[static_cast<size_t>(s)] > 0.0f;
-            of.column[base + s] = chosen ? column[static_cast<size_t>(of.piece[base + s])] : -1;
+            of.column[base + s] = chosen ? column[static_cast<size_t>(of.contexts.piece[base + s])] : -1;
             if (!chosen) continue;
             of.norm[base + s] += reached[static_cast<size_t>(s)];
-            *of.steps_reached = std::max(*of.steps_reached, of.offset[base + s] + 1);
+            of.steps_reached = std::max<int64_t>(of.steps_reached, of.contexts.offset[base + s] + 1);
         }
     }
     return found;
@@ -70,19 +70,19 @@ inline void gather_pieces(const Gather& of) {
     std::memset(of.cut, 1, static_cast<size_t>(M));
     for (int64_t m = 0; m < M; ++m) {
         const int64_t from = of.row[m] * of.slots + of.place[m];
-        std::memcpy(of.h + m * H, of.context_h + from * H, floats(H));
-        std::memcpy(of.c + m * H, of.context_c + from * H, floats(H));
-        std::memcpy(of.value + m * U * H, of.context_value + from * U * H, floats(U * H));
-        std::memcpy(of.used + m * U, of.context_used + from * U, static_cast<size_t>(U));
+        std::memcpy(of.h + m * H, of.contexts.h + from * H, floats(H));
+        std::memcpy(of.c + m * H, of.contexts.c + from * H, floats(H));
+        std::memcpy(of.value + m * U * H, of.contexts.value + from * U * H, floats(U * H));
+        std::memcpy(of.used + m * U, of.contexts.used + from * U, static_cast<size_t>(U));
         for (int64_t o = 0; o < L; ++o) {
-            of.target[o * M + m] = of.context_target[from * L + o];
-            const uint8_t* seen = of.context_observation + (from * L + o) * of.bytes;
+            of.target[o * M + m] = of.contexts.target[from * L + o];
+            const uint8_t* seen = of.contexts.observation + (from * L + o) * of.bytes;
             if (bytes > 0) std::memcpy(of.observation + (o * M + m) * of.bytes, seen, bytes);
         }
     }
     for (int64_t i = 0; i < of.rows * of.slots; ++i) {
         if (of.column[i] < 0) continue;
-        std::memcpy(of.grad_hidden + (of.offset[i] * M + of.column[i]) * H, of.gradient + i * H, floats(H));
+        std::memcpy(of.grad_hidden + (of.contexts.offset[i] * M + of.column[i]) * H, of.gradient + i * H, floats(H));
         std::memset(of.gradient + i * H, 0, floats(H));
     }
 }

@@ -27,7 +27,7 @@ struct ForwardScratch {  // of one thread
         before = carver.floats(GROUP * of.size);
         slot_scores = carver.floats(round_up(of.slots, LANES));
         slot_keys = carver.floats(GROUP * Slots::keys_size(of.slots, of.attention));
-        const bool mlp = of.score_weight != nullptr;
+        const bool mlp = of.recurrence.score_weight != nullptr;
         slot_exponentials = mlp ? carver.floats(GROUP * Slots::keys_size(of.slots, of.attention)) : nullptr;
         query_workspace = carver.floats(of.attention);
         slot_empty = carver.floats(GROUP * round_up(of.slots, LANES));
@@ -42,6 +42,7 @@ struct ForwardGroup {
     const ForwardScratch scratch;
     const int64_t first, count;  // rows
     const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, R = of.reads;
+    const float* gates = of.gates();
     Slots slots[GROUP];
 
     void run() {
@@ -49,7 +50,7 @@ struct ForwardGroup {
         hold_memory();
         for (int64_t t = 0; t < T; ++t) step(t);
         const size_t bytes = static_cast<size_t>(count * H) * sizeof(float);
-        std::memcpy(of.last_cell + first * H, of.cell + taped(T, 0) * H, bytes);
+        std::memcpy(of.tape.last_cell + first * H, of.tape.cell + taped(T, 0) * H, bytes);
     }
 
     // Places in the arrays of steps and of versions; `keep` is the tape's stride in steps.
@@ -61,22 +62,23 @@ struct ForwardGroup {
         slots[r].attention = A;
         slots[r].keys = scratch.slot_keys + r * Slots::keys_size(of.slots, A);
         slots[r].exponentials =
-            of.score_weight == nullptr ? nullptr : scratch.slot_exponentials + r * Slots::keys_size(of.slots, A);
+            of.recurrence.score_weight == nullptr ? nullptr
+                                                  : scratch.slot_exponentials + r * Slots::keys_size(of.slots, A);
         slots[r].empty = scratch.slot_empty + r * round_up(of.slots, LANES);
         slots[r].versions = scratch.slot_versions + r * of.slots;
-        std::memcpy(of.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
+        std::memcpy(of.tape.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
     }
 
     // The starting memory becomes the first versions, zeros where a slot is empty.
     void hold_memory() {
         for (int64_t slot = 0; slot < of.held; ++slot) {
             for (int64_t r = 0; r < count; ++r) {
-                float* to = of.hidden + at(slot, r) * H;
+                float* to = of.tape.hidden + at(slot, r) * H;
                 const float* from = of.memory + ((first + r) * of.held + slot) * H;
                 for (int64_t j = 0; j < H; ++j) to[j] = holds(slot, r) ? from[j] : 0.0f;
             }
             if (!held_by_any(slot)) continue;
-            product(of.hidden + at(slot, 0) * H, H, count, H, A, weights.key, scratch.attended);
+            product(of.tape.hidden + at(slot, 0) * H, H, count, H, A, weights.key, scratch.attended);
             for (int64_t r = 0; r < count; ++r)
                 if (holds(slot, r)) store_key(slot, slot, r);
         }
@@ -97,14 +99,14 @@ struct ForwardGroup {
         for (int64_t r = 0; r < count; ++r) {
             const int64_t now = taped(t, r);
             const bool start = of.start[at(t, r)] != 0;
-            cell_forward(H, of.gates_in + at(t, r) * 4 * H, scratch.recurrent + r * padded(4 * H), start,
-                         of.cell + now * H, of.gates + now * 4 * H, of.cell + (now + of.keep * B) * H,
-                         of.output + now * H);
+            cell_forward(H, gates + at(t, r) * 4 * H, scratch.recurrent + r * padded(4 * H), start,
+                         of.tape.cell + now * H, of.tape.gates + now * 4 * H, of.tape.cell + (now + of.keep * B) * H,
+                         of.tape.output + now * H);
             if (start) slots[r].clear();
             extent = slots[r].extent > extent ? slots[r].extent : extent;
         }
         if (extent > 0)
-            product(of.output + taped(t, 0) * H, H, count, H, A, weights.query, scratch.attended);
+            product(of.tape.output + taped(t, 0) * H, H, count, H, A, weights.query, scratch.attended);
         for (int64_t r = 0; r < count; ++r) read(t, r);
         for (int64_t r = 0; r < count; ++r) sum_up(t, r);
         write(t);
@@ -112,7 +114,7 @@ struct ForwardGroup {
 
     // h of the step before, (count, H), zeros for the rows that start an episode.
     const float* hidden_before(int64_t t) const {
-        const float* before = t == 0 ? of.h + first * H : of.hidden + at(version(t - 1), 0) * H;
+        const float* before = t == 0 ? of.h + first * H : of.tape.hidden + at(version(t - 1), 0) * H;
         bool any = false;
         for (int64_t r = 0; r < count; ++r) any |= of.start[at(t, r)] != 0;
         if (!any) return before;
@@ -123,33 +125,33 @@ struct ForwardGroup {
 
     void read(int64_t t, int64_t r) {
         const int64_t now = taped(t, r);
-        Ranking best{of.scores + now * R, of.versions + at(t, r) * R, R};
-        float* weight = of.weights + at(t, r) * R;
+        Ranking best{of.tape.scores + now * R, of.tape.versions + at(t, r) * R, R};
+        float* weight = of.tape.weights + at(t, r) * R;
         if (slots[r].extent > 0) {
-            float* query = of.query + now * A;
+            float* query = of.tape.query + now * A;
             const float* raw = scratch.attended + r * padded(A);
-            for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.query_bias[a];
-            if (of.score_weight == nullptr) score_dot(slots[r], query, scratch.slot_scores);
-            else score_mlp(slots[r], query, of.score_weight, scratch.query_workspace, scratch.slot_scores);
+            for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.recurrence.query_bias[a];
+            if (of.recurrence.score_weight == nullptr) score_dot(slots[r], query, scratch.slot_scores);
+            else score_mlp(slots[r], query, of.recurrence.score_weight, scratch.query_workspace, scratch.slot_scores);
         }
         rank_slots(slots[r], scratch.slot_scores, best);
         weigh(best, weight);
-        for (int64_t i = 0; i < best.count; ++i) prefetch(of.hidden + at(best.versions[i], r) * H, H);
+        for (int64_t i = 0; i < best.count; ++i) prefetch(of.tape.hidden + at(best.versions[i], r) * H, H);
     }
 
     // s = Σ weight · m and h = ĥ + gain · s
     void sum_up(int64_t t, int64_t r) {
-        const int64_t* versions = of.versions + at(t, r) * R;
-        const float* weight = of.weights + at(t, r) * R;
+        const int64_t* versions = of.tape.versions + at(t, r) * R;
+        const float* weight = of.tape.weights + at(t, r) * R;
         const int64_t filled = filled_ranks(versions, R);
-        float* summary = of.summary + at(t, r) * H;
-        const float* output = of.output + taped(t, r) * H;
-        float* hidden = of.hidden + at(version(t), r) * H;
+        float* summary = of.tape.summary + at(t, r) * H;
+        const float* output = of.tape.output + taped(t, r) * H;
+        float* hidden = of.tape.hidden + at(version(t), r) * H;
         const Vec gain = broadcast(static_cast<float>(of.gain));
         for (int64_t j = 0; j < H; j += LANES) {
             Vec s{};
             for (int64_t i = 0; i < filled; ++i)
-                s += broadcast(weight[i]) * load(of.hidden + at(versions[i], r) * H + j, H - j);
+                s += broadcast(weight[i]) * load(of.tape.hidden + at(versions[i], r) * H + j, H - j);
             store(summary + j, s, H - j);
             store(hidden + j, load(output + j, H - j) + gain * s, H - j);
         }
@@ -159,7 +161,7 @@ struct ForwardGroup {
         bool any = false;
         for (int64_t r = 0; r < count; ++r) any |= of.write_slot[at(t, r)] >= 0;
         if (!any) return;
-        product(of.hidden + at(version(t), 0) * H, H, count, H, A, weights.key, scratch.attended);
+        product(of.tape.hidden + at(version(t), 0) * H, H, count, H, A, weights.key, scratch.attended);
         for (int64_t r = 0; r < count; ++r)
             if (of.write_slot[at(t, r)] >= 0) store_key(of.write_slot[at(t, r)], version(t), r);
     }
@@ -168,7 +170,7 @@ struct ForwardGroup {
     void store_key(int64_t slot, int64_t version, int64_t r) {
         const float* key = scratch.attended + r * padded(A);
         slots[r].write(slot, version, key);
-        std::memcpy(of.keys + (of.keep * version * B + first + r) * A, key, static_cast<size_t>(A) * sizeof(float));
+        std::memcpy(of.tape.keys + (of.keep * version * B + first + r) * A, key, static_cast<size_t>(A) * sizeof(float));
     }
 };
 
@@ -179,9 +181,9 @@ int64_t forward_scratch_size(const Forward& of) { return ForwardScratch(of, null
 void forward_prepare(const Forward& of, float* shared) {
     const ForwardWeights weights(of, shared);
     const int64_t H = of.size;
-    pack(of.weight_hh, H, 4 * H, 1, H, weights.hh);
-    pack(of.key_weight, H, of.attention, 1, H, weights.key);
-    pack(of.query_weight, H, of.attention, 1, H, weights.query);
+    pack(of.recurrence.weight_hh, H, 4 * H, 1, H, weights.hh);
+    pack(of.recurrence.key_weight, H, of.attention, 1, H, weights.key);
+    pack(of.recurrence.query_weight, H, of.attention, 1, H, weights.query);
 }
 
 void forward_run(const Forward& of, const float* shared, float* scratch, int64_t first, int64_t last) {

@@ -17,7 +17,7 @@ void linear_run(const Linear& of, const float* packed, float* scratch, int64_t f
             float* to = of.out + (row + r) * of.n;
             for (int64_t j = 0; j < of.n; j += LANES) {
                 Vec bias = of.bias == nullptr ? Vec{} : load(of.bias + j, of.n - j);
-                if (of.bias2 != nullptr) bias += load(of.bias2 + j, of.n - j);
+                if (of.second_bias != nullptr) bias += load(of.second_bias + j, of.n - j);
                 store(to + j, load(from + j) + bias, of.n - j);
             }
         }

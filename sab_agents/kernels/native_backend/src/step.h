@@ -14,7 +14,7 @@ struct StepScratch {  // of one row
         gates = carver.floats(4 * H);
         output = carver.floats(H);
         query = carver.floats(round_up(A, LANES));
-        keys = carver.floats(of.score_weight == nullptr ? H : Slots::keys_size(of.slots, A));
+        keys = carver.floats(of.recurrence.score_weight == nullptr ? H : Slots::keys_size(of.slots, A));
         scores = carver.floats(round_up(of.slots, LANES));
         empty = carver.floats(round_up(of.slots, LANES));
         best = carver.floats(of.reads);
@@ -31,8 +31,8 @@ struct StepRow {
     const int64_t row;
     const int64_t H = of.size, A = of.attention, S = of.slots, R = of.reads;
     const bool start = of.start != nullptr && of.start[row] != 0;
-    const bool whole = of.new_memory != nullptr;  // the new state is wanted, not only what it is made of
-    const float* memory = of.memory + row * S * H;
+    const bool whole = of.new_state.h != nullptr;  // the new state is wanted, not only what it is made of
+    const float* memory = of.state.memory + row * S * H;
     // A version is the slot that holds it.
     Slots slots{scratch.keys, nullptr, scratch.empty, scratch.versions, A};
 
@@ -47,20 +47,21 @@ struct StepRow {
     void cell() {
         for (int64_t i = 0; i < 4 * H; i += LANES) {
             RowProducts found;
-            found.add(of.weight_ih + i * of.input, 4 * H - i, of.x + row * of.input, of.input);
-            if (!start) found.add(of.weight_hh + i * H, 4 * H - i, of.h + row * H, H);
+            found.add(of.projection.weight_ih + i * of.input, 4 * H - i, of.x + row * of.input, of.input);
+            if (!start) found.add(of.recurrence.weight_hh + i * H, 4 * H - i, of.state.h + row * H, H);
             store(scratch.raw + i, found.total());
         }
         for (int64_t i = 0; i < 4 * H; i += LANES)
-            store(scratch.bias + i, load(of.bias_ih + i, 4 * H - i) + load(of.bias_hh + i, 4 * H - i), 4 * H - i);
-        cell_forward(H, scratch.bias, scratch.raw, start, of.c + row * H, scratch.gates, of.new_c + row * H,
+            store(scratch.bias + i,
+                  load(of.projection.bias_ih + i, 4 * H - i) + load(of.projection.bias_hh + i, 4 * H - i), 4 * H - i);
+        cell_forward(H, scratch.bias, scratch.raw, start, of.state.c + row * H, scratch.gates, of.new_c + row * H,
                      scratch.output);
     }
 
     // Slots that are read.
     void hold() {
         for (int64_t i = 0; i < S; ++i) {
-            const bool holds = !start && of.filled[row * S + i] != 0;
+            const bool holds = !start && of.state.filled[row * S + i] != 0;
             if (whole) keep(row * S + i, holds);
             slots.vacate(i);
             if (!holds) continue;
@@ -74,10 +75,10 @@ struct StepRow {
     // The new memory before the write: empty slots hold zeros.
     void keep(int64_t place, bool holds) {
         const size_t bytes = static_cast<size_t>(H) * sizeof(float);
-        of.new_filled[place] = holds;
-        of.new_written_at[place] = holds ? of.written_at[place] : 0;
-        if (holds) std::memcpy(of.new_memory + place * H, of.memory + place * H, bytes);
-        else std::memset(of.new_memory + place * H, 0, bytes);
+        of.new_state.filled[place] = holds;
+        of.new_state.written_at[place] = holds ? of.state.written_at[place] : 0;
+        if (holds) std::memcpy(of.new_state.memory + place * H, of.state.memory + place * H, bytes);
+        else std::memset(of.new_state.memory + place * H, 0, bytes);
     }
 
     void read() {
@@ -95,17 +96,17 @@ struct StepRow {
             store(h + H + j, s, H - j);
             const Vec sum = load(scratch.output + j, H - j) + gain * s;
             store(h + j, sum, H - j);
-            if (whole) store(of.new_h + row * H + j, sum, H - j);
+            if (whole) store(of.new_state.h + row * H + j, sum, H - j);
         }
     }
 
     void score() {
         for (int64_t a = 0; a < A; a += LANES) {
             RowProducts found;
-            found.add(of.query_weight + a * H, A - a, scratch.output, H);
-            store(scratch.query + a, found.total() + load(of.query_bias + a, A - a));
+            found.add(of.recurrence.query_weight + a * H, A - a, scratch.output, H);
+            store(scratch.query + a, found.total() + load(of.recurrence.query_bias + a, A - a));
         }
-        if (of.score_weight == nullptr) score_dot();
+        if (of.recurrence.score_weight == nullptr) score_dot();
         else score_mlp();
     }
 
@@ -114,7 +115,7 @@ struct StepRow {
         float* pulled = scratch.keys;
         for (int64_t j = 0; j < H; j += LANES) {
             Vec sum{};
-            for (int64_t a = 0; a < A; ++a) sum += load(of.key_weight + a * H + j, H - j) * scratch.query[a];
+            for (int64_t a = 0; a < A; ++a) sum += load(of.recurrence.key_weight + a * H + j, H - j) * scratch.query[a];
             store(pulled + j, sum, H - j);
         }
         const float scale = 1.0f / std::sqrt(static_cast<float>(A));
@@ -129,10 +130,10 @@ struct StepRow {
         for (int64_t i = 0; i < slots.extent; i += LANES)
             for (int64_t a = 0; a < A; ++a) {
                 RowProducts found;
-                found.add(memory + i * H, S - i, of.key_weight + a * H, H);
+                found.add(memory + i * H, S - i, of.recurrence.key_weight + a * H, H);
                 store(scratch.keys + i * A + a * LANES, found.total());
             }
-        score_all<Score::tanh>(slots, scratch.keys, {scratch.query, of.score_weight, 1.0f}, scratch.scores);
+        score_all<Score::tanh>(slots, scratch.keys, {scratch.query, of.recurrence.score_weight, 1.0f}, scratch.scores);
     }
 
     bool is_novel() const {
@@ -150,13 +151,13 @@ struct StepRow {
     }
 
     void write() {
-        const int64_t step = start ? 1 : of.step[row] + 1;
-        of.new_step[row] = step;
+        const int64_t step = start ? 1 : of.state.step[row] + 1;
+        of.new_state.step[row] = step;
         if (step % of.write_every != 0) return;
         const int64_t place = row * S + slot_of(step, of.write_every, S);
-        std::memcpy(of.new_memory + place * H, of.new_h + row * H, static_cast<size_t>(H) * sizeof(float));
-        of.new_filled[place] = 1;
-        of.new_written_at[place] = step - 1;
+        std::memcpy(of.new_state.memory + place * H, of.new_state.h + row * H, static_cast<size_t>(H) * sizeof(float));
+        of.new_state.filled[place] = 1;
+        of.new_state.written_at[place] = step - 1;
     }
 };
 

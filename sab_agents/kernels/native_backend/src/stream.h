@@ -36,7 +36,7 @@ struct TakenRow {
     void run(int64_t write_slot) {
         if (start) clear();
         record(write_slot);
-        const Carried& state = of.state;
+        const State& state = of.state;
         std::memcpy(state.h + row * H, of.output + row * 2 * H, floats(H));
         std::memcpy(state.c + row * H, of.new_c + row * H, floats(H));
         state.step[row] = step;
@@ -48,7 +48,7 @@ struct TakenRow {
     }
 
     void clear() {
-        const Carried& state = of.state;
+        const State& state = of.state;
         std::memset(state.h + row * H, 0, floats(H));
         std::memset(state.c + row * H, 0, floats(H));
         std::memset(state.memory + row * S * H, 0, floats(S * H));
@@ -57,7 +57,7 @@ struct TakenRow {
     }
 
     void record(int64_t write_slot) {
-        const Recorded& to = of.window;
+        const Window& to = of.window;
         const auto bytes = static_cast<size_t>(of.bytes);
         if (bytes > 0) std::memcpy(to.observation + now * of.bytes, of.observation + row * of.bytes, bytes);
         to.start[now] = start;
@@ -77,7 +77,7 @@ struct TakenRow {
 };
 
 // False, and nothing done, where a slot is out of range.
-inline bool take(const Take& of) {
+inline bool take_step(const Take& of) {
     std::vector<int64_t> slots(static_cast<size_t>(of.rows));
     for (int64_t row = 0; row < of.rows; ++row) {
         slots[static_cast<size_t>(row)] = TakenRow{of, row}.slot();
@@ -136,7 +136,7 @@ struct AdvancedRow {
             }
         }
         for (int64_t i = row * S; i < (row + 1) * S; ++i)
-            if (!within(of.piece[i], 0, S)) return false;
+            if (!within(of.contexts.piece[i], 0, S)) return false;
         return true;
     }
 
@@ -169,7 +169,7 @@ struct AdvancedRow {
         std::vector<uint8_t> occupied(static_cast<size_t>(S), 0);
         for (int64_t s = 0; s < S; ++s) {
             if (fresh(s)) place[piece_of(s)] = -2;
-            if (kept[static_cast<size_t>(s)]) occupied[static_cast<size_t>(of.piece[row * S + s])] = 1;
+            if (kept[static_cast<size_t>(s)]) occupied[static_cast<size_t>(of.contexts.piece[row * S + s])] = 1;
         }
         size_t free = 0;
         for (size_t n = 0; n < place.size(); ++n) {
@@ -180,8 +180,8 @@ struct AdvancedRow {
         }
         for (int64_t s = 0; s < S; ++s)
             if (fresh(s)) {
-                of.piece[row * S + s] = place[piece_of(s)];
-                of.offset[row * S + s] = newest[static_cast<size_t>(s)] - first[piece_of(s)];
+                of.contexts.piece[row * S + s] = place[piece_of(s)];
+                of.contexts.offset[row * S + s] = newest[static_cast<size_t>(s)] - first[piece_of(s)];
             }
     }
 
@@ -203,15 +203,15 @@ struct AdvancedRow {
         void store() {
             const auto bytes = static_cast<size_t>(of.bytes);
             for (int64_t o = 0; o < L && bytes > 0; ++o) {
-                uint8_t* seen = of.observation + (to * L + o) * of.bytes;
+                uint8_t* seen = of.contexts.observation + (to * L + o) * of.bytes;
                 if (o < length) std::memcpy(seen, of.window.observation + row.at(first + o) * of.bytes, bytes);
                 else std::memset(seen, 0, bytes);
             }
-            std::memcpy(of.h + to * H, of.window.h_before + row.at(first) * H, floats(H));
-            std::memcpy(of.c + to * H, of.window.c_before + row.at(first) * H, floats(H));
+            std::memcpy(of.contexts.h + to * H, of.window.h_before + row.at(first) * H, floats(H));
+            std::memcpy(of.contexts.c + to * H, of.window.c_before + row.at(first) * H, floats(H));
             for (int64_t o = 0; o < L; ++o)
                 for (int64_t r = 0; r < R; ++r) store_read(o, r);
-            for (int64_t o = 0; o < L; ++o) of.target[to * L + o] = target(o);
+            for (int64_t o = 0; o < L; ++o) of.contexts.target[to * L + o] = target(o);
         }
 
         void store_read(int64_t o, int64_t r) {
@@ -220,23 +220,23 @@ struct AdvancedRow {
             bool used = false;
             if (o < length) {
                 const int64_t from = row.at(t) * R + r;
-                of.slot[place] = of.window.read_slot[from];
-                of.written_at[place] = of.window.read_step[from];
-                used = of.slot[place] >= 0 && of.written_at[place] < began;
+                of.contexts.slot[place] = of.window.read_slot[from];
+                of.contexts.written_at[place] = of.window.read_step[from];
+                used = of.contexts.slot[place] >= 0 && of.contexts.written_at[place] < began;
                 for (int64_t v = to * U; used && v < place; ++v)
-                    used = !(of.used[v] && of.written_at[v] == of.written_at[place]);
+                    used = !(of.contexts.used[v] && of.contexts.written_at[v] == of.contexts.written_at[place]);
             }
-            of.used[place] = used;
+            of.contexts.used[place] = used;
             if (!used) {
-                of.slot[place] = of.written_at[place] = 0;
-                std::memset(of.value + place * H, 0, floats(H));
+                of.contexts.slot[place] = of.contexts.written_at[place] = 0;
+                std::memset(of.contexts.value + place * H, 0, floats(H));
                 return;
             }
             // The version that was read: the window's own step of that age, or else the starting memory's slot.
-            const int64_t own = t - (of.window.step[row.at(t)] - 1 - of.written_at[place]);
+            const int64_t own = t - (of.window.step[row.at(t)] - 1 - of.contexts.written_at[place]);
             const float* version = own >= 0 ? of.window.h + row.at(own) * H
-                                            : of.memory + (row.row * row.S + of.slot[place]) * H;
-            std::memcpy(of.value + place * H, version, floats(H));
+                                            : of.memory + (row.row * row.S + of.contexts.slot[place]) * H;
+            std::memcpy(of.contexts.value + place * H, version, floats(H));
         }
 
         // Where step o writes in a re-run's memory.
@@ -244,7 +244,7 @@ struct AdvancedRow {
             const int64_t slot = o < length ? of.window.write_slot[row.at(first + o)] : -1;
             if (slot < 0) return -1;
             for (int64_t u = 0; u < U; ++u)
-                if (of.used[to * U + u] && of.slot[to * U + u] == slot) return u;
+                if (of.contexts.used[to * U + u] && of.contexts.slot[to * U + u] == slot) return u;
             int64_t earliest = 0;
             while (of.window.write_slot[row.at(first + earliest)] != slot) ++earliest;
             return U + earliest;
@@ -272,7 +272,7 @@ struct AdvancedRow {
 };
 
 // False, and nothing done, where an index is out of range.
-inline bool advance(const Advance& of) {
+inline bool advance_window(const Advance& of) {
     for (int64_t row = 0; row < of.rows; ++row)
         if (!AdvancedRow{of, row}.sound()) return false;
     for (int64_t row = 0; row < of.rows; ++row) AdvancedRow{of, row}.run();

@@ -42,10 +42,11 @@ bool all_finite(int64_t count, const float* x) {
     return sum(zeros[0] + zeros[1] + (zeros[2] + zeros[3])) == 0.0f;
 }
 
-void activate(int64_t count, const float* x, float* tanh_x, float* sigmoid_x) {
-    for (int64_t i = 0; i < count; i += LANES) {
-        store(tanh_x + i, tanh(load(x + i, count - i)), count - i);
-        store(sigmoid_x + i, sigmoid(load(x + i, count - i)), count - i);
+void activate(const Activate& of) {
+    for (int64_t i = 0; i < of.count; i += LANES) {
+        const int64_t left = of.count - i;
+        store(of.tanh + i, tanh(load(of.x + i, left)), left);
+        store(of.sigmoid + i, sigmoid(load(of.x + i, left)), left);
     }
 }
 

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <utility>
 
-#include "arguments.h"
+#include "kernels.h"
 #include "memory.h"
 
 #if defined(__clang__)

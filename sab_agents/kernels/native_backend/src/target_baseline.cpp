@@ -5,7 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "arguments.h"
+#include "kernels.h"
 #include "memory.h"
 
 #define LANES 4

@@ -20,7 +20,7 @@
 #include <pthread.h>
 #endif
 
-#include "arguments.h"
+#include "kernels.h"
 
 namespace sab {
 

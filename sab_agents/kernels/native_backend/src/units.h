@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "agent_arguments.h"
+#include "arguments.h"
 
 namespace sab {
 
@@ -51,12 +51,12 @@ inline void credit_units(const UnitsBackward& of) {
         const Complex state = pair_at(of.state, j);
         const Complex into{state.re > 0.0f ? of.gradient[j] : 0.0f, state.im > 0.0f ? -of.gradient[n + j] : 0.0f};
         const float* own = of.sensitivity + 2 * width * j;
-        of.into_nu[j] += (into * pair_at(own, 0)).re;
-        of.into_omega[j] += (into * pair_at(own, 1)).re;
+        of.grad_nu[j] += (into * pair_at(own, 0)).re;
+        of.grad_omega[j] += (into * pair_at(own, 1)).re;
         for (int64_t o = 0; o < O; ++o) {
             const Complex along = into * pair_at(own, 2 + o);
-            of.into_weight[j * O + o] += along.re;
-            of.into_weight[(n + j) * O + o] -= along.im;
+            of.grad_weight[j * O + o] += along.re;
+            of.grad_weight[(n + j) * O + o] -= along.im;
         }
     }
 }

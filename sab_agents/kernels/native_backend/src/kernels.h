@@ -1,0 +1,34 @@
+// The operations that are compiled once for each instruction set.
+#pragma once
+
+#include "arguments.h"
+
+namespace sab {
+
+// An operation over rows, which never depend on each other, so that any split of them gives the same results.
+template <class Arguments>
+struct Entry {
+    int64_t (*shared_size)(const Arguments&);               // floats that all threads read: packed weights
+    void (*prepare)(const Arguments&, float* shared);
+    int64_t (*scratch_size)(const Arguments&);              // floats that each thread needs
+    void (*run)(const Arguments&, const float* shared, float* scratch, int64_t first, int64_t last);
+};
+
+struct Kernels {
+    Entry<Forward> forward;
+    Entry<Backward> backward;
+    Entry<Step> step;
+    Entry<Linear> linear;
+    Entry<Outer> outer;
+    void (*readout)(const Readout&);
+    void (*readout_backward)(const ReadoutBackward&);
+    bool (*descend)(Descent&);
+    void (*loss_gradient)(const Head&);
+    float (*norm)(int64_t count, const float* x);
+    bool (*all_finite)(int64_t count, const float* x);
+    void (*activate)(const Activate&);
+};
+
+const Kernels& kernels_in_use();  // of the instruction set that was chosen
+
+}  // namespace sab

@@ -1,0 +1,136 @@
+// From inputs through a scan to its outputs, and back to every weight.
+
+#include <cstring>
+
+#include "operations.h"
+#include "threads.h"
+
+namespace sab {
+
+namespace {
+
+bool slots_in_range(const Forward& of) {
+    for (int64_t i = 0; i < of.steps * of.rows; ++i)
+        if (of.write_slot[i] < -1 || of.write_slot[i] >= of.slots) return false;
+    return true;
+}
+
+// h and s of `count` steps of a row, from step `first` on, counted over all rows.
+void join_outputs(const Forward& of, int64_t first, int64_t count, float* outputs) {
+    const int64_t H = of.size;
+    const auto bytes = static_cast<size_t>(H) * sizeof(float);
+    for (int64_t i = 0; i < count; ++i) {
+        std::memcpy(outputs + 2 * i * H, of.tape.hidden + (of.held * of.rows + first + i) * H, bytes);
+        std::memcpy(outputs + (2 * i + 1) * H, of.tape.summary + (first + i) * H, bytes);
+    }
+}
+
+// The terms from the first to the last whose `left` (terms, columns) is not all zeros.
+struct Span {
+    int64_t first, last;
+
+    Span(int64_t terms, int64_t columns, const float* left) : first(0), last(terms) {
+        while (first < last && zeros(left + first * columns, columns)) ++first;
+        while (last > first && zeros(left + (last - 1) * columns, columns)) --last;
+    }
+
+    static bool zeros(const float* from, int64_t count) {
+        for (int64_t i = 0; i < count; ++i)
+            if (from[i] != 0.0f) return false;
+        return true;
+    }
+};
+
+// The gradients of weights, from what the backward scan left: one sum over steps and rows after another.
+struct WeightSums {
+    const Backward& of;
+    const Kernels& by = kernels_in_use();
+    const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, V = of.held + T;
+    const Gradients& into = of.gradients;
+
+    void run() const {
+        if (into.weight_hh != nullptr) recurrent();
+        if (into.weight_ih != nullptr) run(product(4 * H, of.input, T * B, of.sent.gates, of.x, into.weight_ih));
+        sum(T * B, 4 * H, of.sent.gates, into.bias_ih);
+        sum(T * B, 4 * H, of.sent.gates, into.bias_hh);
+        if (into.key_weight != nullptr) keys();
+        if (into.query_weight != nullptr)
+            run(product(A, H, T * B, of.sent.query, of.tape.output, into.query_weight));
+        sum(T * B, A, of.sent.query, into.query_bias);
+        sum(B, A, of.sent.score_weight, into.score_weight);
+    }
+
+    Outer product(int64_t rows, int64_t columns, int64_t terms, const float* left, const float* right,
+                  float* out) const {
+        Outer made{};
+        made.threads = of.threads, made.add = of.add;
+        made.rows = rows, made.columns = columns, made.terms = terms;
+        made.left = left, made.right = right, made.out = out;
+        return made;
+    }
+
+    void run(const Outer& product) const { sab::run(by.outer, product); }
+
+    void sum(int64_t rows, int64_t columns, const float* from, float* out) const {
+        if (out == nullptr) return;
+        if (!of.add) std::memset(out, 0, static_cast<size_t>(columns) * sizeof(float));
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j) out[j] += from[i * columns + j];
+    }
+
+    static constexpr int64_t FEW = 128;  // states that are sooner copied than summed apart
+
+    // The first step follows h, every other the step before; a start follows nothing.
+    void recurrent() const {
+        const float* hidden = of.tape.hidden + of.held * B * H;
+        if (T * B <= FEW) {
+            const Buffer before = allocate(T * B * H);
+            const size_t bytes = static_cast<size_t>(B * H) * sizeof(float);
+            std::memcpy(before.get(), of.h, bytes);
+            std::memcpy(before.get() + B * H, hidden, bytes * static_cast<size_t>(T - 1));
+            Outer whole = product(4 * H, H, T * B, of.sent.gates, before.get(), into.weight_hh);
+            whole.skip = of.start;
+            return run(whole);
+        }
+        Outer first = product(4 * H, H, B, of.sent.gates, of.h, into.weight_hh);
+        first.skip = of.start;
+        run(first);
+        Outer rest = product(4 * H, H, (T - 1) * B, of.sent.gates + B * 4 * H, hidden, into.weight_hh);
+        rest.skip = of.start + B, rest.add = 1;
+        run(rest);
+    }
+
+    // Most keys of a memory that is not full, or of which little was read, received nothing.
+    void keys() const {
+        const Span used(V * B, A, of.sent.keys);
+        run(product(A, H, used.last - used.first, of.sent.keys + used.first * A, of.tape.hidden + used.first * H,
+                    into.key_weight));
+    }
+};
+
+}  // namespace
+
+bool forward(const Forward& of) {
+    if (!slots_in_range(of)) return false;
+    const Kernels& by = kernels_in_use();
+    if (of.projection.weight_ih != nullptr) {
+        Linear gates{};
+        gates.threads = of.threads, gates.rows = of.steps * of.rows;
+        gates.k = of.input, gates.n = 4 * of.size, gates.along_k = 1, gates.along_n = of.input;
+        gates.x = of.x, gates.weight = of.projection.weight_ih;
+        gates.bias = of.projection.bias_ih, gates.second_bias = of.projection.bias_hh;
+        gates.out = of.tape.gates;
+        run(by.linear, gates);
+    }
+    run(by.forward, of);
+    if (of.outputs != nullptr) join_outputs(of, 0, of.steps * of.rows, of.outputs);
+    if (of.last_output != nullptr) join_outputs(of, (of.steps - 1) * of.rows, of.rows, of.last_output);
+    return true;
+}
+
+void backward(const Backward& of) {
+    run(kernels_in_use().backward, of);
+    WeightSums{of}.run();
+}
+
+}  // namespace sab

@@ -1,0 +1,159 @@
+"""What a forward pass leaves for its backward pass, and what that leaves for the weights: sizes, and where it all lies.
+
+Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S₀ slots of the starting memory, V = S₀ + T
+versions, R = K + 1 slots that a read touches. The parts' shapes stand in src/arguments.h, `Tape` and `Sent`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+from torch import Tensor
+
+from sab_agents.kernels.native_backend.extension import WHOLE, new_empty, threads
+
+LINE = 16  # floats in a cache line, where each part begins
+
+
+class Sizes(NamedTuple):
+    """The sizes of a scan: T, B, I, H, A, S₀ and R."""
+
+    steps: int
+    rows: int
+    input: int
+    size: int
+    attention: int
+    held: int
+    reads: int
+
+    @property
+    def threads(self) -> int:
+        """How many threads share the scan: the recurrent product is most of its work."""
+        return threads(self.steps * self.rows * 4 * self.size * self.size)
+
+
+Array = Tensor | tuple[Tensor, int] | tuple[()]
+"""A tensor, the rest of one from an element on, or no elements."""
+
+
+class TapeParts(NamedTuple):
+    """The arrays that the forward pass leaves."""
+
+    gates: Array
+    cell: Array
+    output: Array
+    query: Array
+    keys: Array
+    scores: Array
+    summary: Array
+    hidden: Array
+    versions: Array
+    weights: Array
+    last_cell: Array
+
+
+class SentParts(NamedTuple):
+    """The arrays that the backward pass leaves."""
+
+    states: Array
+    keys: Array
+    query: Array
+    score_weight: Array
+    gates: Array
+    h: Array
+    cell: Array
+
+
+class Layout:
+    """Where parts lie in one buffer of floats, each at the start of a cache line.
+
+    Args:
+        of_tape: floats of each part of the tape, 0 for those that lie elsewhere.
+        of_sent: floats of each part of what the backward pass leaves.
+
+    Attributes:
+        places: where each part begins, in floats.
+        ends: where each part ends.
+        floats: of the buffer.
+    """
+
+    def __init__(self, of_tape: list[int], of_sent: list[int]) -> None:
+        counts = [*of_tape, *of_sent]
+        *self.places, self.floats = accumulate((padded(count) for count in counts), initial=0)
+        self.ends = [place + count for place, count in zip(self.places, counts, strict=True)]
+
+    def within(self, buffer: Tensor) -> tuple[TapeParts, SentParts]:
+        """Returns all parts in a buffer; those that lie elsewhere mean nothing."""
+        parts = [(buffer, place) for place in self.places]
+        count = len(TapeParts._fields)
+        return TapeParts._make(parts[:count]), SentParts._make(parts[count:])
+
+
+def padded(floats: int) -> int:
+    """Returns how many floats a part takes, so that the next one begins a cache line."""
+    return -(-floats // LINE) * LINE
+
+
+@lru_cache(maxsize=1024)
+def layout(
+    sizes: Sizes,
+    *,
+    keep: bool = True,
+    tape: tuple[str, ...] = TapeParts._fields,
+    sent: tuple[str, ...] = SentParts._fields,
+) -> Layout:
+    """Lays out the parts that are named, of those that hold floats.
+
+    Args:
+        sizes: of the scan.
+        keep: whether the tape has every step, for a backward pass, or one that is written over and over.
+        tape: parts of the tape that lie in the buffer.
+        sent: parts of what the backward pass leaves that lie in the buffer.
+    """
+    T, B, _, H, A, held, R = sizes
+    steps, cells, keyed = (T, T + 1, held + T) if keep else (1, 1, 1)
+    of_tape = {
+        "gates": steps * B * 4 * H,
+        "cell": cells * B * H,
+        "output": steps * B * H,
+        "query": steps * B * A,
+        "keys": keyed * B * A,
+        "scores": steps * B * R,
+        "summary": T * B * H,
+        "hidden": (held + T) * B * H,
+        "versions": 0,  # integers, never here
+        "weights": T * B * R,
+        "last_cell": B * H,
+    }
+    of_sent = {
+        "states": (held + T) * B * H,
+        "keys": (held + T) * B * A,
+        "query": T * B * A,
+        "score_weight": B * A,
+        "gates": T * B * 4 * H,
+        "h": B * H,
+        "cell": B * H,
+    }
+    return Layout(
+        [of_tape[name] if name in tape else 0 for name in TapeParts._fields],
+        [of_sent[name] if name in sent else 0 for name in SentParts._fields],
+    )
+
+
+class Space:
+    """Buffers of a scan and of its backward pass, of at most these sizes.
+
+    Attributes:
+        sizes: of the scan.
+        tape: where the forward pass writes.
+        sent: where the backward pass writes.
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        whole = layout(sizes)
+        self.sizes = sizes
+        floats, versions = new_empty(whole.floats), new_empty(sizes.steps, sizes.rows, sizes.reads, dtype=WHOLE)
+        tape, self.sent = whole.within(floats)
+        self.tape = tape._replace(versions=versions)
