@@ -177,7 +177,6 @@ class RTU(RealTimeCore[RTUState]):
         injected[:, :, 2:] = scale.unsqueeze(1) * x.unsqueeze(1)
         return turned + scale * driven, torch.addcmul(injected, turn.unsqueeze(1), sensitive)
 
-    @torch.no_grad()
     def step_sensitivity(
         self, x: Tensor, state: RTUState, sensitivity: Sensitivity
     ) -> tuple[Tensor, RTUState, Sensitivity]:
@@ -191,8 +190,9 @@ class RTU(RealTimeCore[RTUState]):
         if compiled is not None:
             output, c = compiled.step(x.contiguous(), state.c, sensitivity[0][0])
             return output, RTUState(c), sensitivity
-        unit, sensitive = self._stepped(x, torch.view_as_complex(state.c.contiguous()), sensitivity[0])
-        output = torch.cat([unit.real, unit.imag], dim=1).relu_()
+        with torch.no_grad():
+            unit, sensitive = self._stepped(x, torch.view_as_complex(state.c.contiguous()), sensitivity[0])
+            output = torch.cat([unit.real, unit.imag], dim=1).relu_()
         return output, RTUState(torch.view_as_real(unit)), (sensitive,)
 
     @torch.no_grad()

@@ -31,6 +31,7 @@ class Inputs:
     def __init__(self, rows: int, shape: tuple[int, ...]) -> None:
         self.rows, self.shape = rows, (rows, *shape)
         self.names: list[str] | None = None
+        self._pending: list[str] | None = None  # of the last mapping, until `accept`
 
     def tensor(self, name: str, x: Any, like: Tensor) -> Tensor:
         """Returns a copy of x as a tensor (B, …): the caller's may change before the step is taken.
@@ -62,17 +63,18 @@ class Inputs:
                 f"OnlineLearner.{name}: needs a learner of 1 row, but this one has {self.rows}. "
                 f"Use {name.replace('one', 'many')}."
             )
+        self._pending = None
         if isinstance(x, Mapping):
-            names = self.names or sorted(x)
+            names = self._pending = self.names or sorted(x)
             if set(names) != set(x):
                 raise ValueError(f"OnlineLearner.{name}: x must have the names {names}, but has {sorted(x)}.")
             return [[x[key] for key in names]]
         return x.unsqueeze(0) if isinstance(x, Tensor) else np.asarray(x, dtype=np.float32)[None]
 
-    def accept(self, x: Any) -> None:
-        """Fixes the names of later mappings, after all of a step with the input x was found to be right."""
-        if self.names is None and isinstance(x, Mapping):
-            self.names = sorted(x)
+    def accept(self) -> None:
+        """Fixes the names of later mappings as those that `one` read last, after the rest of its step was checked."""
+        if self._pending is not None:
+            self.names = self._pending
 
 
 def flag(episode_start: bool) -> npt.NDArray[np.bool_] | None:

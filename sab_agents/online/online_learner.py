@@ -187,13 +187,13 @@ class OnlineLearner:
             ValueError: see `learn_many`; or the learner has several rows.
         """
         predicted = self.predict_many(self._inputs.one("predict_one", x), flag(episode_start))[0]
-        self._inputs.accept(x)
+        self._inputs.accept()
         return predicted.item() if predicted.size == 1 else predicted
 
     def predict_proba_one(self, x: Any, episode_start: bool = False) -> dict[int, float]:
         """Returns the probability of each class (or label). Arguments and errors are those of `predict_one`."""
         predicted = self.predict_proba_many(self._inputs.one("predict_proba_one", x), flag(episode_start))[0]
-        self._inputs.accept(x)
+        self._inputs.accept()
         return {index: float(value) for index, value in enumerate(predicted)}
 
     def learn_one(self, x: Any, y: Any = None, episode_start: bool = False) -> Self:
@@ -201,7 +201,7 @@ class OnlineLearner:
         inputs = self._inputs.one("learn_one", x)
         target = None if y is None else np.asarray(y)[None]
         self.learn_many(inputs, target, flag(episode_start))
-        self._inputs.accept(x)
+        self._inputs.accept()
         return self
 
     def predict_many(self, x: Any, episode_start: Any = None) -> npt.NDArray[Any]:
@@ -276,7 +276,7 @@ class OnlineLearner:
         """
         self._load_parameters(within("parameter", state_dict))
         self._load_optimizer(within("optimizer", state_dict))
-        self.stream.load_state_dict(on_device(within("stream", state_dict), self.head.weight.device))
+        self.stream.load_state_dict(on_device(within("stream", state_dict), self._like().device))
         self.labels.load_state_dict(within("label", state_dict))
         self.ledger.load_state_dict(within("ledger", state_dict))
         for name in _COUNTS:
@@ -381,8 +381,13 @@ class OnlineLearner:
 
     def _on_cpu(self) -> bool:
         """Whether the parameters are float32 on the CPU, as the inputs of waiting steps are."""
-        weight = self.head.weight
+        weight = self._like()
         return weight.is_cpu and weight.dtype is torch.float32
+
+    def _like(self) -> Tensor:
+        """Returns a parameter, for the dtype and device of the inputs."""
+        weight: Any = self.head._parameters["weight"]  # `__getattr__` would be noticed at every step
+        return weight  # type: ignore[no-any-return]
 
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """Returns the head's output (B, C) for the next step."""
@@ -390,7 +395,7 @@ class OnlineLearner:
 
     def _peek(self, name: str, x: Any, episode_start: Any) -> _Peeked:
         """Computes the next step without taking it; one that was computed for the same arguments is used again."""
-        inputs = self._inputs.tensor(name, x, self.head.weight)
+        inputs = self._inputs.tensor(name, x, self._like())
         start = None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=inputs.device)
         peeked = self._peeked
         if peeked is not None and torch.equal(peeked.inputs, inputs) and _same(peeked.start, start):
