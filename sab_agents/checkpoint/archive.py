@@ -98,20 +98,3 @@ def with_suffix(path: str | Path) -> Path:
     """Returns the path, with `.zip` added to a name without suffix."""
     path = Path(path)
     return path if path.suffix else path.with_name(path.name + ".zip")
-
-
-write_agent, read_agent = save, load
-
-
-def space_to_json(space: Any) -> Any:
-    """Returns a space as JSON."""
-    from sab_agents.checkpoint.settings import to_json  # noqa: PLC0415
-
-    return to_json(space)
-
-
-def space_from_json(saved: dict[str, Any]) -> Any:
-    """Returns the space of which `space_to_json` was taken."""
-    from sab_agents.checkpoint.settings import from_json  # noqa: PLC0415
-
-    return from_json(saved, "space")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sab_agents.checkpoint.archive import Target, read_agent, write_agent
+from sab_agents.checkpoint import archive
 
 
 def under(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
@@ -25,17 +25,17 @@ def on_device(state: dict[str, Tensor], device: torch.device) -> dict[str, Tenso
     return {name: value if value.dtype is torch.uint8 else value.to(device) for name, value in state.items()}
 
 
-def save_state(path: Target, kind: str, settings: dict[str, Any], state: dict[str, Any]) -> None:
-    """Writes an archive of settings and a state; arguments and errors are those of `archive.write_agent`."""
+def save_state(path: archive.Target, kind: str, settings: dict[str, Any], state: dict[str, Any]) -> None:
+    """Writes an archive of settings and a state; arguments and errors are those of `archive.save`."""
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     values = {name: value for name, value in state.items() if name not in tensors}
-    write_agent(path, kind, {**settings, "state": values}, tensors)
+    archive.save(path, kind, {**settings, "state": values}, tensors)
 
 
-def load_state(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the settings and the state that `save_state` wrote; errors are those of `archive.read_agent`.
+def load_state(path: archive.Target, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the settings and the state that `save_state` wrote; errors are those of `archive.load`.
 
     Of a file without a state, which an older version wrote, all values are settings, and the tensors are the state.
     """
-    settings, tensors = read_agent(path, kind)
+    settings, tensors = archive.load(path, kind)
     return settings, {**settings.pop("state", {}), **tensors}

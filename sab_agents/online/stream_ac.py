@@ -21,7 +21,7 @@ from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from sab_agents.checkpoint.archive import space_from_json, space_to_json
+from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checkpoint.state import load_state, on_device, save_state, under, within
 from sab_agents.checks import did_you_mean
 from sab_agents.online.distributions import Array
@@ -292,8 +292,8 @@ class StreamAC(BaseAlgorithm):
         }
         built = {
             "arguments": arguments,
-            "observation_space": space_to_json(self.observation_space),
-            "action_space": space_to_json(self.action_space),
+            "observation_space": to_json(self.observation_space),
+            "action_space": to_json(self.action_space),
         }
         save_state(path, KIND, built, self.state_dict())
 
@@ -323,8 +323,8 @@ class StreamAC(BaseAlgorithm):
         settings, state = load_state(path, KIND)
         arguments = settings["arguments"] | {"device": device} | changes
         agent = cls(**arguments, env=None, _init_setup_model=False)
-        agent.observation_space = space_from_json(settings["observation_space"])
-        agent.action_space = space_from_json(settings["action_space"])
+        agent.observation_space = from_json(settings["observation_space"], "observation_space")
+        agent.action_space = from_json(settings["action_space"], "action_space")
         agent.n_envs = 1
         agent._setup_model()
         if "counts" in settings:
