@@ -163,7 +163,7 @@ def table_of(study: Study) -> Table:
     """Returns the table of a study: a row for each learner at each value, over its seeds."""
     sized = bool(study.size)
     seeds = "seeds" if study.target is None else f"seeds at {study.target:.0%}"
-    headings = (*([study.size] if sized else []), "learner", seeds, *(_heading(column) for column in study.columns))
+    headings = (*([study.size] if sized else []), "learner", seeds, *(column.name for column in study.columns))
     rows = [
         [*([name_of(value)] if sized else []), learner, _seeds(study, learner, rows), *_cells(study.columns, rows)]
         for value, learner, rows in study.groups()
@@ -173,7 +173,8 @@ def table_of(study: Study) -> Table:
 
 def blocks_of(study: Study) -> list[Block]:
     """Returns all that a study says in words and tables."""
-    return [table_of(study), Text(study.note), *_known(study), *_tests(study)]
+    note = Text(f"{study.note} Numbers are means over the seeds; the least and the greatest are in brackets.")
+    return [table_of(study), note, *_known(study), *_tests(study)]
 
 
 def name_of(value: Value) -> str:
@@ -202,10 +203,6 @@ def check_sizes(owner: str, name: str, given: int | Mapping[Any, int], values: S
             raise ValueError(f"{owner}: {name} must have a number for each value, but has none for {value}.")
     for count in counts.values():
         at_least(owner, name, count, 1)
-
-
-def _heading(column: Column) -> str:
-    return f"{column.name}, mean (least … greatest)" if column.spread else column.name
 
 
 def _seeds(study: Study, learner: str, rows: Sequence[Row]) -> str:

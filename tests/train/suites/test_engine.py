@@ -230,7 +230,7 @@ def test_the_table_has_a_row_for_each_learner_at_each_value_over_its_seeds() -> 
             baselines=("nobody",),
         )
     )
-    assert list(table.headings) == ["size", "learner", "seeds", "score, mean (least … greatest)", "cost", "words"]
+    assert list(table.headings) == ["size", "learner", "seeds", "score", "cost", "words"]
     assert table.rows == [["1", "nobody", "", "0.5", "", ""], ["2,000", "a", "2", "1.5 (1.0 … 2.0)", "4", "x | y"]]
 
 
