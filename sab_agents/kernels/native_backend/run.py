@@ -29,7 +29,7 @@ class Given(NamedTuple):
         memory: (B, S, H).
         start: (T, B) bool.
         cut: (T, B) bool.
-        write_slot: (T, B) int64, −1 where nothing is written.
+        write_slot: (T, B) int64, −1 for no write.
         filled: (B, S) bool.
     """
 
@@ -48,7 +48,7 @@ class Network(NamedTuple):
 
     Attributes:
         weights: contiguous float32 on the CPU.
-        gradients: of each weight, which a backward pass adds to; None where none is wanted.
+        gradients: of each weight, which a backward pass adds to; None for a weight that wants none.
         credit: whether gradient flows into the memories that are read.
         gain: of s in h.
     """

@@ -35,9 +35,9 @@ class ContextTensors(NamedTuple):
 
 
 class CompiledStream:
-    """What a stream holds, checked once, so that each step need not check it again.
+    """What a stream holds, checked once, so that no step needs to check it again; make it with `bound`.
 
-    Make it with `bound`. The addresses of its tensors are kept: they must stay where they are.
+    Its tensors must stay where they are.
 
     Args:
         state: of the stream.
@@ -66,7 +66,7 @@ class CompiledStream:
         self._c, self._weight = new_empty(B, H), new_empty(B, reads)
         self._read_slot = new_empty(B, reads, dtype=WHOLE)
         self._novel = new_empty(B, dtype=FLAG)
-        self._output = new_empty(B, 2 * H)  # of steps whose output nobody asks for
+        self._output = new_empty(B, 2 * H)  # of steps whose output is not returned
         self._known_weights: list[int] = []
         self._inputs = self._attention = self._work = 0
         self._recorded: WindowRecord | None = None
@@ -99,7 +99,7 @@ class CompiledStream:
         self._steps = native.TakeSteps(step=self._step, take=self._take)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """A copy of a stream is bound to nothing: the addresses are those of the stream that it was made of."""
+        """A copy of a stream is bound to nothing: these tensors are those of the stream that it was copied from."""
         return type(None), ()
 
     @classmethod
@@ -136,7 +136,7 @@ class CompiledStream:
         Args:
             weights: of the network.
             x: (B, I) inputs.
-            start: (B,) bool, episode starts, or None for none.
+            start: (B,) bool, episode starts; None if there are none.
             novelty: one float, or None if it does not matter what is novel.
         """
         if not self._takes(weights):
@@ -171,7 +171,7 @@ class CompiledStream:
         Args:
             weights: of the network.
             x: (n, B, I) inputs, which are the observations.
-            start: (n, B) bool, episode starts, or None for none.
+            start: (n, B) bool, episode starts; None if there are none.
             novelty: as in `propose`.
             record: (T, B, …) with T at least `time` + n.
             time: as in `take`.
@@ -234,7 +234,7 @@ class CompiledStream:
             start: as it was proposed.
             record: (T, B, …) with T above `time`.
             time: from 0.
-            chosen: (B,) slots to write to, −1 for none; None for those that `order` plans.
+            chosen: (B,) slots to write to, −1 for no write; None for those that `order` plans.
             order: (B, n) slots that the next n writes take.
             taken: (B,) how many of these are used; changed in place.
 
@@ -367,7 +367,7 @@ class CompiledStream:
         return Pieces(self, count, select.steps_reached, column, row[:count], place[:count])
 
     def _know(self, record: WindowRecord, observed: torch.Size) -> None:
-        """Checks a record once, from when on it is the one that steps are recorded in."""
+        """Checks a record once; from then on, steps are recorded there."""
         if record is not self._recorded:
             self._check_record(record, observed)
             self._take.window, self._recorded = record, record

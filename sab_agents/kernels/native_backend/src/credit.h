@@ -1,4 +1,4 @@
-// From the gradient of a memory to the pieces that are run again for it, and what they are run with; see
+// From the gradient of a memory to the pieces that are replayed for it, and what they are replayed with; see
 // sab_agents/streaming/rerun.py.
 #pragma once
 
