@@ -53,8 +53,8 @@ struct Binding {
 
 namespace {
 
-// In memory: this, the structure, and for each leaf the Python object that its address was taken from, so that what lies
-// there lives on.
+// In memory: this, the structure, and for each leaf the Python object that its address was taken from, which so lives
+// as long.
 struct alignas(16) Object {
     PyObject_HEAD
     const Binding* binding;
@@ -320,7 +320,8 @@ bool describe(Binding& binding) {
         return false;
     }
     for (Argument& argument : binding.arguments)
-        binding.attributes.push_back({argument.field.name, get_attribute, argument.field.result ? nullptr : set_attribute,
+        binding.attributes.push_back({argument.field.name, get_attribute,
+                                      argument.field.result ? nullptr : set_attribute,
                                       nullptr, &argument});
     binding.attributes.push_back({nullptr, nullptr, nullptr, nullptr, nullptr});
     return true;
