@@ -1,4 +1,4 @@
-"""Builds the native kernels where a compiler is there; everything else stands in pyproject.toml."""
+"""Builds the native kernel if there is a compiler; everything else stands in pyproject.toml."""
 
 from glob import glob
 
@@ -13,17 +13,19 @@ setup(
             sources=sorted(glob(f"{SOURCES}/*.cpp")),
             depends=sorted(glob(f"{SOURCES}/*.h")),
             language="c++",
-            # Of fast-math only what changes no result but the rounding of a·b + c.
+            # Hidden, so that two builds in one process share nothing; of fast-math only what changes no result but the
+            # rounding of a·b + c.
             extra_compile_args=[
                 "-std=c++17",
                 "-O3",
                 "-pthread",
+                "-fvisibility=hidden",
                 "-fno-math-errno",
                 "-fno-trapping-math",
                 "-ffp-contract=fast",
             ],
             extra_link_args=["-pthread"],
-            # GCC and Clang only: without them, or where the build fails, plain torch serves.
+            # GCC and Clang only: without them, or if the build fails, the library computes in plain torch.
             optional=True,
         )
     ]

@@ -49,10 +49,12 @@ def guard_parts() -> None:
     forbid.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     within = tape.Layout.within
 
-    def guarded(lies: tape.Layout, buffer: torch.Tensor) -> tuple[tape.TapeParts, tape.SentParts]:
+    def guarded(
+        lies: tape.Layout, buffer: torch.Tensor, versions: tape.Array = ()
+    ) -> tuple[tape.TapeParts, tape.SentParts]:
         for end, following in zip(lies.ends, [*lies.places[1:], lies.floats], strict=True):
             forbid(buffer.data_ptr() + 4 * end, 4 * (following - end))
-        return within(lies, buffer)
+        return within(lies, buffer, versions)
 
     vars(tape)["padded"] = lambda floats: (floats + 31) // 16 * 16
     type.__setattr__(tape.Layout, "within", guarded)

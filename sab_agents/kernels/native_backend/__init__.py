@@ -1,1 +1,1 @@
-"""The scan and its relatives in compiled C++, for float32 on a CPU: everything that knows the extension."""
+"""The scan and its relatives with the native kernel, C++ for float32 on the CPU: all that knows the extension."""

@@ -16,7 +16,7 @@ from sab_agents.kernels.native_backend.extension import REAL, fits, native, new_
 
 
 class CompiledReadout:
-    """A linear layer, layer normalisation, leaky ReLU and a linear layer; make it with `bound`.
+    """A linear layer, layer normalisation, a leaky ReLU and a linear layer; make it with `bound`.
 
     Args:
         parameters: weight (W, F), bias (W,), weight (D, W), bias (D,).
@@ -141,7 +141,7 @@ class CompiledDescent:
         return cls(vector, gradient, trace, **settings) if fitting else None
 
     def step(self, delta: float, *, reset: bool) -> tuple[float, float]:
-        """Takes one step for the error δ; returns its size, NaN where δ or the trace is not finite, and ‖z‖₁."""
+        """Takes one step for the error δ; returns its size, NaN if δ or the trace is not finite, and ‖z‖₁."""
         step = self._step
         step.delta, step.reset = delta, reset
         done = step.run()

@@ -29,7 +29,7 @@ class Given(NamedTuple):
         memory: (B, S, H).
         start: (T, B) bool.
         cut: (T, B) bool.
-        write_slot: (T, B) int64, −1 where nothing is written.
+        write_slot: (T, B) int64, −1 for no write.
         filled: (B, S) bool.
     """
 
@@ -48,7 +48,7 @@ class Network(NamedTuple):
 
     Attributes:
         weights: contiguous float32 on the CPU.
-        gradients: of each weight, which a backward pass adds to; None where none is wanted.
+        gradients: of each weight, which a backward pass adds to; None for a weight that wants none.
         credit: whether gradient flows into the memories that are read.
         gain: of s in h.
     """
@@ -94,7 +94,7 @@ class Network(NamedTuple):
         """
         T, B, inputs, H, A, S, R = space.sizes
         return native.Forward(
-            threads=space.sizes.threads,
+            threads=space.threads,
             steps=T,
             rows=B,
             input=inputs,
@@ -143,7 +143,7 @@ class Network(NamedTuple):
         """
         T, B, inputs, H, A, S, R = space.sizes
         return native.Backward(
-            threads=space.sizes.threads,
+            threads=space.threads,
             steps=T,
             rows=B,
             input=inputs,
@@ -218,23 +218,25 @@ class Run:
         if not forward.run():
             raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
 
-    def backward(self, grad_h: int, grad_summary: int, stride: int, memory: Tensor | None) -> None:
+    def backward(
+        self, grad_h: Array | int, grad_summary: Array | int | None, stride: int, memory: Tensor | None
+    ) -> None:
         """Computes the backward pass, once.
 
         Args:
-            grad_h: address of the gradient (T, B, H) of h.
-            grad_summary: address of that of s, 0 for zeros.
+            grad_h: (T, B, H) gradient of h, or its address.
+            grad_summary: (T, B, H) gradient of s, or its address; None or 0 for zeros.
             stride: floats between two rows of both.
             memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
         """
         weights = self._network.weights
         gradients = [_own_gradient(weight) for weight in weights]
-        network = self._network._replace(gradients=type(weights)._make(gradients))
+        network = Network(weights, type(weights)._make(gradients), self._network.credit, self._network.gain)
         network.backward(
             self._space,
             self._given,
             grad_hidden=grad_h,
-            grad_summary=grad_summary or None,
+            grad_summary=None if isinstance(grad_summary, int) and grad_summary == 0 else grad_summary,
             stride=stride,
             grad_memory=memory,
         ).run()

@@ -1,10 +1,9 @@
-"""The scan in compiled C++, for float32 on a CPU: allocates, calls the extension and gathers.
+"""The scan with the native kernel, for float32 on the CPU: checks and allocates, then calls the extension.
 
 Dimensions: T steps, B rows, H hidden size, A attention size, S slots, S₀ of them in the starting memory, V = S₀ + T
 versions, R = K + 1 slots that a read touches.
 
-The extension is built when the package is installed, where a C++ compiler is there. It takes addresses and sizes and
-trusts them: every shape, every dtype and the range of every slot are checked here first.
+The extension trusts its arguments: every shape and dtype is checked here first, and the range of every slot there.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class _Scan(torch.autograd.Function):
 
 
 def contiguous(inputs: ScanInputs, plan: ScanPlan) -> tuple[ScanInputs, ScanPlan]:
-    """Both with contiguous tensors, after everything that the compiled code relies on but slots has been checked."""
+    """Checks everything that the native kernel relies on but slots, and returns both with contiguous tensors."""
     T, B, width = inputs.gates.shape
     H, A, held = width // 4, inputs.query_bias.shape[0], plan.filled.shape[1]
     shapes = ((T, B, 4 * H), (4 * H, H), (A, H), (A, H), (A,), (A,), (B, H), (B, H), (B, held, H))
@@ -181,7 +180,7 @@ def _outputs(tape: Tape, plan: ScanPlan) -> ScanOutputs:
 def backward(
     inputs: ScanInputs, plan: ScanPlan, tape: Tape, grads: tuple[Tensor | None, ...], *, memory: bool
 ) -> ScanInputs:
-    """The gradient of every input, from those of h, summary and c; of the memory only where it is asked for."""
+    """Returns the gradient of every input, given those of h, summary and c; of the memory only if `memory` says so."""
     H, A = inputs.h.shape[1], inputs.query_bias.shape[0]
     weight_hh, key, query, bias = new_empty(4 * H, H), new_empty(A, H), new_empty(A, H), new_empty(A)
     score = None if inputs.score_weight is None else new_empty(A)
@@ -201,16 +200,16 @@ def backward_into(
     add: bool,
     memory: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Writes or adds the gradients of weights to the tensors of `into`, contiguous ones; None where one is not wanted.
+    """Writes or adds the gradients of weights to the tensors of `into`, contiguous ones; None if one is not wanted.
 
     Args:
         inputs: of the scan.
         plan: of the scan.
         tape: of its forward pass.
         grads: of h, summary and c.
-        x: (T, B, I) that the gates were made of, None where `into` does not ask for weight_ih.
+        x: (T, B, I) that the gates were computed from, None if `into` has no weight_ih.
         into: where the gradients go.
-        add: whether to what is there.
+        add: whether they are added to what is there.
         memory: whether the memory's gradient is wanted.
 
     Returns:
@@ -258,7 +257,7 @@ def backward_into(
 
 
 def _rows(grad: Tensor | None) -> tuple[Tensor | None, int]:
-    """The gradient (T, B, H) with its elements side by side, and how far its rows lie apart."""
+    """Returns the gradient (T, B, H) with contiguous rows, and the floats from one row to the next."""
     if grad is None:
         return None, 0
     rows, size = grad.shape[1:]

@@ -123,7 +123,7 @@ class CompiledSegment:
     """
 
     def __init__(self, stream: CompiledStream, network: Network, novelty: Tensor | None, *, credits: bool) -> None:
-        self.stream, self._network, self._credits = stream, network, credits
+        self.stream, self._credits = stream, credits
         self._inputs, self._hidden_size, attention = network.sizes
         H, S, L, R = stream.size, stream.slots, stream.bptt_steps, stream.reads
         self._output, new_c, weight = new_empty(1, 2 * H), new_empty(H), new_empty(R)
@@ -183,8 +183,17 @@ class CompiledSegment:
             place=place,
         )
         self._pieces = _Pieces(stream, network, self._grad_memory, (column, row, place))
-        self._forward: Any = None
-        self._backward: Any = None
+        nothing = Given((), (), (), (), (), self._cut, (), ())  # until a window is entered
+        self._forward = network.forward(self._space, nothing, slots=S)
+        self._backward = network.backward(
+            self._space,
+            nothing,
+            grad_hidden=None,
+            grad_summary=None,
+            stride=2 * H,
+            last_only=True,
+            grad_memory=self._grad_memory,
+        )
         self._window: tuple[WindowRecord, StepState, Tensor] | None = None
         self._order: Tensor | None = None
 
@@ -219,30 +228,13 @@ class CompiledSegment:
         if window is not None and window[0] is record and window[1] is before and window[2] is reached:
             return
         self._window = record, before, reached
-        given = Given(
-            x=record.observation,
-            h=before.h,
-            c=before.c,
-            memory=before.memory,
-            start=record.start,
-            cut=self._cut,
-            write_slot=record.write_slot,
-            filled=before.filled,
-        )
-        network, space = self._network, self._space
-        self._forward = network.forward(space, given, slots=self.stream.slots)
-        self._backward = network.backward(
-            space,
-            given,
-            grad_hidden=None,
-            grad_summary=None,
-            stride=2 * self._hidden_size,
-            last_only=True,
-            grad_memory=self._grad_memory,
-        )
-        self._take.window = record
-        select = self._select
+        forward, backward, select = self._forward, self._backward, self._select
+        forward.x, forward.h, forward.c, forward.memory = record.observation, before.h, before.c, before.memory
+        forward.start, forward.write_slot, forward.filled = record.start, record.write_slot, before.filled
+        backward.x, backward.h = record.observation, before.h
+        backward.start, backward.write_slot = record.start, record.write_slot
         select.filled, select.written_at, select.norm = before.filled, before.written_at, reached
+        self._take.window = record
 
     def plan(self, order: Tensor, taken: Tensor) -> None:
         """Says which slots the next writes take."""
@@ -338,7 +330,7 @@ class _Pieces:
         stream, (inputs, H, A) = self._stream, self._network.sizes
         self.capacity = M = min(2 * count, stream.slots)
         L, U = stream.bptt_steps, stream.bptt_steps * stream.reads
-        room = Replayed.empty(M, L, U, H, (inputs,))
+        room = Replayed.empty(stream, M)
         self._gather = room.gather(stream, self._gradient, self._selected)
         space, given = Space(Sizes(L, M, inputs, H, A, U, stream.reads)), room.given()
         self._forward = self._network.forward(space, given, slots=U + L)

@@ -6,6 +6,7 @@ step touches, L = bptt_steps, U = L·R, M pieces that are replayed.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, threads
 from sab_agents.kernels.native_backend.run import Given, Run
 from sab_agents.kernels.native_backend.step import state_fits, weights_fit
-from sab_agents.kernels.native_backend.tape import Sizes
+from sab_agents.kernels.native_backend.tape import Array, Sizes
 from sab_agents.kernels.types import StepState, StepWeights, StreamStep, WindowRecord
 
 
@@ -34,9 +35,9 @@ class ContextTensors(NamedTuple):
 
 
 class CompiledStream:
-    """What a stream holds, checked once, so that each step need not check it again.
+    """What a stream holds, checked once, so that no step needs to check it again; make it with `bound`.
 
-    Make it with `bound`. The addresses of its tensors are kept: they must stay where they are.
+    Its tensors must stay where they are.
 
     Args:
         state: of the stream.
@@ -60,11 +61,12 @@ class CompiledStream:
     ) -> None:
         self.state, self.contexts, self.statistics = state, ContextTensors(*contexts), statistics
         self.rows, self.slots, self.size = B, S, H = state.memory.shape
+        self.observed = prod(self.contexts.observation.shape[3:])  # elements of one row's observation
         self.reads, self.write_every, self.bptt_steps, self.gain = reads, write_every, bptt_steps, gain
         self._c, self._weight = new_empty(B, H), new_empty(B, reads)
         self._read_slot = new_empty(B, reads, dtype=WHOLE)
         self._novel = new_empty(B, dtype=FLAG)
-        self._output = new_empty(B, 2 * H)  # of steps whose output nobody asks for
+        self._output = new_empty(B, 2 * H)  # of steps whose output is not returned
         self._known_weights: list[int] = []
         self._inputs = self._attention = self._work = 0
         self._recorded: WindowRecord | None = None
@@ -88,6 +90,7 @@ class CompiledStream:
             reads=reads,
             write_every=write_every,
             bptt_steps=bptt_steps,
+            bytes=4 * self.observed,
             new_c=self._c,
             read_slot=self._read_slot,
             weight=self._weight,
@@ -96,7 +99,7 @@ class CompiledStream:
         self._steps = native.TakeSteps(step=self._step, take=self._take)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """A copy of a stream is bound to nothing: the addresses are those of the stream that it was made of."""
+        """A copy of a stream is bound to nothing: these tensors are those of the stream that it was copied from."""
         return type(None), ()
 
     @classmethod
@@ -133,7 +136,7 @@ class CompiledStream:
         Args:
             weights: of the network.
             x: (B, I) inputs.
-            start: (B,) bool, episode starts, or None for none.
+            start: (B,) bool, episode starts; None if there are none.
             novelty: one float, or None if it does not matter what is novel.
         """
         if not self._takes(weights):
@@ -168,7 +171,7 @@ class CompiledStream:
         Args:
             weights: of the network.
             x: (n, B, I) inputs, which are the observations.
-            start: (n, B) bool, episode starts, or None for none.
+            start: (n, B) bool, episode starts; None if there are none.
             novelty: as in `propose`.
             record: (T, B, …) with T at least `time` + n.
             time: as in `take`.
@@ -183,10 +186,10 @@ class CompiledStream:
             return False
         if not fits(x, (n, self.rows, self._inputs), REAL) or not (start is None or fits(start, (n, self.rows), FLAG)):
             return False
-        self._know(record, x[0])
+        self._know(record, x.shape[1:])
         self._set_step(x, start, self._output, novelty)
         take = self._take
-        take.bytes, take.width, take.time = x.nbytes // (n * self.rows), order.shape[1], time
+        take.width, take.time = order.shape[1], time
         take.observation, take.start, take.output = x, start, self._output
         take.novel, take.chosen, take.order, take.taken = self._step.novel, None, order, taken
         self._steps.count = n
@@ -231,16 +234,16 @@ class CompiledStream:
             start: as it was proposed.
             record: (T, B, …) with T above `time`.
             time: from 0.
-            chosen: (B,) slots to write to, −1 for none; None for those that `order` plans.
+            chosen: (B,) slots to write to, −1 for no write; None for those that `order` plans.
             order: (B, n) slots that the next n writes take.
             taken: (B,) how many of these are used; changed in place.
 
         Raises:
             ValueError: a slot is out of range. Nothing has changed.
         """
-        self._know(record, observation)
+        self._know(record, observation.shape)
         take = self._take
-        take.bytes, take.width, take.time = observation.nbytes // self.rows, order.shape[1], time
+        take.width, take.time = order.shape[1], time
         take.observation, take.start, take.output = observation, start, step.output
         take.novel, take.chosen, take.order, take.taken = step.novel, chosen, order, taken
         if not take.run():
@@ -266,7 +269,7 @@ class CompiledStream:
             return None
         if record.observation.shape[2:] != (self._inputs,):
             return None
-        self._know(record, record.observation[0])
+        self._know(record, record.observation.shape[1:])
         given = Given(
             x=record.observation,
             h=before.h,
@@ -297,7 +300,7 @@ class CompiledStream:
         Raises:
             ValueError: an index is out of range. Nothing has changed.
         """
-        self._know(record, record.observation[0])
+        self._know(record, record.observation.shape[1:])
         B, S = self.rows, self.slots
         before = (memory, (B, S, self.size), REAL), (filled, (B, S), FLAG), (reached, (B, S), REAL)
         if not all(fits(*each) for each in before) or decay.dtype is not torch.float64:
@@ -308,7 +311,7 @@ class CompiledStream:
             size=self.size,
             slots=S,
             reads=self.reads,
-            bytes=record.observation[0].nbytes // B,
+            bytes=4 * self.observed,
             length=steps,
             bptt_steps=self.bptt_steps,
             decay=decay,
@@ -363,19 +366,19 @@ class CompiledStream:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
         return Pieces(self, count, select.steps_reached, column, row[:count], place[:count])
 
-    def _know(self, record: WindowRecord, observation: Tensor) -> None:
-        """Checks a record once, from when on it is the one that steps are recorded in."""
+    def _know(self, record: WindowRecord, observed: torch.Size) -> None:
+        """Checks a record once; from then on, steps are recorded there."""
         if record is not self._recorded:
-            self._check_record(record, observation)
+            self._check_record(record, observed)
             self._take.window, self._recorded = record, record
 
-    def _check_record(self, record: WindowRecord, observation: Tensor) -> None:
+    def _check_record(self, record: WindowRecord, observed: torch.Size) -> None:
         T, B, H, R = record.step.shape[0], self.rows, self.size, self.reads
         shapes = ((B,), (B,), (B,), (B, H), (B, H), (B, H), (B, R), (B, R), (B, R), (B,))
         dtypes = (FLAG, FLAG, WHOLE, REAL, REAL, REAL, WHOLE, WHOLE, REAL, WHOLE)
         found = all(fits(*each) for each in zip(record[1:], ((T, *shape) for shape in shapes), dtypes, strict=True))
         seen = (T, B, *self.contexts.observation.shape[3:])
-        if not found or not fits(record.observation, seen, REAL) or observation.shape != seen[1:]:
+        if not found or not fits(record.observation, seen, REAL) or observed != seen[1:]:
             raise ValueError(f"SABStream: a window must be recorded in tensors of {T} steps and {B} rows.")
 
 
@@ -394,29 +397,33 @@ class Replayed(NamedTuple):
         grad_hidden: (L, M, H) gradient of the h of each step.
     """
 
-    observation: Tensor
-    h: Tensor
-    c: Tensor
-    value: Tensor
-    used: Tensor
-    target: Tensor
-    start: Tensor
-    cut: Tensor
-    grad_hidden: Tensor
+    observation: Array
+    h: Array
+    c: Array
+    value: Array
+    used: Array
+    target: Array
+    start: Array
+    cut: Array
+    grad_hidden: Array
 
     @classmethod
-    def empty(cls, M: int, L: int, U: int, H: int, observation: tuple[int, ...]) -> Self:
-        """Returns room for M pieces whose steps observed tensors of shape `observation`."""
+    def empty(cls, stream: CompiledStream, count: int) -> Self:
+        """Returns room for M = `count` pieces, in three buffers."""
+        M, L, U, H = count, stream.bptt_steps, stream.bptt_steps * stream.reads, stream.size
+        observation, state, value, hidden = L * M * stream.observed, M * H, M * U * H, L * M * H
+        reals = new_empty(observation + 2 * state + value + hidden)
+        flags = new_empty(M * U + 2 * L * M, dtype=FLAG)
         return cls(
-            observation=new_empty(L, M, *observation),
-            h=new_empty(M, H),
-            c=new_empty(M, H),
-            value=new_empty(M, U, H),
-            used=new_empty(M, U, dtype=FLAG),
-            target=new_empty(L, M, dtype=WHOLE),
-            start=new_empty(L, M, dtype=FLAG),
-            cut=new_empty(L, M, dtype=FLAG),
-            grad_hidden=new_empty(L, M, H),
+            observation=reals,
+            h=(reals, observation),
+            c=(reals, observation + state),
+            value=(reals, observation + 2 * state),
+            used=flags,
+            target=new_empty(L * M, dtype=WHOLE),
+            start=(flags, M * U),
+            cut=(flags, M * U + L * M),
+            grad_hidden=(reals, observation + 2 * state + value),
         )
 
     def gather(self, stream: CompiledStream, gradient: Tensor, selected: tuple[Tensor, Tensor, Tensor]) -> Any:
@@ -428,14 +435,13 @@ class Replayed(NamedTuple):
             selected: column (B, S), row (M,) and place (M,), as they were selected.
         """
         column, row, place = selected
-        observation = stream.contexts.observation
         return native.Gather(
             rows=stream.rows,
             size=stream.size,
             slots=stream.slots,
             steps=stream.bptt_steps,
             reads=stream.reads,
-            bytes=4 * observation[0, 0, 0].numel(),
+            bytes=4 * stream.observed,
             gradient=gradient,
             column=column,
             row=row,
@@ -473,13 +479,10 @@ class Pieces:
         self.count, self.steps, self.row, self.place = count, steps, row, place
         self._stream, self._column = stream, column
 
-    def _gathered(self, gradient: Tensor) -> Replayed:
-        stream = self._stream
-        L, H, observation = stream.bptt_steps, stream.size, stream.contexts.observation.shape[3:]
-        replayed = Replayed.empty(self.count, L, L * stream.reads, H, tuple(observation))
-        gather = replayed.gather(stream, gradient, (self._column, self.row, self.place))
-        gather.count = self.count
-        gather.run()
+    def _gather(self, gradient: Tensor, replayed: Replayed) -> Replayed:
+        arguments = replayed.gather(self._stream, gradient, (self._column, self.row, self.place))
+        arguments.count = self.count
+        arguments.run()
         return replayed
 
     def gather(self, gradient: Tensor) -> tuple[Tensor, ...]:
@@ -489,14 +492,14 @@ class Pieces:
             observation (T, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (T, M), start (T, M),
             cut (T, M), and the gradient of the h of all steps (T, M, H).
         """
-        T, whole = self.steps, self._gathered(gradient)
-        return whole._replace(
-            observation=whole.observation[:T],
-            target=whole.target[:T],
-            start=whole.start[:T],
-            cut=whole.cut[:T],
-            grad_hidden=whole.grad_hidden[:T],
-        )
+        stream, M, T = self._stream, self.count, self.steps
+        L, U, H = stream.bptt_steps, stream.bptt_steps * stream.reads, stream.size
+        observation = new_empty(L, M, *stream.contexts.observation.shape[3:])
+        h, c, value, grad_hidden = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
+        used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
+        start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
+        self._gather(gradient, Replayed(observation, h, c, value, used, target, start, cut, grad_hidden))
+        return observation[:T], h, c, value, used, target[:T], start[:T], cut[:T], grad_hidden[:T]
 
     def run_again(self, weights: StepWeights, gradient: Tensor, *, credit: bool, onward: bool) -> Tensor | None:
         """Replays the pieces and adds to the weights' `.grad`; what it takes of `gradient` is zeroed.
@@ -518,9 +521,9 @@ class Pieces:
         if not weights_fit(weights, inputs, H, A):
             raise ValueError("SABStream.credit: the weights must be float32 on the CPU, as those of the steps taken.")
         M, L, U = self.count, stream.bptt_steps, stream.bptt_steps * stream.reads
-        replayed = self._gathered(gradient)
+        replayed = self._gather(gradient, Replayed.empty(stream, M))
         sizes = Sizes(self.steps, M, inputs, H, A, U, stream.reads)
         run = Run(weights, sizes, replayed.given(), slots=U + L, credit=credit, gain=stream.gain, output=None)
         sent = new_empty(M, U, H) if onward else None
-        run.backward(replayed.grad_hidden.data_ptr(), 0, H, sent)
+        run.backward(replayed.grad_hidden, None, H, sent)
         return sent

@@ -54,6 +54,9 @@ class TapeParts(NamedTuple):
     last_cell: Array
 
 
+TAPE_PARTS, VERSIONS = len(TapeParts._fields), TapeParts._fields.index("versions")
+
+
 class SentParts(NamedTuple):
     """The arrays that the backward pass leaves."""
 
@@ -84,11 +87,11 @@ class Layout:
         *self.places, self.floats = accumulate((padded(count) for count in counts), initial=0)
         self.ends = [place + count for place, count in zip(self.places, counts, strict=True)]
 
-    def within(self, buffer: Tensor) -> tuple[TapeParts, SentParts]:
-        """Returns all parts in a buffer; those that lie elsewhere mean nothing."""
-        parts = [(buffer, place) for place in self.places]
-        count = len(TapeParts._fields)
-        return TapeParts._make(parts[:count]), SentParts._make(parts[count:])
+    def within(self, buffer: Tensor, versions: Array = ()) -> tuple[TapeParts, SentParts]:
+        """Returns all parts in a buffer, and the versions beside it; other parts that lie elsewhere mean nothing."""
+        parts: list[Array] = [(buffer, place) for place in self.places]
+        parts[VERSIONS] = versions
+        return TapeParts._make(parts[:TAPE_PARTS]), SentParts._make(parts[TAPE_PARTS:])
 
 
 def padded(floats: int) -> int:
@@ -147,13 +150,13 @@ class Space:
 
     Attributes:
         sizes: of the scan.
+        threads: that share it.
         tape: where the forward pass writes.
         sent: where the backward pass writes.
     """
 
     def __init__(self, sizes: Sizes) -> None:
         whole = layout(sizes)
-        self.sizes = sizes
+        self.sizes, self.threads = sizes, sizes.threads
         floats, versions = new_empty(whole.floats), new_empty(sizes.steps, sizes.rows, sizes.reads, dtype=WHOLE)
-        tape, self.sent = whole.within(floats)
-        self.tape = tape._replace(versions=versions)
+        self.tape, self.sent = whole.within(floats, versions)

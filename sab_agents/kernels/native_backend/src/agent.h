@@ -1,4 +1,4 @@
-// The parts of a streaming agent that are products and sums of a few thousand numbers, one row at a time.
+// The parts of a streaming agent that are products and sums of a few thousand floats, one row at a time.
 
 void readout(const Readout& of) {
     const int64_t F = of.inputs, W = of.width;

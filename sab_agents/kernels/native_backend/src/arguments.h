@@ -1,8 +1,8 @@
 // The arguments of every operation, one structure each; `structure.h` says how Python comes to know their fields.
 //
-// Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots, S0 of them in the starting memory,
-// V = S0 + T versions, R = K + 1 slots that a read touches, L = bptt_steps, U = L·R. Every array is contiguous, in rows.
-// The caller vouches for shapes and element types, and for the range of indices where nothing else is said.
+// Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots, S0 of them in the starting
+// memory, V = S0 + T versions, R = K + 1 slots that a read touches, L = bptt_steps, U = L·R. Every array is contiguous.
+// The caller vouches for shapes and element types, and for indices unless a comment says that their range is checked.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ struct Recurrence {
     FIELD(Optional<const float>, score_weight); // (A) for "mlp", absent for "dot"
 };
 
-struct Gradients {  // of weights; absent where none is wanted
+struct Gradients {  // of weights; absent for those that want none
     STRUCTURE(Gradients);
     FIELD(Optional<float>, weight_ih);
     FIELD(Optional<float>, weight_hh);
@@ -187,7 +187,7 @@ struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias
     FIELD(float*, out);
 };
 
-struct Outer {  // out (rows, columns) = Σ over terms of left (terms, rows) ⊗ right (terms, columns): a weight's gradient
+struct Outer {  // out (rows, columns) = Σ over terms of left (terms, rows) ⊗ right (terms, columns)
     STRUCTURE(Outer);
     FIELD(int64_t, threads);
     FIELD(int64_t, rows);

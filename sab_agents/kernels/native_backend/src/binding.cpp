@@ -53,8 +53,8 @@ struct Binding {
 
 namespace {
 
-// In memory: this, the structure, and for each leaf the Python object that its address was taken from, so that what lies
-// there lives on.
+// In memory: this, the structure, and for each leaf the Python object that its address was taken from, which so lives
+// as long.
 struct alignas(16) Object {
     PyObject_HEAD
     const Binding* binding;
@@ -79,58 +79,67 @@ bool refuse(const Leaf& leaf, const char* wanted, PyObject* value) {
     return false;
 }
 
-// Where a tensor begins, and itself as the owner. Without elements it has no address of its own, but is there.
-bool begin_of(const Leaf& leaf, PyObject* tensor, char*& address, PyObject*& owner) {
+// An array's address, and the Python object that keeps it alive.
+struct Place {
+    char* address = nullptr;
+    PyObject* owner = nullptr;
+};
+
+// Where a tensor begins. Without elements it has no address of its own, but is there.
+bool begin_of(const Leaf& leaf, PyObject* tensor, Place& place) {
     PyObject* const number = PyObject_CallMethodNoArgs(tensor, data_ptr);
     if (number == nullptr)
         return PyErr_ExceptionMatches(PyExc_AttributeError) &&
                refuse(leaf, "a tensor, (tensor, offset), () or an address", tensor);
-    address = static_cast<char*>(PyLong_AsVoidPtr(number));
+    place.address = static_cast<char*>(PyLong_AsVoidPtr(number));
     Py_DECREF(number);
-    if (address == nullptr && PyErr_Occurred()) return false;
-    if (address == nullptr) address = no_elements;
-    owner = tensor;
+    if (place.address == nullptr && PyErr_Occurred()) return false;
+    if (place.address == nullptr) place.address = no_elements;
+    place.owner = tensor;
     return true;
 }
 
-// The one place where null comes from: None, for an array that may be absent.
-bool address_of(const Leaf& leaf, PyObject* value, char*& address, PyObject*& owner) {
+// The one place where null comes from: None, for an array that may be absent. `buffer` is the last tensor of which a
+// part was taken: the parts of a buffer mostly come one after the other.
+bool place_of(const Leaf& leaf, PyObject* value, Place& place, Place& buffer) {
     if (value == Py_None) {
         if (leaf.field.optional) return true;
         PyErr_Format(PyExc_TypeError, "%s must not be None: it is not optional.", leaf.path.c_str());
         return false;
     }
     if (PyLong_Check(value)) {
-        address = static_cast<char*>(PyLong_AsVoidPtr(value));
-        if (address != nullptr) return true;
+        place.address = static_cast<char*>(PyLong_AsVoidPtr(value));
+        if (place.address != nullptr) return true;
         if (!PyErr_Occurred())
             PyErr_Format(PyExc_ValueError, "%s must be an address, but is 0. None says that an array is absent.",
                          leaf.path.c_str());
         return false;
     }
-    if (!PyTuple_CheckExact(value)) return begin_of(leaf, value, address, owner);
+    if (!PyTuple_CheckExact(value)) return begin_of(leaf, value, place);
     if (PyTuple_GET_SIZE(value) == 0) {
-        address = no_elements;
+        place.address = no_elements;
         return true;
     }
     if (PyTuple_GET_SIZE(value) != 2) return refuse(leaf, "a tensor, (tensor, offset), () or an address", value);
+    PyObject* const tensor = PyTuple_GET_ITEM(value, 0);
     const Py_ssize_t offset = PyLong_AsSsize_t(PyTuple_GET_ITEM(value, 1));
     if (offset == -1 && PyErr_Occurred()) return false;
-    if (!begin_of(leaf, PyTuple_GET_ITEM(value, 0), address, owner)) return false;
-    address += offset * static_cast<Py_ssize_t>(leaf.field.element);
+    if (buffer.owner != tensor && !begin_of(leaf, tensor, buffer)) return false;
+    place.address = buffer.address + offset * static_cast<Py_ssize_t>(leaf.field.element);
+    place.owner = tensor;
     return true;
 }
 
-bool part_of(const Leaf& leaf, PyObject* value, char*& address) {
+bool part_of(const Leaf& leaf, PyObject* value, Place& place) {
     for (const Binding* binding : bindings) {
         if (Py_TYPE(value) != binding->type || &binding->structure != &leaf.field.inner()) continue;
-        address = as_object(value)->structure();
+        place.address = as_object(value)->structure(), place.owner = value;
         return true;
     }
     return refuse(leaf, leaf.field.inner().name, value);
 }
 
-bool set_leaf(Object* self, size_t number, PyObject* value) {
+bool set_leaf(Object* self, size_t number, PyObject* value, Place& buffer) {
     const Leaf& leaf = self->binding->leaves[number];
     char* const to = self->structure() + leaf.offset;
     if (leaf.field.kind == Kind::integer) {
@@ -144,17 +153,13 @@ bool set_leaf(Object* self, size_t number, PyObject* value) {
             return PyErr_ExceptionMatches(PyExc_TypeError) && refuse(leaf, "a number", value);
         std::memcpy(to, &real, sizeof real);
     } else {
-        char* address = nullptr;
-        PyObject* owner = nullptr;
-        if (leaf.field.kind == Kind::array) {
-            if (!address_of(leaf, value, address, owner)) return false;
-        } else {
-            if (!part_of(leaf, value, address)) return false;
-            owner = value;
-        }
-        std::memcpy(to, &address, sizeof address);
-        Py_XINCREF(owner);
-        Py_XSETREF(self->owners()[number], owner);
+        Place place;
+        const bool done = leaf.field.kind == Kind::array ? place_of(leaf, value, place, buffer)
+                                                         : part_of(leaf, value, place);
+        if (!done) return false;
+        std::memcpy(to, &place.address, sizeof place.address);
+        Py_XINCREF(place.owner);
+        Py_XSETREF(self->owners()[number], place.owner);
     }
     self->set.set(number);
     return true;
@@ -163,6 +168,7 @@ bool set_leaf(Object* self, size_t number, PyObject* value) {
 // A group is set from the attributes of any object that has those of its names.
 bool set_group(Object* self, const Argument& argument, PyObject* value) {
     const bool absent = value == Py_None && argument.field.optional;
+    Place buffer;
     for (size_t i = 0; i < argument.count; ++i) {
         const size_t number = argument.first + i;
         if (absent) {
@@ -173,7 +179,7 @@ bool set_group(Object* self, const Argument& argument, PyObject* value) {
         }
         PyObject* const inner = PyObject_GetAttr(value, self->binding->leaves[number].name);
         if (inner == nullptr) return false;
-        const bool done = set_leaf(self, number, inner);
+        const bool done = set_leaf(self, number, inner, buffer);
         Py_DECREF(inner);
         if (!done) return false;
     }
@@ -182,7 +188,8 @@ bool set_group(Object* self, const Argument& argument, PyObject* value) {
 
 bool set_argument(Object* self, const Argument& argument, PyObject* value) {
     if (argument.field.kind == Kind::group) return set_group(self, argument, value);
-    return set_leaf(self, argument.first, value);
+    Place buffer;
+    return set_leaf(self, argument.first, value, buffer);
 }
 
 PyObject* leaf_value(Object* self, size_t number) {
@@ -313,7 +320,8 @@ bool describe(Binding& binding) {
         return false;
     }
     for (Argument& argument : binding.arguments)
-        binding.attributes.push_back({argument.field.name, get_attribute, argument.field.result ? nullptr : set_attribute,
+        binding.attributes.push_back({argument.field.name, get_attribute,
+                                      argument.field.result ? nullptr : set_attribute,
                                       nullptr, &argument});
     binding.attributes.push_back({nullptr, nullptr, nullptr, nullptr, nullptr});
     return true;

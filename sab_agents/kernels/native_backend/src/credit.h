@@ -1,4 +1,4 @@
-// From the gradient of a memory to the pieces that are run again for it, and what they are run with; see
+// From the gradient of a memory to the pieces that are replayed for it, and what they are replayed with; see
 // sab_agents/streaming/rerun.py.
 #pragma once
 
@@ -41,7 +41,8 @@ inline int64_t select_pieces(Select& of) {
         column.assign(static_cast<size_t>(S), -1);
         for (int64_t s = 0; s < S; ++s) {
             float& here = reached[static_cast<size_t>(s)];
-            if (of.newest && newest >= 0 && of.contexts.piece[base + s] != of.contexts.piece[base + newest]) here = 0.0f;
+            const bool other = newest >= 0 && of.contexts.piece[base + s] != of.contexts.piece[base + newest];
+            if (of.newest && other) here = 0.0f;
             if (here > 0.0f) column[static_cast<size_t>(of.contexts.piece[base + s])] = 0;
         }
         for (int64_t place = 0; place < S; ++place) {

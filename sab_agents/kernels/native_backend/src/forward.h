@@ -170,7 +170,8 @@ struct ForwardGroup {
     void store_key(int64_t slot, int64_t version, int64_t r) {
         const float* key = scratch.attended + r * padded(A);
         slots[r].write(slot, version, key);
-        std::memcpy(of.tape.keys + (of.keep * version * B + first + r) * A, key, static_cast<size_t>(A) * sizeof(float));
+        float* taped_key = of.tape.keys + (of.keep * version * B + first + r) * A;
+        std::memcpy(taped_key, key, static_cast<size_t>(A) * sizeof(float));
     }
 };
 

@@ -1,4 +1,5 @@
-// The gradient of a mean loss of n outputs of C numbers each, in place of the outputs; see sab_agents/online/targets.py.
+// The gradient of a mean loss of n outputs with C features each, in place of the outputs; see
+// sab_agents/online/targets.py.
 
 constexpr int64_t CROSS_ENTROPY = 0, BINARY_CROSS_ENTROPY = 1;  // 2: squared error
 

@@ -1,4 +1,4 @@
-// Which steps write where, and what is left in the slots afterwards: plain loops over whole numbers and whole rows.
+// Which steps write where, and what the slots hold afterwards: plain loops over integers and whole rows.
 #pragma once
 
 #include <algorithm>

@@ -31,7 +31,7 @@ struct StepRow {
     const int64_t row;
     const int64_t H = of.size, A = of.attention, S = of.slots, R = of.reads;
     const bool start = of.start != nullptr && of.start[row] != 0;
-    const bool whole = of.new_state.h != nullptr;  // the new state is wanted, not only what it is made of
+    const bool whole = of.new_state.h != nullptr;  // the whole new state, not only c and what was read
     const float* memory = of.state.memory + row * S * H;
     // A version is the slot that holds it.
     Slots slots{scratch.keys, nullptr, scratch.empty, scratch.versions, A};

@@ -1,5 +1,5 @@
-// A stream's steps and windows: which slot a step writes to, and what each slot must carry to be run again. The same as
-// sab_agents/streaming/{writing,window,contexts,statistics}.py say in torch; names and shapes stand there.
+// A stream's steps and windows: which slot a step writes to, and what each slot must carry to be replayed. The same is
+// computed in torch by sab_agents/streaming/{writing,window,contexts,statistics}.py; names and shapes stand there.
 #pragma once
 
 #include <algorithm>
@@ -239,7 +239,7 @@ struct AdvancedRow {
             std::memcpy(of.contexts.value + place * H, version, floats(H));
         }
 
-        // Where step o writes in a re-run's memory.
+        // Where step o writes in a replay's memory.
         int64_t target(int64_t o) const {
             const int64_t slot = o < length ? of.window.write_slot[row.at(first + o)] : -1;
             if (slot < 0) return -1;

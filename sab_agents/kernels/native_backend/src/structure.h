@@ -1,5 +1,5 @@
-// Argument structures that describe themselves. Each is defined once, in C++, and the table of its fields is what Python
-// sets them by: by name, never by place.
+// Argument structures that describe themselves. Each is defined once, in C++; from the table of its fields Python sets
+// them by name.
 //
 //     struct Order {
 //         STRUCTURE(Order);
