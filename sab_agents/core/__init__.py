@@ -2,6 +2,7 @@
 
 from sab_agents.core.ablations import SoftmaxSAB, UncreditedSAB
 from sab_agents.core.base import Core
+from sab_agents.core.gru import GRU
 from sab_agents.core.lstm import LSTM
 from sab_agents.core.lstm_attention import LSTMAttention
 from sab_agents.core.real_time import RealTimeCore
@@ -14,6 +15,7 @@ from sab_agents.core.transformer import Transformer
 
 __all__ = [
     "CORES",
+    "GRU",
     "LSTM",
     "RTU",
     "SAB",
