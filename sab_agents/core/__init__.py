@@ -5,6 +5,7 @@ from sab_agents.core.base import Core
 from sab_agents.core.gru import GRU
 from sab_agents.core.lstm import LSTM
 from sab_agents.core.lstm_attention import LSTMAttention
+from sab_agents.core.mingru import MinGRU
 from sab_agents.core.real_time import RealTimeCore
 from sab_agents.core.registry import CORES, CoreSpec, build_core, core_spec, register_core
 from sab_agents.core.rtu import RTU
@@ -22,6 +23,7 @@ __all__ = [
     "Core",
     "CoreSpec",
     "LSTMAttention",
+    "MinGRU",
     "ReadLog",
     "RealTimeCore",
     "SABState",
