@@ -2,8 +2,10 @@
 
 from sab_agents.core.ablations import SoftmaxSAB, UncreditedSAB
 from sab_agents.core.base import Core
+from sab_agents.core.gru import GRU
 from sab_agents.core.lstm import LSTM
 from sab_agents.core.lstm_attention import LSTMAttention
+from sab_agents.core.mingru import MinGRU
 from sab_agents.core.real_time import RealTimeCore
 from sab_agents.core.registry import CORES, CoreSpec, build_core, core_spec, register_core
 from sab_agents.core.rtu import RTU
@@ -14,12 +16,14 @@ from sab_agents.core.transformer import Transformer
 
 __all__ = [
     "CORES",
+    "GRU",
     "LSTM",
     "RTU",
     "SAB",
     "Core",
     "CoreSpec",
     "LSTMAttention",
+    "MinGRU",
     "ReadLog",
     "RealTimeCore",
     "SABState",

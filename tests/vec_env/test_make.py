@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 from gymnasium.wrappers import TimeAwareObservation
-from sab_agents.envs.vectorised import DynamicsVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sab_agents.envs.forms import DynamicsVectorEnv
 from sab_agents.vec_env.elapsed import VecElapsedTime
 from sab_agents.vec_env.make import horizon_of, make_vec_env, make_vector_env
 

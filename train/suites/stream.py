@@ -37,6 +37,8 @@ class StreamConfig(Settings):
         agent: arguments of `StreamAC` that all cells share.
         seeds: of agent and environment.
         episodes: episodes of a cell; one number, or one for each value.
+        target: a cell ends when the mean return of its last `recent` episodes is above this; None runs all episodes.
+        recent: see `target`; not used without one.
         threads: CPU threads of a cell.
     """
 
@@ -48,6 +50,8 @@ class StreamConfig(Settings):
     agent: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     episodes: int | Mapping[int, int] = 10_000
+    target: float | None = None
+    recent: int | None = None
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -60,6 +64,12 @@ class StreamConfig(Settings):
                 raise ValueError(f"stream: {name} must have at least one entry, but is empty.")
         at_least("stream", "threads", self.threads, 1)
         check_sizes("stream", "episodes", self.episodes, self.values)
+        if (self.target is None) != (self.recent is None):
+            raise ValueError(
+                f"stream: target and recent must be set together, but are {self.target} and {self.recent}."
+            )
+        if self.recent is not None:
+            at_least("stream", "recent", self.recent, 1)
         for name, settings in self.policies.items():
             if not isinstance(settings.get("values", []), list):
                 raise ValueError(f"stream: policies: {name}: values must be a list, but is {settings['values']!r}.")
@@ -114,6 +124,7 @@ class Stream(Suite[StreamConfig, StreamCell]):
             "policy": {key: value for key, value in config.policies[cell.policy].items() if key != "values"},
             "agent": config.agent,
             "episodes": config.episodes_at(cell.value),
+            **({} if config.target is None else {"target": config.target, "recent": config.recent}),
         }
 
     def check(self, chains: Sequence[tuple[StreamCell, ...]]) -> None:
@@ -139,27 +150,31 @@ class Stream(Suite[StreamConfig, StreamCell]):
             raise UserError(f"{cell.policy}: {one_line(error)}") from error
 
     def run(self, work: Work[StreamCell]) -> Iterator[tuple[StreamCell, dict[str, Any]]]:
-        """Learns from all the episodes of one cell.
+        """Learns from the episodes of one cell, all of them or those to its target.
 
-        The result has its score, its learning curve in `POINTS` parts, its steps and their cost.
+        The result has its score, its learning curve in `POINTS` parts, its steps and their cost, and, with a target,
+        whether that was reached.
         """
         (cell,) = work.chain
         torch.set_num_threads(self.config.threads)
         agent = self.agent(cell)
-        episodes = self.config.episodes_at(cell.value)
-        returns = _Returns(episodes)
+        config = self.config
+        returns = _Returns(config.episodes_at(cell.value), config.target, config.recent)
         started = time.process_time()
         agent.learn(2**62, returns, log_interval=None)
         seconds = time.process_time() - started
-        last = max(1, episodes // 10)
+        episodes = len(returns.all)
+        last = max(1, episodes // 10) if config.recent is None else config.recent
         yield (
             cell,
             {
                 "score": float(np.mean(returns.all[-last:])),
+                "episodes": episodes,
                 "curve": [float(part.mean()) for part in np.array_split(returns.all, min(POINTS, episodes))],
                 "steps": agent.num_timesteps,
                 "parameters": sum(optimiser.vector.numel() for optimiser in agent.optimisers),
                 "microseconds_per_step": 1e6 * seconds / agent.num_timesteps,
+                **({} if config.target is None else {"reached": returns.reached}),
             },
         )
 
@@ -183,13 +198,20 @@ class Stream(Suite[StreamConfig, StreamCell]):
                     "steps": result["steps"],
                     "µs a step": result["microseconds_per_step"],
                     "parameters": result["parameters"],
+                    **({} if config.target is None else {"solved": float(result["reached"])}),
                 },
-                curves={"return": _in_equal_parts(result["curve"], config.episodes_at(cell.value))},
+                curves={"return": _in_equal_parts(result["curve"], result["episodes"])},
             )
             for cell, result in results.items()
         )
         counts = {config.episodes_at(value) for value in config.values}
         episodes = f"{counts.pop():,}" if len(counts) == 1 else "its"
+        measured = f"the last tenth of {episodes} episodes"
+        if config.target is not None:
+            measured = (
+                f"the last {config.recent} episodes; solved is the fraction of seeds in which it rose above "
+                f"{config.target:g} within {episodes} episodes, where a cell ends"
+            )
         return Study(
             title=config.env,
             size=config.argument,
@@ -197,6 +219,7 @@ class Stream(Suite[StreamConfig, StreamCell]):
             learners=config.policies,
             shared={**config.env_arguments, **config.agent, "episodes": config.episodes},
             columns=(
+                *([] if config.target is None else [Column("solved", "{:.0%}")]),
                 Column("return", spread=True),
                 *(Column(name, "{:,.0f}") for name in ("steps", "µs a step", "parameters")),
             ),
@@ -206,22 +229,30 @@ class Stream(Suite[StreamConfig, StreamCell]):
                 value: known_returns(config.env, config.argument, value, config.env_arguments)
                 for value in config.values
             },
-            note=f"One environment, one pass, no replay. Return over the last tenth of {episodes} episodes.",
+            note=f"One environment, one pass, no replay. Return over {measured}.",
         )
 
 
 class _Returns(BaseCallback):
-    """Collects the return of each episode and stops after `episodes`."""
+    """Collects the return of each episode, and stops after `episodes` or when the target is reached."""
 
-    def __init__(self, episodes: int) -> None:
+    def __init__(self, episodes: int, target: float | None, recent: int | None) -> None:
         super().__init__()
-        self.episodes = episodes
+        self.episodes, self.target, self.recent = episodes, target, recent
         self.all: list[float] = []
 
+    @property
+    def reached(self) -> bool:
+        """Whether the mean of the last `recent` episodes, all of which are over, is above the target."""
+        if self.target is None or self.recent is None or len(self.all) < self.recent:
+            return False
+        return float(np.mean(self.all[-self.recent :])) > self.target
+
     def _on_step(self) -> bool:
-        if self.locals["dones"][0]:
-            self.all.append(float(self.locals["infos"][0]["episode"]["r"]))
-        return len(self.all) < self.episodes
+        if not self.locals["dones"][0]:
+            return True
+        self.all.append(float(self.locals["infos"][0]["episode"]["r"]))
+        return len(self.all) < self.episodes and not self.reached
 
 
 def _in_equal_parts(means: Sequence[float], whole: int) -> list[tuple[float, float]]:

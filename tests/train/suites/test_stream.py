@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -127,3 +128,18 @@ def test_a_mistake_is_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_ends_at_its_target_and_says_so() -> None:
+    always = {**TINY, "values": [2], "seeds": [0], "episodes": 12, "recent": 3}
+    easy, never = (build(StreamConfig, {**always, "target": target}) for target in (-1.5, 1.0))
+    cell = StreamCell("rtu", 2, 0)
+    ended, whole = (run_alone(Stream(config), cell) for config in (easy, never))
+    assert (ended["reached"], ended["episodes"], len(ended["curve"])) == (True, 3, 3)
+    assert (whole["reached"], whole["episodes"]) == (False, 12)
+    assert whole["score"] == pytest.approx(np.mean(whole["curve"][-3:]))
+
+
+def test_a_target_without_its_episodes_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stream", written(tmp_path, target=0.5), "--out", str(tmp_path / "out")]) == 2
+    assert "target and recent must be set together, but are 0.5 and None" in capsys.readouterr().err

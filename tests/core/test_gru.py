@@ -1,0 +1,73 @@
+"""GRU: `nn.GRU` that knows where episodes start, and every learner that knows it by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from sab_agents import OnlineLearner, RecurrentPPO, StreamAC, build_core
+from sab_agents.core import GRU
+from tests.core.baseline_cases import F64, B, H, I, T, close, gradient, inputs, random_starts, same_state, stepped
+
+
+def core(**settings: Any) -> GRU:
+    torch.manual_seed(0)
+    built = build_core("gru", I, H, dtype=F64, **settings)
+    assert isinstance(built, GRU)
+    return built
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_each_episode_equals_a_call_of_nn_gru(layers: int) -> None:
+    gru, x, starts = core(layers=layers), inputs(), random_starts()
+    output = gru(x, None, starts)[0]
+    for row in range(B):
+        firsts = sorted({0, *starts[:, row].nonzero().flatten().tolist()})
+        for first, end in zip(firsts, [*firsts[1:], T], strict=True):
+            close(output[first:end, row], gru.gru(x[first:end, row])[0])
+
+
+@pytest.mark.parametrize("settings", [{}, {"layers": 2}, {"bptt_steps": 3}])
+def test_a_sequence_equals_its_steps(settings: dict[str, Any]) -> None:
+    gru, x, starts = core(**settings), inputs(), random_starts()
+    output, state = gru(x, None, starts)
+    steps, after = stepped(gru, x, starts)
+    close(output, steps)
+    same_state(state, after)
+
+
+def test_gradient_ends_at_a_cut_and_at_an_episode_start() -> None:
+    x = inputs().requires_grad_()
+    starts = torch.zeros(T, B, dtype=torch.bool)
+    starts[6, 0] = True
+    (truncated,) = gradient(core(bptt_steps=4)(x, None, starts)[0][9], x)
+    assert truncated[8:10].abs().sum(2).gt(0)[:, 1:].all()  # steps 9 and 10 of the rows without a start: cut before 9
+    assert not truncated[:8, 1:].any()
+    (full,) = gradient(core()(x, None, starts)[0][9], x)
+    assert full[:10, 1:].abs().sum(2).gt(0).all()
+    assert not full[:6, 0].any()
+    assert full[6:10, 0].abs().sum(1).gt(0).all()
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"dropout": 1.5}, "dropout"), ({"layers": 0}, "layers")])
+def test_a_setting_out_of_range_is_an_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"GRU: {message} must be"):
+        GRU(2, 4, **settings)
+
+
+def test_every_learner_knows_it_by_its_name() -> None:
+    learner = OnlineLearner(3, 2, core="gru", hidden_size=8, layers=2)
+    before = [parameter.detach().clone() for parameter in learner.parameters]
+    for step in range(16):
+        learner.learn_one(np.ones(3, np.float32), step % 2)
+    assert all(not torch.equal(a, b) for a, b in zip(before, learner.parameters, strict=True))
+    streaming = StreamAC("MlpGruPolicy", "SAB/MemoryChain-v0", policy_kwargs={"hidden_size": 8, "width": 8}, seed=0)
+    assert streaming.learn(50).num_timesteps == 50
+    env = gym.make_vec("SAB/PassiveTMaze-v0", num_envs=2, corridor_length=4)
+    ppo = RecurrentPPO("MlpGruPolicy", env, n_steps=8, policy_kwargs={"lstm_hidden_size": 8, "n_lstm_layers": 2})
+    assert ppo.learn(32).num_timesteps == 32
+    assert {"CnnGruPolicy", "MultiInputGruPolicy"} <= set(RecurrentPPO.policy_aliases)
