@@ -1,45 +1,40 @@
-"""Faster ways to compute exactly what `sab_agents.core` defines, behind one entry.
+"""The scan under everything, its relatives, and the kernels that compute them: native, Triton and plain torch.
 
-`scan` is that entry; `linear` computes the input gates it takes, `count_steps` and `remember` what stands before and
-after it, and `step` takes one step where nothing is learnt. Streams take steps, keep their books and run pieces again
-with `bind_stream` and `outputs`, where these are there; streaming agents have `bind_readout`, `bind_descent`,
-`bind_units` and `bind_lstm`.
+Callers get what they ask for and never learn which kernel computed it. `scan` runs whole sequences, `replay` runs
+recorded ones again for their gradient, `lstm` and `replay_lstm` do so without slots, and `step` takes one step.
+`count_steps`, `remember` and `slot_order` do what stands around them. Native code that is bound to a stream or an
+agent (`bind_stream` and others) is the one exception: it may be None.
 """
 
-from sab_agents.kernels.backend import (
-    all_finite,
+from sab_agents.kernels.backend import forced_kernel, forced_way, kernel_in_use
+from sab_agents.kernels.bindings import (
     bind_descent,
     bind_lstm,
     bind_readout,
     bind_stream,
     bind_units,
-    count_steps,
-    forced_kernel,
     head_gradient,
-    kernel_in_use,
-    linear,
-    lstm_run,
-    lstm_step,
-    norm,
-    outputs,
-    remember,
-    scan,
-    scan_run,
-    slot_order,
-    step,
 )
+from sab_agents.kernels.bookkeeping import count_steps, remember, slot_order
+from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm
 from sab_agents.kernels.native_backend.agent import CompiledDescent, CompiledReadout, CompiledUnits
-from sab_agents.kernels.native_backend.extension import forced_way
 from sab_agents.kernels.native_backend.lstm import CompiledLSTM
 from sab_agents.kernels.native_backend.run import Run
 from sab_agents.kernels.native_backend.segment import CompiledSegment, Mode
 from sab_agents.kernels.native_backend.stream import CompiledStream
+from sab_agents.kernels.reductions import all_finite, norm
+from sab_agents.kernels.scan import Replay, are_leaves, gradient_like, graph_replay, replay, scan
+from sab_agents.kernels.step import lstm_step, step
+from sab_agents.kernels.torch_backend.attention import attention_scores, sparsify
+from sab_agents.kernels.torch_backend.bookkeeping import steps_in_episode
+from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.types import (
     Counted,
     Held,
-    ScanInputs,
+    ScanArguments,
     ScanOutputs,
     ScanPlan,
+    Sparsifier,
     StepRules,
     StepState,
     StepWeights,
@@ -56,17 +51,23 @@ __all__ = [
     "CompiledUnits",
     "Counted",
     "Held",
+    "LSTMWeights",
+    "Layout",
     "Mode",
+    "Replay",
     "Run",
-    "ScanInputs",
+    "ScanArguments",
     "ScanOutputs",
     "ScanPlan",
+    "Sparsifier",
     "StepRules",
     "StepState",
     "StepWeights",
     "StreamStep",
     "WindowRecord",
     "all_finite",
+    "are_leaves",
+    "attention_scores",
     "bind_descent",
     "bind_lstm",
     "bind_readout",
@@ -75,16 +76,21 @@ __all__ = [
     "count_steps",
     "forced_kernel",
     "forced_way",
+    "gradient_like",
+    "graph_replay",
     "head_gradient",
     "kernel_in_use",
-    "linear",
-    "lstm_run",
+    "lstm",
     "lstm_step",
     "norm",
-    "outputs",
+    "reference_scan",
+    "relaid",
     "remember",
+    "replay",
+    "replay_lstm",
     "scan",
-    "scan_run",
     "slot_order",
+    "sparsify",
     "step",
+    "steps_in_episode",
 ]

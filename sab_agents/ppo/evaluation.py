@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sab_agents.kernels import Replay
 from sab_agents.ppo.rollout_cores import Segments
 from sab_agents.ppo.side_by_side import one_by_one, side_by_side
 from sab_agents.streaming import Credit
-from sab_agents.streaming.window import WindowRun
 
 
 class Rollout(NamedTuple):
@@ -52,7 +52,7 @@ class Evaluation(NamedTuple):
 
 class _Way(NamedTuple):
     segments: Segments
-    run: WindowRun
+    run: Replay
     output: Tensor
 
 

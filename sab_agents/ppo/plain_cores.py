@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from sab_agents.core import LSTM, LSTMAttention, Transformer
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTMState
-from sab_agents.core.recut import Layout, layout
 from sab_agents.core.state import State
-from sab_agents.kernels import Run, kernel_in_use
+from sab_agents.kernels import Layout, Replay, graph_replay, relaid
 from sab_agents.ppo.rollout_cores import Array, RolloutCore
-from sab_agents.streaming.window import WindowRun, graph_run
 
 
 class PlainSegments:
@@ -33,11 +31,11 @@ class PlainSegments:
     def __init__(self, core: Core[Any], before: State, start: Tensor) -> None:
         self.core, self.before, self.start = core, before, start
 
-    def run(self, rows: Tensor, x: Tensor) -> WindowRun:
+    def run(self, rows: Tensor, x: Tensor) -> Replay:
         """See `Segments.run`."""
         with torch.enable_grad():
             output: Tensor = self.core(x, self.before.chosen(rows), self.start[:, rows])[0]
-        return graph_run(output)
+        return graph_replay(output)
 
     def credit(self) -> None:
         """Nothing is known of the past but the state, through which no gradient is sent."""
@@ -52,7 +50,7 @@ class _Chosen(NamedTuple):
 
 
 class LstmSegments(PlainSegments):
-    """Segments of an LSTM, run again without a graph where compiled code can."""
+    """Segments of an LSTM, replayed without a graph if that is possible."""
 
     core: LSTM
     before: LSTMState
@@ -61,34 +59,25 @@ class LstmSegments(PlainSegments):
         super().__init__(core, before, start)
         self._chosen: dict[tuple[int, ...], _Chosen] = {}  # by rows, which come in every epoch
 
-    def run(self, rows: Tensor, x: Tensor) -> WindowRun:
+    def run(self, rows: Tensor, x: Tensor) -> Replay:
         """See `Segments.run`."""
-        if x.requires_grad or kernel_in_use(x.device, x.dtype) != "native":
+        if x.requires_grad or self.core.layers > 1:
             return super().run(rows, x)
-        before, start, laid = self._of(rows)
-        found = self.core.run(x.contiguous() if laid is None else laid.laid(x), before, start)
-        return super().run(rows, x) if found is None else _laid_run(*found, laid)
+        before, start, laid = self._of(rows, x)
+        if laid is None:
+            return self.core.replay(x, before, start)
+        found = self.core.replay(laid.laid(x), before, start)
+        return Replay(laid.given(found.outputs), lambda gradient: found.backward(laid.laid(gradient)))
 
-    def _of(self, rows: Tensor) -> _Chosen:
+    def _of(self, rows: Tensor, x: Tensor) -> _Chosen:
         chosen = tuple(rows.tolist())
         if chosen not in self._chosen:
             before, start = self.before.chosen(rows), self.start.index_select(1, rows)
-            laid = layout(start)
+            laid = relaid(start, x)
             if laid is not None:
                 before, start = LSTMState(*(laid.begun(part) for part in before.tensors())), laid.start
             self._chosen[chosen] = _Chosen(before, start, laid)
         return self._chosen[chosen]
-
-
-def _laid_run(run: Run, output: Tensor, laid: Layout | None) -> WindowRun:
-    """The run with its outputs and their gradient as they were before they were laid anew."""
-
-    def backward(gradient: Tensor) -> None:
-        lying = gradient.contiguous() if laid is None else laid.laid(gradient)
-        run.backward(lying.data_ptr(), 0, lying.shape[2], None)
-
-    output = output[..., : output.shape[2] // 2]
-    return WindowRun(output if laid is None else laid.given(output), backward)
 
 
 class PlainRolloutCore(RolloutCore):

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from sab_agents.core.base import Core
 from sab_agents.core.state import State
+from sab_agents.kernels import Replay
 from sab_agents.streaming import Credit
-from sab_agents.streaming.window import WindowRun
 
 Array = npt.NDArray[Any]
 
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 class Segments(Protocol):
     """Segments of a rollout that are over: what a core left of them to learn from."""
 
-    def run(self, rows: Tensor, x: Tensor) -> WindowRun:
+    def run(self, rows: Tensor, x: Tensor) -> Replay:
         """Runs rows (b,) again with today's weights, from their inputs x (T, b, I).
 
         Returns:

@@ -10,11 +10,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from sab_agents.core.attention import attention_scores
 from sab_agents.core.sab import SAB
-from sab_agents.core.sparsify import sparsify
 from sab_agents.core.state import SABState
-from sab_agents.kernels import StreamStep
+from sab_agents.kernels import StreamStep, attention_scores, sparsify
 from sab_agents.streaming.eviction import eviction_order, is_novel, reservoir_slots
 from sab_agents.streaming.statistics import SlotStatistics
 from sab_agents.streaming.steps import computed

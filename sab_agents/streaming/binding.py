@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sab_agents.core.plan import Rules
 from sab_agents.core.state import SABState
+from sab_agents.core.timeline import Rules
 from sab_agents.kernels import CompiledStream, StepState, bind_stream, forced_way
 from sab_agents.streaming.contexts import Contexts
 from sab_agents.streaming.statistics import SlotStatistics

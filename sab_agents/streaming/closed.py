@@ -14,13 +14,12 @@ from torch import Tensor
 
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
-from sab_agents.kernels import CompiledStream, ScanPlan, outputs, scan_run
+from sab_agents.kernels import CompiledStream, Replay, are_leaves
 from sab_agents.streaming.binding import bound_to
 from sab_agents.streaming.contexts import Contexts
 from sab_agents.streaming.rerun import Credit, Encode, push_credit
 from sab_agents.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.streaming.statistics import SlotStatistics
-from sab_agents.streaming.window import WindowRun, graph_run, without_graph
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class ClosedWindow:
         cut = steps.start if bptt_steps is None else (steps.step - 1) % bptt_steps == 0
         self.steps = replace(steps, cut=cut)
 
-    def run(self, rows: Tensor, x: Tensor | None = None) -> WindowRun:
+    def run(self, rows: Tensor, x: Tensor | None = None) -> Replay:
         """Runs some rows again.
 
         Args:
@@ -123,15 +122,12 @@ class ClosedWindow:
             (T, b, 2H) outputs [h, s], and what takes their gradient. After that call `credit`.
         """
         steps, core, before = self.steps, self.core, self.before
-        plan = ScanPlan(
+        plan = core.rules.plan(
             start=steps.start[:, rows],
             cut=steps.cut[:, rows],
             write_slot=steps.write_slot[:, rows],
             filled=before.filled[rows],
             slots=before.slots,
-            top_k=core.rules.top_k,
-            credit=core.rules.credit,
-            gain=core.rules.gain,
         )
         memory = before.memory[rows].requires_grad_(self.credit_depth != 0)
         self._pending = rows, memory
@@ -139,18 +135,7 @@ class ClosedWindow:
             observation = steps.observation[:, rows]
             with torch.enable_grad():
                 x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        begin = before.h[rows], before.c[rows], memory
-        weights = None if self._compiled is None else core.step_weights()
-        if weights is not None and not x.requires_grad:
-            run = scan_run(weights, x, *begin, plan)
-            if run is not None:
-                return without_graph(*run, memory)
-        with torch.enable_grad():
-            found = None if weights is None else outputs(weights, x, *begin, plan)
-            if found is None:
-                scanned = core.scan(x, *begin, plan)
-                found = torch.cat([scanned.h, scanned.summary], dim=2)
-        return graph_run(found)
+        return core.replay(x, before.h[rows], before.c[rows], memory, plan)
 
     def credit(self) -> Credit:
         """Pushes the gradient that reached the memory in the last `run` on to the steps that wrote it.
@@ -169,7 +154,7 @@ class ClosedWindow:
             return Credit(memory.new_zeros(self.rows, memory.shape[1]), 0, 0)
         gradient = memory.new_zeros(self.before.memory.shape).index_copy_(0, rows, memory.grad)
         rest = (self.encode, self.contexts, self.before, gradient, self.credit_depth)
-        weights = None if self._compiled is None else self.core.step_weights()
-        if weights is None or self._compiled is None:
+        weights = self.core.step_weights()
+        if self._compiled is None or not are_leaves(*weights):
             return push_credit(self.core, *rest)
         return push_credit_compiled(self._compiled, self.core, weights, *rest, own=True)

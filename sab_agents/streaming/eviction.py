@@ -24,10 +24,9 @@ PROTECTED = 4
 
 
 def next_slots(rule: Eviction, state: SABState, statistics: SlotStatistics, count: int) -> Tensor:
-    """The first `count` slots of `eviction_order`, (B, count) int64; by compiled code where there is one for it."""
+    """The first `count` slots of `eviction_order`, (B, count) int64."""
     key, spared = _key(rule, state, statistics)
-    found = slot_order(key, state.filled, state.written_at, count, spared)
-    return _ordered(state, key, spared)[:, :count].contiguous() if found is None else found
+    return slot_order(key, state.filled, state.written_at, count, spared)
 
 
 def eviction_order(rule: Eviction, state: SABState, statistics: SlotStatistics) -> Tensor:
@@ -39,17 +38,7 @@ def eviction_order(rule: Eviction, state: SABState, statistics: SlotStatistics) 
         state: the memory.
         statistics: of its slots.
     """
-    return _ordered(state, *_key(rule, state, statistics))
-
-
-def _ordered(state: SABState, key: Tensor | None, spared: int) -> Tensor:
-    oldest_first = state.written_at.masked_fill(~state.filled, -1).argsort(dim=1, stable=True)
-    if key is None:
-        return oldest_first
-    key = key.scatter(1, oldest_first[:, state.slots - spared :], torch.inf)
-    key = key.masked_fill(~state.filled, -torch.inf)
-    # Stable: of slots that are equally useless the oldest goes first.
-    return oldest_first.gather(1, key.gather(1, oldest_first).argsort(dim=1, stable=True))
+    return next_slots(rule, state, statistics, state.slots)
 
 
 def _key(rule: Eviction, state: SABState, statistics: SlotStatistics) -> tuple[Tensor | None, int]:

@@ -14,9 +14,10 @@ from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM
 from sab_agents.core.state import State
+from sab_agents.kernels import Replay, graph_replay
 from sab_agents.streaming.checks import checked_step
 from sab_agents.streaming.rerun import Credit
-from sab_agents.streaming.window import PlainStep, Window, WindowRun, gradient_like, graph_run
+from sab_agents.streaming.window import PlainStep, Window
 
 
 class PlainStream:
@@ -95,21 +96,12 @@ class PlainStream:
         output: Tensor = self.core(x, self._before, self._window.stacked("start"))[0]
         return output
 
-    def run(self) -> WindowRun:
+    def run(self) -> Replay:
         """See `SABStream.run`."""
         if self._encodes or not self.steps or not isinstance(self.core, LSTM):
-            return graph_run(self.window())
+            return graph_replay(self.window())
         observation, start = (self._window.stacked(name) for name in ("observation", "start"))
-        found = self.core.run(observation, self._before, start)
-        if found is None:
-            return graph_run(self.window())
-        run, output = found[0], found[1][..., : self.core.hidden_size]
-
-        def backward(gradient: Tensor) -> None:
-            rows = gradient_like(output, gradient, "PlainStream")
-            run.backward(rows.data_ptr(), 0, rows.shape[2], None)
-
-        return WindowRun(output, backward)
+        return self.core.replay(observation, self._before, start)
 
     def credit(self) -> Credit:
         """Nothing: there are no slots."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
-from sab_agents.kernels import ScanOutputs, ScanPlan
+from sab_agents.kernels import ScanOutputs
 from sab_agents.streaming.contexts import Contexts
 
 Encode = Callable[[Tensor], Tensor]
@@ -96,15 +96,12 @@ def rerun_pieces(
     L, M = observation.shape[:2]
     cut = torch.zeros(L, M, dtype=torch.bool, device=value.device)
     cut[0] = True
-    plan = ScanPlan(
+    plan = core.rules.plan(
         start=torch.zeros_like(cut),
         cut=cut,
         write_slot=contexts.target[row, place].t(),
         filled=contexts.used[row, place],
         slots=value.shape[1] + L,
-        top_k=core.rules.top_k,
-        credit=core.rules.credit,
-        gain=core.rules.gain,
     )
     x = encode(observation.flatten(0, 1)).view(L, M, -1)
     return core.scan(x, contexts.h[row, place], contexts.c[row, place], value, plan)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
-from sab_agents.kernels import CompiledStream, ScanPlan, StepWeights, outputs
+from sab_agents.kernels import CompiledStream, StepWeights
 from sab_agents.streaming.contexts import Contexts
 from sab_agents.streaming.rerun import Credit, Encode, pass_on
 
@@ -45,34 +45,27 @@ def push_credit_compiled(
         if isinstance(encode, nn.Identity):
             sent = chosen.run_again(weights, pending, credit=core.rules.credit, onward=onward)
         else:
-            sent = _encoded(core, weights, encode, chosen.gather(pending), onward=onward)
+            sent = _encoded(core, encode, chosen.gather(pending), onward=onward)
         if sent is not None:
             dropped += pass_on(sent, chosen.row, chosen.place, contexts, state, pending)
         pieces += chosen.count
     return Credit(norm, pieces, dropped)
 
 
-def _encoded(
-    core: SAB, weights: StepWeights, encode: Encode, gathered: tuple[Tensor, ...], *, onward: bool
-) -> Tensor | None:
+def _encoded(core: SAB, encode: Encode, gathered: tuple[Tensor, ...], *, onward: bool) -> Tensor | None:
     """Runs the pieces again with the encoder; the gradient of what was read, None unless `onward`."""
     observation, h, c, value, used, target, start, cut, grad_hidden = gathered
-    plan = ScanPlan(
+    plan = core.rules.plan(
         start=start,
         cut=cut,
         write_slot=target,
         filled=used,
         slots=value.shape[1] + target.shape[0],
-        top_k=core.rules.top_k,
-        credit=core.rules.credit,
-        gain=core.rules.gain,
     )
     memory = value.requires_grad_(onward)
     with torch.enable_grad():
         x = encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        found = outputs(weights, x, h, c, memory, plan)
-    if found is None:
-        raise RuntimeError("SABStream.credit: the kernel was changed within one call.")
+        found = core.scan(x, h, c, memory, plan).output
     if found.requires_grad:
         torch.autograd.backward(found, torch.cat([grad_hidden, torch.zeros_like(grad_hidden)], dim=2))
     return memory.grad

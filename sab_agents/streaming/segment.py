@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sab_agents.kernels import CompiledSegment, Mode, StepState
-from sab_agents.streaming.window import WindowRun
+from sab_agents.kernels import CompiledSegment, Mode, Replay, StepState, are_leaves
 
 if TYPE_CHECKING:
     from sab_agents.streaming.stream import SABStream
@@ -29,7 +28,7 @@ class Segment:
         self._binds = False
         self._code: CompiledSegment | None = None
         self._before: tuple[object, StepState] | None = None
-        self._ran: CompiledSegment | WindowRun | None = None
+        self._ran: CompiledSegment | Replay | None = None
 
     def bind(self, binds: bool = True) -> None:
         """Computes by compiled code from now on, where there is any; weights and gradients must stay where they are."""
@@ -89,11 +88,11 @@ class Segment:
         if self._code is None or self._code.stream is not compiled:
             weights, rules = stream.core.step_weights(), stream.core.rules
             self._code = (
-                None
-                if weights is None
-                else CompiledSegment.bound(
+                CompiledSegment.bound(
                     compiled, weights, stream.writer.limit, credit=rules.credit, credits=stream.credit_depth == 1
                 )
+                if are_leaves(*weights)
+                else None
             )
         if self._code is not None:
             if self._before is None or self._before[0] is not stream.before:

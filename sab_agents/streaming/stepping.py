@@ -124,7 +124,7 @@ class SteppingStream:
     def _propose_at_once(self, observation: Any, start: Any, x: Tensor | None) -> StreamStep | None:
         """The step by compiled code; None where that does not take these arguments, right or wrong."""
         compiled, weights = self._compiled(), self.core.step_weights()
-        if compiled is None or weights is None or not (start is None or isinstance(start, Tensor)):
+        if compiled is None or not (start is None or isinstance(start, Tensor)):
             return None
         if not isinstance(observation, Tensor) or observation.shape != self._shape:
             return None
@@ -200,7 +200,6 @@ class SteppingStream:
         plan = {"order": writer.order, "taken": writer.taken}
         if (
             compiled is not None
-            and weights is not None
             and not (self._encodes or writer.draws or count < 1)
             and compiled.take_steps(
                 weights, observations[:count], starts[:count], writer.limit, window.record(), window.steps, **plan

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
-from sab_agents.kernels import ScanPlan, StreamStep, WindowRecord
+from sab_agents.kernels import StreamStep, WindowRecord
 from sab_agents.streaming.contexts import Contexts, Record
 from sab_agents.streaming.eviction import is_novel
 from sab_agents.streaming.statistics import SlotStatistics, counted
@@ -27,19 +27,17 @@ def computed(core: SAB, x: Tensor, state: SABState, start: Tensor | None, writer
     """The step that x (B, I) is, without gradient; the state stays as it was."""
     state = emptied(state, start)
     none = torch.zeros(1, x.shape[0], dtype=torch.bool, device=x.device)
-    plan = ScanPlan(
+    plan = core.rules.plan(
         start=none,
         cut=none,
         write_slot=torch.full_like(state.step, -1).unsqueeze(0),
         filled=state.filled,
         slots=state.slots,
-        top_k=core.rules.top_k,
-        gain=core.rules.gain,
     )
     outputs = core.scan(x.unsqueeze(0), state.h, state.c, state.memory, plan)
     h = outputs.h[0]
     return StreamStep(
-        output=torch.cat([h, outputs.summary[0]], dim=1),
+        output=outputs.output[0],
         c=outputs.c,
         read_slot=outputs.versions[0],
         weight=outputs.weights[0],

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.sab import SAB
-from sab_agents.kernels import ScanPlan, StepState, outputs
+from sab_agents.kernels import Replay, ScanPlan, StepState, are_leaves, graph_replay
 from sab_agents.streaming.closed import ClosedWindow, Steps
 from sab_agents.streaming.eviction import Eviction, Write
 from sab_agents.streaming.refresh import refresh_memory
@@ -21,7 +21,7 @@ from sab_agents.streaming.rerun_compiled import push_credit_compiled
 from sab_agents.streaming.saving import restore, saved
 from sab_agents.streaming.stepping import SteppingStream
 from sab_agents.streaming.steps import advanced
-from sab_agents.streaming.window import WindowRun, graph_run, without_graph
+from sab_agents.streaming.window import without_graph
 from sab_agents.streaming.writing import SlotWriter
 
 NO_STEPS = "SABStream.window: no step was taken since the last advance(). Call step() first."
@@ -98,14 +98,10 @@ class SABStream(SteppingStream):
             RuntimeError: there is none.
         """
         x, memory, plan = self._planned()
-        before, weights = self._before, self.core.step_weights()
-        found = None if weights is None else outputs(weights, x, before.h, before.c, memory, plan)
-        if found is None:
-            scanned = self.core.scan(x, before.h, before.c, memory, plan)
-            found = torch.cat([scanned.h, scanned.summary], dim=2)
-        return found
+        before = self._before
+        return self.core.scan(x, before.h, before.c, memory, plan).output
 
-    def run(self) -> WindowRun:
+    def run(self) -> Replay:
         """Does what `window` does, for a caller who needs no graph: outputs, and a function that takes their gradient.
 
         The gradient must be there before the next step is taken.
@@ -115,15 +111,15 @@ class SABStream(SteppingStream):
             RuntimeError: as `window`.
         """
         compiled, weights = self._compiled(), self.core.step_weights()
-        if compiled is None or weights is None or self._encodes:
-            return graph_run(self.window())
+        if compiled is None or self._encodes or not are_leaves(*weights):
+            return graph_replay(self.window())
         window, before = self._window, self._before
         if not window.steps:
             raise RuntimeError(NO_STEPS)
         state, credit = StepState(*before.tensors()), self.core.rules.credit
         found = compiled.run(weights, window.record(), window.steps, state, credit=credit)
         if found is None:
-            return graph_run(self.window())
+            return graph_replay(self.window())
         run, output = found
         self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
         return without_graph(run, output, self._memory)
@@ -137,15 +133,12 @@ class SABStream(SteppingStream):
         x = observation = window.stacked("observation").clone()
         if self._encodes:
             x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        plan = ScanPlan(
+        plan = self.core.rules.plan(
             start=window.stacked("start").clone(),
             cut=window.stacked("cut").clone(),
             write_slot=window.stacked("write_slot").clone(),
             filled=before.filled,
             slots=before.slots,
-            top_k=self.core.rules.top_k,
-            credit=self.core.rules.credit,
-            gain=self.core.rules.gain,
         )
         self._memory = before.memory.detach().requires_grad_(self.credit_depth != 0)
         return x, self._memory, plan
@@ -172,7 +165,7 @@ class SABStream(SteppingStream):
             return Credit(torch.zeros_like(self.statistics.credit), 0, 0)
         compiled, weights = self._compiled(), self.core.step_weights()
         rest = (self.encoder, self.contexts, self._before, gradient, self.credit_depth)
-        if compiled is None or weights is None:
+        if compiled is None or not are_leaves(*weights):
             found = push_credit(self.core, *rest)
         else:
             found = push_credit_compiled(compiled, self.core, weights, *rest, own=own)

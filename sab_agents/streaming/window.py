@@ -5,14 +5,13 @@ Dimensions: T steps, B rows, S slots, R slots that a step touches, H hidden size
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from sab_agents.core.state import SABState, State
-from sab_agents.kernels import Run, StreamStep, WindowRecord
+from sab_agents.kernels import Replay, Run, StreamStep, WindowRecord, gradient_like
 
 
 class PlainStep(NamedTuple):
@@ -50,48 +49,17 @@ class Step(NamedTuple):
         return self.found.output
 
 
-class WindowRun(NamedTuple):
-    """A window that was run again.
-
-    Attributes:
-        outputs: (T, B, …), without gradient.
-        backward: takes the gradient of the outputs, of the same shape, once, and adds what it owes to every `.grad`.
-    """
-
-    outputs: Tensor
-    backward: Callable[[Tensor], None]
-
-
-def graph_run(outputs: Tensor) -> WindowRun:
-    """A run whose gradient takes the graph of `outputs`."""
-    return WindowRun(outputs.detach(), lambda gradient: torch.autograd.backward(outputs, gradient))
-
-
-def gradient_like(output: Tensor, gradient: Tensor, name: str) -> Tensor:
-    """The gradient of a run's outputs, contiguous.
-
-    Raises:
-        ValueError: it has not their shape and dtype.
-    """
-    if gradient.shape != output.shape or gradient.dtype is not output.dtype:
-        raise ValueError(
-            f"{name}.run: the gradient must be {output.dtype} of shape {tuple(output.shape)}, as the outputs, but is "
-            f"{gradient.dtype} of shape {tuple(gradient.shape)}."
-        )
-    return gradient.contiguous()
-
-
-def without_graph(run: Run, outputs: Tensor, memory: Tensor) -> WindowRun:
-    """A run by compiled code; the gradient of the memory before it, (B, S, H), is left there if it is required."""
+def without_graph(run: Run, outputs: Tensor, memory: Tensor) -> Replay:
+    """A run of the native kernel; the gradient of the memory before it, (B, S, H), is left there if it is required."""
 
     def backward(gradient: Tensor) -> None:
         received = torch.empty_like(memory, requires_grad=False) if memory.requires_grad else None
-        rows, width = gradient_like(outputs, gradient, "SABStream"), gradient.shape[2]
+        rows, width = gradient_like(outputs, gradient), gradient.shape[2]
         first = rows.data_ptr()
         run.backward(first, first + width // 2 * rows.element_size(), width, received)
         memory.grad = received
 
-    return WindowRun(outputs, backward)
+    return Replay(outputs, backward)
 
 
 def written(state: SABState, h: Tensor, c: Tensor, step: Tensor, write_slot: Tensor) -> SABState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Sequence
 from ctypes import Array, c_double, c_int64
@@ -17,17 +16,9 @@ try:
 except ImportError:  # not built: no C++ compiler when the package was installed
     native = None
 
-VARIABLE = "SAB_KERNEL"
-"""The environment variable that forces a way to compute."""
-
 WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
 CPU = torch.device("cpu")
 LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
-
-
-def forced_way() -> str:
-    """What `SAB_KERNEL` says, empty where it is unset."""
-    return os.environ.get(VARIABLE, "")
 
 
 def threads(work: int) -> int:

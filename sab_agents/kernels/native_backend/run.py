@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import addresses, bits, native, new_empty, threads
-from sab_agents.kernels.native_backend.step import FLAG, REAL, WHOLE, fits, weights_fit
 from sab_agents.kernels.types import ScanPlan, StepWeights
 
 Weights = tuple[Tensor | None, ...]
@@ -58,46 +57,10 @@ class Given(NamedTuple):
     filled: int
 
 
-def lstm_run(
-    weights: Weights, x: Tensor, h: Tensor, c: Tensor, start: Tensor, cut: Tensor
-) -> tuple[Run, Tensor] | None:
-    """A plain LSTM, which is a SAB without slots; None where an argument is not what the compiled code takes.
-
-    Args:
-        weights: weight_ih (4H, I), weight_hh (4H, H), bias_ih (4H,), bias_hh (4H,).
-        x: (T, B, I) inputs.
-        h: (B, H) before the first step.
-        c: (B, H) before the first step.
-        start: (T, B) bool, episode starts.
-        cut: (T, B) bool, steps that h and c enter without gradient.
-
-    Returns:
-        The run, and its outputs (T, B, 2H), h and zeros.
-    """
-    (T, B, inputs), H = x.shape, h.shape[1]
-    shapes = ((4 * H, inputs), (4 * H, H), (4 * H,), (4 * H,), (T, B, inputs), (B, H), (B, H))
-    real = zip((*weights, x, h, c), shapes, strict=True)
-    if not all(tensor is not None and fits(tensor, shape, REAL) for tensor, shape in real):
-        return None
-    if not all(fits(tensor, (T, B), FLAG) for tensor in (start, cut)):
-        return None
-    nowhere, output = torch.full((T, B), -1, dtype=WHOLE), new_empty(T, B, 2 * H)
-    given = Given(*addresses(x, h, c, None, start, cut, nowhere, None))
-    run = Run(
-        (*weights, *[None] * 4),
-        RunSizes(T, B, inputs, H, attention=0, held=0, reads=1, slots=0),
-        given,
-        credit=False,
-        output=output,
-        kept=(x, h, c, start, cut, nowhere),
-    )
-    return run, output
-
-
 def scan_run(
     weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan
-) -> tuple[Run, Tensor] | None:
-    """A scan without a graph; None where an argument is not what the compiled code takes.
+) -> tuple[Run, Tensor]:
+    """A scan without a graph; the arguments are checked, and the weights are contiguous.
 
     Args:
         weights: of the network.
@@ -115,12 +78,6 @@ def scan_run(
     start, cut, write_slot, filled = (
         tensor.contiguous() for tensor in (plan.start, plan.cut, plan.write_slot, plan.filled)
     )
-    kinds = [
-        *((x, (T, B, inputs), REAL), (h, (B, H), REAL), (c, (B, H), REAL), (memory, (B, S, H), REAL)),
-        *((start, (T, B), FLAG), (cut, (T, B), FLAG), (write_slot, (T, B), WHOLE), (filled, (B, S), FLAG)),
-    ]
-    if not weights_fit(weights, inputs, H, A) or not all(fits(*kind) for kind in kinds):
-        return None
     output = new_empty(T, B, 2 * H)
     given = Given(*addresses(x, h, c, memory, start, cut, write_slot, filled))
     run = Run(

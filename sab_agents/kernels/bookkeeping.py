@@ -1,0 +1,96 @@
+"""What stands around a scan, in whole numbers: where its steps stand, which slots are written, what the memory holds.
+
+Dimensions: T steps, B rows, H hidden size, S slots, S₀ of them in the starting memory.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sab_agents.kernels.backend import NATIVE, forced_way, is_plain
+from sab_agents.kernels.native_backend import extension
+from sab_agents.kernels.native_backend import plan as native_backend
+from sab_agents.kernels.torch_backend import bookkeeping as torch_backend
+from sab_agents.kernels.types import Counted, Held, ScanPlan, check_remember
+
+
+def count_steps(
+    before: Tensor,
+    start: Tensor | None,
+    steps: int,
+    *,
+    slots: int,
+    write_every: int,
+    bptt_steps: int,
+) -> Counted:
+    """Counts the steps of a scan from the start of their episodes, and plans its cuts and writes.
+
+    Args:
+        before: (B,) int64, steps that each row's episode took before.
+        start: (T, B) bool, episode starts, or None for none.
+        steps: T.
+        slots: of the ring that is written to; 0 for as many as are written.
+        write_every: steps between two writes.
+        bptt_steps: steps between two cuts.
+
+    Raises:
+        ValueError: a shape or dtype does not fit, or a number is out of range.
+    """
+    rows = before.shape[0]
+    if before.dtype != torch.int64 or (
+        start is not None and (start.shape != (steps, rows) or start.dtype != torch.bool)
+    ):
+        raise ValueError(f"count_steps: before must be int64 and start bool of shape {(steps, rows)}.")
+    if slots < 0 or write_every < 1 or bptt_steps < 1:
+        raise ValueError(
+            f"count_steps: slots must be at least 0, write_every and bptt_steps at least 1, but are {slots}, "
+            f"{write_every} and {bptt_steps}."
+        )
+    compute = native_backend.count_steps if _counts_natively(before, start) else torch_backend.count_steps
+    return compute(before, start, steps, slots=slots, write_every=write_every, bptt_steps=bptt_steps)
+
+
+def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, hidden: Tensor) -> Held:
+    """What the memory holds after a scan; gradient flows from it into `memory` and `hidden`.
+
+    Args:
+        plan: of the scan.
+        step: (T, B) int64, 1-based step of its episode.
+        written_at: (B, S₀) int64, 0-based step of the episode at which the slots of the starting memory were written.
+        memory: (B, S₀, H), the starting memory.
+        hidden: (T, B, H), the scan's h.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit, or a slot is out of range (on a CPU).
+    """
+    check_remember(plan, step, written_at, memory, hidden)
+    natively = _counts_natively(plan.start, plan.write_slot, plan.filled, step, written_at)
+    compute = native_backend.last_versions if natively else torch_backend.last_versions
+    versions, filled, times = compute(plan, step, written_at)
+    return Held(torch_backend.stored(versions, memory, hidden), filled, times)
+
+
+def slot_order(key: Tensor | None, filled: Tensor, written_at: Tensor, count: int, spared: int) -> Tensor:
+    """The slots that the next writes take, (B, count) int64: empty ones first, then those of the smallest key.
+
+    Args:
+        key: (B, S) of equal keys the older slot goes first; None for the oldest.
+        filled: (B, S) bool.
+        written_at: (B, S) int64.
+        count: slots that are wanted, at most S.
+        spared: so many of the newest come last, at most S.
+    """
+    natively = _counts_natively(filled, written_at, key) and (key is None or key.dtype is torch.float32)
+    compute = native_backend.slot_order if natively else torch_backend.slot_order
+    return compute(key, filled, written_at, count, spared)
+
+
+def _counts_natively(*tensors: Tensor | None) -> bool:
+    """Whether the native kernel counts: it does on a CPU whatever the dtype of the scan, unless another is forced."""
+    return (
+        extension.native is not None
+        and forced_way() in {"", NATIVE}
+        and is_plain(*tensors)
+        and all(tensor is None or tensor.is_cpu for tensor in tensors)
+    )
