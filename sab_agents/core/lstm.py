@@ -149,10 +149,10 @@ class LSTM(Core[LSTMState]):
         """The weights of each layer as they are now; one that is computed from others is computed."""
         own = self.lstm._parameters
         try:
-            return [tuple(map(own.__getitem__, names)) for names in self._names]  # type: ignore[arg-type,misc]
+            return [tuple(map(own.__getitem__, names)) for names in self._names]  # type: ignore[misc]
         except KeyError:
             recompute_weights(self.lstm)
-            return [tuple(getattr(self.lstm, name) for name in names) for names in self._names]  # type: ignore[misc]
+            return [tuple(getattr(self.lstm, name) for name in names) for names in self._names]
 
     def _check_state(self, name: str, state: LSTMState) -> None:
         super()._check_state(name, state)

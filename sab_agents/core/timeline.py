@@ -79,6 +79,7 @@ def make_timeline(state: SABState, steps: int, episode_start: Tensor | None, rul
         slots=rules.capacity or 0,
         write_every=rules.write_every,
         bptt_steps=rules.bptt_steps,
+        held=state.slots,
     )
     slots = max(state.slots, counted.highest + 1) if rules.capacity is None else rules.capacity
     plan = rules.plan(start=start, cut=counted.cut, write_slot=counted.write_slot, filled=state.filled, slots=slots)

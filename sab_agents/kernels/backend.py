@@ -121,9 +121,10 @@ def is_batched(tensor: Tensor) -> bool:
 
 
 def transforms_active() -> bool:
-    """Whether a transform of `torch.func` is at work, and `torch.compile` is not recording it."""
+    """Whether a transform of `torch.func` or forward-mode differentiation is at work, and no compiler records it."""
     internals: Any = torch._C
-    return not torch.compiler.is_compiling() and bool(internals._are_functorch_transforms_active())
+    active = internals._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return bool(active) and not torch.compiler.is_compiling()
 
 
 def runs_native(reference: Tensor, *tensors: Tensor | None) -> bool:

@@ -23,6 +23,7 @@ def count_steps(
     slots: int,
     write_every: int,
     bptt_steps: int,
+    held: int = 0,
 ) -> Counted:
     """Counts the steps of a scan from the start of their episodes, and plans its cuts and writes.
 
@@ -33,6 +34,8 @@ def count_steps(
         slots: of the ring that is written to; 0 for as many as are written.
         write_every: steps between two writes.
         bptt_steps: steps between two cuts.
+        held: slots that the memory has; without a ring, they bound the highest slot of a trace or transform, which
+            cannot read how many steps each row took.
 
     Raises:
         ValueError: a shape or dtype does not fit, or a number is out of range.
@@ -47,8 +50,17 @@ def count_steps(
             f"count_steps: slots must be at least 0, write_every and bptt_steps at least 1, but are {slots}, "
             f"{write_every} and {bptt_steps}."
         )
-    compute = native_backend.count_steps if _counts_natively(before, start) else torch_backend.count_steps
-    return compute(before, start, steps, slots=slots, write_every=write_every, bptt_steps=bptt_steps)
+    sizes = {"slots": slots, "write_every": write_every, "bptt_steps": bptt_steps}
+    if _counts_natively(before, start):
+        return native_backend.count_steps(before, start, steps, **sizes)
+    step, cut, write_slot = torch_backend.count_steps(before, start, steps, **sizes)
+    if slots:
+        highest = slots - 1
+    elif is_plain(write_slot):
+        highest = int(write_slot.max())
+    else:
+        highest = held + -(-steps // write_every) - 1
+    return Counted(step, cut, write_slot, highest)
 
 
 def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, hidden: Tensor) -> Held:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.types import Counted, ScanPlan
+from sab_agents.kernels.types import ScanPlan
 
 
 def steps_in_episode(step: Tensor, episode_start: Tensor | None, length: int) -> Tensor:
@@ -31,15 +31,14 @@ def steps_in_episode(step: Tensor, episode_start: Tensor | None, length: int) ->
 
 def count_steps(
     before: Tensor, start: Tensor | None, steps: int, *, slots: int, write_every: int, bptt_steps: int
-) -> Counted:
-    """Counts the steps of a scan; the arguments are checked."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The step, cut and write_slot of `Counted`; the arguments are checked."""
     step = steps_in_episode(before, start, steps)
     write = step // write_every - 1
     if slots:
         write = write % slots
     write_slot = write.where(step % write_every == 0, write.new_tensor(-1))
-    highest = slots - 1 if slots else int(write_slot.max())
-    return Counted(step, (step - 1) % bptt_steps == 0, write_slot, highest)
+    return step, (step - 1) % bptt_steps == 0, write_slot
 
 
 def last_versions(plan: ScanPlan, step: Tensor, written_at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
