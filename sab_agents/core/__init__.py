@@ -1,4 +1,4 @@
-"""The mathematics: the SAB module, its state, the scan it is defined by, and the cores it is compared with."""
+"""The mathematics of whole sequences: the SAB module, its state, and the cores it is compared with."""
 
 from sab_agents.core.ablations import SoftmaxSAB, UncreditedSAB
 from sab_agents.core.base import Core
@@ -10,9 +10,9 @@ from sab_agents.core.real_time import RealTimeCore
 from sab_agents.core.registry import CORES, CoreSpec, build_core, core_spec, register_core
 from sab_agents.core.rtu import RTU
 from sab_agents.core.sab import SAB, ReadLog
-from sab_agents.core.sparsify import sparsify
 from sab_agents.core.state import SABState, State
 from sab_agents.core.transformer import Transformer
+from sab_agents.kernels import sparsify
 
 __all__ = [
     "CORES",

@@ -1,7 +1,4 @@
-"""SAB with one of its ideas taken out, to measure what it is worth.
-
-Dimensions: S slots, H hidden size.
-"""
+"""SAB with one of its ideas taken out, to measure what it is worth."""
 
 from __future__ import annotations
 
@@ -9,10 +6,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from sab_agents.core.reference import dense_softmax, reference_scan
 from sab_agents.core.registry import register_core
 from sab_agents.core.sab import SAB
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
 
 
 @register_core("sab_uncredited", "SAB whose memory is read but not credited")
@@ -20,7 +15,7 @@ class UncreditedSAB(SAB):
     """SAB whose memory is read but not credited: an ablation.
 
     The same network and the same outputs, but no gradient enters the states that are read; the attention's weights
-    are still learnt. Takes SAB's arguments.
+    are still learned. Takes SAB's arguments.
     """
 
     def __init__(self, input_size: int, hidden_size: int, **settings: Any) -> None:
@@ -33,7 +28,7 @@ class SoftmaxSAB(SAB):
     """SAB with dense softmax weights over all slots instead of the sparsifier: an ablation.
 
     Every stored state is read and credited at every step. Takes SAB's arguments but `top_k`, which has no meaning
-    here, and runs the plain reference loop. `ReadLog` names all S slots.
+    here, and is computed in plain torch. `ReadLog` names all S slots.
 
     Args:
         input_size: I.
@@ -49,7 +44,4 @@ class SoftmaxSAB(SAB):
         super().__init__(input_size, hidden_size, **settings)
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")
-        self.temperature = temperature
-
-    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-        return reference_scan(inputs, plan, dense_softmax(self.temperature))
+        self.rules = replace(self.rules, sparsifier="softmax", temperature=float(temperature))

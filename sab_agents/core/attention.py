@@ -1,15 +1,16 @@
-"""The score of each stored memory against the present: the paper's additive network, or a scaled dot product.
+"""The parameters with which stored memories are scored against the present: the paper's network, or a dot product.
 
-Dimensions: B rows, S slots, H hidden size, A attention size.
+The scores themselves are computed by the kernels; `sab_agents.kernels.attention_scores` defines them.
+
+Dimensions: H hidden size, A attention size.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 AttentionKind = Literal["mlp", "dot"]
 KINDS: tuple[AttentionKind, ...] = ("mlp", "dot")
@@ -49,10 +50,3 @@ class Attention(nn.Module):
         self.score: nn.Linear | None = None
         if kind == "mlp":
             self.score = nn.Linear(attention_size, 1, bias=False, device=device, dtype=dtype)
-
-
-def attention_scores(keys: Tensor, query: Tensor, score_weight: Tensor | None) -> Tensor:
-    """Scores (B, S) of `keys` (B, S, A) = W₁m against `query` (B, A) = W₂ĥ + b₂; `score_weight` (A,) is w₃ of "mlp"."""
-    if score_weight is None:
-        return (keys @ query.unsqueeze(2)).squeeze(2) / math.sqrt(query.shape[1])
-    return torch.tanh(keys + query.unsqueeze(1)) @ score_weight

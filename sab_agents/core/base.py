@@ -10,6 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from sab_agents.checks import at_least
 from sab_agents.core.state import State
@@ -113,6 +116,11 @@ class Core(nn.Module, ABC, Generic[StateT]):
         output, state = self._run(x.unsqueeze(0), state, None)
         return output.squeeze(0), state
 
+    def _have_types(self, x: Any, state: Any, episode_start: Any) -> bool:
+        """Whether the arguments of a step have the types that they must have; what is wrong is said by `_checked`."""
+        known = isinstance(x, Tensor) and isinstance(state, self.state_class)
+        return known and (episode_start is None or isinstance(episode_start, Tensor))
+
     def _weight(self) -> Tensor:
         """A parameter, for the dtype and device of all."""
         return next(self.parameters())
@@ -186,3 +194,17 @@ class Core(nn.Module, ABC, Generic[StateT]):
                 f"but has {tuple(episode_start.shape)}."
             )
         return episode_start.to(x.device)
+
+
+def recompute_weights(*modules: nn.Module | None) -> None:
+    """Recomputes the weights that are computed when a module is called, for modules whose weights are used directly.
+
+    Those are the weights of pruned modules, and of the `weight_norm` and `spectral_norm` that are registered as hooks.
+    A parametrisation (`torch.nn.utils.parametrize`) computes a weight whenever it is asked for.
+    """
+    for module in modules:
+        if module is None:
+            continue
+        for hook in tuple(module._forward_pre_hooks.values()):
+            if isinstance(hook, BasePruningMethod | SpectralNorm | WeightNorm):
+                hook(module, ())

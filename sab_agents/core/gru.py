@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
-from sab_agents.core.episodes import check_shapes, steps_in_episode
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
+from sab_agents.kernels import steps_in_episode
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class GRU(Core[GRUState]):
     def _check_state(self, name: str, state: GRUState) -> None:
         super()._check_state(name, state)
         rows = state.batch_size
-        check_shapes(name, state, {"h": (rows, self.layers, self.hidden_size), "step": (rows,)})
+        state.check_shapes(name, {"h": (rows, self.layers, self.hidden_size), "step": (rows,)})
 
 
 def _stretches(length: int, *events: Tensor | None) -> list[tuple[int, int]]:

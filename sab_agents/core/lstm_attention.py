@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least
-from sab_agents.core.base import Core
-from sab_agents.core.episodes import check_shapes, first_used, fixed_columns, same_episode, steps_in_episode
+from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
+from sab_agents.core.timeline import first_used, fixed_columns, same_episode
+from sab_agents.kernels import steps_in_episode
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ class LSTMAttention(Core[LSTMAttentionState]):
         super()._check_state(name, state)
         rows, row = (state.batch_size,), (state.batch_size, self.hidden_size)
         columns = (state.batch_size, *state.filled.shape[1:])
-        check_shapes(
-            name, state, {"h": row, "c": row, "filled": columns, "memory": (*columns, self.hidden_size), "step": rows}
+        state.check_shapes(
+            name, {"h": row, "c": row, "filled": columns, "memory": (*columns, self.hidden_size), "step": rows}
         )
 
     def _run(
@@ -123,6 +124,7 @@ class LSTMAttention(Core[LSTMAttentionState]):
 
     def attend(self, hidden: Tensor, memory: Tensor, past: Tensor) -> Tensor:
         """Summaries (B, T, H) of memory (B, n + T, H) for hidden (B, T, H), where past (B, T, n + T) is True."""
+        recompute_weights(self.key)
         # (W_k m)·q = m·(W_kᵀ q): moving the queries to the memory's space leaves no keys to store or recompute.
         queries: Tensor = self.query(hidden) @ self.key.weight
         scores = queries @ memory.mT / math.sqrt(self.attention_size)

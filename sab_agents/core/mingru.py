@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sab_agents.checks import at_least
-from sab_agents.core.episodes import check_shapes
 from sab_agents.core.real_time import RealTimeCore, Sensitivity, add_gradient
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
@@ -150,7 +149,7 @@ class MinGRU(RealTimeCore[MinGRUState]):
 
     def _check_state(self, name: str, state: MinGRUState) -> None:
         super()._check_state(name, state)
-        check_shapes(name, state, {"h": (state.batch_size, self.hidden_size)})
+        state.check_shapes(name, {"h": (state.batch_size, self.hidden_size)})
 
 
 def linear_recurrence(factor: Tensor, term: Tensor, start: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least, fraction
-from sab_agents.core.episodes import check_shapes
 from sab_agents.core.real_time import RealTimeCore, Sensitivity, add_gradient
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
@@ -236,7 +235,7 @@ class RTU(RealTimeCore[RTUState]):
 
     def _check_state(self, name: str, state: RTUState) -> None:
         super()._check_state(name, state)
-        check_shapes(name, state, {"c": (state.batch_size, self.hidden_size, 2)})
+        state.check_shapes(name, {"c": (state.batch_size, self.hidden_size, 2)})
 
 
 def _check_ring(min_radius: float, max_radius: float, max_angle: float) -> None:

@@ -13,12 +13,21 @@ from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.attention import Attention, AttentionKind
-from sab_agents.core.base import Core
-from sab_agents.core.episodes import check_shapes
-from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state, read_steps
+from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import SABState
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, StepRules, StepState, StepWeights, linear, scan, step
+from sab_agents.core.timeline import Rules, Timeline, make_timeline, next_state, read_steps
+from sab_agents.kernels import (
+    Replay,
+    ScanOutputs,
+    ScanPlan,
+    StepRules,
+    StepState,
+    StepWeights,
+    replay,
+    scan,
+    step,
+)
 
 INFERENCE_STEPS = 1024
 """Without gradient a longer sequence runs in parts of so many steps, so that beside its output memory does not grow."""
@@ -122,7 +131,7 @@ class SAB(Core[SABState]):
     def initial_state(self, batch_size: int) -> SABState:
         """The state of `batch_size` rows at the start of an episode: zeros, and `capacity` empty slots."""
         at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
-        weight, slots = self.cell.weight_hh, self.rules.capacity or 0
+        weight, slots = self._weight(), self.rules.capacity or 0
         return SABState(
             h=weight.new_zeros(batch_size, self.hidden_size),
             c=weight.new_zeros(batch_size, self.hidden_size),
@@ -197,38 +206,62 @@ class SAB(Core[SABState]):
         """Runs one step: x (B, I), episode_start (B,) bool; returns (B, 2H) outputs [h, s] and the new state.
 
         Equals `forward` on a sequence of length 1, and raises as it does. In float32 on a CPU, without gradient and
-        with a bounded `capacity`, it is one call of compiled code.
+        with a bounded `capacity`, it is one call of the native kernel.
         """
-        found = self._step_at_once(x, state, episode_start)
-        return super().step(x, state, episode_start) if found is None else found
-
-    def _step_at_once(self, x: Any, state: Any, episode_start: Any) -> tuple[Tensor, SABState] | None:
-        """The step by compiled code; None where that does not take these arguments, right or wrong."""
-        rules = self.rules
-        known = isinstance(x, Tensor) and isinstance(state, SABState)
-        if not known or not (episode_start is None or isinstance(episode_start, Tensor)):
-            return None
-        weights = None if rules.capacity is None else self.step_weights()
-        if weights is None or rules.capacity is None:
-            return None
-        own = (state.h, state.c, state.memory, state.filled, state.written_at, state.step)
-        found = step(
-            weights,
-            StepRules(rules.capacity, rules.top_k, rules.write_every, rules.gain),
-            x,
-            StepState(*own),
-            episode_start,
-        )
-        return None if found is None else (found[0], SABState(*found[1]))
-
-    def step_weights(self) -> StepWeights | None:
-        """All weights, for compiled code; None where that does not compute this network."""
-        if type(self)._scan is not SAB._scan:
-            return None
+        rules, capacity = self.rules, self.rules.capacity
+        if capacity is None or state is None or not self._have_types(x, state, episode_start):
+            return super().step(x, state, episode_start)
         try:
-            return _step_weights(self._modules["cell"], self._modules["attention"])
-        except KeyError:  # a weight that is no parameter but computed from others
-            return None
+            weights = self._parameter_weights()
+        except KeyError:  # one is computed, and would be once more
+            return super().step(x, state, episode_start)
+
+        def otherwise() -> tuple[Tensor, StepState]:
+            output, after = super(SAB, self).step(x, state, episode_start)
+            return output, StepState(*_fields(after))
+
+        reads = StepRules(capacity, rules.top_k, rules.write_every, rules.gain, rules.sparsifier)
+        output, after = step(weights, reads, x, StepState(*_fields(state)), episode_start, otherwise=otherwise)
+        return output, SABState(*after)
+
+    def step_weights(self) -> StepWeights:
+        """All weights as they are now; one that is not a parameter but computed from others is computed."""
+        try:
+            return self._parameter_weights()
+        except KeyError:
+            cell, attention = self.cell, self.attention
+            recompute_weights(cell, attention.key, attention.query, attention.score)
+            return StepWeights(
+                cell.weight_ih,
+                cell.weight_hh,
+                cell.bias_ih,
+                cell.bias_hh,
+                attention.key.weight,
+                attention.query.weight,
+                attention.query.bias,
+                None if attention.score is None else attention.score.weight,
+            )
+
+    def _parameter_weights(self) -> StepWeights:
+        """All weights, from the modules' own dictionaries: their `__getattr__` would take as long as a step.
+
+        Raises:
+            KeyError: a weight is not a parameter but computed from others.
+        """
+        cell: Any = self._modules["cell"]
+        attention: Any = self._modules["attention"]
+        lstm, modules = cell._parameters, attention._modules
+        query, score = modules["query"]._parameters, modules.get("score")
+        return StepWeights(
+            lstm["weight_ih"],
+            lstm["weight_hh"],
+            lstm["bias_ih"],
+            lstm["bias_hh"],
+            modules["key"]._parameters["weight"],
+            query["weight"],
+            query["bias"],
+            None if score is None else score._parameters["weight"],
+        )
 
     def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
         if torch.is_grad_enabled() or x.shape[0] <= INFERENCE_STEPS or self.rules.capacity is None:
@@ -242,20 +275,19 @@ class SAB(Core[SABState]):
 
     def _run_at_once(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
         timeline, outputs = self._scanned(x, state, episode_start)
-        return torch.cat([outputs.h, outputs.summary], dim=2), next_state(state, timeline, outputs)
+        return outputs.output, next_state(state, timeline, outputs)
 
     def _run_logged(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState, ReadLog]:
         timeline, outputs = self._scanned(x, state, episode_start)
         log = ReadLog(read_steps(state, timeline, outputs.versions), outputs.weights)
-        output = torch.cat([outputs.h, outputs.summary], dim=2)
-        return output, next_state(state, timeline, outputs), log
+        return outputs.output, next_state(state, timeline, outputs), log
 
     def _scanned(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Timeline, ScanOutputs]:
         timeline = make_timeline(state, x.shape[0], episode_start, self.rules)
         return timeline, self.scan(x, state.h, state.c, state.memory, timeline.plan)
 
     def scan(self, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> ScanOutputs:
-        """Runs steps whose cuts and writes are planned: what streams and re-runs are made of. Checks nothing.
+        """Runs steps whose cuts and writes are planned: what streams and replays are made of.
 
         Args:
             x: (T, B, I) inputs.
@@ -263,26 +295,22 @@ class SAB(Core[SABState]):
             c: (B, H) cell state before it.
             memory: (B, S₀, H) the memory before it.
             plan: cuts, episode starts and writes.
-        """
-        cell, attention = self.cell, self.attention
-        inputs = ScanInputs(
-            gates=linear(x, cell.weight_ih, cell.bias_ih + cell.bias_hh),
-            weight_hh=cell.weight_hh,
-            key_weight=attention.key.weight,
-            query_weight=attention.query.weight,
-            query_bias=attention.query.bias,
-            score_weight=None if attention.score is None else attention.score.weight.squeeze(0),
-            h=h,
-            c=c,
-            memory=memory,
-        )
-        return self._scan(inputs, plan)
 
-    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-        return scan(inputs, plan, own_gates=True)
+        Raises:
+            ValueError: a shape, dtype or device does not fit.
+        """
+        return scan(self.step_weights(), x, h, c, memory, plan)
+
+    def replay(self, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> Replay:
+        """Runs such steps again for their gradient alone, which `Replay.backward` adds to the parameters' `.grad`.
+
+        Takes the arguments of `scan`, and raises as it does.
+        """
+        return replay(self.step_weights(), x, h, c, memory, plan)
 
     def _weight(self) -> Tensor:
-        return self.cell.weight_hh
+        weight = self.cell._parameters.get("weight_hh")
+        return super()._weight() if weight is None else weight
 
     def _check_state(self, name: str, state: SABState) -> None:
         super()._check_state(name, state)
@@ -300,24 +328,13 @@ class SAB(Core[SABState]):
 
         rows, H, slots = state.batch_size, self.hidden_size, state.slots
         shapes = {"h": (rows, H), "c": (rows, H), "memory": (rows, slots, H), "step": (rows,)}
-        check_shapes(name, state, shapes | {"filled": (rows, slots), "written_at": (rows, slots)})
+        state.check_shapes(name, shapes | {"filled": (rows, slots), "written_at": (rows, slots)})
         for field, dtype in {"filled": torch.bool, "written_at": torch.int64, "step": torch.int64}.items():
             received = getattr(state, field).dtype
             if received != dtype:
                 raise ValueError(f"{name}: state.{field} must be {dtype}, but is {received}.")
 
 
-def _step_weights(cell: Any, attention: Any) -> StepWeights:
-    """Straight from the modules' own dictionaries: their `__getattr__` would take as long as the step."""
-    lstm, modules = cell._parameters, attention._modules
-    query, score = modules["query"]._parameters, modules.get("score")
-    return StepWeights(
-        lstm["weight_ih"],
-        lstm["weight_hh"],
-        lstm["bias_ih"],
-        lstm["bias_hh"],
-        modules["key"]._parameters["weight"],
-        query["weight"],
-        query["bias"],
-        None if score is None else score._parameters["weight"],
-    )
+def _fields(state: SABState) -> tuple[Tensor, ...]:
+    """The tensors of a state of this class alone, faster than its `tensors`."""
+    return state.h, state.c, state.memory, state.filled, state.written_at, state.step

@@ -35,6 +35,16 @@ class State:
         """Number of rows B."""
         return int(self.tensors()[0].shape[0])
 
+    def check_shapes(self, name: str, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Raises ValueError if a tensor does not have its shape in `shapes`; `name` says who asks."""
+        for field, shape in shapes.items():
+            received = tuple(getattr(self, field).shape)
+            if received != shape:
+                raise ValueError(
+                    f"{name}: state.{field} must have shape {shape}, but has {received}. "
+                    f"Pass a state that this module, or one built with the same sizes, returned."
+                )
+
     def _replace(self, tensors: list[Tensor]) -> Self:
         changes: dict[str, Any] = {field.name: tensor for field, tensor in zip(fields(self), tensors, strict=True)}
         return replace(self, **changes)

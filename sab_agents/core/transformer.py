@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
-from sab_agents.core.episodes import check_shapes, first_used, fixed_columns, same_episode, steps_in_episode
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
+from sab_agents.core.timeline import first_used, fixed_columns, same_episode
+from sab_agents.kernels import steps_in_episode
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Transformer(Core[TransformerState]):
         rows = (state.batch_size,)
         columns = tuple(state.positions.shape[1:])
         cache = (*rows, self.layers, *columns, self.hidden_size)
-        check_shapes(name, state, {"positions": (*rows, *columns), "keys": cache, "values": cache, "step": rows})
+        state.check_shapes(name, {"positions": (*rows, *columns), "keys": cache, "values": cache, "step": rows})
 
     def _run(self, x: Tensor, state: TransformerState, episode_start: Tensor | None) -> tuple[Tensor, TransformerState]:
         step = steps_in_episode(state.step, episode_start, x.shape[0])

@@ -1,37 +1,26 @@
-"""Faster ways to compute exactly what `sab_agents.core` defines, behind one entry.
+"""The scan under everything, its relatives, and the kernels that compute them: native, Triton and plain torch.
 
-`scan` is that entry; `linear` computes the input gates it takes, `count_steps` and `remember` what stands before and
-after it, and `step` takes one step where nothing is learnt. `replay` computes a scan once more for its gradient, and a
-`StreamKernel` does what streams need. Streaming agents have `bind_readout`, `bind_descent`, `bind_units` and
-`bind_lstm`.
+`scan` runs whole sequences, `replay` runs recorded ones again for their gradient, `lstm` and `replay_lstm` do so without
+slots, and `step` takes one step. `count_steps` and `remember` do what stands around them. A `StreamKernel` does what
+streams need. Callers get what they ask for and never learn which kernel computed it.
 """
 
-from sab_agents.kernels.backend import (
-    all_finite,
-    bind_descent,
+from sab_agents.kernels.backend import forced_kernel, forced_way, kernel_in_use
+from sab_agents.kernels.bindings import (
     bind_lstm,
-    bind_readout,
     bind_units,
-    count_steps,
-    forced_kernel,
-    head_gradient,
-    kernel_in_use,
-    linear,
-    lstm_run,
-    lstm_step,
-    norm,
-    outputs,
-    remember,
-    scan,
-    scan_run,
-    step,
 )
-from sab_agents.kernels.native_backend.agent import CompiledDescent, CompiledReadout, CompiledUnits
-from sab_agents.kernels.native_backend.extension import forced_way
-from sab_agents.kernels.native_backend.run import Run
+from sab_agents.kernels.bookkeeping import count_steps, remember
+from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm
+from sab_agents.kernels.native_backend.agent import CompiledUnits
 from sab_agents.kernels.native_backend.segment import CompiledLSTM
-from sab_agents.kernels.replaying import Replay, gradient_like, graph_replay, replay, scan_outputs
+from sab_agents.kernels.reductions import all_finite, norm
+from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
+from sab_agents.kernels.step import lstm_step, step
 from sab_agents.kernels.stream import Pieces, StreamKernel, replay_inputs, stream_kernel
+from sab_agents.kernels.torch_backend.attention import attention_scores, sparsify
+from sab_agents.kernels.torch_backend.bookkeeping import steps_in_episode
+from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.torch_backend.stream import act
 from sab_agents.kernels.types import (
     EVICTIONS,
@@ -41,9 +30,10 @@ from sab_agents.kernels.types import (
     Eviction,
     Held,
     PieceInputs,
-    ScanInputs,
+    ScanArguments,
     ScanOutputs,
     ScanPlan,
+    Sparsifier,
     StepRules,
     StepState,
     StepWeights,
@@ -57,21 +47,21 @@ from sab_agents.kernels.types import (
 __all__ = [
     "EVICTIONS",
     "WRITES",
-    "CompiledDescent",
     "CompiledLSTM",
-    "CompiledReadout",
     "CompiledUnits",
     "Contexts",
     "Counted",
     "Eviction",
     "Held",
+    "LSTMWeights",
+    "Layout",
     "PieceInputs",
     "Pieces",
     "Replay",
-    "Run",
-    "ScanInputs",
+    "ScanArguments",
     "ScanOutputs",
     "ScanPlan",
+    "Sparsifier",
     "StepRules",
     "StepState",
     "StepWeights",
@@ -83,28 +73,27 @@ __all__ = [
     "Write",
     "act",
     "all_finite",
-    "bind_descent",
+    "are_leaves",
+    "attention_scores",
     "bind_lstm",
-    "bind_readout",
     "bind_units",
     "count_steps",
     "forced_kernel",
     "forced_way",
-    "gradient_like",
     "graph_replay",
-    "head_gradient",
     "kernel_in_use",
-    "linear",
-    "lstm_run",
+    "lstm",
     "lstm_step",
     "norm",
-    "outputs",
+    "reference_scan",
+    "relaid",
     "remember",
     "replay",
     "replay_inputs",
+    "replay_lstm",
     "scan",
-    "scan_outputs",
-    "scan_run",
+    "sparsify",
     "step",
+    "steps_in_episode",
     "stream_kernel",
 ]

@@ -14,12 +14,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import NATIVE, all_finite, kernel_in_use
+from sab_agents.kernels.backend import NATIVE, kernel_in_use
 from sab_agents.kernels.binding import Binding
 from sab_agents.kernels.native_backend.segment import CompiledSegment
 from sab_agents.kernels.native_backend.stream import CompiledStream
 from sab_agents.kernels.native_backend.stream import Pieces as NativePieces
-from sab_agents.kernels.replaying import Replay, are_leaves, native_replay, replay, scan_outputs
+from sab_agents.kernels.reductions import all_finite
+from sab_agents.kernels.scan import Replay, are_leaves, native_replay, replay, scan
 from sab_agents.kernels.torch_backend import stream as plain
 from sab_agents.kernels.torch_backend.contexts import remember
 from sab_agents.kernels.types import (
@@ -355,7 +356,7 @@ class NativeStream(StreamKernel):
         self, weights: StepWeights, record: WindowRecord, steps: int, before: StreamState, memory: Tensor
     ) -> Replay:
         """Replays a window."""
-        found = self._code.run(weights, record, steps, before) if are_leaves(weights) else None
+        found = self._code.run(weights, record, steps, before) if are_leaves(*weights) else None
         if found is None:
             return self._torch.replay(weights, record, steps, before, memory)
         return native_replay(*found, memory)
@@ -370,7 +371,7 @@ class NativeStream(StreamKernel):
 
     def replay_pieces(self, weights: StepWeights, pieces: Pieces, gradient: Tensor, *, onward: bool) -> Tensor | None:
         """Replays pieces."""
-        if isinstance(pieces, NativePieces) and are_leaves(weights):
+        if isinstance(pieces, NativePieces) and are_leaves(*weights):
             return pieces.replay(weights, gradient, onward=onward)
         return self._torch.replay_pieces(weights, pieces, gradient, onward=onward)
 
@@ -407,7 +408,7 @@ class NativeStream(StreamKernel):
 
     def _bound_segment(self, weights: StepWeights, depth: int | None) -> CompiledSegment | None:
         """Returns the native segment for these weights and their gradients as they lie now; None if there is none."""
-        if self.state.h.shape[0] != 1 or not are_leaves(weights):
+        if self.state.h.shape[0] != 1 or not are_leaves(*weights):
             return None
         bound = [each for each in weights if each is not None]
         if self._binding is None or not self._binding.holds(bound) or self._segment_depth != depth:
@@ -432,7 +433,7 @@ def replay_inputs(
         gain=rules.gain,
     )
     with torch.enable_grad():
-        output = scan_outputs(weights, x, inputs.h, inputs.c, memory, plan)
+        output = scan(weights, x, inputs.h, inputs.c, memory, plan).output
     if output.requires_grad:
         torch.autograd.backward(output, torch.cat([inputs.grad_hidden, torch.zeros_like(inputs.grad_hidden)], dim=2))
     return memory.grad

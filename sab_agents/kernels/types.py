@@ -1,6 +1,7 @@
-"""The one operation under everything: the arguments and results of a SAB scan, whichever way it is computed.
+"""What goes into a scan and comes out of it, and the checks of it: the same for every kernel.
 
-Dimensions: T steps, B rows, H hidden size, A attention size, S slots, K = top_k.
+Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots, S₀ of them in the starting memory,
+K = top_k, R slots that a read names: K + 1 for the sparsifier (the last one sets the threshold), S for softmax.
 
 A *version* is one content of one slot: the scan keeps an append-only list of them, first the S₀ slots of the starting
 memory, then the hidden state of each step, so version S₀ + t is step t of this scan. Reads name versions, and an
@@ -9,16 +10,18 @@ overwritten slot needs no undo in the backward pass. S ≥ S₀: slots beyond th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+Sparsifier = Literal["top_k", "softmax"]
+
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """Everything of a scan that does not depend on numbers in the network.
+    """Everything in a scan that does not depend on the network's weights and states.
 
     Attributes:
         start: (T, B) bool, episode starts: h, c and the row's memory are emptied before the step.
@@ -27,8 +30,10 @@ class ScanPlan:
         filled: (B, S₀) bool, slots of the starting memory that hold something.
         slots: S.
         top_k: K.
-        credit: whether gradient flows into the memories that were read.
+        credit: whether gradient flows into the memories that are read.
         gain: of s in h = ĥ + gain · s.
+        sparsifier: how scores become weights: "top_k" is the paper's (`sparsify`), "softmax" reads every filled slot.
+        temperature: the scores are divided by it before the softmax.
     """
 
     start: Tensor
@@ -39,10 +44,79 @@ class ScanPlan:
     top_k: int
     credit: bool = True
     gain: float = 1.0
+    sparsifier: Sparsifier = "top_k"
+    temperature: float = 1.0
+
+    @classmethod
+    def without_memory(cls, start: Tensor, cut: Tensor) -> ScanPlan:
+        """The plan of a plain LSTM, which is a scan that has no slots; start and cut are (T, B) bool."""
+        write_slot = torch.full(start.shape, -1, device=start.device)
+        return cls(start, cut, write_slot, start.new_zeros(start.shape[1], 0), slots=0, top_k=1)
+
+    @property
+    def reads(self) -> int:
+        """R."""
+        return self.top_k + 1 if self.sparsifier == "top_k" else self.slots
+
+
+class StepWeights(NamedTuple):
+    """All weights of the network, in the shapes of its parameters.
+
+    Attributes:
+        weight_ih: (4H, I), the gates in PyTorch's order i, f, g, o.
+        weight_hh: (4H, H).
+        bias_ih: (4H,).
+        bias_hh: (4H,).
+        key_weight: (A, H) W₁.
+        query_weight: (A, H) W₂.
+        query_bias: (A,) b₂.
+        score_weight: (1, A) w₃ᵀ for "mlp", None for "dot".
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+    key_weight: Tensor
+    query_weight: Tensor
+    query_bias: Tensor
+    score_weight: Tensor | None
+
+
+class ScanArguments(NamedTuple):
+    """The differentiable arguments of a scan.
+
+    Attributes:
+        x: (T, B, I) inputs.
+        weight_ih: this and the next seven as in `StepWeights`.
+        weight_hh: see there.
+        bias_ih: see there.
+        bias_hh: see there.
+        key_weight: see there.
+        query_weight: see there.
+        query_bias: see there.
+        score_weight: see there.
+        h: (B, H) hidden state before the first step.
+        c: (B, H) cell state before the first step.
+        memory: (B, S₀, H) the starting memory.
+    """
+
+    x: Tensor
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+    key_weight: Tensor
+    query_weight: Tensor
+    query_bias: Tensor
+    score_weight: Tensor | None
+    h: Tensor
+    c: Tensor
+    memory: Tensor
 
 
 class ScanInputs(NamedTuple):
-    """The differentiable arguments of a scan.
+    """What a scan is given once its gates are computed; kernels loop over these.
 
     Attributes:
         gates: (T, B, 4H) x·W_ihᵀ + b_ih + b_hh for all steps, in PyTorch's order i, f, g, o.
@@ -71,19 +145,57 @@ class ScanOutputs(NamedTuple):
     """The results of a scan.
 
     Attributes:
-        h: (T, B, H) hidden states ĥ + gain · s.
-        summary: (T, B, H) summaries s.
+        output: (T, B, 2H) [h, s]: hidden states h = ĥ + gain · s and summaries s of all steps.
         c: (B, H) cell state after the last step.
-        versions: (T, B, R) int64, the versions that were scored best, −1 where there was none; no gradient. R is
-            K + 1 for the sparsifier (the last is the one whose score is the threshold), S for dense softmax.
+        versions: (T, B, R) int64, the versions that were scored best, −1 where there was none; no gradient.
         weights: (T, B, R) their weights; no gradient.
     """
 
-    h: Tensor
-    summary: Tensor
+    output: Tensor
     c: Tensor
     versions: Tensor
     weights: Tensor
+
+    @property
+    def h(self) -> Tensor:
+        """(T, B, H) hidden states, a view of `output`."""
+        return self.output[..., : self.c.shape[-1]]
+
+    @property
+    def summary(self) -> Tensor:
+        """(T, B, H) summaries, a view of `output`."""
+        return self.output[..., self.c.shape[-1] :]
+
+
+class ScanTape(NamedTuple):
+    """What a kernel's backward pass needs of its forward pass, beside the arguments.
+
+    Attributes:
+        versions: as in `ScanOutputs`.
+        weights: as in `ScanOutputs`.
+        kept: whatever else the kernel keeps.
+    """
+
+    versions: Tensor
+    weights: Tensor
+    kept: tuple[Tensor, ...]
+
+
+class Scanned(NamedTuple):
+    """What a kernel's forward pass leaves.
+
+    Attributes:
+        outputs: the results.
+        kept: as in `ScanTape`; empty if no backward pass is to come.
+    """
+
+    outputs: ScanOutputs
+    kept: tuple[Tensor, ...]
+
+    @property
+    def tape(self) -> ScanTape:
+        """What the backward pass needs."""
+        return ScanTape(self.outputs.versions, self.outputs.weights, self.kept)
 
 
 class Counted(NamedTuple):
@@ -116,30 +228,6 @@ class Held(NamedTuple):
     written_at: Tensor
 
 
-class StepWeights(NamedTuple):
-    """All weights of the network, in the shapes of its parameters.
-
-    Attributes:
-        weight_ih: (4H, I).
-        weight_hh: (4H, H).
-        bias_ih: (4H,).
-        bias_hh: (4H,).
-        key_weight: (A, H) W₁.
-        query_weight: (A, H) W₂.
-        query_bias: (A,) b₂.
-        score_weight: (1, A) w₃ᵀ for "mlp", None for "dot".
-    """
-
-    weight_ih: Tensor
-    weight_hh: Tensor
-    bias_ih: Tensor
-    bias_hh: Tensor
-    key_weight: Tensor
-    query_weight: Tensor
-    query_bias: Tensor
-    score_weight: Tensor | None
-
-
 class StepState(NamedTuple):
     """What one step carries to the next; empty slots hold zeros.
 
@@ -168,12 +256,14 @@ class StepRules(NamedTuple):
         top_k: K.
         write_every: steps between two writes.
         gain: of s in h.
+        sparsifier: as in `ScanPlan`.
     """
 
     slots: int
     top_k: int
     write_every: int
     gain: float = 1.0
+    sparsifier: Sparsifier = "top_k"
 
 
 class StreamStep(NamedTuple):
@@ -365,3 +455,82 @@ class PieceInputs(NamedTuple):
     start: Tensor
     cut: Tensor
     grad_hidden: Tensor
+
+
+def check_scan(inputs: ScanArguments, plan: ScanPlan) -> None:
+    """Compares every shape, dtype and device with those that the sizes of x, of the weights and of the plan demand.
+
+    Whether each entry of `write_slot` lies in −1 … S − 1 is left to the kernels: on a GPU it would have to wait.
+
+    Raises:
+        ValueError: one of them differs.
+    """
+    x = inputs.x
+    if x.dim() != 3 or inputs.h.dim() != 2 or plan.filled.dim() != 2:
+        raise ValueError(
+            f"scan: x must have shape (T, B, I), h (B, H) and plan.filled (B, S), but have {tuple(x.shape)}, "
+            f"{tuple(inputs.h.shape)} and {tuple(plan.filled.shape)}."
+        )
+    (T, B, width), H, A, held = x.shape, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1]
+    for field, tensor, shape in zip(ScanArguments._fields, inputs, _shapes(T, B, width, H, A, held), strict=True):
+        if tensor is not None and (tensor.shape != shape or tensor.dtype != x.dtype or tensor.device != x.device):
+            raise _mismatch("scan", field, tensor, shape, x.dtype, x.device)
+    flags = (plan.start, (T, B)), (plan.cut, (T, B)), (plan.filled, (B, held))
+    for name, (tensor, size) in zip(("start", "cut", "filled"), flags, strict=True):
+        if tensor.shape != size or tensor.dtype != torch.bool or tensor.device != x.device:
+            raise _mismatch("scan", f"plan.{name}", tensor, size, torch.bool, x.device)
+    slot = plan.write_slot
+    if slot.shape != (T, B) or slot.dtype != torch.int64 or slot.device != x.device:
+        raise _mismatch("scan", "plan.write_slot", slot, (T, B), torch.int64, x.device)
+    if held > plan.slots or plan.top_k < 1 or T < 1:
+        raise ValueError(
+            f"scan: there must be at least one step, {held} slots and a top_k of 1, but there are {T} steps, "
+            f"{plan.slots} slots and a top_k of {plan.top_k}."
+        )
+
+
+def _shapes(T: int, B: int, width: int, H: int, A: int, held: int) -> tuple[tuple[int, ...], ...]:
+    """The shapes of `ScanArguments`."""
+    weights = (4 * H, width), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A)
+    return (T, B, width), *weights, (B, H), (B, H), (B, held, H)
+
+
+def check_remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, hidden: Tensor) -> None:
+    """The same for the arguments of `remember`.
+
+    Raises:
+        ValueError: a shape, dtype or device differs.
+    """
+    (T, B, H), held = hidden.shape, plan.filled.shape[1]
+    for name, tensor, shape, dtype in (
+        ("step", step, (T, B), torch.int64),
+        ("plan.start", plan.start, (T, B), torch.bool),
+        ("plan.write_slot", plan.write_slot, (T, B), torch.int64),
+        ("plan.filled", plan.filled, (B, held), torch.bool),
+        ("written_at", written_at, (B, held), torch.int64),
+        ("memory", memory, (B, held, H), hidden.dtype),
+    ):
+        if tensor.shape != shape or tensor.dtype != dtype or tensor.device != hidden.device:
+            raise _mismatch("remember", name, tensor, shape, dtype, hidden.device)
+    if held > plan.slots:
+        raise ValueError(f"remember: plan.slots must be at least {held}, but is {plan.slots}.")
+
+
+def _mismatch(
+    function: str, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> ValueError:
+    return ValueError(
+        f"{function}: {name} must have shape {tuple(shape)} and be {dtype} on {device}, but has shape "
+        f"{tuple(tensor.shape)} and is {tensor.dtype} on {tensor.device}."
+    )
+
+
+def contiguous(inputs: ScanArguments, plan: ScanPlan) -> tuple[ScanArguments, ScanPlan]:
+    """Both with contiguous tensors, for kernels that are handed addresses."""
+    if not all(x is None or x.is_contiguous() for x in inputs):
+        inputs = ScanArguments(*(None if x is None else x.contiguous() for x in inputs))  # type: ignore[arg-type]
+    tensors = plan.start, plan.cut, plan.write_slot, plan.filled
+    if not all(x.is_contiguous() for x in tensors):
+        start, cut, write_slot, filled = (x.contiguous() for x in tensors)
+        plan = replace(plan, start=start, cut=cut, write_slot=write_slot, filled=filled)
+    return inputs, plan

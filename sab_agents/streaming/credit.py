@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.core.state import SABState
-from sab_agents.kernels import Contexts, StepWeights, StreamKernel, replay_inputs, scan_outputs
+from sab_agents.kernels import Contexts, StepWeights, StreamKernel, replay_inputs, scan
 from sab_agents.kernels.types import ScanPlan, StreamRules
 from sab_agents.streaming.base import Credit, Encode
 
@@ -100,7 +100,7 @@ def refresh_memory(
             top_k=rules.top_k,
             gain=rules.gain,
         )
-        output = scan_outputs(weights, x, contexts.h[row, place], contexts.c[row, place], value, plan)
+        output = scan(weights, x, contexts.h[row, place], contexts.c[row, place], value, plan).output
         written = state.filled[row] & (contexts.piece[row] == place.unsqueeze(1))
         column, slots = written.nonzero(as_tuple=True)
         at = row[column], slots

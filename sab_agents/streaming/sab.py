@@ -26,7 +26,7 @@ from sab_agents.kernels import (
     all_finite,
     forced_way,
     graph_replay,
-    scan_outputs,
+    scan,
     stream_kernel,
 )
 from sab_agents.streaming.base import Credit, Stream, checked_step
@@ -237,7 +237,7 @@ class SABStream(Stream):
         if self._encodes:
             x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         plan = self._kernel(weights).plan(record, self.steps, self._before_carried)
-        return scan_outputs(weights, x, before.h, before.c, self._receiving(), plan)
+        return scan(weights, x, before.h, before.c, self._receiving(), plan).output
 
     def replay(self) -> Replay:
         """Replays the window; see `Stream.replay`."""

@@ -14,17 +14,15 @@ from torch import Tensor, nn
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM, LSTMState
-from sab_agents.core.recut import Layout, layout
 from sab_agents.core.state import State
 from sab_agents.kernels import (
     CompiledLSTM,
+    Layout,
     Replay,
-    Run,
     bind_lstm,
     forced_way,
-    gradient_like,
     graph_replay,
-    kernel_in_use,
+    relaid,
 )
 from sab_agents.kernels.binding import Binding
 from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Stream, checked_step
@@ -144,16 +142,7 @@ class TruncatedStream(Stream):
         if self._encodes or not isinstance(self.core, LSTM):
             return graph_replay(self.window())
         observation, start = (self._window.stacked(name) for name in ("observation", "start"))
-        found = self.core.run(observation, self._before, start)
-        if found is None:
-            return graph_replay(self.window())
-        run, output = found[0], found[1][..., : self.core.hidden_size]
-
-        def backward(gradient: Tensor) -> None:
-            rows = gradient_like(output, gradient)
-            run.backward(rows.data_ptr(), 0, rows.shape[2], None)
-
-        return Replay(output, backward)
+        return self.core.replay(observation, self._before, start)
 
     def credit(self, gradient: Tensor | None = None) -> Credit:  # noqa: ARG002
         """Does nothing: no gradient reaches what lies before the window."""
@@ -315,11 +304,9 @@ class TruncatedWindow(ClosedWindow):
             observation = self.observation[:, rows]
             with torch.enable_grad():
                 x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        if isinstance(self.core, LSTM) and not x.requires_grad and kernel_in_use(x.device, x.dtype) == "native":
-            before, start, laid = self._of(rows)
-            found = self.core.run(x.contiguous() if laid is None else laid.laid(x), before, start)
-            if found is not None:
-                return _laid_replay(*found, laid)
+        if isinstance(self.core, LSTM) and not x.requires_grad:
+            before, start, laid = self._of(rows, x)
+            return _laid_replay(self.core.replay(x if laid is None else laid.laid(x), before, start), laid)
         with torch.enable_grad():
             output: Tensor = self.core(x, self._entered(rows), self.start[:, rows])[0]
         return graph_replay(output)
@@ -332,12 +319,12 @@ class TruncatedWindow(ClosedWindow):
         """Does nothing: no gradient reaches what lies before the window."""
         return Credit(torch.zeros(self.rows, 0), 0, 0)
 
-    def _of(self, rows: Tensor) -> _Rows:
+    def _of(self, rows: Tensor, x: Tensor) -> _Rows:
         key = tuple(rows.tolist())
         if key not in self._selected:
             before: Any = self.before.chosen(rows)
             start = self.start.index_select(1, rows)
-            laid = layout(start)
+            laid = relaid(start, x)
             if laid is not None:
                 before, start = LSTMState(*(laid.begun(part) for part in before.tensors())), laid.start
             self._selected[key] = _Rows(before, start, laid)
@@ -352,12 +339,8 @@ class _Rows(NamedTuple):
     laid: Layout | None
 
 
-def _laid_replay(run: Run, output: Tensor, laid: Layout | None) -> Replay:
+def _laid_replay(replay: Replay, laid: Layout | None) -> Replay:
     """Returns the replay with outputs and gradient as they were before they were laid out."""
-
-    def backward(gradient: Tensor) -> None:
-        lying = gradient.contiguous() if laid is None else laid.laid(gradient)
-        run.backward(lying.data_ptr(), 0, lying.shape[2], None)
-
-    output = output[..., : output.shape[2] // 2]
-    return Replay(output if laid is None else laid.given(output), backward)
+    if laid is None:
+        return replay
+    return Replay(laid.given(replay.outputs), lambda gradient: replay.backward(laid.laid(gradient)))

@@ -91,13 +91,13 @@ def test_truncation_stops_the_gradient_and_nothing_else() -> None:
 
 def test_a_long_sequence_without_events_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    forward = nn.LSTM.forward
+    torch_lstm: Any = torch.lstm
 
-    def counted(self: nn.LSTM, x: Tensor, hx: Any = None) -> Any:
+    def counted(x: Tensor, *rest: Any, **modes: Any) -> Any:
         calls.append(x.shape[0])
-        return forward(self, x, hx)
+        return torch_lstm(x, *rest, **modes)
 
-    monkeypatch.setattr(nn.LSTM, "forward", counted)
+    monkeypatch.setattr(torch, "lstm", counted)
     starts = torch.zeros(T, B, dtype=torch.bool)
     starts[0] = True
     made(LSTM)(inputs(), None, starts)
@@ -107,11 +107,18 @@ def test_a_long_sequence_without_events_is_one_call(monkeypatch: pytest.MonkeyPa
     assert calls == [T, 4, 6, 3, 5, 5, 3]
 
 
-def test_evaluation_mode_leaves_the_inner_lstm_able_to_backpropagate_on_cudnn() -> None:
-    core = made(LSTM).eval()
-    assert not core.training
-    assert isinstance(core, LSTM)
-    assert core.lstm.training
+@pytest.mark.parametrize("training", [True, False])
+def test_an_lstm_can_backpropagate_on_cudnn_in_either_mode(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[tuple[bool, float]] = []
+    torch_lstm: Any = torch.lstm
+
+    def noted(*arguments: Any, train: bool, dropout: float, **rest: Any) -> Any:
+        modes.append((train, dropout))
+        return torch_lstm(*arguments, train=train, dropout=dropout, **rest)
+
+    monkeypatch.setattr(torch, "lstm", noted)
+    made(lambda *sizes, **settings: LSTM(*sizes, layers=2, dropout=0.5, **settings)).train(training)(inputs())
+    assert modes == [(True, 0.5 if training else 0.0)]  # cuDNN refuses where `train` is False
 
 
 @pytest.mark.parametrize("n", [None, 3])

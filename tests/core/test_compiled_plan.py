@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sab_agents import SABState
-from sab_agents.core.plan import Rules, Timeline, make_timeline, next_state
-from sab_agents.kernels import ScanOutputs, all_finite, forced_kernel
+from sab_agents.core.timeline import Rules, Timeline, make_timeline, next_state
+from sab_agents.kernels import ScanOutputs, all_finite, count_steps, forced_kernel, remember
 from sab_agents.kernels.native_backend import plan as compiled_plan
 from tests.kernels.extension import needs_native
 
@@ -42,7 +42,7 @@ def computed(kernel: str, seed: int) -> tuple[Timeline, SABState, tuple[Tensor, 
         timeline = make_timeline(state, T, start, rules)
         h = torch.randn(T, state.batch_size, 3, requires_grad=True)
         empty = torch.empty(0)
-        after = next_state(state, timeline, ScanOutputs(h, h, state.c, empty, empty))
+        after = next_state(state, timeline, ScanOutputs(torch.cat([h, h], dim=2), state.c, empty, empty))
         loss = (after.memory * torch.randn(after.memory.shape)).sum() + after.h.sum()
     return timeline, after, torch.autograd.grad(loss, [state.memory, h], materialize_grads=True)
 
@@ -77,12 +77,12 @@ def test_what_would_leave_a_buffer_is_refused() -> None:
     state, T, start, rules = random_case(3)
     timeline = make_timeline(state, T, start, rules)
     h = torch.randn(T, state.batch_size, 3)
-    with pytest.raises(ValueError, match="remember: expected"):
-        compiled_plan.remember(timeline.plan, timeline.step[:-1], state.written_at, state.memory, h)
+    with pytest.raises(ValueError, match="remember: step must have shape"):
+        remember(timeline.plan, timeline.step[:-1], state.written_at, state.memory, h)
     timeline.plan.write_slot.fill_(timeline.plan.slots)
     with pytest.raises(ValueError, match="write_slot must lie below"):
-        compiled_plan.remember(timeline.plan, timeline.step, state.written_at, state.memory, h)
+        remember(timeline.plan, timeline.step, state.written_at, state.memory, h)
     with pytest.raises(ValueError, match="write_every and bptt_steps at least 1"):
-        compiled_plan.count_steps(state.step, None, 3, slots=0, write_every=0, bptt_steps=1)
+        count_steps(state.step, None, 3, slots=0, write_every=0, bptt_steps=1)
     with pytest.raises(ValueError, match="before must be int64"):
-        compiled_plan.count_steps(state.step.float(), None, 3, slots=0, write_every=1, bptt_steps=1)
+        count_steps(state.step.float(), None, 3, slots=0, write_every=1, bptt_steps=1)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sab_agents import SAB, SABState, SoftmaxSAB, UncreditedSAB
-from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.core.base import Core
+from sab_agents.kernels import ScanArguments, ScanOutputs, ScanPlan, reference_scan
 from sab_agents.kernels.native_backend import step as compiled_step
 from tests.core.test_sab_edges import foreign_states
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
@@ -21,10 +21,15 @@ pytestmark = needs_native
 
 
 class PlainSAB(SAB):
-    """SAB by the plain loop, which no compiled code takes from it."""
+    """SAB by the plain loop."""
 
-    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-        return reference_scan(inputs, plan)
+    def scan(self, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> ScanOutputs:
+        return reference_scan(ScanArguments(x, *self.step_weights(), h, c, memory), plan)
+
+    def step(
+        self, x: Tensor, state: SABState | None = None, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, SABState]:
+        return Core.step(self, x, state, episode_start)
 
 
 @pytest.fixture(autouse=True)

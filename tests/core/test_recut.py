@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.lstm import LSTM, LSTMState
-from sab_agents.core.recut import layout
 from sab_agents.kernels import forced_kernel
+from sab_agents.kernels.lstm import layout
 from sab_agents.kernels.native_backend.extension import native
 
 needs_native = pytest.mark.skipif(native is None, reason="the compiled kernel was not built: no C++ compiler")

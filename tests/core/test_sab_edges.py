@@ -12,8 +12,8 @@ import torch
 
 from sab_agents import SAB, SABState, SoftmaxSAB, build_core
 from sab_agents.core import sparsify
-from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanPlan, scan
+from sab_agents.kernels import ScanArguments, ScanPlan, reference_scan
+from tests.core.test_scan_equals_reference import Compute, by_torch, place, shapes_of
 
 
 def test_weights_keep_the_best_shift_them_and_sum_to_one() -> None:
@@ -53,18 +53,19 @@ def test_sparsify_refuses_a_top_k_of_zero_and_shapes_that_differ() -> None:
         sparsify(torch.zeros(1, 2), torch.ones(1, 3, dtype=torch.bool), 1)
 
 
-@pytest.mark.parametrize("compute", [scan, reference_scan])
+@pytest.mark.parametrize("compute", [by_torch, reference_scan])
 @pytest.mark.parametrize("score_weight", [True, False])
-def test_equal_memories_give_finite_results_and_finite_gradients(compute: Any, score_weight: bool) -> None:
+def test_equal_memories_give_finite_results_and_finite_gradients(compute: Compute, score_weight: bool) -> None:
     T, B, H, S = 3, 2, 2, 6
     torch.manual_seed(0)
-    shapes = [(T, B, 4 * H), (4 * H, H), (3, H), (3, H), (3,), (3,), (B, H), (B, H), (B, S, H)]
+    shapes = shapes_of(T, B, 4, H, 3, S)
     arguments: list[Any] = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    arguments[8] = torch.ones(B, S, H, dtype=torch.float64, requires_grad=True)
-    arguments[5] = arguments[5] if score_weight else None
+    arguments[place("memory")] = torch.ones(B, S, H, dtype=torch.float64, requires_grad=True)
+    if not score_weight:
+        arguments[place("score_weight")] = None
     flags = torch.zeros(T, B, dtype=torch.bool)
     plan = ScanPlan(flags, flags, torch.full((T, B), -1), torch.ones(B, S, dtype=torch.bool), S, top_k=2)
-    outputs = compute(ScanInputs(*arguments), plan)
+    outputs = compute(ScanArguments(*arguments), plan)
     assert outputs.summary.abs().max() == 0
     tensors = [argument for argument in arguments if argument is not None]
     gradients = torch.autograd.grad(outputs.h.sum(), tensors, materialize_grads=True)

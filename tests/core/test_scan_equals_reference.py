@@ -10,20 +10,51 @@ millionth; about half the cases do, and a test counts them.
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
-from sab_agents.kernels.native_backend import scan as compiled
-from sab_agents.kernels.torch_backend import scan as eager
+from sab_agents.kernels import (
+    ScanArguments,
+    ScanOutputs,
+    ScanPlan,
+    StepWeights,
+    forced_kernel,
+    reference_scan,
+    scan,
+)
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 
-scan = eager.scan
+Compute = Callable[[ScanArguments, ScanPlan], ScanOutputs]
+
+
+def by(kernel: str) -> Compute:
+    """The scan, computed by a kernel."""
+
+    def compute(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
+        with forced_kernel(kernel):
+            return scan(StepWeights(*inputs[1:9]), inputs.x, inputs.h, inputs.c, inputs.memory, plan)
+
+    return compute
+
+
+by_torch, by_native = by("torch"), by("native")
+
+
+def place(field: str) -> int:
+    """Where an argument stands among all."""
+    return ScanArguments._fields.index(field)
+
+
+def shapes_of(T: int, B: int, inputs: int, H: int, A: int, held: int) -> list[tuple[int, ...]]:
+    """The shapes of `ScanArguments`."""
+    weights = [(4 * H, inputs), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A)]
+    return [(T, B, inputs), *weights, (B, H), (B, H), (B, held, H)]
 
 
 def random_plan(choose: random.Random, T: int, B: int, held: int) -> ScanPlan:
@@ -48,15 +79,19 @@ def random_plan(choose: random.Random, T: int, B: int, held: int) -> ScanPlan:
 
 
 def random_scan(seed: int) -> tuple[list[Any], ScanPlan]:
-    """The arguments of `ScanInputs`, and a plan."""
+    """The arguments of a scan, and a plan."""
     choose = random.Random(seed)
     torch.manual_seed(seed)
     T, B, H, A = choose.randint(1, 14), choose.randint(1, 4), choose.randint(1, 5), choose.randint(1, 4)
     held = choose.randint(0, 6)
-    shapes = [(T, B, 4 * H), (4 * H, H), (A, H), (A, H), (A,), (A,), (B, H), (B, H), (B, held, H)]
-    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    shapes = shapes_of(T, B, 1 + seed % 4, H, A, held)
+    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    arguments[place("weight_ih")] /= math.sqrt(shapes[0][2])  # gates of the size that they have in a network
+    for name in ("bias_ih", "bias_hh"):
+        arguments[place(name)] *= 0.1
+    arguments = [x.requires_grad_() for x in arguments]
     if choose.random() < 0.5:
-        arguments[5] = None
+        arguments[place("score_weight")] = None
     return arguments, random_plan(choose, T, B, held)
 
 
@@ -68,9 +103,9 @@ def by_version(outputs: ScanOutputs, versions: int) -> Tensor:
     return table.scatter_add(2, index, outputs.weights)[:, :, :versions]
 
 
-def results(compute: Any, arguments: list[Any], plan: ScanPlan) -> list[Tensor]:
+def results(compute: Compute, arguments: list[Any], plan: ScanPlan) -> list[Tensor]:
     """Outputs, weights by version, and the gradient of a random loss with respect to every argument."""
-    outputs = compute(ScanInputs(*arguments), plan)
+    outputs = compute(ScanArguments(*arguments), plan)
     torch.manual_seed(0)
     parts = (outputs.h, outputs.summary, outputs.c)
     loss = torch.stack([(part * torch.randn(part.shape, dtype=torch.float64)).sum() for part in parts]).sum()
@@ -111,7 +146,7 @@ def well_conditioned(arguments: list[Any], plan: ScanPlan, expected: list[Tensor
 @pytest.mark.parametrize("seed", range(150))
 def test_values_reads_and_gradients_equal_the_reference(seed: int) -> None:
     arguments, plan = random_scan(seed)
-    fast, plain = results(scan, arguments, plan), results(reference_scan, arguments, plan)
+    fast, plain = results(by_torch, arguments, plan), results(reference_scan, arguments, plan)
     for actual, expected in zip(fast, plain, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9 * (1 + expected.abs().sum().item()))
 
@@ -120,7 +155,7 @@ def test_a_long_scan_that_needs_several_blocks_equals_the_reference(monkeypatch:
     monkeypatch.setattr("sab_agents.kernels.torch_backend.backward.BLOCK_ELEMENTS", 100)
     for seed in range(20):
         arguments, plan = random_scan(seed)
-        fast, plain = results(scan, arguments, plan), results(reference_scan, arguments, plan)
+        fast, plain = results(by_torch, arguments, plan), results(reference_scan, arguments, plan)
         for actual, expected in zip(fast, plain, strict=True):
             torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9 * (1 + expected.abs().sum().item()))
 
@@ -135,7 +170,7 @@ def test_native_equals_the_reference() -> None:
             compared += 1
             for name in INSTRUCTION_SETS:
                 with with_instruction_set(name):
-                    actual = results(compiled.scan, in_single(arguments), plan)
+                    actual = results(by_native, in_single(arguments), plan)
                 assert deviation(actual, expected) <= 1, (seed, name)
     assert compared >= 150
 
@@ -148,20 +183,19 @@ def test_native_equals_the_reference_at_sizes_that_fill_its_blocks(T: int, B: in
     expected = results(reference_scan, arguments, plan)
     for name in INSTRUCTION_SETS:
         with with_instruction_set(name):
-            assert deviation(results(compiled.scan, in_single(arguments), plan), expected) <= 1, name
+            assert deviation(results(by_native, in_single(arguments), plan), expected) <= 1, name
 
 
 def blocked_scan(T: int, B: int, H: int, A: int, score: bool) -> tuple[list[Any], ScanPlan]:
     """A scan of a realistic network: weights of an initialised one, a ring that is overwritten, episode starts."""
     torch.manual_seed(T * B)
     held = 19
-    shapes = [(T, B, 4 * H), (4 * H, H), (A, H), (A, H), (A,), (A,), (B, H), (B, H), (B, held, H)]
-    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
-    for i in (1, 2, 3):
-        arguments[i] *= H**-0.5
+    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes_of(T, B, H, H, A, held)]
+    for name in ("weight_ih", "weight_hh", "key_weight", "query_weight"):
+        arguments[place(name)] *= H**-0.5
     arguments = [x.requires_grad_() for x in arguments]
     if not score:
-        arguments[5] = None
+        arguments[place("score_weight")] = None
     start = torch.rand(T, B) < 0.03
     write_slot = (torch.arange(T) % held).unsqueeze(1).where(torch.rand(T, B) < 0.8, torch.tensor(-1))
     filled = torch.rand(B, held) < 0.5
@@ -170,18 +204,19 @@ def blocked_scan(T: int, B: int, H: int, A: int, score: bool) -> tuple[list[Any]
 
 def test_float32_stays_within_its_rounding() -> None:
     arguments, plan = random_scan(5)
-    for actual, expected in zip(results(scan, in_single(arguments), plan), results(scan, arguments, plan), strict=True):
+    single, double = results(by_torch, in_single(arguments), plan), results(by_torch, arguments, plan)
+    for actual, expected in zip(single, double, strict=True):
         torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-4)
 
 
-PATHS = [eager.scan, pytest.param(compiled.scan, marks=needs_native)]
+PATHS = [by_torch, pytest.param(by_native, marks=needs_native)]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_gradients_can_be_taken_twice_from_one_forward_pass(path: Any) -> None:
+def test_gradients_can_be_taken_twice_from_one_forward_pass(path: Compute) -> None:
     arguments, plan = random_scan(2)
     arguments = in_single(arguments)
-    outputs = path(ScanInputs(*arguments), plan)
+    outputs = path(ScanArguments(*arguments), plan)
     tensors = [argument for argument in arguments if argument is not None]
     first = torch.autograd.grad(outputs.h.sum(), tensors, retain_graph=True, materialize_grads=True)
     second = torch.autograd.grad(outputs.h.sum(), tensors, materialize_grads=True)

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sab_agents import SAB, OnlineLearner
-from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels import ScanArguments, ScanOutputs, ScanPlan, reference_scan
 from sab_agents.kernels.native_backend import extension
 from sab_agents.ppo.export import export_policy
 from sab_agents.train.cli import main
@@ -36,8 +35,8 @@ __all__ = [
 class _ReferenceSAB(SAB):
     """SAB computed by the plain loop."""
 
-    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-        return reference_scan(inputs, plan)
+    def scan(self, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> ScanOutputs:
+        return reference_scan(ScanArguments(x, *self.step_weights(), h, c, memory), plan)
 
 
 def reference_sab(input_size: int, hidden_size: int, **settings: Any) -> SAB:

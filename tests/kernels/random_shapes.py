@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 
 from sab_agents import OnlineLearner, RecurrentPPO
-from sab_agents.kernels import ScanInputs
+from sab_agents.kernels import ScanArguments
 from sab_agents.kernels.native_backend import extension, tape
-from sab_agents.kernels.native_backend import products as compiled_products
 from sab_agents.kernels.native_backend import scan as compiled
 from sab_agents.online.readout import Readout
 from tests.core.test_one_step import random_case
-from tests.core.test_scan_equals_reference import random_plan
+from tests.core.test_scan_equals_reference import by_native, random_plan, shapes_of
 from tests.kernels.extension import with_instruction_set
 from tests.online.test_native_agents import STREAMS
 from tests.online.test_native_agents import Side as AgentSide
@@ -68,18 +67,14 @@ def run(seed: int) -> None:
     T, B, H, A = choose.randint(1, 20), choose.randint(1, 20), choose.randint(1, 40), choose.randint(1, 40)
     inputs_size, held = choose.randint(1, 40), choose.randint(0, 20)
     plan = random_plan(choose, T, B, held)
-    shapes = [(4 * H, H), (A, H), (A, H), (A,), (A,), (B, H), (B, H), (B, held, H)]
-    rest = [torch.randn(shape, requires_grad=True) for shape in shapes]
-    x, weight, bias = (
-        torch.randn(shape, requires_grad=True) for shape in ((T, B, inputs_size), (4 * H, inputs_size), (4 * H,))
-    )
-    inputs = ScanInputs(compiled_products.linear(x, weight, bias), *rest)
+    shapes = shapes_of(T, B, inputs_size, H, A, held)
+    inputs = ScanArguments(*(torch.randn(shape, requires_grad=True) for shape in shapes))
     if choose.random() < 0.5:
         inputs = inputs._replace(score_weight=None)
-    outputs = compiled.scan(inputs, plan)
-    (outputs.h.sum() + outputs.summary.sum() + outputs.c.sum()).backward()  # type: ignore[no-untyped-call]
+    outputs = by_native(inputs, plan)
+    (outputs.output.sum() + outputs.c.sum()).backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        assert torch.equal(compiled.scan(inputs, plan).h, outputs.h)
+        assert torch.equal(by_native(inputs, plan).output, outputs.output)
 
 
 def run_module(seed: int) -> None:

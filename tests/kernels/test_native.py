@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from sab_agents import SAB
-from sab_agents.kernels import ScanInputs, ScanPlan
+from sab_agents.kernels import ScanArguments, ScanPlan
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend import products as compiled_products
-from sab_agents.kernels.native_backend import scan as compiled
 from sab_agents.kernels.native_backend.extension import native
-from sab_agents.kernels.torch_backend import scan as eager
-from tests.core.test_scan_equals_reference import blocked_scan, in_single, results
+from tests.core.test_scan_equals_reference import blocked_scan, by_native, by_torch, in_single, place, results
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 
 pytestmark = needs_native
@@ -55,8 +53,8 @@ def test_not_a_number_stays_one_and_infinities_saturate(name: str) -> None:
 def test_an_attention_weight_that_is_not_a_number_shows_in_the_output() -> None:
     arguments, plan = blocked_scan(20, 2, 8, 4, True)
     single = in_single(arguments)
-    single[2] = torch.full_like(single[2], torch.nan)
-    assert compiled.scan(ScanInputs(*single), plan).h[-1].isnan().any()
+    single[place("key_weight")] = torch.full_like(single[place("key_weight")], torch.nan)
+    assert by_native(ScanArguments(*single), plan).h[-1].isnan().any()
 
 
 @pytest.mark.parametrize("size", [0.0, 10.0, 15.9, 16.1, 60.0, -60.0, 300.0])
@@ -64,42 +62,44 @@ def test_an_attention_weight_that_is_not_a_number_shows_in_the_output() -> None:
 def test_keys_and_queries_that_cancel_are_scored_whatever_their_size(size: float, name: str) -> None:
     torch.manual_seed(0)
     slots, H = 70, 4
-    exact = ScanInputs(
-        gates=torch.randn(1, 2, 4 * H, dtype=torch.float64),
+    exact = ScanArguments(
+        x=torch.randn(1, 2, 4 * H, dtype=torch.float64),
+        weight_ih=torch.eye(4 * H, dtype=torch.float64),
         weight_hh=torch.zeros(4 * H, H, dtype=torch.float64),
+        bias_ih=torch.zeros(4 * H, dtype=torch.float64),
+        bias_hh=torch.zeros(4 * H, dtype=torch.float64),
         key_weight=torch.eye(H, dtype=torch.float64),
         query_weight=torch.zeros(H, H, dtype=torch.float64),
         query_bias=torch.full((H,), size, dtype=torch.float64),
-        score_weight=torch.randn(H, dtype=torch.float64),
+        score_weight=torch.randn(1, H, dtype=torch.float64),
         h=torch.zeros(2, H, dtype=torch.float64),
         c=torch.zeros(2, H, dtype=torch.float64),
         memory=torch.randn(2, slots, H, dtype=torch.float64) - size,
     )
-    single = ScanInputs(*(None if x is None else x.float() for x in exact))  # type: ignore[arg-type]
+    single = ScanArguments(*(None if x is None else x.float() for x in exact))  # type: ignore[arg-type]
     no = torch.zeros(1, 2, dtype=torch.bool)
     plan = ScanPlan(no, no, torch.full((1, 2), -1), torch.rand(2, slots) < 0.8, slots, top_k=3)
     with with_instruction_set(name):
-        actual = compiled.scan(single, plan)
-    expected = eager.scan(exact, plan)
+        actual = by_native(single, plan)
+    expected = by_torch(exact, plan)
     assert torch.equal(actual.versions, expected.versions)
     torch.testing.assert_close(actual.weights.double(), expected.weights, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(7, 3, 5, 9), (300, 2, 33, 70), (1, 1, 1, 1), (2, 4, 64, 32)])
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
-def test_linear_and_its_gradients_equal_torch(shape: tuple[int, int, int, int], name: str) -> None:
+def test_a_product_equals_torchs(shape: tuple[int, int, int, int], name: str) -> None:
     torch.manual_seed(0)
     T, B, K, N = shape
-    exact = [torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in ((T, B, K), (N, K), (N,))]
-    single = [x.detach().float().requires_grad_() for x in exact]
-    grad = torch.randn(T, B, N, dtype=torch.float64)
-    expected = torch.nn.functional.linear(*exact)
+    x, weight, bias, other = (torch.randn(*size) for size in ((T, B, K), (N, K), (N,), (N,)))
     with with_instruction_set(name):
-        actual = compiled_products.linear(*single)
-        gradients = torch.autograd.grad(actual, single, grad.float())
-    torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
-    for found, wanted in zip(gradients, torch.autograd.grad(expected, exact, grad), strict=True):
-        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-4)
+        found = [compiled_products.product(x, weight.t(), *biases) for biases in ((), (bias,), (bias, other))]
+        back = compiled_products.product(found[0], weight)
+    expected = x.double() @ weight.double().t()
+    sums = torch.zeros(N), bias.double(), bias.double() + other.double()
+    for actual, added in zip(found, sums, strict=True):
+        torch.testing.assert_close(actual.double(), expected + added, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back.double(), found[0].double() @ weight.double(), rtol=1e-5, atol=1e-4)
 
 
 @pytest.fixture
@@ -125,21 +125,18 @@ def test_the_number_of_threads_changes_no_bit() -> None:
 
 
 def computed(single: list[Any], plan: Any) -> list[Tensor]:
-    """Results in which torch's own products have no part: their rounding may depend on threads."""
-    names = [name for name, x in zip(ScanInputs._fields, single, strict=True) if x is not None]
-    kept = [i for i, name in enumerate(names) if name in {"gates", "key_weight", "query_weight", "c"}]
-    tensors = results(compiled.scan, single, plan)
-    return tensors[:4] + [tensors[4 + i] for i in kept]
+    """Results, gradients included."""
+    return results(by_native, single, plan)
 
 
 @pytest.mark.usefixtures("small_work_is_split")
 def test_several_python_threads_at_once() -> None:
     cases = [blocked_scan(25, B, 16, 8, B % 2 == 0) for B in (1, 2, 9, 16)] * 4
     singles = [(in_single(arguments), plan) for arguments, plan in cases]
-    expected = [results(compiled.scan, *case) for case in singles]
+    expected = [results(by_native, *case) for case in singles]
 
     def work(case: tuple[list[Any], Any]) -> list[Tensor]:
-        outputs = compiled.scan(ScanInputs(*case[0]), case[1])
+        outputs = by_native(ScanArguments(*case[0]), case[1])
         return [outputs.h.detach(), outputs.summary.detach(), outputs.c.detach()]
 
     with ThreadPoolExecutor(8) as pool:
@@ -154,31 +151,31 @@ def test_several_python_threads_at_once() -> None:
 def test_a_forked_process_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     arguments, plan = blocked_scan(20, 16, 16, 8, True)
-    inputs = ScanInputs(*(x.detach() for x in in_single(arguments)))
-    expected = compiled.scan(inputs, plan).h
+    inputs = ScanArguments(*(x.detach() for x in in_single(arguments)))
+    expected = by_native(inputs, plan).h
     child = os.fork()
     if child == 0:
-        os._exit(0 if torch.equal(compiled.scan(inputs, plan).h, expected) else 1)
+        os._exit(0 if torch.equal(by_native(inputs, plan).h, expected) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_without_gradient_the_outputs_are_the_same() -> None:
     arguments, plan = blocked_scan(30, 3, 16, 8, True)
-    inputs = ScanInputs(*in_single(arguments))
-    with_gradient = compiled.scan(inputs, plan)
+    inputs = ScanArguments(*in_single(arguments))
+    with_gradient = by_native(inputs, plan)
     with torch.no_grad():
-        without = compiled.scan(inputs, plan)
+        without = by_native(inputs, plan)
     for one, other in zip(with_gradient, without, strict=True):
         assert torch.equal(one, other)
 
 
 def test_rows_do_not_depend_on_their_neighbours() -> None:
     arguments, plan = blocked_scan(30, 11, 16, 8, True)
-    inputs = ScanInputs(*(x.detach() for x in in_single(arguments)))
-    together = compiled.scan(inputs, plan)
+    inputs = ScanArguments(*(x.detach() for x in in_single(arguments)))
+    together = by_native(inputs, plan)
     for row in (0, 7, 10):
         one = slice(row, row + 1)
-        alone = inputs._replace(gates=inputs.gates[:, one], h=inputs.h[one], c=inputs.c[one], memory=inputs.memory[one])
+        alone = inputs._replace(x=inputs.x[:, one], h=inputs.h[one], c=inputs.c[one], memory=inputs.memory[one])
         rows = replace(
             plan,
             start=plan.start[:, one],
@@ -186,40 +183,26 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
             write_slot=plan.write_slot[:, one],
             filled=plan.filled[one],
         )
-        assert torch.equal(compiled.scan(alone, rows).h, together.h[:, one])
+        assert torch.equal(by_native(alone, rows).h, together.h[:, one])
 
 
 def test_what_would_leave_a_buffer_is_refused() -> None:
     arguments, plan = blocked_scan(6, 2, 4, 3, True)
-    inputs = ScanInputs(*in_single(arguments))
+    inputs = ScanArguments(*in_single(arguments))
     beyond = plan.write_slot.clone()
     beyond[3, 1] = plan.slots
     with pytest.raises(ValueError, match="write_slot must lie in"):
-        compiled.scan(inputs, replace(plan, write_slot=beyond))
+        by_native(inputs, replace(plan, write_slot=beyond))
     with pytest.raises(ValueError, match="write_slot must lie in"):
-        compiled.scan(inputs, replace(plan, write_slot=torch.full_like(beyond, -2)))
+        by_native(inputs, replace(plan, write_slot=torch.full_like(beyond, -2)))
     with pytest.raises(ValueError, match=r"plan\.filled must have shape"):
-        compiled.scan(inputs, replace(plan, filled=plan.filled[:1]))
+        by_native(inputs, replace(plan, filled=plan.filled[:1]))
     with pytest.raises(ValueError, match="weight_hh must have shape"):
-        compiled.scan(inputs._replace(weight_hh=inputs.weight_hh[:-1]), plan)
+        by_native(inputs._replace(weight_hh=inputs.weight_hh[:-1]), plan)
     with pytest.raises(ValueError, match="memory must have shape"):
-        compiled.scan(inputs._replace(memory=inputs.memory.double()), plan)
+        by_native(inputs._replace(memory=inputs.memory.double()), plan)
     with pytest.raises(ValueError, match="no kernels named"):
         native.use_instruction_set("avx1024")
-
-
-def test_gates_are_written_over_only_where_that_is_allowed() -> None:
-    arguments, plan = blocked_scan(30, 3, 16, 8, True)
-    inputs = ScanInputs(*in_single(arguments))
-    before = inputs.gates.detach().clone()
-    given = [x for x in inputs if x is not None]
-    expected = compiled.scan(inputs, plan)
-    wanted = torch.autograd.grad(expected.h.sum() + expected.summary.sum(), given)
-    assert torch.equal(inputs.gates, before)
-    found = compiled.scan(inputs._replace(gates=inputs.gates.clone()), plan, own_gates=True)
-    assert torch.equal(found.h, expected.h)
-    for one, other in zip(torch.autograd.grad(found.h.sum() + found.summary.sum(), given), wanted, strict=True):
-        assert torch.equal(one, other)
 
 
 def test_torchs_defaults_for_new_tensors_do_not_matter() -> None:

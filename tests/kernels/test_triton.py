@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from sab_agents import SAB
-from sab_agents.kernels import ScanInputs, forced_kernel
+from sab_agents.kernels import ScanArguments, forced_kernel
 from sab_agents.kernels.triton_backend import available, sizes
-from tests.core.test_scan_equals_reference import in_single, random_scan, results
+from tests.core.test_scan_equals_reference import place, random_scan, results
 from tests.kernels.triton_cases import TOLERANCES, compare, fused, network, ring, rounded, rows_of, steadiest
 
 # The interpreter of Triton 3.6 does not work with NumPy 2.4; its compiler does.
@@ -100,8 +100,8 @@ def test_an_episode_start_lets_nothing_through() -> None:
     arguments = rounded(network(0, 6, 2, 8, 4, 3), torch.float32)
     plan = replace(ring(0, 6, 2, 3, starts=0.0), filled=torch.ones(2, 3, dtype=torch.bool))
     plan.start[2, 0] = plan.cut[2, 0] = True
-    outputs = fused("cpu", torch.float32)(ScanInputs(*arguments), plan)
-    (grad,) = torch.autograd.grad(outputs.h[2:].sum(), [arguments[8]])
+    outputs = fused("cpu", torch.float32)(ScanArguments(*arguments), plan)
+    (grad,) = torch.autograd.grad(outputs.h[2:].sum(), [arguments[place("memory")]])
     assert (grad[0] == 0).all()
     assert (grad[1] != 0).any()
     assert (outputs.versions[2:, 0] < 0).any()
@@ -112,8 +112,8 @@ def test_without_credit_the_starting_memory_gets_no_gradient() -> None:
     arguments = rounded(network(0, 6, 2, 8, 4, 3), torch.float32)
     for credit in (True, False):
         plan = replace(ring(0, 6, 2, 3, credit=credit), filled=torch.ones(2, 3, dtype=torch.bool))
-        outputs = fused("cpu", torch.float32)(ScanInputs(*arguments), plan)
-        (grad,) = torch.autograd.grad(outputs.h.sum(), [arguments[8]])
+        outputs = fused("cpu", torch.float32)(ScanArguments(*arguments), plan)
+        (grad,) = torch.autograd.grad(outputs.h.sum(), [arguments[place("memory")]])
         assert bool((grad != 0).any()) is credit
 
 
@@ -121,9 +121,9 @@ def test_without_credit_the_starting_memory_gets_no_gradient() -> None:
 def test_without_gradient_the_outputs_are_the_same(dtype: torch.dtype) -> None:
     arguments, plan = rounded(network(0, 9, 3, 8, 4, 4), dtype), ring(0, 9, 3, 4)
     compute = fused("cpu", dtype)
-    with_gradient = compute(ScanInputs(*arguments), plan)
+    with_gradient = compute(ScanArguments(*arguments), plan)
     with torch.no_grad():
-        without = compute(ScanInputs(*arguments), plan)
+        without = compute(ScanArguments(*arguments), plan)
     for one, other in zip(with_gradient, without, strict=True):
         assert torch.equal(one, other)
 
@@ -131,7 +131,7 @@ def test_without_gradient_the_outputs_are_the_same(dtype: torch.dtype) -> None:
 def test_gradients_can_be_taken_twice_from_one_forward_pass() -> None:
     arguments, plan = rounded(network(0, 6, 2, 8, 4, 3), torch.float32), ring(0, 6, 2, 3)
     tensors = [x for x in arguments if x is not None]
-    outputs = fused("cpu", torch.float32)(ScanInputs(*arguments), plan)
+    outputs = fused("cpu", torch.float32)(ScanArguments(*arguments), plan)
     first = torch.autograd.grad(outputs.h.sum(), tensors, retain_graph=True, materialize_grads=True)
     second = torch.autograd.grad(outputs.h.sum(), tensors, materialize_grads=True)
     for before, after in zip(first, second, strict=True):
@@ -140,27 +140,16 @@ def test_gradients_can_be_taken_twice_from_one_forward_pass() -> None:
 
 def test_scores_that_are_not_numbers_show_in_the_output() -> None:
     arguments = rounded(network(0, 6, 2, 8, 4, 3), torch.float32)
-    arguments[2] = torch.full_like(arguments[2], torch.nan)
+    arguments[place("key_weight")] = torch.full_like(arguments[place("key_weight")], torch.nan)
     plan = replace(ring(0, 6, 2, 3, starts=0.0), filled=torch.tensor([[True] * 3, [False] * 3]))
-    h = fused("cpu", torch.float32)(ScanInputs(*arguments), plan).h
+    h = fused("cpu", torch.float32)(ScanArguments(*arguments), plan).h
     assert h[0, 0].isnan().all()
     assert h[0, 1].isfinite().all()  # nothing was read
 
 
-def test_tensors_of_another_dtype_are_converted_to_that_of_the_gates() -> None:
-    from sab_agents.kernels.triton_backend import launch  # noqa: PLC0415
-
-    arguments, plan = network(0, 6, 2, 8, 4, 3), ring(0, 6, 2, 3)
-    mixed = ScanInputs(*in_single(arguments))
-    outputs = launch.scan(mixed._replace(gates=mixed.gates.bfloat16()), plan)
-    assert {outputs.h.dtype, outputs.summary.dtype, outputs.c.dtype} == {torch.bfloat16}
-    (grad,) = torch.autograd.grad(outputs.h.sum(), [mixed.weight_hh])
-    assert grad.dtype == torch.float32
-
-
 def test_shapes_that_do_not_fit_are_refused() -> None:
     arguments, plan = network(0, 6, 2, 8, 4, 3), ring(0, 6, 2, 3)
-    inputs, compute = ScanInputs(*arguments), fused("cpu", torch.float32)
+    inputs, compute = ScanArguments(*arguments), fused("cpu", torch.float32)
     with pytest.raises(ValueError, match=r"plan\.filled must have shape \(2, 3\)"):
         compute(inputs, replace(plan, filled=plan.filled[:1]))
     with pytest.raises(ValueError, match="weight_hh must have shape"):

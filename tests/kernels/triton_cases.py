@@ -11,26 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels import ScanArguments, ScanOutputs, ScanPlan, reference_scan
 from sab_agents.kernels.triton_backend import available
-from tests.core.test_scan_equals_reference import VALUES, results
+from tests.core.test_scan_equals_reference import VALUES, by, place, results, shapes_of
 
 HAS_GPU = torch.cuda.is_available() and available.imports()
 
 # Of the largest element, or of 1 where all are smaller: values, gradients, and how far inputs move in `steady`.
 TOLERANCES = {torch.float32: (1e-5, 1e-4, 2e-7), torch.bfloat16: (4e-2, 8e-2, 2e-3)}
 
-Scan = Callable[[ScanInputs, ScanPlan], ScanOutputs]
+Scan = Callable[[ScanArguments, ScanPlan], ScanOutputs]
 
 
 def fused(device: str, dtype: torch.dtype) -> Scan:
     """The fused scan on a device and in a dtype, from tensors on the CPU and to float64 tensors there."""
-    from sab_agents.kernels.triton_backend import launch  # noqa: PLC0415 - only where Triton is there
 
-    def compute(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-        moved = ScanInputs(*(None if x is None else x.to(device, dtype) for x in inputs))  # type: ignore[arg-type]
-        outputs = launch.scan(moved, on(plan, device))
+    def compute(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
+        moved = ScanArguments(*(None if x is None else x.to(device, dtype) for x in inputs))  # type: ignore[arg-type]
+        outputs = by("triton")(moved, on(plan, device))
         return ScanOutputs(*(x.cpu() if x.dtype == torch.int64 else x.cpu().double() for x in outputs))
 
     return compute
@@ -82,8 +80,8 @@ def steady(arguments: list[Any], plan: ScanPlan, expected: list[Tensor], dtype: 
 
 def rows_of(arguments: list[Any], plan: ScanPlan, rows: Tensor) -> tuple[list[Any], ScanPlan]:
     """Some rows of a scan."""
-    gates, h, c, memory = arguments[0][:, rows], *(x[rows] for x in arguments[6:])
-    parts = [x if x is None else x.detach().requires_grad_() for x in (gates, *arguments[1:6], h, c, memory)]
+    x, h, c, memory = arguments[0][:, rows], *(x[rows] for x in arguments[place("h") :])
+    parts = [x if x is None else x.detach().requires_grad_() for x in (x, *arguments[1 : place("h")], h, c, memory)]
     start, cut, write_slot = (x[:, rows] for x in (plan.start, plan.cut, plan.write_slot))
     return parts, replace(plan, start=start, cut=cut, write_slot=write_slot, filled=plan.filled[rows])
 
@@ -109,15 +107,14 @@ def compare(arguments: list[Any], plan: ScanPlan, device: str, dtype: torch.dtyp
 
 
 def network(seed: int, T: int, B: int, H: int, A: int, held: int) -> list[Any]:
-    """The arguments of `ScanInputs` of an initialised network."""
+    """The arguments of a scan by an initialised network."""
     torch.manual_seed(seed)
-    shapes = [(T, B, 4 * H), (4 * H, H), (A, H), (A, H), (A,), (A,), (B, H), (B, H), (B, held, H)]
-    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
-    for i in (1, 2, 3):
-        arguments[i] *= H**-0.5
+    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes_of(T, B, H, H, A, held)]
+    for name in ("weight_ih", "weight_hh", "key_weight", "query_weight"):
+        arguments[place(name)] *= H**-0.5
     arguments = [x.requires_grad_() for x in arguments]
     if random.Random(seed).random() < 0.5:
-        arguments[5] = None
+        arguments[place("score_weight")] = None
     return arguments
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from sab_agents import SAB
 from sab_agents.core.attention import KINDS
-from sab_agents.core.reference import reference_scan
-from sab_agents.kernels import ScanInputs, ScanOutputs, ScanPlan, forced_kernel, kernel_in_use
+from sab_agents.kernels import ScanArguments, ScanOutputs, ScanPlan, forced_kernel, kernel_in_use, reference_scan
 from sab_agents.train.bench.timing import Timing, Work, race
 
 SHAPES = ((32, 128, 220), (1, 64, 1000), (64, 128, 320))
@@ -26,8 +25,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class PlainLoopSAB(SAB):
     """SAB computed by the reference loop under autograd."""
 
-    def _scan(self, inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-        return reference_scan(inputs, plan)
+    def scan(self, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> ScanOutputs:
+        """See `SAB.scan`."""
+        return reference_scan(ScanArguments(x, *self.step_weights(), h, c, memory), plan)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ is there. A group of arguments, such as the weights, is taken from the attribute
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import Any
 
@@ -24,18 +23,10 @@ try:
 except ImportError:  # not built: no C++ compiler when the package was installed
     native = None
 
-VARIABLE = "SAB_KERNEL"
-"""The environment variable that forces a kernel."""
-
 REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
 WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
 CPU = torch.device("cpu")
 LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
-
-
-def forced_way() -> str:
-    """Returns what `SAB_KERNEL` says, empty if it is unset."""
-    return os.environ.get(VARIABLE, "")
 
 
 def threads(work: int) -> int:

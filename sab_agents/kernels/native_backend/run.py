@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty
+from sab_agents.kernels.native_backend.extension import REAL, fits, native, new_empty
 from sab_agents.kernels.native_backend.step import LSTMWeights, weights_fit
 from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
 from sab_agents.kernels.types import ScanPlan, StepWeights
@@ -218,15 +218,11 @@ class Run:
         if not forward.run():
             raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
 
-    def backward(
-        self, grad_h: Array | int, grad_summary: Array | int | None, stride: int, memory: Tensor | None
-    ) -> None:
+    def backward(self, gradient: Tensor, memory: Tensor | None) -> None:
         """Computes the backward pass, once.
 
         Args:
-            grad_h: (T, B, H) gradient of h, or its address.
-            grad_summary: (T, B, H) gradient of s, or its address; None or 0 for zeros.
-            stride: floats between two rows of both.
+            gradient: (T, B, 2H) of [h, s], contiguous.
             memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
         """
         weights = self._network.weights
@@ -235,9 +231,9 @@ class Run:
         network.backward(
             self._space,
             self._given,
-            grad_hidden=grad_h,
-            grad_summary=None if isinstance(grad_summary, int) and grad_summary == 0 else grad_summary,
-            stride=stride,
+            grad_hidden=gradient,
+            grad_summary=(gradient, gradient.shape[2] // 2),
+            stride=gradient.shape[2],
             grad_memory=memory,
         ).run()
         for weight, gradient in zip(weights, gradients, strict=True):
@@ -255,38 +251,10 @@ def _own_gradient(weight: Tensor | tuple[()] | None) -> Tensor | None:
     return torch.zeros_like(weight, requires_grad=False, memory_format=torch.contiguous_format)
 
 
-def lstm_run(
-    weights: tuple[Tensor, Tensor, Tensor, Tensor], x: Tensor, h: Tensor, c: Tensor, start: Tensor, cut: Tensor
-) -> tuple[Run, Tensor] | None:
-    """Computes an LSTM, which is a SAB without slots; returns None if the native kernel cannot take an argument.
-
-    Args:
-        weights: weight_ih (4H, I), weight_hh (4H, H), bias_ih (4H,), bias_hh (4H,).
-        x: (T, B, I) inputs.
-        h: (B, H) before the first step.
-        c: (B, H) before the first step.
-        start: (T, B) bool, episode starts.
-        cut: (T, B) bool, steps that h and c enter without gradient.
-
-    Returns:
-        The run, and its outputs (T, B, 2H), h and zeros.
-    """
-    (T, B, inputs), H, network = x.shape, h.shape[1], LSTMWeights(*weights)
-    real = (x, (T, B, inputs)), (h, (B, H)), (c, (B, H))
-    if not lstm_weights_fit(network, inputs, H) or not all(fits(tensor, shape, REAL) for tensor, shape in real):
-        return None
-    if not all(fits(tensor, (T, B), FLAG) for tensor in (start, cut)):
-        return None
-    nowhere, output = torch.full((T, B), -1, dtype=WHOLE), new_empty(T, B, 2 * H)
-    given = Given(x, h, c, (), start, cut, nowhere, ())
-    sizes = Sizes(T, B, inputs, H, attention=0, held=0, reads=1)
-    return Run(network, sizes, given, slots=0, credit=False, output=output), output
-
-
 def scan_run(
     weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan
-) -> tuple[Run, Tensor] | None:
-    """Computes a scan without a graph; returns None if the native kernel cannot take an argument.
+) -> tuple[Run, Tensor]:
+    """Computes a scan without a graph; the arguments are checked, and the weights are contiguous.
 
     Args:
         weights: of the network.
@@ -304,12 +272,6 @@ def scan_run(
     start, cut, write_slot, filled = (
         tensor.contiguous() for tensor in (plan.start, plan.cut, plan.write_slot, plan.filled)
     )
-    kinds = [
-        *((x, (T, B, inputs), REAL), (h, (B, H), REAL), (c, (B, H), REAL), (memory, (B, S, H), REAL)),
-        *((start, (T, B), FLAG), (cut, (T, B), FLAG), (write_slot, (T, B), WHOLE), (filled, (B, S), FLAG)),
-    ]
-    if not weights_fit(weights, inputs, H, A) or not all(fits(*kind) for kind in kinds):
-        return None
     output = new_empty(T, B, 2 * H)
     run = Run(
         weights,

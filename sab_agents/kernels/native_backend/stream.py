@@ -6,7 +6,6 @@ step touches, L = bptt_steps, U = L·R, M pieces that are replayed.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any, NamedTuple, Self
 
 import torch

@@ -8,17 +8,15 @@ what depends on the gradient that later steps sent. Only the R slots that a read
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sab_agents.kernels.torch_backend.attention import ScoreDerivatives, score_derivatives, summary_by_scores
 from sab_agents.kernels.torch_backend.gather import LoopGradients, input_gradients
 from sab_agents.kernels.torch_backend.schedule import NO_WRITE, Schedule
 from sab_agents.kernels.types import ScanInputs, ScanPlan
-
-EPSILON = 1e-8  # the sparsifier's smallest divisor
 
 BLOCK_ELEMENTS = 1 << 18  # of (steps, B, R, H) in one block: large enough to fill the cores, small enough for the cache
 
@@ -39,22 +37,11 @@ class Tape(NamedTuple):
     weights: Tensor  # (T, B, R) their weights
 
 
-def threshold(best: Tensor, *, full: bool) -> Tensor:
-    """θ (…, 1) of the best R scores (…, R), falling, −inf where fewer are filled; `full`: R are, in every row."""
-    last = best[..., -1:]
-    if full:
-        return last
-    smallest = best.masked_fill(best == -torch.inf, torch.inf).amin(dim=-1, keepdim=True)
-    return torch.where(last > -torch.inf, last, smallest - 1)
-
-
 class _Block(NamedTuple):
     """Local derivatives of a block of steps."""
 
     score_by_summary: Tensor  # (steps, B, R, H) how the score's gradient follows from that of s
-    key: Tensor  # (steps, B, R, A) derivative of each score by its key
-    query: Tensor  # (steps, B, R, A) derivative of each score by the query
-    layer: Tensor | None  # (steps, B, R, A) tanh(key + query) of "mlp"
+    score: ScoreDerivatives  # (steps, B, R, A) each
     input_gates: Tensor  # (steps, B, 3, H) derivative of c by the pre-activations of i, f and g
     output_gate: Tensor  # (steps, B, H) derivative of ĥ by the pre-activation of o
     cell: Tensor  # (steps, B, H) derivative of ĥ by c
@@ -104,8 +91,9 @@ class Backward:
                 if self.schedule.extent[t] > 0:
                     self._read(t, block, t - first, grad_state, grad_summary[t])
                 grad_cell = self._cell(t, block, t - first, grad_state, grad_cell)
-            if self.score_weight is not None and block.layer is not None:
-                self.score_weight += self.scores[first:end].view(-1) @ block.layer.view(-1, block.layer.shape[3])
+            layer = block.score.layer
+            if self.score_weight is not None and layer is not None:
+                self.score_weight += self.scores[first:end].view(-1) @ layer.view(-1, layer.shape[3])
         return self._gather(grad_cell)
 
     def _read(self, t: int, block: _Block, i: int, grad_state: Tensor, grad_summary: Tensor) -> None:
@@ -113,8 +101,8 @@ class Backward:
         H, scores, query, received = self.size, self.scores[t], self.query[t], self.received
         grad_summary = torch.add(grad_summary, grad_state, alpha=self.plan.gain)
         torch.bmm(block.score_by_summary[i], grad_summary.unsqueeze(2), out=scores.unsqueeze(2))
-        torch.bmm(scores.unsqueeze(1), block.query[i], out=query.unsqueeze(1))
-        torch.mul(scores.unsqueeze(2), block.key[i], out=received[:, :, H:])
+        torch.bmm(scores.unsqueeze(1), block.score.query[i], out=query.unsqueeze(1))
+        torch.mul(scores.unsqueeze(2), block.score.key[i], out=received[:, :, H:])
         if self.plan.credit:
             torch.mul(self.tape.weights[t].unsqueeze(2), grad_summary.unsqueeze(1), out=received[:, :, :H])
         width = received.shape[2]
@@ -157,41 +145,14 @@ def _local_derivatives(inputs: ScanInputs, tape: Tape, first: int, end: int) -> 
     H, A = tape.output.shape[2], tape.query.shape[2]
     values = tape.hidden.view(-1, H).index_select(0, index.view(-1)).view(*index.shape, H)
     keys = tape.keys.view(-1, A).index_select(0, index.view(-1)).view(*index.shape, A)
-    query = tape.query[first:end].unsqueeze(2)
-    layer: Tensor | None = None
-    if inputs.score_weight is None:
-        by_key = (query / math.sqrt(A)).expand_as(keys)
-        by_query = keys.div_(math.sqrt(A))
-    else:
-        layer = keys.add_(query).mul_(2).sigmoid_()
-        by_key = by_query = ((1 - layer) * layer).mul_(4 * inputs.score_weight)
-        layer.mul_(2).sub_(1)
+    score = score_derivatives(keys, tape.query[first:end].unsqueeze(2), inputs.score_weight)
     i, f, g, o = tape.gates[first:end].chunk(4, dim=2)
     tanh_cell = tape.tanh_cell[first:end]
     input_gates = torch.stack([g * i * (1 - i), tape.cell[first:end] * f * (1 - f), i * (1 - g * g)], dim=2)
     return _Block(
-        score_by_summary=_score_by_summary(tape.scores[first:end], weights, values, summary),
-        key=by_key,
-        query=by_query,
-        layer=layer,
+        score_by_summary=summary_by_scores(tape.scores[first:end], weights, values, summary),
+        score=score,
         input_gates=input_gates,
         output_gate=tanh_cell * o * (1 - o),
         cell=o * (1 - tanh_cell * tanh_cell),
     )
-
-
-def _score_by_summary(best: Tensor, weights: Tensor, values: Tensor, summary: Tensor) -> Tensor:
-    """∂s/∂scores, transposed: (steps, B, R, H), written over `values`.
-
-    With D = max(Σu, ε) and u_i = relu(a_i − θ): ∂s/∂u_i = (m_i − [Σu > ε]·s)/D where u_i > 0, else 0; a_i receives
-    it, and the score that set θ receives minus their sum.
-    """
-    filled = best > -torch.inf
-    above = torch.relu(best - threshold(best, full=False))
-    total = above.sum(dim=-1, keepdim=True)
-    scale = (above > 0) / total.clamp(min=EPSILON)
-    normalised = (total > EPSILON).to(summary.dtype)
-    derivative = values.sub_((summary * normalised).unsqueeze(2)).mul_(scale.unsqueeze(3))
-    lowest = (filled.sum(dim=-1, keepdim=True) - 1).clamp(min=0)
-    at_threshold = torch.zeros_like(weights).scatter_(2, lowest, 1.0).mul_(filled)
-    return derivative.sub_(at_threshold.unsqueeze(3) * derivative.sum(dim=2, keepdim=True))

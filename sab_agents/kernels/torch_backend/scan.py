@@ -1,56 +1,123 @@
 """The scan in plain torch with a hand-written backward pass: no autograd graph per step, no memory that grows.
 
-Dimensions: T steps, B rows, H hidden size, A attention size, S slots, S₀ of them in the starting memory, V versions,
-K = top_k, R = K + 1 slots that a read touches (the last one only as the threshold).
-
-torch's sigmoid is ten times as fast as its tanh on a CPU, so tanh(x) is taken as 2·sigmoid(2x) − 1. For "mlp" the keys
-are doubled where they are stored for scoring, and the constant is left out: the sparsifier sees differences alone.
+Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots, S₀ of them in the starting memory,
+V = S₀ + T + 1 versions, K = top_k, R = K + 1 slots that a read touches (the last one only as the threshold).
 
 Every version is a row of one table, V·B rows long; a slot holds the number of its row. One more version at the end
 stands for slots that do not exist: it is read with weight 0 and receives gradient 0.
+
+A softmax over all slots is computed by the reference, its backward pass by automatic differentiation of that.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
-from sab_agents.kernels.torch_backend.backward import EPSILON, Backward, Tape, threshold
+from sab_agents.kernels.torch_backend.attention import EPSILON, FastScores, threshold
+from sab_agents.kernels.torch_backend.backward import Backward, Tape
+from sab_agents.kernels.torch_backend.gather import outer
+from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.torch_backend.schedule import MIXED_WRITE, NO_WRITE, Schedule, make_schedule
-from sab_agents.kernels.types import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels.types import ScanArguments, ScanInputs, Scanned, ScanOutputs, ScanPlan, ScanTape
 
 
-def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-    """Computes a scan; gradient flows to every tensor of `inputs`."""
-    outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan)  # type: ignore[no-untyped-call]
-    return ScanOutputs(*outputs)
+def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
+    """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`."""
+    if plan.sparsifier == "softmax":
+        return Scanned(reference_scan(inputs, plan), ())
+    steps, batch, held = plan.start.shape[0], plan.start.shape[1], plan.filled.shape[1]
+    tape = _Forward(with_gates(inputs), plan, make_schedule(plan)).run()
+    versions = (tape.read.div(batch, rounding_mode="floor")).masked_fill_(tape.scores == -torch.inf, -1)
+    output = torch.cat([tape.hidden[held : held + steps], tape.summary], dim=2)
+    outputs = ScanOutputs(output, tape.cell[steps].clone(), versions, tape.weights)
+    return Scanned(outputs, tape[:-1] if keep else ())
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        inputs, plan = ScanInputs(*arguments[:-1]), arguments[-1]
-        schedule = make_schedule(plan)
-        tape = _Forward(inputs, plan, schedule).run()
-        ctx.plan, ctx.schedule = plan, schedule
-        ctx.save_for_backward(*inputs, *tape)
-        steps, batch, held = plan.start.shape[0], plan.start.shape[1], plan.filled.shape[1]
-        versions = (tape.read.div(batch, rounding_mode="floor")).masked_fill_(tape.scores == -torch.inf, -1)
-        h = tape.hidden[held : held + steps]
-        ctx.mark_non_differentiable(versions, tape.weights)
-        return h, tape.summary, tape.cell[steps], versions, tape.weights
+def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shapes and dtypes of the tape; see `sab_agents.kernels.scan.ScanKernel`."""
+    if plan.sparsifier == "softmax":
+        return []
+    (T, B, _), H, A, R = inputs.x.shape, inputs.h.shape[1], inputs.query_bias.shape[0], plan.reads
+    V, dtype = plan.filled.shape[1] + T + 1, inputs.x.dtype
+    state = (T, B, H)
+    real: list[tuple[int, ...]] = [(T, B, 4 * H), (T + 1, B, H), state, state, state]
+    real += [(T, B, A), (V, B, H), (V, B, A)]
+    return [*((shape, dtype) for shape in real), ((T, B, R), torch.int64), ((T, B, R), dtype)]
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        saved, count = ctx.saved_tensors, len(ScanInputs._fields)
-        scan_backward = Backward(ScanInputs(*saved[:count]), Tape(*saved[count:]), ctx.plan, ctx.schedule)
-        gradients = scan_backward.run(grad_h, grad_summary, grad_c)
-        return (*gradients, None)
+
+def backward(
+    inputs: ScanArguments, plan: ScanPlan, tape: ScanTape, grad_output: Tensor, grad_c: Tensor, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
+    if plan.sparsifier == "softmax":
+        return _softmax_gradients(inputs, plan, grad_output, grad_c, wanted)
+    H, gated = inputs.h.shape[1], with_gates(inputs, gates=tape.kept[0])
+    own = Tape._make((*tape.kept, tape.weights))
+    found = Backward(gated, own, plan, make_schedule(plan)).run(grad_output[..., :H], grad_output[..., H:], grad_c)
+    return argument_gradients(inputs, found, wanted)
+
+
+def with_gates(inputs: ScanArguments, gates: Tensor | None = None) -> ScanInputs:
+    """The arguments with the gates that they ask for, computed or, where only the rest is needed, given."""
+    if gates is None:
+        gates = functional.linear(inputs.x, inputs.weight_ih, inputs.bias_ih + inputs.bias_hh)
+    score = inputs.score_weight
+    return ScanInputs(
+        gates=gates,
+        weight_hh=inputs.weight_hh,
+        key_weight=inputs.key_weight,
+        query_weight=inputs.query_weight,
+        query_bias=inputs.query_bias,
+        score_weight=None if score is None else score.squeeze(0),
+        h=inputs.h,
+        c=inputs.c,
+        memory=inputs.memory,
+    )
+
+
+def argument_gradients(inputs: ScanArguments, found: ScanInputs, wanted: Sequence[bool]) -> list[Tensor | None]:
+    """The gradients of `inputs` that are wanted, from those of the scan with its gates."""
+    gates, score = found.gates, found.score_weight
+    want = dict(zip(ScanArguments._fields, wanted, strict=True))
+    bias = gates.flatten(0, 1).sum(dim=0) if want["bias_ih"] or want["bias_hh"] else None
+    gradients = ScanArguments(
+        x=gates @ inputs.weight_ih if want["x"] else None,  # type: ignore[arg-type]
+        weight_ih=outer(gates, inputs.x) if want["weight_ih"] else None,  # type: ignore[arg-type]
+        weight_hh=found.weight_hh,
+        bias_ih=bias,  # type: ignore[arg-type]
+        bias_hh=bias.clone() if bias is not None and want["bias_ih"] else bias,  # type: ignore[arg-type]
+        key_weight=found.key_weight,
+        query_weight=found.query_weight,
+        query_bias=found.query_bias,
+        score_weight=None if score is None else score.unsqueeze(0),
+        h=found.h,
+        c=found.c,
+        memory=found.memory,
+    )
+    return [gradient if wants else None for gradient, wants in zip(gradients, wanted, strict=True)]
+
+
+def _softmax_gradients(
+    inputs: ScanArguments, plan: ScanPlan, grad_output: Tensor, grad_c: Tensor, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    asked = [index for index, wants in enumerate(wanted) if wants]
+
+    def results(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        arguments = list(inputs)
+        for index, tensor in zip(asked, tensors, strict=True):
+            arguments[index] = tensor
+        outputs = reference_scan(ScanArguments(*arguments), plan)  # type: ignore[arg-type]
+        return outputs.output, outputs.c
+
+    vjp: Any = torch.func.vjp
+    _, pull = vjp(results, *(inputs[index] for index in asked))
+    found: dict[int, Tensor] = dict(zip(asked, pull((grad_output, grad_c)), strict=True))
+    return [found.get(index) for index in range(len(inputs))]
 
 
 class _Forward:
@@ -90,16 +157,12 @@ class _Forward:
         self.slot_index = torch.full((B, width), (S + T) * B, device=cell.device)
         self.slot_index[:, :S] = self.rows[:, None] + B * torch.arange(S, device=cell.device)
         self.slot_keys = new(B, width, A)
-        if inputs.score_weight is None:
-            self.key_scale, self.score_vector = 1.0, new(A).fill_(1 / math.sqrt(A))
-        else:
-            self.key_scale, self.score_vector = 2.0, 2 * inputs.score_weight
-        self.slot_keys[:, :S] = self.key_scale * keys[:S].transpose(0, 1)
+        most = max([R, *schedule.extent])
+        self.scores_of = FastScores(inputs.score_weight, A, new(B * most * A))
+        self.slot_keys[:, :S] = self.scores_of.key_scale * keys[:S].transpose(0, 1)
         self.slot_keys[:, S:] = 0
         self.empty = torch.ones(B, width, dtype=torch.bool, device=cell.device)
         self.empty[:, :S] = ~plan.filled
-        most = max([R, *schedule.extent])
-        self.hidden_layer = new(B * most * A)
         self.best_slots = torch.empty(B, R, dtype=torch.int64, device=cell.device)
         self.minus_one = new(()).fill_(-1)
         self.weight_hh_t = inputs.weight_hh.t()
@@ -154,7 +217,7 @@ class _Forward:
         query = self.query[t]
         torch.addmm(self.inputs.query_bias, self.output[t], self.query_weight_t, out=query)
         n = max(self.schedule.extent[t], R)
-        scores = self._scores(query, n)
+        scores = self.scores_of.of(self.slot_keys[:, :n], query)
         masked = self.schedule.masked[t] or n > self.schedule.extent[t]
         if masked:
             scores = scores.masked_fill_(self.empty[:, :n], -torch.inf)
@@ -165,29 +228,19 @@ class _Forward:
         values = self.tape.hidden.view(-1, self.size).index_select(0, self.read[t].view(-1))
         torch.bmm(weights.unsqueeze(1), values.view(self.batch, R, self.size), out=self.summary[t].unsqueeze(1))
 
-    def _scores(self, query: Tensor, n: int) -> Tensor:
-        keys, A = self.slot_keys[:, :n], query.shape[1]
-        layer = self.hidden_layer[: self.batch * n * A].view(self.batch, n, A)
-        # For "dot" too, a product and a sum over whole rows of memory outrun a batched matrix-vector product.
-        if self.inputs.score_weight is None:
-            torch.mul(keys, query.unsqueeze(1), out=layer)
-        else:
-            torch.add(keys, (2 * query).unsqueeze(1), out=layer).sigmoid_()
-        return torch.mv(layer.view(-1, A), self.score_vector).view(self.batch, n)
-
     def _write(self, t: int, h: Tensor) -> None:
         version, slot = self.held + t, self.schedule.write[t]
         key = self.tape.keys[version]
         torch.mm(h, self.key_weight_t, out=key)
         index = self.rows + version * self.batch
         if slot != MIXED_WRITE:
-            torch.mul(key, self.key_scale, out=self.slot_keys[:, slot])
+            torch.mul(key, self.scores_of.key_scale, out=self.slot_keys[:, slot])
             self.slot_index[:, slot] = index
             self.empty[:, slot] = False
             return
         target = self.plan.write_slot[t]
         rows = (target >= 0).nonzero().squeeze(1)
         target = target[rows]
-        self.slot_keys[rows, target] = self.key_scale * key[rows]
+        self.slot_keys[rows, target] = self.scores_of.key_scale * key[rows]
         self.slot_index[rows, target] = index[rows]
         self.empty[rows, target] = False

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels.torch_backend.backward import EPSILON, threshold
+from sab_agents.kernels.torch_backend.attention import EPSILON, threshold
 from sab_agents.kernels.types import (
     Contexts,
     PieceInputs,

@@ -10,35 +10,53 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.checks import check_shapes
 from sab_agents.kernels.torch_backend.gather import LoopGradients, input_gradients
-from sab_agents.kernels.triton_backend import backward, forward
+from sab_agents.kernels.torch_backend.scan import argument_gradients, with_gates
+from sab_agents.kernels.triton_backend import backward as backward_kernel
+from sab_agents.kernels.triton_backend import forward as forward_kernel
 from sab_agents.kernels.triton_backend.sizes import Blocks, blocks
-from sab_agents.kernels.types import ScanInputs, ScanOutputs, ScanPlan
+from sab_agents.kernels.types import ScanArguments, ScanInputs, Scanned, ScanOutputs, ScanPlan, ScanTape, contiguous
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether the kernels run in Triton's interpreter: it decides at import, so this does too."""
 
 
-def scan(inputs: ScanInputs, plan: ScanPlan) -> ScanOutputs:
-    """Computes a scan; gradient flows to every tensor of `inputs`. All are converted to the dtype of the gates.
+def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
+    """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`.
 
     Whether every write_slot lies in −1 … slots − 1 would have to be waited for: one beyond is not written.
     """
-    dtype = inputs.gates.dtype
-    inputs = ScanInputs(*(None if x is None else x.to(dtype).contiguous() for x in inputs))  # type: ignore[arg-type]
-    check_shapes(inputs, plan, dtype)
-    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-        outputs: tuple[Tensor, ...] = _Scan.apply(*inputs, plan)  # type: ignore[no-untyped-call]
-        return ScanOutputs(*outputs)
-    return _outputs(_forward(inputs, plan, keep=False), plan)
+    inputs, plan = contiguous(inputs, plan)
+    tape = _forward(with_gates(inputs), plan, keep)
+    held = plan.filled.shape[1]
+    output = torch.cat([tape.hidden[held : held + len(tape.summary)], tape.summary], dim=2)
+    outputs = ScanOutputs(output, tape.last_cell, tape.versions, tape.weights)
+    return Scanned(outputs, tape[:KEPT] if keep else ())
+
+
+def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shapes and dtypes of the tape; see `sab_agents.kernels.scan.ScanKernel`."""
+    return _tape_shapes(inputs.x.shape[0], inputs, plan)[:KEPT]
+
+
+def backward(
+    inputs: ScanArguments, plan: ScanPlan, tape: ScanTape, grad_output: Tensor, grad_c: Tensor, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
+    H = inputs.h.shape[1]
+    inputs, plan = contiguous(inputs, plan)
+    gated = with_gates(inputs, gates=tape.kept[0])
+    own = _Tape._make((*tape.kept, tape.versions, tape.weights, grad_c))  # c itself is not asked for
+    found = _backward(gated, plan, own, grad_output[..., :H], grad_output[..., H:], grad_c)
+    # Whether an episode starts at all would have to be waited for; masking costs less.
+    return argument_gradients(inputs, input_gradients(gated, plan, True, own.hidden, own.output, found), wanted)
 
 
 class _Tape(NamedTuple):
@@ -57,30 +75,29 @@ class _Tape(NamedTuple):
     last_cell: Tensor  # (B, H)
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        inputs, plan = ScanInputs(*arguments[:-1]), arguments[-1]
-        tape = _forward(inputs, plan, keep=True)
-        ctx.plan = plan
-        ctx.save_for_backward(*inputs, *tape)
-        ctx.mark_non_differentiable(tape.versions, tape.weights)
-        return tuple(_outputs(tape, plan))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor, *_: Tensor) -> tuple[Any, ...]:
-        saved, count = ctx.saved_tensors, len(ScanInputs._fields)
-        inputs, tape = ScanInputs(*saved[:count]), _Tape(*saved[count:])
-        found = _backward(inputs, ctx.plan, tape, grad_h, grad_summary, grad_c)
-        # Whether an episode starts at all would have to be waited for; masking costs less.
-        return (*input_gradients(inputs, ctx.plan, True, tape.hidden, tape.output, found), None)
+KEPT = len(_Tape._fields) - 3
+"""The fields that are kept for the backward pass beside the results."""
 
 
-def _outputs(tape: _Tape, plan: ScanPlan) -> ScanOutputs:
-    held = plan.filled.shape[1]
-    h = tape.hidden[held : held + len(tape.summary)]
-    return ScanOutputs(h, tape.summary, tape.last_cell, tape.versions, tape.weights)
+def _tape_shapes(
+    kept: int, inputs: ScanArguments | ScanInputs, plan: ScanPlan
+) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shapes and dtypes of a tape with N = `kept`."""
+    (T, B), H, A, R = plan.start.shape, inputs.h.shape[1], inputs.query_bias.shape[0], plan.reads
+    V, dtype, single = plan.filled.shape[1] + T + 1, inputs.h.dtype, torch.float32
+    return [
+        ((kept, B, 4 * H), dtype),
+        ((kept + 1, B, H), single),
+        ((kept, B, R), single),
+        ((kept, B, H), dtype),
+        ((kept, B, A), single),
+        ((V, B, A), dtype),
+        ((T, B, H), dtype),
+        ((V, B, H), dtype),
+        ((T, B, R), torch.int64),
+        ((T, B, R), dtype),
+        ((B, H), dtype),
+    ]
 
 
 def _blocks_for(inputs: ScanInputs, plan: ScanPlan) -> tuple[Blocks, dict[str, Any]]:
@@ -105,22 +122,10 @@ def _processors(device: torch.device) -> int:
 
 def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
     """Runs the forward pass; with `keep` the tape has every step."""
-    T, B, width = inputs.gates.shape
-    H, A, S, R = width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1
-    new, kept = inputs.gates.new_empty, T if keep else 1
-    tape = _Tape(
-        gates=new(kept, B, 4 * H),
-        cell=new(kept + 1, B, H, dtype=torch.float32),
-        scores=new(kept, B, R, dtype=torch.float32),
-        output=new(kept, B, H),
-        query=new(kept, B, A, dtype=torch.float32),
-        keys=new(S + T + 1, B, A),
-        summary=new(T, B, H),
-        hidden=new(S + T + 1, B, H),
-        versions=new(T, B, R, dtype=torch.int64),
-        weights=new(T, B, R),
-        last_cell=new(B, H),
-    )
+    T, B, _ = inputs.gates.shape
+    A, S = inputs.query_bias.shape[0], plan.filled.shape[1]
+    new = inputs.gates.new_empty
+    tape = _Tape(*(new(shape, dtype=dtype) for shape, dtype in _tape_shapes(T if keep else 1, inputs, plan)))
     tape.hidden[:S] = inputs.memory.transpose(0, 1)
     tape.hidden[S + T] = inputs.h
     torch.matmul(tape.hidden[:S], inputs.key_weight.t(), out=tape.keys[:S])
@@ -130,7 +135,7 @@ def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
     table[:, :S] = torch.where(plan.filled, held, table[:, :S])
     size, shared = _blocks_for(inputs, plan)
     with torch.cuda.device_of(inputs.gates):  # type: ignore[no-untyped-call]
-        forward.forward[(-(-B // size.rows),)](
+        forward_kernel.forward[(-(-B // size.rows),)](
             *(inputs.gates, inputs.weight_hh.t().contiguous(), inputs.query_weight.t().contiguous()),
             *(inputs.query_bias, inputs.key_weight.t().contiguous(), inputs.score_weight, inputs.c),
             *(_as_bytes(plan.start), plan.write_slot.contiguous(), _extents(plan), table),
@@ -174,7 +179,7 @@ def _backward(
     of_rows = None if inputs.score_weight is None else cell.new_empty(B, A)
     size, shared = _blocks_for(inputs, plan)
     with torch.cuda.device_of(inputs.gates):  # type: ignore[no-untyped-call]
-        backward.backward[(-(-B // size.rows),)](
+        backward_kernel.backward[(-(-B // size.rows),)](
             *(inputs.weight_hh, inputs.query_weight, inputs.key_weight, inputs.score_weight),
             *(_as_bytes(plan.cut), plan.write_slot.contiguous(), tape.gates, tape.cell, tape.query, tape.keys),
             *(tape.scores, tape.hidden, tape.versions, grad_summary.contiguous(), cell, gates, states, keys, query),

@@ -6,9 +6,9 @@ Dimensions as in `sab_agents.kernels.triton_backend.forward`. What lies beyond a
 import triton
 import triton.language as tl
 
-from sab_agents.kernels.torch_backend import backward as eager_backward
+from sab_agents.kernels.torch_backend import attention
 
-EPSILON = tl.constexpr(eager_backward.EPSILON)
+EPSILON = tl.constexpr(attention.EPSILON)
 
 
 @triton.jit

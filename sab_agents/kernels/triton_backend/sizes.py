@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sab_agents.kernels.types import ScanInputs, ScanPlan
+from sab_agents.kernels.types import ScanArguments, ScanPlan
 
 MOST_SLOTS = 4096
 """All scores of a row are ranked in registers."""
@@ -65,14 +65,13 @@ class Blocks:
     warps: int
 
 
-def fits(inputs: ScanInputs, plan: ScanPlan) -> bool:
+def fits(inputs: ScanArguments, plan: ScanPlan) -> bool:
     """Whether the kernel takes a scan of this size; plain torch serves for larger ones.
 
     At most 4,096 slots, a hidden size of 1,024, an attention size of 256, (K + 1) · H of 32,768 with both rounded up to
     powers of two, and fewer than 2³¹ versions of all rows.
     """
-    T, B, width = inputs.gates.shape
-    H, A = width // 4, inputs.query_bias.shape[0]
+    (T, B, _), H, A = inputs.x.shape, inputs.h.shape[1], inputs.query_bias.shape[0]
     return (
         plan.slots <= MOST_SLOTS
         and H <= MOST_HIDDEN

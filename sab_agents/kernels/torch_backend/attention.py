@@ -1,0 +1,158 @@
+"""Scores of stored memories, and the weights that follow from them: the definition, and what hand-written passes need.
+
+Dimensions: B rows, S slots, A attention size, K = top_k, R slots that a read names.
+
+torch's sigmoid is ten times as fast as its tanh on a CPU, so fast passes take tanh(x) as 2·sigmoid(2x) − 1. For "mlp"
+the keys are doubled where they are stored for scoring, and the constant is left out: the sparsifier sees differences
+alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+EPSILON = 1e-8
+"""Smallest sum that the weights are divided by, so that exact ties give zeros and not NaN."""
+
+
+def attention_scores(keys: Tensor, query: Tensor, score_weight: Tensor | None) -> Tensor:
+    """Scores (B, S) of `keys` (B, S, A) = W₁m against `query` (B, A) = W₂ĥ + b₂; `score_weight` (A,) is w₃ of "mlp"."""
+    if score_weight is None:
+        return (keys @ query.unsqueeze(2)).squeeze(2) / math.sqrt(query.shape[1])
+    return torch.tanh(keys + query.unsqueeze(1)) @ score_weight
+
+
+def sparsify(scores: Tensor, filled: Tensor, top_k: int) -> Tensor:
+    """Keeps the `top_k` best scores, shifted so that the next one is zero, and scales them to sum 1.
+
+    With n filled slots, θ is the (K+1)-th largest score, or the smallest filled score − 1 where n ≤ K, so that every
+    filled slot takes part; the weights are max(a − θ, 0) / max(Σ max(a − θ, 0), 1e-8). θ carries gradient. At an
+    exact tie with θ the subgradient of max is 0; which of several slots that tie for θ is credited is not specified.
+    The slope grows without bound as the best scores approach a tie: clip the gradient norm when you train.
+
+    Args:
+        scores: (B, S) any finite real numbers; values of empty slots are ignored.
+        filled: (B, S) bool, which slots hold a memory.
+        top_k: how many slots may take part, at least 1.
+
+    Returns:
+        (B, S) weights: at most `top_k` non-zero in a row, rows sum to 1, or to 0 where the best scores tie exactly
+        with θ or nothing is filled.
+
+    Raises:
+        ValueError: top_k < 1, or shapes differ.
+
+    Source: Ke et al. 2018, section 3.1.
+    """
+    if top_k < 1:
+        raise ValueError(f"sparsify: top_k must be at least 1, but is {top_k}.")
+    if scores.dim() != 2 or scores.shape != filled.shape:
+        raise ValueError(
+            f"sparsify: scores and filled must both have shape (B, S), but have {tuple(scores.shape)} "
+            f"and {tuple(filled.shape)}."
+        )
+    slots = scores.shape[1]
+    if slots == 0:
+        return scores
+    masked = scores.masked_fill(~filled, -torch.inf)
+    # A row without memory has no smallest score; its weights are zeroed below, and 0 keeps them free of NaN.
+    smallest = scores.masked_fill(~filled, torch.inf).amin(dim=1, keepdim=True)
+    smallest = smallest.masked_fill(~filled.any(dim=1, keepdim=True), 0.0)
+    lowest = smallest - 1.0
+    if slots > top_k:
+        next_best = masked.topk(top_k + 1, dim=1).values[:, top_k:]
+        lowest = torch.where(next_best > -torch.inf, next_best, lowest)
+    above = torch.relu(scores - lowest).masked_fill(~filled, 0.0)
+    return above / above.sum(dim=1, keepdim=True).clamp(min=EPSILON)
+
+
+def softmax(scores: Tensor, filled: Tensor, temperature: float) -> Tensor:
+    """Weights (B, S) of every filled slot: the dense attention that the sparsifier replaces."""
+    # Rows without memory would be 0/0: they get finite scores, and their weights are zeroed.
+    scores = (scores / temperature).masked_fill(~filled & filled.any(dim=1, keepdim=True), -torch.inf)
+    return torch.softmax(scores, dim=1).masked_fill(~filled, 0.0)
+
+
+class FastScores:
+    """Scores every slot at every step, in one buffer.
+
+    Args:
+        score_weight: (A,) w₃ of "mlp", None for "dot".
+        attention_size: A.
+        buffer: (B · S · A,) or longer, which is overwritten.
+
+    Attributes:
+        key_scale: by which keys are multiplied where they are stored for scoring.
+    """
+
+    def __init__(self, score_weight: Tensor | None, attention_size: int, buffer: Tensor) -> None:
+        self._mlp, self._buffer = score_weight is not None, buffer
+        if score_weight is None:
+            self.key_scale, self._vector = 1.0, buffer.new_full((attention_size,), 1 / math.sqrt(attention_size))
+        else:
+            self.key_scale, self._vector = 2.0, 2 * score_weight
+
+    def of(self, keys: Tensor, query: Tensor) -> Tensor:
+        """Scores (B, n), up to a constant, of scaled keys (B, n, A) against the query (B, A)."""
+        B, n, A = keys.shape
+        layer = self._buffer[: B * n * A].view(B, n, A)
+        # For "dot" too, a product and a sum over whole rows of memory outrun a batched matrix-vector product.
+        if self._mlp:
+            torch.add(keys, (2 * query).unsqueeze(1), out=layer).sigmoid_()
+        else:
+            torch.mul(keys, query.unsqueeze(1), out=layer)
+        return torch.mv(layer.view(-1, A), self._vector).view(B, n)
+
+
+class ScoreDerivatives(NamedTuple):
+    """Derivatives of scores (…, R), each (…, R, A)."""
+
+    key: Tensor
+    query: Tensor
+    layer: Tensor | None  # by w₃: tanh(key + query) of "mlp"
+
+
+def score_derivatives(keys: Tensor, query: Tensor, score_weight: Tensor | None) -> ScoreDerivatives:
+    """The derivatives of the scores of keys (…, R, A), which are overwritten, against queries (…, 1, A)."""
+    if score_weight is None:
+        by_key = (query / math.sqrt(query.shape[-1])).expand_as(keys)
+        return ScoreDerivatives(by_key, keys.div_(math.sqrt(query.shape[-1])), None)
+    layer = keys.add_(query).mul_(2).sigmoid_()
+    by_key = ((1 - layer) * layer).mul_(4 * score_weight)
+    return ScoreDerivatives(by_key, by_key, layer.mul_(2).sub_(1))
+
+
+def threshold(best: Tensor, *, full: bool) -> Tensor:
+    """θ (…, 1) of the best R scores (…, R), falling, −inf where fewer are filled; `full`: R are, in every row."""
+    last = best[..., -1:]
+    if full:
+        return last
+    smallest = best.masked_fill(best == -torch.inf, torch.inf).amin(dim=-1, keepdim=True)
+    return torch.where(last > -torch.inf, last, smallest - 1)
+
+
+def summary_by_scores(best: Tensor, weights: Tensor, values: Tensor, summary: Tensor) -> Tensor:
+    """∂s/∂scores of the sparsifier, transposed: (steps, B, R, H), written over `values`.
+
+    With D = max(Σu, ε) and u_i = relu(a_i − θ): ∂s/∂u_i = (m_i − [Σu > ε]·s)/D where u_i > 0, else 0; a_i receives
+    it, and the score that set θ receives minus their sum.
+
+    Args:
+        best: (steps, B, R) scores, falling, −inf where there is none.
+        weights: (steps, B, R) of these.
+        values: (steps, B, R, H) what the slots held.
+        summary: (steps, B, H).
+    """
+    filled = best > -torch.inf
+    above = torch.relu(best - threshold(best, full=False))
+    total = above.sum(dim=-1, keepdim=True)
+    scale = (above > 0) / total.clamp(min=EPSILON)
+    normalised = (total > EPSILON).to(summary.dtype)
+    derivative = values.sub_((summary * normalised).unsqueeze(2)).mul_(scale.unsqueeze(3))
+    lowest = (filled.sum(dim=-1, keepdim=True) - 1).clamp(min=0)
+    at_threshold = torch.zeros_like(weights).scatter_(2, lowest, 1.0).mul_(filled)
+    return derivative.sub_(at_threshold.unsqueeze(3) * derivative.sum(dim=2, keepdim=True))
