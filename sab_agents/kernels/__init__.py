@@ -1,9 +1,9 @@
 """Faster ways to compute exactly what `sab_agents.core` defines, behind one entry.
 
 `scan` is that entry; `linear` computes the input gates it takes, `count_steps` and `remember` what stands before and
-after it, and `step` takes one step where nothing is learnt. Streams take steps, keep their books and run pieces again
-with `bind_stream` and `outputs`, where these are there; streaming agents have `bind_readout`, `bind_descent`,
-`bind_units` and `bind_lstm`.
+after it, and `step` takes one step where nothing is learnt. `replay` computes a scan once more for its gradient, and a
+`StreamKernel` does what streams need. Streaming agents have `bind_readout`, `bind_descent`, `bind_units` and
+`bind_lstm`.
 """
 
 from sab_agents.kernels.backend import (
@@ -11,7 +11,6 @@ from sab_agents.kernels.backend import (
     bind_descent,
     bind_lstm,
     bind_readout,
-    bind_stream,
     bind_units,
     count_steps,
     forced_kernel,
@@ -25,37 +24,50 @@ from sab_agents.kernels.backend import (
     remember,
     scan,
     scan_run,
-    slot_order,
     step,
 )
 from sab_agents.kernels.native_backend.agent import CompiledDescent, CompiledReadout, CompiledUnits
 from sab_agents.kernels.native_backend.extension import forced_way
 from sab_agents.kernels.native_backend.run import Run
-from sab_agents.kernels.native_backend.segment import CompiledLSTM, CompiledSegment, Mode
-from sab_agents.kernels.native_backend.stream import CompiledStream
+from sab_agents.kernels.native_backend.segment import CompiledLSTM
+from sab_agents.kernels.replaying import Replay, gradient_like, graph_replay, replay, scan_outputs
+from sab_agents.kernels.stream import Pieces, StreamKernel, replay_inputs, stream_kernel
+from sab_agents.kernels.torch_backend.stream import act
 from sab_agents.kernels.types import (
+    EVICTIONS,
+    WRITES,
+    Contexts,
     Counted,
+    Eviction,
     Held,
+    PieceInputs,
     ScanInputs,
     ScanOutputs,
     ScanPlan,
     StepRules,
     StepState,
     StepWeights,
+    StreamRules,
+    StreamState,
     StreamStep,
     WindowRecord,
+    Write,
 )
 
 __all__ = [
+    "EVICTIONS",
+    "WRITES",
     "CompiledDescent",
     "CompiledLSTM",
     "CompiledReadout",
-    "CompiledSegment",
-    "CompiledStream",
     "CompiledUnits",
+    "Contexts",
     "Counted",
+    "Eviction",
     "Held",
-    "Mode",
+    "PieceInputs",
+    "Pieces",
+    "Replay",
     "Run",
     "ScanInputs",
     "ScanOutputs",
@@ -63,17 +75,23 @@ __all__ = [
     "StepRules",
     "StepState",
     "StepWeights",
+    "StreamKernel",
+    "StreamRules",
+    "StreamState",
     "StreamStep",
     "WindowRecord",
+    "Write",
+    "act",
     "all_finite",
     "bind_descent",
     "bind_lstm",
     "bind_readout",
-    "bind_stream",
     "bind_units",
     "count_steps",
     "forced_kernel",
     "forced_way",
+    "gradient_like",
+    "graph_replay",
     "head_gradient",
     "kernel_in_use",
     "linear",
@@ -82,8 +100,11 @@ __all__ = [
     "norm",
     "outputs",
     "remember",
+    "replay",
+    "replay_inputs",
     "scan",
+    "scan_outputs",
     "scan_run",
-    "slot_order",
     "step",
+    "stream_kernel",
 ]

@@ -45,10 +45,7 @@ from sab_agents.kernels.native_backend import (
 from sab_agents.kernels.native_backend import (
     step as compiled_step,
 )
-from sab_agents.kernels.native_backend import (
-    stream as compiled_stream,
-)
-from sab_agents.kernels.native_backend.extension import VARIABLE, forced_way
+from sab_agents.kernels.native_backend.extension import VARIABLE
 from sab_agents.kernels.torch_backend import scan as eager
 from sab_agents.kernels.triton_backend import available, sizes
 from sab_agents.kernels.types import (
@@ -131,13 +128,6 @@ def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, h
     return compiled_plan.remember(plan, step, written_at, memory, hidden)
 
 
-def slot_order(key: Tensor | None, filled: Tensor, written_at: Tensor, count: int, spared: int) -> Tensor | None:
-    """The slots that the next writes take by compiled code, see `compiled_plan`; None where there is none for it."""
-    if extension.native is None or forced_way() == TORCH or not filled.is_cpu:
-        return None
-    return compiled_plan.slot_order(key, filled, written_at, count, spared)
-
-
 def all_finite(x: Tensor) -> bool:
     """Whether no number of x is NaN or infinite: a question with one answer, so that no way need be chosen for it."""
     if extension.native is not None and x.dtype is torch.float32 and x.is_cpu:
@@ -193,22 +183,6 @@ def scan_run(
     if kernel_in_use(x.device, x.dtype) != NATIVE:
         return None
     return compiled_run.scan_run(weights, x, h, c, memory, plan)
-
-
-def bind_stream(
-    state: StepState,
-    contexts: tuple[Tensor, ...],
-    statistics: tuple[Tensor, Tensor],
-    *,
-    reads: int,
-    write_every: int,
-    bptt_steps: int,
-    gain: float,
-) -> compiled_stream.CompiledStream | None:
-    """The compiled code for a stream that holds these tensors; None where scans of them do not go that way."""
-    if kernel_in_use(state.h.device, state.h.dtype) != NATIVE:
-        return None
-    return compiled_stream.CompiledStream.bound(state, contexts, statistics, reads, write_every, bptt_steps, gain)
 
 
 def bind_readout(

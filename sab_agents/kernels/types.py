@@ -10,8 +10,9 @@ overwritten slot needs no undo in the backward pass. S ≥ S₀: slots beyond th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
+import torch
 from torch import Tensor
 
 
@@ -221,3 +222,146 @@ class WindowRecord(NamedTuple):
     read_step: Tensor
     weight: Tensor
     write_slot: Tensor
+
+
+Eviction = Literal["oldest", "least_used", "least_credited", "most_redundant", "reservoir"]
+EVICTIONS: tuple[Eviction, ...] = get_args(Eviction)
+Write = Literal["every", "novel"]
+WRITES: tuple[Write, ...] = get_args(Write)
+
+
+class StreamRules(NamedTuple):
+    """When the steps of a stream write, to which slot, and how they read.
+
+    Attributes:
+        top_k: K.
+        write_every: steps between two writes.
+        bptt_steps: L, steps between two cuts.
+        gain: of s in h.
+        credit: whether gradient flows into the memories that are read.
+        eviction: which slot a write takes when all are filled.
+        novelty: a write is skipped if h lies within novelty · ‖h‖ of a slot; None skips none.
+        decay: of usage and credit, for each step.
+        seed: of the reservoir.
+    """
+
+    top_k: int
+    write_every: int
+    bptt_steps: int
+    gain: float
+    credit: bool
+    eviction: Eviction
+    novelty: float | None
+    decay: float
+    seed: int
+
+
+class StreamState(NamedTuple):
+    """What a stream carries from step to step; empty slots hold zeros.
+
+    Attributes:
+        h: (B, H) hidden state.
+        c: (B, H) cell state.
+        memory: (B, S, H).
+        filled: (B, S) bool, slots that hold something.
+        written_at: (B, S) int64, 0-based step of the episode at which each slot was written.
+        step: (B,) int64, steps taken since the episode's start.
+        usage: (B, S) decayed sum of the attention weights with which each slot was read since it was written.
+        credit: (B, S) decayed sum of the norms of the gradients that reached it.
+        writes: (B,) int64, of a reservoir the writes since the episode's start, whether it kept them or not; else 0.
+        draws: (B,) int64, of a reservoir the writes in all episodes, which an episode's start does not reset; else 0.
+    """
+
+    h: Tensor
+    c: Tensor
+    memory: Tensor
+    filled: Tensor
+    written_at: Tensor
+    step: Tensor
+    usage: Tensor
+    credit: Tensor
+    writes: Tensor
+    draws: Tensor
+
+
+class Contexts(NamedTuple):
+    """What each slot must carry so that the steps which wrote it can be replayed: the context of its piece.
+
+    A *piece* is a stretch of consecutive steps of one row and one episode that plain backpropagation does not leave: it
+    begins at a segment's start, an episode's start or a window's start. Slots that were written in one piece share it.
+    There are S places for pieces, since each piece that is kept wrote at least one slot. With L = bptt_steps, the most
+    steps of a piece, and R slots that a step touches, a piece reads at most U = L·R memories.
+
+    Attributes:
+        piece: (B, S) int64, place of the piece that wrote each slot; meaningless where the slot is empty.
+        offset: (B, S) int64, step of that piece that wrote it, from 0.
+        observation: (B, S, L, …) what the piece's steps observed; zeros after its last step.
+        h: (B, S, H) hidden state before the piece's first step.
+        c: (B, S, H) cell state before it.
+        value: (B, S, U, H) the memories from before the piece that its steps read, each once.
+        used: (B, S, U) bool, which of those U are there.
+        slot: (B, S, U) int64, the slot that each was read from.
+        written_at: (B, S, U) int64, 0-based step of the episode at which each was written.
+        target: (B, S, L) int64, where each step writes in a replay's memory: one of the U, or U + its offset; −1 for
+            no write.
+    """
+
+    piece: Tensor
+    offset: Tensor
+    observation: Tensor
+    h: Tensor
+    c: Tensor
+    value: Tensor
+    used: Tensor
+    slot: Tensor
+    written_at: Tensor
+    target: Tensor
+
+    @classmethod
+    def empty(
+        cls, like: Tensor, rows: int, slots: int, steps: int, reads: int, observation: tuple[int, ...], hidden_size: int
+    ) -> Contexts:
+        """Returns contexts of an empty memory, with the dtype and on the device of `like`."""
+        union = steps * reads
+
+        def whole(*shape: int) -> Tensor:
+            return like.new_zeros(rows, slots, *shape, dtype=torch.int64)
+
+        return cls(
+            piece=whole(),
+            offset=whole(),
+            observation=like.new_zeros(rows, slots, steps, *observation),
+            h=like.new_zeros(rows, slots, hidden_size),
+            c=like.new_zeros(rows, slots, hidden_size),
+            value=like.new_zeros(rows, slots, union, hidden_size),
+            used=like.new_zeros(rows, slots, union, dtype=torch.bool),
+            slot=whole(union),
+            written_at=whole(union),
+            target=whole(steps),
+        )
+
+
+class PieceInputs(NamedTuple):
+    """What M pieces are replayed with, up to the last step that gradient reached.
+
+    Attributes:
+        observation: (T, M, …).
+        h: (M, H) before the first step.
+        c: (M, H) before it.
+        value: (M, U, H) memories that were read.
+        used: (M, U) bool, which of these are there.
+        target: (T, M) int64, as in `Contexts`.
+        start: (T, M) bool: no episode starts.
+        cut: (T, M) bool: the first steps alone are cut.
+        grad_hidden: (T, M, H) gradient of the h of all steps.
+    """
+
+    observation: Tensor
+    h: Tensor
+    c: Tensor
+    value: Tensor
+    used: Tensor
+    target: Tensor
+    start: Tensor
+    cut: Tensor
+    grad_hidden: Tensor

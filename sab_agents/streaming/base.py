@@ -20,22 +20,10 @@ from torch import Tensor, nn
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.state import State
+from sab_agents.kernels import Replay, all_finite
 
 Encode = Callable[[Tensor], Tensor]
 """From observations (N, …) to inputs of the core (N, I); gradient flows into its parameters."""
-
-
-class Replay(NamedTuple):
-    """Steps that were computed once more, for their gradient.
-
-    Attributes:
-        outputs: (T, B, F), without a graph.
-        backward: takes the gradient of the outputs, of the same shape, once; it adds to every parameter's `.grad`, and
-            to that of the inputs where these were passed and require gradient.
-    """
-
-    outputs: Tensor
-    backward: Callable[[Tensor], None]
 
 
 class Credit(NamedTuple):
@@ -303,7 +291,7 @@ class Stream(ABC):
             max_steps: steps of the longest episode, for a core whose state grows with it.
 
         Raises:
-            ValueError: the state grows and `max_steps` is None, or acting draws random numbers.
+            ValueError: the state grows and `max_steps` is None.
         """
         return self.core.fixed_state(rows, max_steps)
 
@@ -342,3 +330,40 @@ class Stream(ABC):
         with torch.no_grad():
             x: Tensor = self.encoder(observation)
         return x
+
+
+def checked_step(
+    name: str, observation: Any, episode_start: Any, rows: int, shape: tuple[int, ...], like: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns the observation and the flags of episode starts, (rows,) bool, of one step.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit, or the observation is not finite.
+    """
+    whole = (rows, *shape)
+    if not isinstance(observation, Tensor) or tuple(observation.shape) != whole:
+        received = tuple(observation.shape) if isinstance(observation, Tensor) else type(observation).__name__
+        raise ValueError(
+            f"{name}.step: observation must be a tensor of shape {whole}, one row for each stream, but is {received}."
+        )
+    if observation.dtype != like.dtype or observation.device != like.device:
+        raise ValueError(
+            f"{name}.step: observation must be {like.dtype} on {like.device} like the parameters, "
+            f"but is {observation.dtype} on {observation.device}. Convert it first."
+        )
+    if not all_finite(observation):
+        raise ValueError(f"{name}.step: observation must be finite, but holds NaN or infinity. Clean it first.")
+    if episode_start is None:
+        return observation, torch.zeros(rows, dtype=torch.bool, device=like.device)
+    if (
+        not isinstance(episode_start, Tensor)
+        or episode_start.dtype != torch.bool
+        or tuple(episode_start.shape) != (rows,)
+    ):
+        received = (
+            f"{episode_start.dtype} of shape {tuple(episode_start.shape)}"
+            if isinstance(episode_start, Tensor)
+            else type(episode_start).__name__
+        )
+        raise ValueError(f"{name}.step: episode_start must be a bool tensor of shape ({rows},), but is {received}.")
+    return observation, episode_start.to(like.device)

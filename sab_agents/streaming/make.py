@@ -14,7 +14,7 @@ from sab_agents.core.registry import CoreSpec
 from sab_agents.core.sab import SAB
 from sab_agents.streaming.base import Stream
 from sab_agents.streaming.real_time import RealTimeStream
-from sab_agents.streaming.stream import SABStream
+from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.truncated import TruncatedStream
 
 COMMON = frozenset({"encoder", "observation_shape"})

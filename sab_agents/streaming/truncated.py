@@ -16,11 +16,36 @@ from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.recut import Layout, layout
 from sab_agents.core.state import State
-from sab_agents.kernels import CompiledLSTM, Run, bind_lstm, forced_way, kernel_in_use
+from sab_agents.kernels import (
+    CompiledLSTM,
+    Replay,
+    Run,
+    bind_lstm,
+    forced_way,
+    gradient_like,
+    graph_replay,
+    kernel_in_use,
+)
 from sab_agents.kernels.binding import Binding
-from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Replay, Stream
-from sab_agents.streaming.checks import checked_step
-from sab_agents.streaming.window import PlainStep, Window, gradient_like, graph_replay
+from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Stream, checked_step
+from sab_agents.streaming.window import Window
+
+
+class PlainStep(NamedTuple):
+    """One step that was computed and not yet taken.
+
+    Attributes:
+        observation: (B, …).
+        start: (B,) bool, episode starts.
+        output: (B, F).
+        state: after it.
+    """
+
+    observation: Tensor
+    start: Tensor
+    output: Tensor
+    state: State
+
 
 SEGMENT_STEPS = 8
 """Of a segment in `step_and_replay`, unless the core or a setting says otherwise."""
@@ -125,7 +150,7 @@ class TruncatedStream(Stream):
         run, output = found[0], found[1][..., : self.core.hidden_size]
 
         def backward(gradient: Tensor) -> None:
-            rows = gradient_like(output, gradient, "TruncatedStream")
+            rows = gradient_like(output, gradient)
             run.backward(rows.data_ptr(), 0, rows.shape[2], None)
 
         return Replay(output, backward)

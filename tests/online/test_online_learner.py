@@ -220,7 +220,7 @@ def test_an_update_that_overflowed_leaves_no_trace_in_the_report(eviction: Any) 
     assert sum(report.by_distance.values()) == pytest.approx(1)
     assert all(np.isfinite(entry.norm) for entry in report.entries)
     assert "slots credited" in str(report)
-    assert torch.isfinite(learner.stream.state_dict()["statistics.credit"]).all()
+    assert torch.isfinite(learner.stream.state_dict()["state.credit"]).all()
 
 
 @pytest.mark.parametrize("core", ["sab", "rtu", "lstm_tbptt"])

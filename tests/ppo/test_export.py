@@ -50,6 +50,12 @@ CASES: dict[str, tuple[str, spaces.Space[Any], spaces.Space[Any], dict[str, Any]
         BOX,
         {"core_kwargs": {"capacity": 4, "top_k": 5, "eviction": "most_redundant", "novelty": 0.1}},
     ),
+    "sab, reservoir": (
+        "MlpSabPolicy",
+        VECTOR,
+        DISCRETE,
+        {"core_kwargs": {"capacity": 5, "eviction": "reservoir", "write": "every"}},
+    ),
     "sab, images": ("CnnSabPolicy", IMAGE, DISCRETE, {"core_kwargs": {"capacity": 8}}),
     "sab, dict": ("MultiInputSabPolicy", DICT, spaces.MultiBinary(3), {"core_kwargs": {"capacity": 8}}),
     "lstm": ("MlpLstmPolicy", VECTOR, BOX, {"n_lstm_layers": 2, "lstm_kwargs": {"bptt_steps": 4, "dropout": 0.3}}),
@@ -223,12 +229,6 @@ def test_a_growing_state_forgets_the_oldest_steps_beyond_max_steps() -> None:
 def test_a_growing_state_needs_max_steps(case: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Pass max_steps"):
         export_policy(built(case), tmp_path / "policy.pt2")
-
-
-def test_random_eviction_is_refused(tmp_path: Path) -> None:
-    policy = POLICIES["MlpSabPolicy"](VECTOR, DISCRETE, lambda _: 1e-3, core_kwargs={"eviction": "reservoir"})
-    with pytest.raises(ValueError, match='must not draw random numbers, but is "reservoir"'):
-        export_policy(policy, tmp_path / "policy.pt2")
 
 
 @pytest.mark.parametrize(

@@ -2,83 +2,107 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from sab_agents.core.state import SABState
-from sab_agents.kernels import forced_kernel, kernel_in_use
-from sab_agents.streaming.eviction import Eviction, eviction_order, is_novel, next_slots, reservoir_slots
-from sab_agents.streaming.statistics import SlotStatistics
+from sab_agents import SAB
+from sab_agents.kernels import StreamState, forced_kernel, kernel_in_use
+from sab_agents.kernels.torch_backend.stream import is_novel, next_slot, reservoir_slot, uniform
+from sab_agents.streaming import Eviction, SABStream, SlotState
 
 WRITTEN = [40, 3, 17, 25, 8, 31, 12, 22]
+RULES: tuple[Eviction, ...] = ("oldest", "least_used", "least_credited", "most_redundant")
 
 
-def state_of(memory: Tensor, written_at: list[int], filled: list[bool] | None = None) -> SABState:
+def state_of(
+    memory: Tensor, written_at: list[int], filled: list[bool] | None = None, usage: Any = 0.0, credit: Any = 0.0
+) -> StreamState:
     slots = memory.shape[0]
     held = torch.ones(1, slots, dtype=torch.bool) if filled is None else torch.tensor([filled])
-    zeros = torch.zeros(1, memory.shape[1])
-    return SABState(zeros, zeros, memory.unsqueeze(0), held, torch.tensor([written_at]), torch.tensor([50]))
+    zeros, count = torch.zeros(1, memory.shape[1]), torch.tensor([slots])
+    used, credited = (torch.tensor(each).expand(1, slots).clone() for each in (usage, credit))
+    times = torch.tensor([written_at])
+    return StreamState(zeros, zeros, memory.unsqueeze(0), held, times, torch.tensor([50]), used, credited, count, count)
 
 
-def order(rule: Eviction, state: SABState, usage: list[float], credit: list[float]) -> list[int]:
-    found: list[int] = eviction_order(rule, state, SlotStatistics(torch.tensor([usage]), torch.tensor([credit])))[
-        0
-    ].tolist()
+def order(rule: Eviction, state: StreamState, count: int) -> list[int]:
+    """The slots that would be taken one after the other if each lost nothing but its right to be taken again."""
+    found = []
+    for _ in range(count):
+        slot = int(next_slot(rule, state))
+        found.append(slot)
+        for each in (state.usage, state.credit):
+            each[0, slot] = torch.inf
+        state.written_at[0, slot] += 100 if rule == "oldest" else 0
     return found
 
 
 def test_the_least_useful_goes_first_and_the_newest_quarter_last() -> None:
-    state = state_of(torch.randn(8, 2), WRITTEN)
-    usage = [0.0, 0.5, 0.1, 0.2, 0.1, 0.0, 0.9, 0.3]
-    credit = [9.0, 0.0, 2.0, 1.0, 3.0, 0.0, 5.0, 4.0]
-    assert order("oldest", state, usage, credit) == [1, 4, 6, 2, 7, 3, 5, 0]
+    def state() -> StreamState:
+        usage = [0.0, 0.5, 0.1, 0.2, 0.1, 0.0, 0.9, 0.3]
+        credit = [9.0, 0.0, 2.0, 1.0, 3.0, 0.0, 5.0, 4.0]
+        return state_of(torch.randn(8, 2), WRITTEN, usage=usage, credit=credit)
+
+    assert order("oldest", state(), 8) == [1, 4, 6, 2, 7, 3, 5, 0]
     # 0 and 5 are the newest two of eight; of the equal 4 and 2 the older one, 4, goes first.
-    assert order("least_used", state, usage, credit)[:6] == [4, 2, 3, 7, 1, 6]
-    assert order("least_credited", state, usage, credit)[:6] == [1, 3, 2, 4, 7, 6]
+    assert order("least_used", state(), 6) == [4, 2, 3, 7, 1, 6]
+    assert order("least_credited", state(), 6) == [1, 3, 2, 4, 7, 6]
 
 
-def test_empty_slots_are_taken_before_any_other_in_their_order() -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_empty_slots_are_taken_before_any_other_in_their_order(rule: Eviction) -> None:
     filled = [True, True, False, True, True, False, True, True]
     written = [step if held else 0 for step, held in zip(WRITTEN, filled, strict=True)]
     state = state_of(torch.randn(8, 2), written, filled)
-    for rule in ("oldest", "least_used", "least_credited", "most_redundant"):
-        assert order(rule, state, [0.0] * 8, [0.0] * 8)[:2] == [2, 5]
+    assert int(next_slot(rule, state)) == 2
+    state.filled[0, 2] = True
+    assert int(next_slot(rule, state)) == 5
 
 
-@pytest.mark.parametrize("rule", ["oldest", "least_used", "least_credited", "most_redundant"])
-def test_the_next_slots_are_the_first_of_the_order_whichever_code_sorts_them(rule: Eviction) -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_every_kernel_writes_to_the_same_slot(rule: Eviction) -> None:
     generator = torch.Generator().manual_seed(0)
-    for rows, slots, count in ((1, 1, 1), (3, 7, 7), (5, 64, 16), (2, 33, 8)):
+    for rows, slots in ((1, 1), (3, 3), (3, 7), (5, 64), (2, 33)):
+        sab = SAB(2, 3, capacity=slots, top_k=2)
+        stream = SABStream(sab, rows, eviction=rule, write="every", decay=1.0)
         memory = torch.randn(rows, slots, 3, generator=generator)
         filled = torch.rand(rows, slots, generator=generator) < torch.rand(rows, 1, generator=generator) * 1.5
         written = torch.stack([torch.randperm(slots, generator=generator) for _ in range(rows)]) * filled
         # few different numbers, so that many are equal, and one that is none
         usage, credit = (torch.randint(3, (rows, slots), generator=generator) / 2 for _ in range(2))
         usage[0, 0], credit[-1, -1] = torch.nan, torch.inf
-        zeros = torch.zeros(rows, 3)
-        state = SABState(zeros, zeros, memory, filled, written, torch.full((rows,), slots))
-        statistics = SlotStatistics(usage, credit)
-        wanted = eviction_order(rule, state, statistics)[:, :count]
-        for way in dict.fromkeys([kernel_in_use("cpu", torch.float32), "torch"]):
-            with forced_kernel(way):
-                assert torch.equal(next_slots(rule, state, statistics, count), wanted)
+        zeros, count = torch.zeros(rows, 3), torch.full((rows,), slots)
+        state = SlotState(zeros, zeros, memory, filled, written, count, usage, credit, count, count)
+        x = torch.randn(rows, 2, generator=generator)
+        found = []
+        for kernel in dict.fromkeys([kernel_in_use("cpu", torch.float32), "torch"]):
+            with forced_kernel(kernel):
+                after = stream.act(x, state)[1]
+            found.append(((after.written_at == slots) & after.filled).int().argmax(dim=1))
+        assert all(torch.equal(each, found[0]) for each in found)
+        assert rule == "least_used" or torch.equal(found[0], next_slot(rule, state.carried()))
 
 
 def test_of_the_closest_pair_the_older_one_goes() -> None:
     memory = torch.tensor([[0.0, 0], [5, 5], [9, 0], [5.1, 5], [0, 9.0]])
-    state = state_of(memory, [1, 2, 3, 4, 5])
-    assert order("most_redundant", state, [0.0] * 5, [0.0] * 5)[0] == 1
-    state = state_of(memory, [1, 4, 3, 2, 5])
-    assert order("most_redundant", state, [0.0] * 5, [0.0] * 5)[0] == 3
+    assert int(next_slot("most_redundant", state_of(memory, [1, 2, 3, 4, 5]))) == 1
+    assert int(next_slot("most_redundant", state_of(memory, [1, 4, 3, 2, 5]))) == 3
 
 
-def test_the_reservoir_holds_a_uniform_sample_of_the_episode() -> None:
-    generator = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("across", ["draws", "seeds"])
+def test_the_reservoir_holds_a_uniform_sample_of_the_episode(across: str) -> None:
     slots, writes, rows = 4, 20, 20_000
     held = torch.full((rows, slots), -1)
+    episodes = torch.arange(rows) * writes
     for count in range(1, writes + 1):
-        slot = reservoir_slots(slots, torch.full((rows,), count), generator)
+        at = torch.full((rows,), count)
+        if across == "draws":  # one episode after the other
+            slot = reservoir_slot(slots, at, episodes + count, seed=3)
+        else:
+            slot = torch.cat([reservoir_slot(slots, at[:1], at[:1], seed) for seed in range(rows)])
         kept = slot >= 0
         held[kept, slot[kept]] = count
     shares = torch.bincount(held.flatten(), minlength=writes + 1)[1:] / rows
@@ -86,10 +110,28 @@ def test_the_reservoir_holds_a_uniform_sample_of_the_episode() -> None:
     assert bool(((shares - slots / writes).abs() < 5 * (0.2 * 0.8 / rows) ** 0.5).all())
 
 
+def test_what_is_drawn_is_uniform_and_independent_of_the_draw_before() -> None:
+    drawn = uniform(0, torch.arange(200_000))
+    assert 0 <= float(drawn.min()) <= float(drawn.max()) < 1
+    counts = torch.histc(drawn, bins=64, min=0, max=1)
+    chi_square = float(((counts - counts.mean()) ** 2 / counts.mean()).sum())
+    assert 20 < chi_square < 130  # 63 degrees of freedom
+    pair = torch.stack([drawn[:-1], drawn[1:]])
+    assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.01
+    rows = torch.corrcoef(torch.stack([uniform(0, torch.arange(50_000) + (row << 40)) for row in range(4)]))
+    assert float((rows - torch.eye(4)).abs().max()) < 0.03
+
+
+def test_one_draw_follows_from_the_other_as_it_was_published() -> None:
+    # The first outputs of splitmix64 with state 0 are well known.
+    known = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    expected = torch.tensor([(each >> 11) * 2.0**-53 for each in known], dtype=torch.float64)
+    assert torch.equal(uniform(0, torch.arange(1, 4)), expected)
+
+
 def test_what_lies_within_the_distance_of_a_slot_is_not_novel() -> None:
-    memory = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
-    state = state_of(memory, [0, 0], [True, False])
+    memory = torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])
+    filled = torch.tensor([[True, False]])
     for h, novel in (([3.0, 4.4], False), ([3.0, 4.8], True), ([0.0, 0.1], True)):
-        assert bool(is_novel(torch.tensor([h]), state, 0.1)) == novel
-    empty = state_of(memory, [0, 0], [False, False])
-    assert bool(is_novel(torch.zeros(1, 2), empty, 0.1))
+        assert bool(is_novel(torch.tensor([h]), memory, filled, 0.1)) == novel
+    assert bool(is_novel(torch.zeros(1, 2), memory, torch.zeros_like(filled), 0.1))

@@ -118,28 +118,48 @@ def test_refresh_without_an_update_changes_nothing_and_after_one_gives_todays_va
 
 
 def test_usage_is_the_decayed_attention_and_credit_the_decayed_gradient() -> None:
-    stream, x = make_stream(rows=1, decay=0.5, credit_depth=1), observations(6, rows=1)
+    stream, x = make_stream(rows=1, decay=0.5, credit_depth=1), observations(9, rows=1)
+    usage = torch.zeros_like(stream.state.usage)
+
+    def take(t: int) -> None:
+        step = stream.peek(x[t])
+        usage.mul_(0.5)
+        for slot, weight in zip(step.computed.read_slot[0], step.computed.weight[0], strict=True):
+            usage[0, slot] += weight  # weight 0 where there is no slot
+        stream.take(step)
+        usage[0][stream.state.written_at[0] == t] = 0  # a slot that is written to begins with none
+        torch.testing.assert_close(stream.state.usage, usage)
+
     for t in range(3):
-        stream.step(x[t])
+        take(t)
     stream.advance()
-    weights = []
     for t in range(3, 6):
-        proposal = stream.peek(x[t])
-        weights.append((proposal.found.read_slot[0], proposal.found.weight[0]))
-        stream.take(proposal)
+        take(t)
     held = stream.before.memory.clone()
+    assert bool((stream.state.credit == 0).all())
     stream.window().square().sum().backward()  # type: ignore[no-untyped-call]
     norm = stream.credit().norm
-    usage = stream.statistics.usage.clone() * 0.5**3
-    for age, (slots, weight) in zip((2, 1, 0), weights, strict=True):
-        for slot, value in zip(slots.tolist(), weight.tolist(), strict=True):
-            if slot >= 0:
-                usage[0, slot] += 0.5**age * value
-    stream.advance()
-    torch.testing.assert_close(stream.statistics.usage, usage)
     assert bool((norm[0, :3] > 0).any())
-    torch.testing.assert_close(stream.statistics.credit[0, :3], norm[0, :3] * 0.5**3)
+    torch.testing.assert_close(stream.state.credit[0, :3], norm[0, :3])
     assert torch.equal(stream.state.memory[0, :3], held[0, :3])
+    stream.advance()
+    for t in range(6, 8):  # which write over slots 0 and 1
+        take(t)
+    torch.testing.assert_close(stream.state.credit[0, :3], norm[0, :3] * torch.tensor([0, 0, 0.5**2]))
+
+
+def test_credit_of_a_slot_that_was_written_over_since_is_not_counted() -> None:
+    stream, x = make_stream(rows=1, credit_depth=1), observations(9, rows=1)
+    for t in range(6):
+        stream.step(x[t])
+    stream.advance()
+    for t in range(6, 9):  # over slots 0, 1 and 2
+        stream.step(x[t])
+    stream.window().square().sum().backward()  # type: ignore[no-untyped-call]
+    norm = stream.credit().norm
+    assert bool((norm[0, :3] > 0).any())
+    assert bool((norm[0, 3:] > 0).any())
+    assert torch.equal(stream.state.credit, norm * torch.tensor([[0.0, 0, 0, 1, 1, 1]]))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +195,7 @@ def test_wrong_steps_are_refused_before_anything_changes(observation: Any, start
         ({"eviction": "newest"}, "eviction must be one of"),
         ({"write": "never"}, "write must be one of"),
         ({"novelty": -1.0}, "novelty must be at least 0"),
-        ({"decay": 1.5}, "decay must be between 0 and 1"),
+        ({"decay": 1.5}, "decay must be a number from 0 to 1"),
         ({"credit_depth": -1}, "credit_depth"),
         ({"rows": 0}, "rows"),
     ],

@@ -1,7 +1,7 @@
 """The native extension, if it was built, and what every use of it needs.
 
-The extension has one type for each operation, such as `native.Order`. Its arguments are set by name, all at once,
-`native.Order(rows=B, key=None, …)`, or later as attributes, and `run()` calls it. A name that the operation does not
+The extension has one type for each operation, such as `native.Count`. Its arguments are set by name, all at once,
+`native.Count(rows=B, start=None, …)`, or later as attributes, and `run()` calls it. A name that the operation does not
 have raises at once, and one that was not set raises at `run()`; the names come from the structures' one definition, in
 src/arguments.h.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, native, new_empty, threads
 from sab_agents.kernels.types import Counted, Held, ScanPlan
 
 COPY_WORK = 32  # multiply-adds that take as long as copying one float
@@ -21,27 +21,6 @@ def all_finite(x: Tensor) -> bool:
     """Returns whether no element of x, float32 on the CPU, is NaN or infinite."""
     count = x.numel()
     return bool(native.AllFinite(threads=threads(count * COPY_WORK), count=count, x=x.contiguous()).run())
-
-
-def slot_order(key: Tensor | None, filled: Tensor, written_at: Tensor, count: int, spared: int) -> Tensor | None:
-    """Returns the slots that the next writes take, (B, count) int64; None if the native kernel cannot take an argument.
-
-    Args:
-        key: (B, S) the smallest goes first, the older of equals; None for the oldest.
-        filled: (B, S) bool; empty slots go before all others.
-        written_at: (B, S) int64.
-        count: slots that are wanted, at most S.
-        spared: so many of the newest come last, at most S.
-    """
-    B, S = filled.shape
-    kinds = (filled, FLAG), (written_at, WHOLE), *([] if key is None else [(key, REAL)])
-    if not all(fits(tensor, (B, S), dtype) for tensor, dtype in kinds):
-        return None
-    order = new_empty(B, count, dtype=WHOLE)
-    native.Order(
-        rows=B, slots=S, width=count, spared=spared, key=key, filled=filled, written_at=written_at, order=order
-    ).run()
-    return order
 
 
 def count_steps(

@@ -8,7 +8,6 @@ touches, L = bptt_steps, U = L·R, M pieces that are replayed.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any, Self
 
 import torch
@@ -19,7 +18,7 @@ from sab_agents.kernels.native_backend.run import Given, Network
 from sab_agents.kernels.native_backend.step import LSTMWeights
 from sab_agents.kernels.native_backend.stream import CompiledStream, Replayed
 from sab_agents.kernels.native_backend.tape import Sizes, Space
-from sab_agents.kernels.types import StepState, StepWeights, WindowRecord
+from sab_agents.kernels.types import StepWeights, StreamState, WindowRecord
 
 
 class CompiledLSTM:
@@ -81,7 +80,7 @@ class CompiledLSTM:
         shapes = (x, (T, 1, self._inputs)), (h, (1, H)), (c, (1, H))
         if not all(fits(tensor, shape, REAL) for tensor, shape in shapes) or not 0 < T <= (self._steps if keep else 1):
             raise ValueError(
-                f"LSTMLearner: observations must be float32 (1, {self._inputs}), but are {tuple(x.shape)}."
+                f"TruncatedStream: observations must be float32 (1, {self._inputs}), but are {tuple(x.shape)}."
             )
         forward, output = self._kept if keep else self._peeked, new_empty(1, 2 * H)
         forward.steps, forward.x, forward.h, forward.c, forward.last_output = T, x, h, c, output
@@ -101,15 +100,9 @@ class CompiledLSTM:
             ValueError: the gradient is not float32 of that shape.
         """
         if not fits(gradient, (1, self._hidden_size), REAL):
-            raise ValueError(f"LSTMLearner: a gradient must be float32 (1, H), but is {tuple(gradient.shape)}.")
+            raise ValueError(f"TruncatedStream: a gradient must be float32 (1, H), but is {tuple(gradient.shape)}.")
         self._backward.grad_hidden = gradient
         self._backward.run()
-
-
-class Mode(IntEnum):
-    """What `CompiledSegment` does with an observation."""
-
-    RUN, TAKE, PROPOSE = 0, 1, 2
 
 
 class CompiledSegment:
@@ -118,54 +111,22 @@ class CompiledSegment:
     Args:
         stream: of one row, whose observations are the network's inputs.
         network: of the stream.
-        novelty: one float, or None if every h is worth a slot.
         credits: whether the slots pass on, by one link, what they receive; else `backward` returns it.
     """
 
-    def __init__(self, stream: CompiledStream, network: Network, novelty: Tensor | None, *, credits: bool) -> None:
+    def __init__(self, stream: CompiledStream, network: Network, *, credits: bool) -> None:
         self.stream, self._credits = stream, credits
         self._inputs, self._hidden_size, attention = network.sizes
         H, S, L, R = stream.size, stream.slots, stream.bptt_steps, stream.reads
         self._output, new_c, weight = new_empty(1, 2 * H), new_empty(H), new_empty(R)
         read_slot = new_empty(R, dtype=WHOLE)
-        novel = None if novelty is None else new_empty(1, dtype=FLAG)
+        novel = None if stream.limit is None else new_empty(1, dtype=FLAG)
         self._space = Space(Sizes(L, 1, self._inputs, H, attention, S, R))
-        self._step = native.Step(
-            threads=1,
-            rows=1,
-            input=self._inputs,
-            size=H,
-            attention=attention,
-            slots=S,
-            reads=R,
-            write_every=stream.write_every,
-            gain=stream.gain,
-            projection=network.weights,
-            recurrence=network.weights,
-            state=stream.state,
-            new_c=new_c,
-            new_state=None,
-            read_slot=read_slot,
-            weight=weight,
-            novelty=novelty,
-            novel=novel,
-        )
-        self._take = native.Take(
-            rows=1,
-            size=H,
-            slots=S,
-            reads=R,
-            write_every=stream.write_every,
-            bptt_steps=L,
-            bytes=4 * self._inputs,
-            output=self._output,
-            new_c=new_c,
-            read_slot=read_slot,
-            weight=weight,
-            novel=novel,
-            chosen=None,
-            state=stream.state,
-        )
+        step = self._step = stream.step_arguments(new_c, read_slot, weight, novel)
+        step.threads, step.input, step.attention = 1, self._inputs, attention
+        step.projection, step.recurrence = network.weights, network.weights
+        take = self._take = stream.take_arguments(new_c, read_slot, weight, novel)
+        take.output = self._output
         self._cut = torch.zeros(L, 1, dtype=FLAG)
         self._cut[0] = True
         self._grad_memory = new_empty(S, H)
@@ -178,6 +139,9 @@ class CompiledSegment:
             newest=False,
             gradient=self._grad_memory,
             contexts=stream.contexts,
+            norm=None,
+            credit=stream.state.credit,
+            kept=stream.kept,
             column=column,
             row=row,
             place=place,
@@ -194,61 +158,49 @@ class CompiledSegment:
             last_only=True,
             grad_memory=self._grad_memory,
         )
-        self._window: tuple[WindowRecord, StepState, Tensor] | None = None
-        self._order: Tensor | None = None
+        self._window: tuple[WindowRecord, StreamState] | None = None
 
     @classmethod
-    def bound(
-        cls, stream: CompiledStream, weights: StepWeights, novelty: Tensor | None, *, credit: bool, credits: bool
-    ) -> Self | None:
+    def bound(cls, stream: CompiledStream, weights: StepWeights, *, credits: bool) -> Self | None:
         """Returns one for these weights; None if the native kernel cannot take something.
 
         Args:
             stream: see the class.
             weights: of the network.
-            novelty: see the class.
-            credit: whether gradient reaches the memories that were read at all.
             credits: see the class.
         """
-        network = Network.bound(weights, credit=credit, gain=stream.gain)
+        network = Network.bound(weights, credit=stream.rules.credit, gain=stream.gain)
         if network is None or stream.rows != 1:
             return None
         inputs, H, _ = network.sizes
         if stream.contexts.observation.shape[3:] != (inputs,) or stream.size != H:
             return None
-        return cls(stream, network, novelty, credits=credits)
+        return cls(stream, network, credits=credits)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A copy is bound to nothing."""
         return type(None), ()
 
-    def enter(self, record: WindowRecord, before: StepState, reached: Tensor) -> None:
-        """Says where the window is recorded, what was there before it, and where norms of credit (1, S) are added."""
+    def enter(self, record: WindowRecord, before: StreamState) -> None:
+        """Says where the window is recorded, and what was there before it."""
         window = self._window
-        if window is not None and window[0] is record and window[1] is before and window[2] is reached:
+        if window is not None and window[0] is record and window[1] is before:
             return
-        self._window = record, before, reached
+        self._window = record, before
         forward, backward, select = self._forward, self._backward, self._select
         forward.x, forward.h, forward.c, forward.memory = record.observation, before.h, before.c, before.memory
         forward.start, forward.write_slot, forward.filled = record.start, record.write_slot, before.filled
         backward.x, backward.h = record.observation, before.h
         backward.start, backward.write_slot = record.start, record.write_slot
-        select.filled, select.written_at, select.norm = before.filled, before.written_at, reached
+        select.filled, select.written_at = before.filled, before.written_at
         self._take.window = record
 
-    def plan(self, order: Tensor, taken: Tensor) -> None:
-        """Says which slots the next writes take."""
-        if order is not self._order:
-            self._order, take = order, self._take
-            take.width, take.order, take.taken = order.shape[1], order, taken
-
-    def call(self, mode: Mode, time: int, x: Tensor | None, start: Tensor | None) -> Tensor | None:
-        """Returns the last output [h, s] (1, 2H) of the segment, replayed, or the output that x would have.
+    def step(self, time: int, x: Tensor, start: Tensor | None) -> Tensor | None:
+        """Takes the step x as the T-th, and returns the last output [h, s] (1, 2H) of the replayed segment.
 
         Args:
-            mode: RUN replays the T steps that are taken; TAKE takes x first, as the T-th; PROPOSE computes x alone.
             time: T − 1.
-            x: (1, I), or None to RUN.
+            x: (1, I).
             start: (1,) bool, whether an episode begins with x; or None.
 
         Returns:
@@ -257,27 +209,17 @@ class CompiledSegment:
         Raises:
             ValueError: a slot is out of range.
         """
-        result = new_empty(1, 2 * self._hidden_size)
-        if mode is not Mode.RUN:
-            if x is None or not fits(x, (1, self._inputs), REAL):
-                return None
-            if start is not None and not fits(start, (1,), FLAG):
-                return None
-            step = self._step
-            step.x, step.start, step.output = x, start, self._output if mode is Mode.TAKE else result
-            if not step.run():
-                return None
-            if mode is Mode.PROPOSE:
-                return result
-            take = self._take
-            take.observation, take.start, take.time = x, start, time
-            if not take.run():
-                self._refuse_slots()
-        forward = self._forward
-        forward.steps, forward.last_output = time + 1, result
-        if not forward.run():
+        if not fits(x, (1, self._inputs), REAL) or not (start is None or fits(start, (1,), FLAG)):
+            return None
+        step, take, forward, output = self._step, self._take, self._forward, new_empty(1, 2 * self._hidden_size)
+        step.x, step.start, step.output = x, start, self._output
+        if not step.run():
+            return None
+        take.observation, take.start, take.time = x, start, time
+        forward.steps, forward.last_output = time + 1, output
+        if not (take.run() and forward.run()):
             self._refuse_slots()
-        return result
+        return output
 
     def _refuse_slots(self) -> None:
         raise ValueError(f"SABStream: the slots that steps write to must lie in -1 … {self.stream.slots - 1}.")
@@ -297,7 +239,7 @@ class CompiledSegment:
         """
         H, backward = self._hidden_size, self._backward
         if not fits(gradient, (1, 2 * H), REAL):
-            raise ValueError(f"SABLearner: a gradient must be float32 (1, 2H), but is {tuple(gradient.shape)}.")
+            raise ValueError(f"SABStream.backward: a gradient must be float32 (1, 2H), but is {tuple(gradient.shape)}.")
         backward.steps, backward.grad_hidden, backward.grad_summary = steps, gradient, (gradient, H)
         backward.run()
         if not self._credits:

@@ -16,186 +16,181 @@ from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits,
 from sab_agents.kernels.native_backend.run import Given, Run
 from sab_agents.kernels.native_backend.step import state_fits, weights_fit
 from sab_agents.kernels.native_backend.tape import Array, Sizes
-from sab_agents.kernels.types import StepState, StepWeights, StreamStep, WindowRecord
-
-
-class ContextTensors(NamedTuple):
-    """The tensors of `sab_agents.streaming.contexts.Contexts`, in their order, where their shapes stand."""
-
-    piece: Tensor
-    offset: Tensor
-    observation: Tensor
-    h: Tensor
-    c: Tensor
-    value: Tensor
-    used: Tensor
-    slot: Tensor
-    written_at: Tensor
-    target: Tensor
+from sab_agents.kernels.types import (
+    EVICTIONS,
+    Contexts,
+    PieceInputs,
+    StepState,
+    StepWeights,
+    StreamRules,
+    StreamState,
+    StreamStep,
+    WindowRecord,
+)
 
 
 class CompiledStream:
-    """What a stream holds, checked once, so that no step needs to check it again; make it with `bound`.
-
-    Its tensors must stay where they are.
+    """What a stream carries and remembers, with the arguments of its operations, of which a step changes a few.
 
     Args:
-        state: of the stream.
-        contexts: the tensors of `Contexts`, in their order.
-        statistics: usage and credit, (B, S) each.
-        reads: R.
-        write_every: steps between two writes.
-        bptt_steps: L.
-        gain: of s in h.
+        rules: of the stream.
+        state: what is carried, contiguous on the CPU, float32 where it is real, as all that follows.
+        contexts: of its memory; None for steps that are taken apart from a stream, of which nothing is recorded.
+        kept: (B, S) bool, slots that hold what they held before the window.
     """
 
-    def __init__(
-        self,
-        state: StepState,
-        contexts: tuple[Tensor, ...],
-        statistics: tuple[Tensor, Tensor],
-        reads: int,
-        write_every: int,
-        bptt_steps: int,
-        gain: float,
-    ) -> None:
-        self.state, self.contexts, self.statistics = state, ContextTensors(*contexts), statistics
+    def __init__(self, rules: StreamRules, state: StreamState, contexts: Contexts | None, kept: Tensor) -> None:
+        self.rules, self.state, self.kept = rules, state, kept
+        self._contexts = contexts
         self.rows, self.slots, self.size = B, S, H = state.memory.shape
-        self.observed = prod(self.contexts.observation.shape[3:])  # elements of one row's observation
-        self.reads, self.write_every, self.bptt_steps, self.gain = reads, write_every, bptt_steps, gain
-        self._c, self._weight = new_empty(B, H), new_empty(B, reads)
-        self._read_slot = new_empty(B, reads, dtype=WHOLE)
-        self._novel = new_empty(B, dtype=FLAG)
+        # Elements of one row's observation that are recorded.
+        self.observed = 0 if contexts is None else prod(contexts.observation.shape[3:])
+        self.reads, self.bptt_steps, self.gain = rules.top_k + 1, rules.bptt_steps, rules.gain
+        self.limit = None if rules.novelty is None else new_empty(1).fill_(rules.novelty)
+        self._distance = new_empty(B, S, S) if rules.eviction == "most_redundant" else None
+        self._known = new_empty(1, dtype=WHOLE).zero_()
+        self._c, self._weight = new_empty(B, H), new_empty(B, self.reads)
+        self._read_slot = new_empty(B, self.reads, dtype=WHOLE)
+        self._novel = None if self.limit is None else new_empty(B, dtype=FLAG)
         self._output = new_empty(B, 2 * H)  # of steps whose output is not returned
         self._known_weights: list[int] = []
         self._inputs = self._attention = self._work = 0
         self._recorded: WindowRecord | None = None
-        self._step = native.Step(
-            rows=B,
-            size=H,
-            slots=S,
-            reads=reads,
-            write_every=write_every,
-            gain=gain,
-            state=state,
-            new_c=self._c,
-            new_state=None,
-            read_slot=self._read_slot,
-            weight=self._weight,
-        )
-        self._take = native.Take(
-            rows=B,
-            size=H,
-            slots=S,
-            reads=reads,
-            write_every=write_every,
-            bptt_steps=bptt_steps,
-            bytes=4 * self.observed,
-            new_c=self._c,
-            read_slot=self._read_slot,
-            weight=self._weight,
-            state=state,
-        )
+        self._step = self.step_arguments(self._c, self._read_slot, self._weight, self._novel)
+        self._take = self.take_arguments(self._c, self._read_slot, self._weight, self._novel)
         self._steps = native.TakeSteps(step=self._step, take=self._take)
+
+    def step_arguments(self, new_c: Tensor, read_slot: Tensor, weight: Tensor, novel: Tensor | None) -> Any:
+        """Returns the arguments of `Step` that leave their results in these tensors; weights and x must be set."""
+        return native.Step(
+            rows=self.rows,
+            size=self.size,
+            slots=self.slots,
+            reads=self.reads,
+            write_every=self.rules.write_every,
+            gain=self.gain,
+            state=self.state,
+            new_c=new_c,
+            new_state=None,
+            read_slot=read_slot,
+            weight=weight,
+            novelty=self.limit,
+            novel=novel,
+        )
+
+    def take_arguments(self, new_c: Tensor, read_slot: Tensor, weight: Tensor, novel: Tensor | None) -> Any:
+        """Returns the arguments of `Take` for a step that left its results there; what was observed must be set."""
+        return native.Take(
+            rows=self.rows,
+            size=self.size,
+            slots=self.slots,
+            reads=self.reads,
+            write_every=self.rules.write_every,
+            bptt_steps=self.bptt_steps,
+            bytes=4 * self.observed,
+            eviction=EVICTIONS.index(self.rules.eviction),
+            seed=self.rules.seed,
+            decay=self.rules.decay,
+            distance=self._distance,
+            known=self._known,
+            new_c=new_c,
+            read_slot=read_slot,
+            weight=weight,
+            novel=novel,
+            kept=self.kept,
+            state=self.state,
+            window=None,
+        )
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """A copy of a stream is bound to nothing: these tensors are those of the stream that it was copied from."""
         return type(None), ()
 
-    @classmethod
-    def bound(
-        cls,
-        state: StepState,
-        contexts: tuple[Tensor, ...],
-        statistics: tuple[Tensor, Tensor],
-        reads: int,
-        write_every: int,
-        bptt_steps: int,
-        gain: float,
-    ) -> Self | None:
-        """Returns one for these tensors; None if the native kernel cannot take one of them."""
-        if state.memory.dim() != 3 or len(contexts[2].shape) < 3:
-            return None
-        (B, S, H), L, U = state.memory.shape, bptt_steps, bptt_steps * reads
-        observation = (B, S, L, *contexts[2].shape[3:])
-        shapes = ((B, S), (B, S), observation, (B, S, H), (B, S, H), (B, S, U, H), *[(B, S, U)] * 3, (B, S, L))
-        dtypes = (WHOLE, WHOLE, REAL, REAL, REAL, REAL, FLAG, WHOLE, WHOLE, WHOLE)
-        if not (
-            state_fits(state, B, S, H)
-            and all(fits(*each) for each in zip(contexts, shapes, dtypes, strict=True))
-            and all(fits(each, (B, S), REAL) for each in statistics)
-        ):
-            return None
-        return cls(state, contexts, statistics, reads, write_every, bptt_steps, gain)
+    @property
+    def contexts(self) -> Contexts:
+        """Of the memory."""
+        assert self._contexts is not None
+        return self._contexts
 
-    def propose(
-        self, weights: StepWeights, x: Tensor, start: Tensor | None, novelty: Tensor | None
-    ) -> StreamStep | None:
+    def takes(self, weights: StepWeights, x: Tensor, start: Tensor | None) -> bool:
+        """Returns whether the native kernel can take these weights, and x (…, B, I) with episode starts (…, B)."""
+        lead = x.shape[:-1]
+        return (
+            self._takes(weights)
+            and lead[-1:] == (self.rows,)
+            and fits(x, (*lead, self._inputs), REAL)
+            and (start is None or fits(start, lead, FLAG))
+        )
+
+    def peek(self, weights: StepWeights, x: Tensor, start: Tensor | None) -> StreamStep | None:
         """Computes the next step and changes nothing; returns None if the native kernel cannot take an argument.
 
         Args:
             weights: of the network.
             x: (B, I) inputs.
             start: (B,) bool, episode starts; None if there are none.
-            novelty: one float, or None if it does not matter what is novel.
         """
-        if not self._takes(weights):
-            return None
-        if not fits(x, (self.rows, self._inputs), REAL) or not (start is None or fits(start, (self.rows,), FLAG)):
+        if not self.takes(weights, x, start):
             return None
         output = torch.empty_like(self._output)
-        self._set_step(x, start, output, novelty)
+        self._set_step(x, start, output)
         if not self._step.run():
             return None
-        return StreamStep(output, self._c, self._read_slot, self._weight, None if novelty is None else self._novel)
+        return StreamStep(output, self._c, self._read_slot, self._weight, self._novel)
 
-    def _set_step(self, x: Tensor, start: Tensor | None, output: Tensor, novelty: Tensor | None) -> None:
+    def _set_step(self, x: Tensor, start: Tensor | None, output: Tensor) -> None:
         step = self._step
         step.threads, step.x, step.start, step.output = threads(self._work), x, start, output
-        step.novelty, step.novel = novelty, None if novelty is None else self._novel
 
     def take_steps(
-        self,
-        weights: StepWeights,
-        x: Tensor,
-        start: Tensor | None,
-        novelty: Tensor | None,
-        record: WindowRecord,
-        time: int,
-        *,
-        order: Tensor,
-        taken: Tensor,
+        self, weights: StepWeights, x: Tensor, start: Tensor | None, record: WindowRecord | None, time: int
     ) -> bool:
-        """Does what `propose` and `take` do for one step after another; returns False where `propose` returns None.
+        """Does what `peek` and `take` do for one step after another; returns False where `peek` returns None.
 
         Args:
             weights: of the network.
             x: (n, B, I) inputs, which are the observations.
             start: (n, B) bool, episode starts; None if there are none.
-            novelty: as in `propose`.
-            record: (T, B, …) with T at least `time` + n.
+            record: (T, B, …) with T at least `time` + n; None records nothing.
             time: as in `take`.
-            order: (B, at least n), as in `take`.
-            taken: as in `take`.
 
         Raises:
-            ValueError: an input is not finite or a slot is out of range; the steps before it have been taken.
+            ValueError: an input is not finite; the steps before it have been taken.
         """
-        n = len(x)
-        if not self._takes(weights):
+        if not self.takes(weights, x, start):
             return False
-        if not fits(x, (n, self.rows, self._inputs), REAL) or not (start is None or fits(start, (n, self.rows), FLAG)):
-            return False
-        self._know(record, x.shape[1:])
-        self._set_step(x, start, self._output, novelty)
+        if record is not None:
+            self._know(record, x.shape[1:])
+        self._set_step(x, start, self._output)
         take = self._take
-        take.width, take.time = order.shape[1], time
+        take.time = time
         take.observation, take.start, take.output = x, start, self._output
-        take.novel, take.chosen, take.order, take.taken = self._step.novel, None, order, taken
-        self._steps.count = n
-        if self._steps.run() != n:
-            raise ValueError(f"SABStream: inputs must be finite, and planned slots lie in 0 … {self.slots - 1}.")
+        self._steps.count = len(x)
+        if self._steps.run() != len(x):
+            raise ValueError("SABStream: inputs must be finite, but hold NaN or infinity. Clean them first.")
         return True
+
+    def act(self, weights: StepWeights, x: Tensor, state: StreamState) -> tuple[Tensor, StreamState] | None:
+        """Takes one step from another state, in the tensors that this one carries, which must record nothing.
+
+        Returns:
+            (B, 2H) outputs and the state after the step; None if the native kernel cannot take an argument.
+
+        Raises:
+            ValueError: an input is not finite.
+        """
+        if not all(fits(each, held.shape, held.dtype) for each, held in zip(state, self.state, strict=True)):
+            return None
+        for held, each in zip(self.state, state, strict=True):
+            held.copy_(each)
+        self.forget()
+        if not self.take_steps(weights, x.unsqueeze(0), None, None, 0):
+            return None
+        return self._output.clone(), StreamState(*(each.clone() for each in self.state))
+
+    def forget(self) -> None:
+        """Must be called when the memory was changed by others."""
+        self._known.zero_()
 
     def _takes(self, weights: StepWeights) -> bool:
         """Returns whether the native kernel can take these weights, which are checked when they lie elsewhere."""
@@ -211,46 +206,33 @@ class CompiledStream:
         return True
 
     def made(self, step: StreamStep) -> bool:
-        """Returns whether the step is one that `propose` computed."""
+        """Returns whether the step is one that `peek` computed."""
         return step.read_slot is self._read_slot
 
     def take(
-        self,
-        step: StreamStep,
-        observation: Tensor,
-        start: Tensor | None,
-        record: WindowRecord,
-        time: int,
-        *,
-        chosen: Tensor | None,
-        order: Tensor,
-        taken: Tensor,
+        self, step: StreamStep, observation: Tensor, start: Tensor | None, record: WindowRecord, time: int
     ) -> None:
         """Takes a step: changes the state, and records the step at place `time` of `record`.
 
         Args:
-            step: what `propose` computed last.
+            step: what `peek` computed last.
             observation: (B, …) what was observed.
-            start: as it was proposed.
+            start: as it was passed to `peek`.
             record: (T, B, …) with T above `time`.
             time: from 0.
-            chosen: (B,) slots to write to, −1 for no write; None for those that `order` plans.
-            order: (B, n) slots that the next n writes take.
-            taken: (B,) how many of these are used; changed in place.
 
         Raises:
             ValueError: a slot is out of range. Nothing has changed.
         """
         self._know(record, observation.shape)
         take = self._take
-        take.width, take.time = order.shape[1], time
+        take.time = time
         take.observation, take.start, take.output = observation, start, step.output
-        take.novel, take.chosen, take.order, take.taken = step.novel, chosen, order, taken
         if not take.run():
-            raise ValueError(f"SABStream: the slots that are planned must lie in 0 … {self.slots - 1}.")
+            raise ValueError(f"SABStream: the slots that are read must lie in -1 … {self.slots - 1}.")
 
     def run(
-        self, weights: StepWeights, record: WindowRecord, steps: int, before: StepState, *, credit: bool
+        self, weights: StepWeights, record: WindowRecord, steps: int, before: StreamState
     ) -> tuple[Run, Tensor] | None:
         """Replays a window; returns None if the native kernel cannot take an argument.
 
@@ -259,13 +241,12 @@ class CompiledStream:
             record: (T, B, …), of which `steps` are there; what was observed are the inputs.
             steps: of the window.
             before: the state before it.
-            credit: whether gradient flows into the memories that are read.
 
         Returns:
             The run, and its outputs [h, s] (steps, B, 2H).
         """
         B, H, S = self.rows, self.size, self.slots
-        if not self._takes(weights) or not state_fits(before, B, S, H):
+        if not self._takes(weights) or not state_fits(StepState(*before[:6]), B, S, H):
             return None
         if record.observation.shape[2:] != (self._inputs,):
             return None
@@ -282,30 +263,24 @@ class CompiledStream:
         )
         sizes = Sizes(steps, B, self._inputs, H, self._attention, S, self.reads)
         output = new_empty(steps, B, 2 * H)
+        credit = self.rules.credit
         return Run(weights, sizes, given, slots=S, credit=credit, gain=self.gain, output=output), output
 
-    def advance(
-        self, record: WindowRecord, steps: int, memory: Tensor, filled: Tensor, reached: Tensor, decay: Tensor
-    ) -> None:
-        """Ends a window: changes contexts and statistics.
+    def advance(self, record: WindowRecord, steps: int, memory: Tensor) -> None:
+        """Ends a window: changes the contexts.
 
         Args:
             record: (T, B, …), of which `steps` are there.
             steps: of the window.
             memory: (B, S, H) before the window.
-            filled: (B, S) before the window.
-            reached: (B, S) norms of the gradient that reached each slot.
-            decay: one float64.
 
         Raises:
             ValueError: an index is out of range. Nothing has changed.
         """
         self._know(record, record.observation.shape[1:])
         B, S = self.rows, self.slots
-        before = (memory, (B, S, self.size), REAL), (filled, (B, S), FLAG), (reached, (B, S), REAL)
-        if not all(fits(*each) for each in before) or decay.dtype is not torch.float64:
-            raise ValueError("SABStream.advance: the state before the window must have the shapes of the state.")
-        usage, received = self.statistics
+        if not fits(memory, (B, S, self.size), REAL):
+            raise ValueError("SABStream.advance: the memory before the window must have the shape of the memory.")
         done = native.Advance(
             rows=B,
             size=self.size,
@@ -314,15 +289,11 @@ class CompiledStream:
             bytes=4 * self.observed,
             length=steps,
             bptt_steps=self.bptt_steps,
-            decay=decay,
             state=self.state,
             window=record,
             memory=memory,
-            filled=filled,
-            reached=reached,
+            kept=self.kept,
             contexts=self.contexts,
-            usage=usage,
-            credit=received,
         ).run()
         if not done:
             raise ValueError(f"SABStream.advance: the window's slots must lie in -1 … {S - 1}, and be read after.")
@@ -357,6 +328,8 @@ class CompiledStream:
             written_at=written_at,
             contexts=self.contexts,
             norm=norm,
+            credit=None,
+            kept=None,
             column=column,
             row=row,
             place=place,
@@ -485,13 +458,8 @@ class Pieces:
         arguments.run()
         return replayed
 
-    def gather(self, gradient: Tensor) -> tuple[Tensor, ...]:
-        """Returns what the pieces are replayed with; what it takes of `gradient` (B, S, H) is zeroed.
-
-        Returns:
-            observation (T, M, …), h (M, H), c (M, H), value (M, U, H), used (M, U), target (T, M), start (T, M),
-            cut (T, M), and the gradient of the h of all steps (T, M, H).
-        """
+    def gather(self, gradient: Tensor) -> PieceInputs:
+        """Returns what the pieces are replayed with; what it takes of `gradient` (B, S, H) is zeroed."""
         stream, M, T = self._stream, self.count, self.steps
         L, U, H = stream.bptt_steps, stream.bptt_steps * stream.reads, stream.size
         observation = new_empty(L, M, *stream.contexts.observation.shape[3:])
@@ -499,16 +467,15 @@ class Pieces:
         used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
         start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
         self._gather(gradient, Replayed(observation, h, c, value, used, target, start, cut, grad_hidden))
-        return observation[:T], h, c, value, used, target[:T], start[:T], cut[:T], grad_hidden[:T]
+        return PieceInputs(observation[:T], h, c, value, used, target[:T], start[:T], cut[:T], grad_hidden[:T])
 
-    def run_again(self, weights: StepWeights, gradient: Tensor, *, credit: bool, onward: bool) -> Tensor | None:
+    def replay(self, weights: StepWeights, gradient: Tensor, *, onward: bool) -> Tensor | None:
         """Replays the pieces and adds to the weights' `.grad`; what it takes of `gradient` is zeroed.
 
         Args:
             weights: of the network.
             gradient: (B, S, H) of the memory.
-            credit: whether gradient flows into the memories that the pieces read.
-            onward: whether that of the memories before the pieces is wanted.
+            onward: whether the gradient of the memories before the pieces is wanted.
 
         Returns:
             (M, U, H) that gradient, None unless `onward`.
@@ -523,7 +490,9 @@ class Pieces:
         M, L, U = self.count, stream.bptt_steps, stream.bptt_steps * stream.reads
         replayed = self._gather(gradient, Replayed.empty(stream, M))
         sizes = Sizes(self.steps, M, inputs, H, A, U, stream.reads)
-        run = Run(weights, sizes, replayed.given(), slots=U + L, credit=credit, gain=stream.gain, output=None)
+        run = Run(
+            weights, sizes, replayed.given(), slots=U + L, credit=stream.rules.credit, gain=stream.gain, output=None
+        )
         sent = new_empty(M, U, H) if onward else None
         run.backward(replayed.grad_hidden, None, H, sent)
         return sent

@@ -212,6 +212,20 @@ struct State {
     FIELD(int64_t*, step);                      // (B)
 };
 
+struct Carried {  // what a stream carries: a state, and what its rule of eviction goes by
+    STRUCTURE(Carried);
+    FIELD(float*, h);                           // as in `State`, and so are the next five
+    FIELD(float*, c);
+    FIELD(float*, memory);
+    FIELD(uint8_t*, filled);
+    FIELD(int64_t*, written_at);
+    FIELD(int64_t*, step);
+    FIELD(float*, usage);                       // (B, S) decayed weights of reads
+    FIELD(float*, credit);                      // (B, S) decayed norms of gradients
+    FIELD(int64_t*, writes);                    // (B) of the episode
+    FIELD(int64_t*, draws);                     // (B) writes of all episodes
+};
+
 struct Step {
     STRUCTURE(Step);
     FIELD(int64_t, threads);
@@ -260,8 +274,12 @@ struct Take {  // takes the step that was computed last
     FIELD(int64_t, reads);
     FIELD(int64_t, write_every);
     FIELD(int64_t, bptt_steps);
+    FIELD(int64_t, eviction);                   // `Eviction` in stream.h
+    FIELD(int64_t, seed);                       // of the reservoir
+    FIELD(double, decay);                       // of usage and credit, for each step
+    FIELD(Optional<float>, distance);           // (B, S, S) between slots, there where the eviction goes by it
+    FIELD(int64_t*, known);                     // one number: whether `distance` holds what it should
     FIELD(int64_t, bytes);                      // of one row's observation
-    FIELD(int64_t, width);                      // slots that are planned
     FIELD(int64_t, time);                       // the step's place in the window
     FIELD(const uint8_t*, observation);         // (B, bytes)
     FIELD(Optional<const uint8_t>, start);      // (B)
@@ -270,11 +288,9 @@ struct Take {  // takes the step that was computed last
     FIELD(const int64_t*, read_slot);           // (B, R)
     FIELD(const float*, weight);                // (B, R)
     FIELD(Optional<const uint8_t>, novel);      // (B), absent where every h is worth a slot
-    FIELD(Optional<const int64_t>, chosen);     // (B) slots to write to, −1 for none; absent: the next that is planned
-    FIELD(const int64_t*, order);               // (B, width)
-    FIELD(int64_t*, taken);                     // (B) how many of these are used
-    FIELD(State, state);                        // changed
-    FIELD(Window, window);                      // changed
+    FIELD(uint8_t*, kept);                      // changed: (B, S) whether a slot holds what it held before the window
+    FIELD(Carried, state);                      // changed
+    FIELD(Optional<Window>, window);            // changed; absent where nothing is recorded
 };
 
 struct TakeSteps {  // computes steps and takes each; their observations, float32, and starts lie one after the other
@@ -284,7 +300,7 @@ struct TakeSteps {  // computes steps and takes each; their observations, float3
     FIELD(const Take*, take);
 };
 
-struct Contexts {  // what each slot carries to be replayed: sab_agents/streaming/contexts.py
+struct Contexts {  // what each slot carries to be replayed: sab_agents/kernels/types.py
     STRUCTURE(Contexts);
     FIELD(int64_t*, piece);                     // (B, S)
     FIELD(int64_t*, offset);                    // (B, S)
@@ -298,7 +314,7 @@ struct Contexts {  // what each slot carries to be replayed: sab_agents/streamin
     FIELD(int64_t*, target);                    // (B, S, L)
 };
 
-struct Advance {  // ends a window: its pieces become contexts, and reads and credit are counted
+struct Advance {  // ends a window: its pieces become contexts
     STRUCTURE(Advance);
     FIELD(int64_t, rows);
     FIELD(int64_t, size);
@@ -307,27 +323,11 @@ struct Advance {  // ends a window: its pieces become contexts, and reads and cr
     FIELD(int64_t, bytes);
     FIELD(int64_t, length);                     // T of the window
     FIELD(int64_t, bptt_steps);
-    FIELD(const double*, decay);                // one number
-    FIELD(State, state);                        // after the window, not changed
+    FIELD(Carried, state);                      // after the window, not changed
     FIELD(Window, window);                      // not changed; the range of its slots is checked
     FIELD(const float*, memory);                // (B, S, H) before the window
-    FIELD(const uint8_t*, filled);              // (B, S) before the window
-    FIELD(const float*, reached);               // (B, S)
+    FIELD(uint8_t*, kept);                      // (B, S) as `Take` left it; afterwards all that is filled
     FIELD(Contexts, contexts);                  // changed
-    FIELD(float*, usage);                       // changed: (B, S)
-    FIELD(float*, credit);                      // changed: (B, S)
-};
-
-struct Order {  // which slots the next writes take
-    STRUCTURE(Order);
-    FIELD(int64_t, rows);
-    FIELD(int64_t, slots);
-    FIELD(int64_t, width);                      // slots that are wanted of each row
-    FIELD(int64_t, spared);                     // so many of the newest come last
-    FIELD(Optional<const float>, key);          // (B, S) smallest first, the older of equals; absent: the oldest first
-    FIELD(const uint8_t*, filled);              // (B, S); empty ones come before all others
-    FIELD(const int64_t*, written_at);          // (B, S)
-    FIELD(int64_t*, order);                     // out: (B, width)
 };
 
 struct Select {  // the pieces that a gradient of the memory leads to
@@ -341,7 +341,9 @@ struct Select {  // the pieces that a gradient of the memory leads to
     FIELD(const uint8_t*, filled);              // (B, S)
     FIELD(const int64_t*, written_at);          // (B, S)
     FIELD(Contexts, contexts);                  // not changed; the range of piece and offset is checked
-    FIELD(float*, norm);                        // (B, S), added to
+    FIELD(Optional<float>, norm);               // (B, S), to which the norms of the gradient are added
+    FIELD(Optional<float>, credit);             // (B, S), to which those are added that are finite, for slots kept
+    FIELD(Optional<const uint8_t>, kept);       // (B, S), there where `credit` is
     FIELD(int64_t*, column);                    // out: (B, S) the place of the slot's piece among those selected, or −1
     FIELD(int64_t*, row);                       // out: (B·S) of the pieces selected, in their order
     FIELD(int64_t*, place);                     // out: (B·S)

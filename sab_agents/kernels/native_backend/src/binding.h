@@ -1,4 +1,4 @@
-// Operations as Python types. `Order(rows=…, key=None, …)` holds an argument structure whose fields are set by name, at
+// Operations as Python types. `Count(rows=…, start=None, …)` holds an argument structure whose fields are set by name, at
 // once or later as attributes, and `run()` calls the operation. Every field must have been set by then; a name that the
 // structure does not have is an error at once.
 #pragma once

@@ -55,7 +55,9 @@ inline int64_t select_pieces(Select& of) {
             const bool chosen = reached[static_cast<size_t>(s)] > 0.0f;
             of.column[base + s] = chosen ? column[static_cast<size_t>(of.contexts.piece[base + s])] : -1;
             if (!chosen) continue;
-            of.norm[base + s] += reached[static_cast<size_t>(s)];
+            const float here = reached[static_cast<size_t>(s)];
+            if (of.norm != nullptr) of.norm[base + s] += here;
+            if (of.credit != nullptr && of.kept[base + s] != 0 && std::isfinite(here)) of.credit[base + s] += here;
             of.steps_reached = std::max<int64_t>(of.steps_reached, of.contexts.offset[base + s] + 1);
         }
     }

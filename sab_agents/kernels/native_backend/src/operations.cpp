@@ -68,8 +68,6 @@ int64_t take_steps(const TakeSteps& of) {
 
 bool advance(const Advance& of) { return advance_window(of); }
 
-void order(const Order& of) { order_slots(of); }
-
 int64_t select(Select& of) { return select_pieces(of); }
 
 void gather(const Gather& of) { gather_pieces(of); }

@@ -17,7 +17,6 @@ void outer(const Outer& of);
 bool take(const Take& of);                     // false: a slot is out of range
 int64_t take_steps(const TakeSteps& of);       // steps that were taken, up to one that is not finite or out of range
 bool advance(const Advance& of);               // false: an index is out of range
-void order(const Order& of);
 int64_t select(Select& of);                    // pieces that were selected; −1: an index is out of range
 void gather(const Gather& of);
 

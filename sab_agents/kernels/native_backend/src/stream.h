@@ -1,12 +1,11 @@
 // A stream's steps and windows: which slot a step writes to, and what each slot must carry to be replayed. The same is
-// computed in torch by sab_agents/streaming/{writing,window,contexts,statistics}.py; names and shapes stand there.
+// computed in torch by sab_agents/kernels/torch_backend/{stream,contexts}.py; names and shapes stand there.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 #include "arguments.h"
@@ -17,6 +16,21 @@ inline size_t floats(int64_t count) { return static_cast<size_t>(count) * sizeof
 
 inline bool within(int64_t value, int64_t low, int64_t end) { return value >= low && value < end; }
 
+// Which slot a write takes when all are filled.
+enum Eviction : int64_t { OLDEST, LEAST_USED, LEAST_CREDITED, MOST_REDUNDANT, RESERVOIR };
+
+// The newest S / PROTECTED slots are protected from the rules that go by usage and credit.
+constexpr int64_t PROTECTED = 4;
+
+// A number from 0 to 1 for each pair (splitmix64 of Steele, Lea & Flood 2014).
+inline double uniform(int64_t seed, int64_t count) {
+    uint64_t z = (static_cast<uint64_t>(seed) << 32) + static_cast<uint64_t>(count) * 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
+}
+
+// One row of a step that is taken.
 struct TakenRow {
     const Take& of;
     const int64_t row;
@@ -24,39 +38,124 @@ struct TakenRow {
     const int64_t now = of.time * of.rows + row;
     const bool start = of.start != nullptr && of.start[row] != 0;
     const int64_t step = start ? 1 : of.state.step[row] + 1;
+    uint8_t* const filled = of.state.filled + row * S;
+    int64_t* const written_at = of.state.written_at + row * S;
+    float* const usage = of.state.usage + row * S;
+    float* const credit = of.state.credit + row * S;
 
-    // The slot that is written to; out of range where what was planned is.
-    int64_t slot() const {
-        if (of.chosen != nullptr) return of.chosen[row];
-        if (step % of.write_every != 0 || (of.novel != nullptr && of.novel[row] == 0)) return -1;
-        const int64_t next = of.taken[row];
-        return within(next, 0, of.width) ? of.order[row * of.width + next] : S;
+    bool sound() const {
+        for (int64_t i = row * R; i < (row + 1) * R; ++i)
+            if (!within(of.read_slot[i], -1, S)) return false;
+        return true;
     }
 
-    void run(int64_t write_slot) {
+    void run() {
         if (start) clear();
-        record(write_slot);
-        const State& state = of.state;
+        count_reads();
+        int64_t slot = -1;
+        if (step % of.write_every == 0 && (of.novel == nullptr || of.novel[row] != 0)) slot = next_slot();
+        if (of.window.step != nullptr) record(slot);
+        const Carried& state = of.state;
         std::memcpy(state.h + row * H, of.output + row * 2 * H, floats(H));
         std::memcpy(state.c + row * H, of.new_c + row * H, floats(H));
         state.step[row] = step;
-        if (of.chosen == nullptr) of.taken[row] += write_slot >= 0;
-        if (write_slot < 0) return;
-        std::memcpy(state.memory + (row * S + write_slot) * H, of.output + row * 2 * H, floats(H));
-        state.filled[row * S + write_slot] = 1;
-        state.written_at[row * S + write_slot] = step - 1;
+        if (slot >= 0) write(slot);
     }
 
     void clear() {
-        const State& state = of.state;
+        const Carried& state = of.state;
         std::memset(state.h + row * H, 0, floats(H));
         std::memset(state.c + row * H, 0, floats(H));
         std::memset(state.memory + row * S * H, 0, floats(S * H));
-        std::memset(state.filled + row * S, 0, static_cast<size_t>(S));
-        std::fill_n(state.written_at + row * S, S, 0);
+        std::memset(filled, 0, static_cast<size_t>(S));
+        std::fill_n(written_at, S, 0);
+        std::fill_n(usage, S, 0.0f);
+        std::fill_n(credit, S, 0.0f);
+        state.writes[row] = 0;
+        std::fill_n(of.kept + row * S, S, uint8_t{0});
     }
 
-    void record(int64_t write_slot) {
+    void count_reads() {
+        const auto decay = static_cast<float>(of.decay);
+        for (int64_t s = 0; s < S; ++s) usage[s] *= decay, credit[s] *= decay;
+        for (int64_t i = row * R; i < (row + 1) * R; ++i)
+            if (of.read_slot[i] >= 0) usage[of.read_slot[i]] += of.weight[i];
+    }
+
+    // The slot that this write takes; −1 where the reservoir does not keep it.
+    int64_t next_slot() const {
+        if (of.eviction == RESERVOIR) {
+            const int64_t writes = ++of.state.writes[row], draws = ++of.state.draws[row];
+            if (writes <= S) return writes - 1;
+            const auto slot = static_cast<int64_t>(uniform(of.seed, draws) * static_cast<double>(writes));
+            return slot < S ? slot : -1;
+        }
+        for (int64_t s = 0; s < S; ++s)
+            if (!filled[s]) return s;
+        if (of.eviction == OLDEST) return std::min_element(written_at, written_at + S) - written_at;
+        return of.eviction == MOST_REDUNDANT ? most_redundant() : least(of.eviction == LEAST_USED ? usage : credit);
+    }
+
+    // The slot of the smallest key, the older of equals; never one of the newest. A key that is NaN counts as infinite.
+    int64_t least(const float* key) const {
+        const int64_t spared = S / PROTECTED;
+        int64_t newest = std::numeric_limits<int64_t>::max();  // from here on slots are protected
+        if (spared > 0) {
+            std::vector<int64_t> times(written_at, written_at + S);
+            std::nth_element(times.begin(), times.end() - spared, times.end());
+            newest = times[static_cast<size_t>(S - spared)];
+        }
+        int64_t best = -1;
+        float least = 0.0f;
+        for (int64_t s = 0; s < S; ++s) {
+            if (written_at[s] >= newest) continue;
+            const float here = std::isnan(key[s]) ? std::numeric_limits<float>::infinity() : key[s];
+            if (best < 0 || here < least || (here == least && written_at[s] < written_at[best])) best = s, least = here;
+        }
+        return best;
+    }
+
+    // The slot that lies closest to a newer one, the older of equals.
+    int64_t most_redundant() const {
+        int64_t best = -1;
+        float least = 0.0f;
+        for (int64_t s = 0; s < S; ++s) {
+            float nearest = std::numeric_limits<float>::infinity();
+            for (int64_t other = 0; other < S; ++other)
+                if (written_at[other] > written_at[s]) nearest = std::min(nearest, *distance(s, other));
+            if (best < 0 || nearest < least || (nearest == least && written_at[s] < written_at[best]))
+                best = s, least = nearest;
+        }
+        return best;
+    }
+
+    float* distance(int64_t s, int64_t other) const { return of.distance + (row * S + s) * S + other; }
+
+    // Squared, from slot s to every other.
+    void measure(int64_t s) const {
+        const float* memory = of.state.memory + row * S * H;
+        for (int64_t other = 0; other < S; ++other) {
+            float parts[8] = {};
+            const float *one = memory + s * H, *two = memory + other * H;
+            int64_t i = 0;
+            for (; i + 8 <= H; i += 8)
+                for (int64_t j = 0; j < 8; ++j) parts[j] += (one[i + j] - two[i + j]) * (one[i + j] - two[i + j]);
+            for (; i < H; ++i) parts[0] += (one[i] - two[i]) * (one[i] - two[i]);
+            *distance(s, other) = *distance(other, s) = ((parts[0] + parts[1]) + (parts[2] + parts[3])) +
+                                                       ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+        }
+    }
+
+    void write(int64_t slot) const {
+        std::memcpy(of.state.memory + (row * S + slot) * H, of.output + row * 2 * H, floats(H));
+        filled[slot] = 1;
+        written_at[slot] = step - 1;
+        usage[slot] = credit[slot] = 0.0f;
+        of.kept[row * S + slot] = 0;
+        if (of.distance != nullptr) measure(slot);
+    }
+
+    void record(int64_t slot) const {
         const Window& to = of.window;
         const auto bytes = static_cast<size_t>(of.bytes);
         if (bytes > 0) std::memcpy(to.observation + now * of.bytes, of.observation + row * of.bytes, bytes);
@@ -68,50 +167,25 @@ struct TakenRow {
         std::memcpy(to.h + now * H, of.output + row * 2 * H, floats(H));
         std::memcpy(to.weight + now * R, of.weight + row * R, floats(R));
         for (int64_t i = 0; i < R; ++i) {
-            const int64_t slot = of.read_slot[row * R + i];
-            to.read_slot[now * R + i] = slot;
-            to.read_step[now * R + i] = of.state.written_at[row * S + std::max<int64_t>(slot, 0)];
+            const int64_t read = of.read_slot[row * R + i];
+            to.read_slot[now * R + i] = read;
+            to.read_step[now * R + i] = written_at[std::max<int64_t>(read, 0)];
         }
-        to.write_slot[now] = write_slot;
+        to.write_slot[now] = slot;
     }
 };
 
 // False, and nothing done, where a slot is out of range.
 inline bool take_step(const Take& of) {
-    std::vector<int64_t> slots(static_cast<size_t>(of.rows));
-    for (int64_t row = 0; row < of.rows; ++row) {
-        slots[static_cast<size_t>(row)] = TakenRow{of, row}.slot();
-        if (!within(slots[static_cast<size_t>(row)], -1, of.slots)) return false;
+    for (int64_t row = 0; row < of.rows; ++row)
+        if (!TakenRow{of, row}.sound()) return false;
+    if (of.distance != nullptr && *of.known == 0) {
+        for (int64_t row = 0; row < of.rows; ++row)
+            for (int64_t s = 0; s < of.slots; ++s) TakenRow{of, row}.measure(s);
+        *of.known = 1;
     }
-    for (int64_t row = 0; row < of.rows; ++row) TakenRow{of, row}.run(slots[static_cast<size_t>(row)]);
+    for (int64_t row = 0; row < of.rows; ++row) TakenRow{of, row}.run();
     return true;
-}
-
-// Both sorts are stable: of equals the older goes first, and of empty slots the one that stands first.
-inline void order_slots(const Order& of) {
-    const int64_t S = of.slots;
-    std::vector<int64_t> slots(static_cast<size_t>(S));
-    std::vector<float> keys(static_cast<size_t>(S));
-    for (int64_t row = 0; row < of.rows; ++row) {
-        const uint8_t* filled = of.filled + row * S;
-        const int64_t* written_at = of.written_at + row * S;
-        std::iota(slots.begin(), slots.end(), 0);
-        std::stable_sort(slots.begin(), slots.end(), [&](int64_t one, int64_t other) {
-            return (filled[one] ? written_at[one] : -1) < (filled[other] ? written_at[other] : -1);
-        });
-        if (of.key != nullptr) {
-            std::copy_n(of.key + row * S, S, keys.begin());
-            for (int64_t i = S - of.spared; i < S; ++i)
-                keys[static_cast<size_t>(slots[static_cast<size_t>(i)])] = std::numeric_limits<float>::infinity();
-            for (int64_t s = 0; s < S; ++s)
-                if (!filled[s]) keys[static_cast<size_t>(s)] = -std::numeric_limits<float>::infinity();
-            std::stable_sort(slots.begin(), slots.end(), [&](int64_t one, int64_t other) {
-                const float a = keys[static_cast<size_t>(one)], b = keys[static_cast<size_t>(other)];
-                return a < b || (std::isnan(b) && !std::isnan(a));  // as torch sorts
-            });
-        }
-        std::copy_n(slots.begin(), of.width, of.order + row * of.width);
-    }
 }
 
 // One row of a window that ends.
@@ -119,9 +193,8 @@ struct AdvancedRow {
     const Advance& of;
     const int64_t row;
     const int64_t T = of.length, B = of.rows, H = of.size, S = of.slots, R = of.reads, L = of.bptt_steps, U = L * R;
-    int64_t last_start = -1;
     std::vector<int64_t> number, first, newest;  // of steps; of pieces; of slots, as in `contexts.py`
-    std::vector<uint8_t> kept;
+    uint8_t* const kept = of.kept + row * of.slots;
 
     int64_t at(int64_t t) const { return t * B + row; }
 
@@ -146,17 +219,13 @@ struct AdvancedRow {
         newest.assign(slots, -1);
         for (int64_t t = 0; t < T; ++t)
             if (of.window.write_slot[at(t)] >= 0) newest[static_cast<size_t>(of.window.write_slot[at(t)])] = t;
-        kept.assign(slots, 0);
-        for (size_t s = 0; s < slots; ++s)
-            kept[s] = of.filled[static_cast<size_t>(row * S) + s] && last_start < 0 && newest[s] < 0;
         remember();
-        count();
+        std::memcpy(kept, of.state.filled + row * S, slots);
     }
 
     void cut() {
         for (int64_t t = 0; t < T; ++t) {
             const bool start = of.window.start[at(t)] != 0;
-            if (start) last_start = t;
             if (t == 0 || start || of.window.cut[at(t)] != 0) first.push_back(t);
             number.push_back(static_cast<int64_t>(first.size()) - 1);
         }
@@ -169,7 +238,7 @@ struct AdvancedRow {
         std::vector<uint8_t> occupied(static_cast<size_t>(S), 0);
         for (int64_t s = 0; s < S; ++s) {
             if (fresh(s)) place[piece_of(s)] = -2;
-            if (kept[static_cast<size_t>(s)]) occupied[static_cast<size_t>(of.contexts.piece[row * S + s])] = 1;
+            if (kept[s]) occupied[static_cast<size_t>(of.contexts.piece[row * S + s])] = 1;
         }
         size_t free = 0;
         for (size_t n = 0; n < place.size(); ++n) {
@@ -187,7 +256,7 @@ struct AdvancedRow {
 
     bool fresh(int64_t s) const {
         const auto slot = static_cast<size_t>(s);
-        return of.state.filled[row * S + s] && !kept[slot] && newest[slot] >= 0;
+        return of.state.filled[row * S + s] && !kept[s] && newest[slot] >= 0;
     }
 
     size_t piece_of(int64_t s) const {
@@ -250,25 +319,6 @@ struct AdvancedRow {
             return U + earliest;
         }
     };
-
-    void count() {
-        const double decay = *of.decay;
-        const auto fading = static_cast<float>(std::pow(decay, static_cast<double>(T)));
-        for (int64_t s = 0; s < S; ++s) {
-            const float fade = kept[static_cast<size_t>(s)] ? fading : 0.0f;
-            of.usage[row * S + s] *= fade;
-            of.credit[row * S + s] = (of.credit[row * S + s] + of.reached[row * S + s]) * fade;
-        }
-        // A read counts for what it read: not for what was written over that since, nor for another episode's.
-        for (int64_t t = std::max<int64_t>(last_start, 0); t < T; ++t) {
-            const auto faded = static_cast<float>(std::pow(decay, static_cast<double>(T - 1 - t)));
-            for (int64_t i = at(t) * R; i < (at(t) + 1) * R; ++i) {
-                const int64_t slot = of.window.read_slot[i];
-                if (slot >= 0 && of.state.written_at[row * S + slot] == of.window.read_step[i])
-                    of.usage[row * S + slot] += of.window.weight[i] * faded;
-            }
-        }
-    }
 };
 
 // False, and nothing done, where an index is out of range.

@@ -1,11 +1,11 @@
 // Argument structures that describe themselves. Each is defined once, in C++; from the table of its fields Python sets
 // them by name.
 //
-//     struct Order {
-//         STRUCTURE(Order);
+//     struct Count {
+//         STRUCTURE(Count);
 //         FIELD(int64_t, rows);
-//         FIELD(Optional<const float>, key);  // (B, S)
-//         FIELD(const uint8_t*, filled);      // (B, S)
+//         FIELD(Optional<const uint8_t>, start);  // (T, B)
+//         FIELD(const int64_t*, before);          // (B)
 //     };
 //
 // Every member is a FIELD on a line of its own; a member that is not fails to compile where the table is built.

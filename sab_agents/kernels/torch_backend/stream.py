@@ -1,0 +1,233 @@
+"""The steps of a stream in plain torch: what the network computes, which slot a step writes to, what is carried on.
+
+A step is made of operations that can be exported.
+
+Dimensions: B rows, I input size, H hidden size, A attention size, S slots, R = K + 1 slots that a
+step touches, M pieces that are replayed, L = bptt_steps, U = L·R memories that a piece reads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sab_agents.kernels.torch_backend.backward import EPSILON, threshold
+from sab_agents.kernels.types import (
+    Contexts,
+    PieceInputs,
+    StepWeights,
+    StreamRules,
+    StreamState,
+    StreamStep,
+)
+
+PROTECTED = 4
+"""The newest S / 4 slots are protected from the rules that go by usage and credit."""
+
+NEVER = torch.iinfo(torch.int64).max
+
+
+def act(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+    """Takes one step of independent rows from inputs x (B, I): outputs (B, 2H) and the state after it."""
+    step = computed(weights, rules, x, state)
+    return step.output, taken(step, state, rules)[0]
+
+
+def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamState) -> StreamStep:
+    """Returns the step with inputs x (B, I); the state stays as it was."""
+    hidden, c = torch.lstm_cell(
+        x, (state.h, state.c), weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh
+    )
+    keys = functional.linear(state.memory, weights.key_weight)
+    query = functional.linear(hidden, weights.query_weight, weights.query_bias).unsqueeze(1)
+    if weights.score_weight is None:
+        scores = (keys * query).sum(dim=2) / query.shape[2] ** 0.5
+    else:
+        scores = functional.linear(torch.tanh(keys + query), weights.score_weight).squeeze(2)
+    scores, reads = scores.masked_fill(~state.filled, -torch.inf), rules.top_k + 1
+    if scores.shape[1] < reads:
+        scores = functional.pad(scores, (0, reads - scores.shape[1]), value=-torch.inf)
+    best, slot = scores.topk(reads, dim=1)
+    there = best > -torch.inf
+    above = (best - threshold(best, full=False)).masked_fill(~there, 0).relu()
+    weight = above / above.sum(dim=1, keepdim=True).clamp(min=EPSILON)
+    index = slot.masked_fill(~there, 0).unsqueeze(2).expand(-1, -1, hidden.shape[1])
+    summary = (weight.unsqueeze(2) * state.memory.gather(1, index)).sum(dim=1)
+    h = hidden + rules.gain * summary
+    return StreamStep(
+        output=torch.cat([h, summary], dim=1),
+        c=c,
+        read_slot=slot.masked_fill(~there, -1),
+        weight=weight,
+        novel=None if rules.novelty is None else is_novel(h, state.memory, state.filled, rules.novelty),
+    )
+
+
+def is_novel(h: Tensor, memory: Tensor, filled: Tensor, novelty: float) -> Tensor:
+    """Which rows' h (B, H) is farther than `novelty` · ‖h‖ from every slot that is held, (B,) bool."""
+    # By differences: of near vectors, products keep no digit of the distance in float32.
+    distance = (memory - h.unsqueeze(1)).norm(dim=2).masked_fill(~filled, torch.inf)
+    novel: Tensor = distance.amin(dim=1) > novelty * h.norm(dim=1)
+    return novel
+
+
+def taken(step: StreamStep, state: StreamState, rules: StreamRules) -> tuple[StreamState, Tensor]:
+    """Returns the state after a step, and the slots (B,) that it wrote to, −1 for none.
+
+    Usage and credit decay, and each read adds its weight to the usage of its slot, before a slot is chosen; one that is
+    written to begins with zeros.
+    """
+    count, read = state.step + 1, step.read_slot.clamp(min=0)
+    usage = (state.usage * rules.decay).scatter_add(1, read, step.weight)
+    credit = state.credit * rules.decay
+    writing = count % rules.write_every == 0
+    if step.novel is not None:
+        writing = writing & step.novel
+    writes, draws = state.writes, state.draws
+    if rules.eviction == "reservoir":
+        writes, draws = writes + writing, draws + writing
+        slot = reservoir_slot(state.memory.shape[1], writes, draws, rules.seed)
+    else:
+        slot = next_slot(rules.eviction, state._replace(usage=usage, credit=credit))
+    slot = slot.masked_fill(~writing, -1)
+    h = step.output[:, : state.h.shape[1]]
+    at = slot.unsqueeze(1) == torch.arange(state.memory.shape[1], device=slot.device)
+    after = StreamState(
+        h=h,
+        c=step.c,
+        memory=torch.where(at.unsqueeze(2), h.unsqueeze(1), state.memory),
+        filled=state.filled | at,
+        written_at=torch.where(at, (count - 1).unsqueeze(1), state.written_at),
+        step=count,
+        usage=usage.masked_fill(at, 0),
+        credit=credit.masked_fill(at, 0),
+        writes=writes,
+        draws=draws,
+    )
+    return after, slot
+
+
+def next_slot(rule: str, state: StreamState) -> Tensor:
+    """The slot that each row's next write takes, (B,) int64: the first that is empty, else the one that the rule names.
+
+    Args:
+        rule: "oldest"; "least_used"; "least_credited"; or "most_redundant", the one that lies closest to a newer one.
+            Of equals the older goes first.
+        state: the memory and its statistics.
+    """
+    slots, written_at = state.memory.shape[1], state.written_at
+    best = torch.ones_like(state.filled)
+    if rule == "most_redundant":
+        key = _distance_to_a_newer(state)
+    else:
+        key = state.usage if rule == "least_used" else state.credit
+        key = key.masked_fill(key.isnan(), torch.inf)
+        if slots >= PROTECTED:
+            newest = written_at.topk(slots // PROTECTED, dim=1).values[:, -1:]
+            key = key.masked_fill(written_at >= newest, torch.inf)
+    if rule != "oldest":
+        best = key == key.amin(dim=1, keepdim=True)
+    chosen = written_at.masked_fill(~best, NEVER).argmin(dim=1)
+    return torch.where(state.filled.all(dim=1), chosen, state.filled.int().argmin(dim=1))
+
+
+def reservoir_slot(slots: int, writes: Tensor, draws: Tensor, seed: int) -> Tensor:
+    """A slot for the `writes`-th write (B,) of each row's episode, (B,) int64, −1 where it is not kept.
+
+    Algorithm R (Vitter, 1985): the first S writes fill the memory; the i-th after that is kept with probability S / i,
+    in place of a slot drawn at random, so that what is held is a uniform sample of the episode so far.
+
+    Args:
+        slots: S.
+        writes: counted with this one.
+        draws: counted with this one, over all episodes: what the random number follows from.
+        seed: another seed draws other numbers.
+    """
+    slot = (uniform(seed, draws) * writes).long()
+    slot = torch.where(writes <= slots, writes - 1, slot)  # nothing to replace as long as a slot is empty
+    return slot.masked_fill(slot >= slots, -1)
+
+
+def uniform(seed: int, count: Tensor) -> Tensor:
+    """A float64 in [0, 1) for each int64 of `count`, the same at every call.
+
+    Source: splitmix64 of Steele, Lea & Flood 2014, "Fast Splittable Pseudorandom Number Generators".
+    """
+
+    def shifted(z: Tensor, bits: int) -> Tensor:
+        return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+    z = count * _signed(0x9E3779B97F4A7C15) + _signed(seed << 32)
+    z = (z ^ shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return shifted(z ^ shifted(z, 31), 11).double() * 2.0**-53
+
+
+def _signed(value: int) -> int:
+    """The signed integer with the last 64 bits of `value`."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _distance_to_a_newer(state: StreamState) -> Tensor:
+    """From each slot to the nearest one that was written after it, (B, S); infinite for the newest."""
+    newer = state.written_at.unsqueeze(1) > state.written_at.unsqueeze(2)
+    newer = newer & state.filled.unsqueeze(1)
+    apart = (state.memory.unsqueeze(1) - state.memory.unsqueeze(2)).square().sum(dim=3)
+    return apart.masked_fill(~newer, torch.inf).amin(dim=2)
+
+
+def emptied(state: StreamState, start: Tensor) -> StreamState:
+    """The state with the rows reset whose episode starts, start (B,) bool."""
+
+    def cleared(tensor: Tensor) -> Tensor:
+        mask = start.view(-1, *[1] * (tensor.dim() - 1))
+        return tensor & ~mask if tensor.dtype == torch.bool else tensor.masked_fill(mask, 0)
+
+    return StreamState(*map(cleared, state))._replace(draws=state.draws)
+
+
+class TorchPieces:
+    """The pieces that wrote some slots.
+
+    Args:
+        contexts: where the pieces lie.
+        chosen: (B, S) bool, the slots.
+
+    Attributes:
+        count: M.
+        row: (M,) int64, rows.
+        place: (M,) int64, places of the pieces.
+    """
+
+    def __init__(self, contexts: Contexts, chosen: Tensor) -> None:
+        self._contexts, places = contexts, chosen.shape[1]
+        self._row, self._slot = chosen.nonzero(as_tuple=True)
+        piece, self._column = torch.unique(
+            self._row * places + contexts.piece[self._row, self._slot], return_inverse=True
+        )
+        self.row, self.place, self.count = piece // places, piece % places, piece.shape[0]
+
+    def gather(self, gradient: Tensor) -> PieceInputs:
+        """Returns what the pieces are replayed with; what it takes of `gradient` (B, S, H) is zeroed."""
+        contexts, at, slots = self._contexts, (self.row, self.place), (self._row, self._slot)
+        offset = contexts.offset[slots]
+        steps = int(offset.max()) + 1 if len(offset) else 0
+        target = contexts.target[at].t()[:steps]
+        into = gradient.new_zeros(*target.shape, gradient.shape[2])
+        into.index_put_((offset, self._column), gradient[slots])
+        gradient[slots] = 0
+        cut = torch.zeros_like(target, dtype=torch.bool)
+        cut[:1] = True
+        return PieceInputs(
+            observation=contexts.observation[at].transpose(0, 1)[:steps],
+            h=contexts.h[at],
+            c=contexts.c[at],
+            value=contexts.value[at],
+            used=contexts.used[at],
+            target=target,
+            start=torch.zeros_like(cut),
+            cut=cut,
+            grad_hidden=into,
+        )

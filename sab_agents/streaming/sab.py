@@ -1,0 +1,457 @@
+"""One or more endless streams through a SAB: a bounded memory whose slots can be replayed for credit.
+
+Dimensions: T steps of a window, B rows, S slots, R = top_k + 1 slots that a step touches, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sab_agents.checks import at_least
+from sab_agents.core.sab import SAB
+from sab_agents.kernels import (
+    Contexts,
+    Eviction,
+    Replay,
+    StepWeights,
+    StreamKernel,
+    StreamStep,
+    WindowRecord,
+    Write,
+    act,
+    all_finite,
+    forced_way,
+    graph_replay,
+    scan_outputs,
+    stream_kernel,
+)
+from sab_agents.streaming.base import Credit, Stream, checked_step
+from sab_agents.streaming.credit import push_credit, refresh_memory
+from sab_agents.streaming.sab_window import SABWindow, Steps
+from sab_agents.streaming.slots import SlotState, copied, rules_of, weights_of
+from sab_agents.streaming.window import Window
+
+
+class SlotStep(NamedTuple):
+    """One step that was computed and not yet taken.
+
+    Attributes:
+        observation: (B, …).
+        start: (B,) bool, episode starts, or None for none.
+        computed: by the network.
+    """
+
+    observation: Tensor
+    start: Tensor | None
+    computed: StreamStep
+
+    @property
+    def output(self) -> Tensor:
+        """(B, 2H) [h, s]."""
+        return self.computed.output
+
+
+class SABStream(Stream):
+    """Runs B streams step by step, and lets gradient reach the steps that wrote what a window remembers.
+
+    Each step is taken without gradient, and what it observed, read and wrote is recorded. A replay of the window sends
+    gradient to the memory as it was before the window, and `credit` passes it on through replays of the pieces that
+    wrote that memory. Cost and memory of all this depend on the sizes, not on how long the stream has run.
+
+    Which slot a step writes to follows from the state alone: usage and credit decay at every step, a read adds its
+    weight to the usage of its slot, and the rule of eviction chooses when all slots are filled. `act` does the same.
+
+    The tensors of `state` are changed in place as steps are taken: clone it to keep it. `before` is a copy.
+
+    A held slot is *stale* after an update: older weights computed it. `refresh` recomputes all of them.
+
+    Args:
+        core: a `SAB` with a bounded `capacity`. Its own rule of writing to the next slot is replaced by `eviction`.
+        rows: B.
+        encoder: makes inputs (N, I) of observations (N, …); it is replayed with the core and receives credit. None
+            passes observations on.
+        observation_shape: of one observation; None is (I,).
+        eviction: which slot a write takes when all are filled: "oldest", "least_used" (smallest decayed attention
+            weight), "least_credited" (smallest decayed gradient norm), "most_redundant" (closest to a newer one), or
+            "reservoir" (the memory is a uniform sample of the episode). Slots among the newest quarter are never
+            taken by a `least_*` rule.
+        write: "every" (the paper's), or "novel", which skips a write whose h lies within `novelty` · ‖h‖ of a slot.
+        novelty: see `write`.
+        decay: of usage and credit, for each step.
+        credit_depth: links that credit follows from slot to slot; 0 for none, None for all that are still held.
+        seed: of the reservoir.
+
+    Raises:
+        TypeError: a count is not an int.
+        ValueError: the core's capacity is unbounded, or a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        core: SAB,
+        rows: int = 1,
+        *,
+        encoder: nn.Module | None = None,
+        observation_shape: tuple[int, ...] | None = None,
+        eviction: Eviction = "least_used",
+        write: Write = "novel",
+        novelty: float = 1.0,
+        decay: float = 0.99,
+        credit_depth: int | None = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(core, rows, encoder=encoder, observation_shape=observation_shape)
+        self.core: SAB
+        self.rules = rules_of(core, eviction, write, novelty, decay, seed)
+        self.credit_depth = None if credit_depth is None else at_least("SABStream", "credit_depth", credit_depth, 0)
+        self._shape = (self.rows, *self.observation_shape)
+        self.reset()
+
+    def reset(self) -> None:
+        """Puts every row at the start of an episode; see `Stream.reset`."""
+        core, state = self.core, self.initial_state(self.rows)
+        if self.rules.eviction == "reservoir":  # of which each row draws other numbers
+            state.draws.copy_(torch.arange(self.rows) << 40)
+        like, reads = state.h.detach(), self.rules.top_k + 1
+        contexts = Contexts.empty(
+            like, self.rows, state.slots, self.rules.bptt_steps, reads, self.observation_shape, core.hidden_size
+        )
+        self._hold(state, contexts)
+        self._begin_window()
+
+    def _hold(self, state: SlotState, contexts: Contexts) -> None:
+        """Takes these tensors, which are changed in place from now on."""
+        self.state: SlotState = state
+        self.contexts = contexts
+        self._kept = state.filled.clone()
+        self._bound: tuple[str, StreamKernel] | None = None
+        self._window = Window()
+        self._record: WindowRecord | None = None
+
+    def _begin_window(self) -> None:
+        self._window.clear()
+        self._before = self.state.clone()
+        self._before_carried = self._before.carried()
+        self._memory: Tensor | None = None  # as it was before the window, to receive gradient
+        self._replayed: Replay | None = None
+        self._stepped = False
+
+    @property
+    def before(self) -> SlotState:
+        """The state before the window."""
+        return self._before
+
+    @property
+    def steps(self) -> int:
+        """T, the steps in the window."""
+        return self._window.steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy is made of; it binds a kernel to its own tensors when it needs one."""
+        return {**self.__dict__, "_bound": None, "_record": None, "_stepped": False}
+
+    def _kernel(self, weights: StepWeights) -> StreamKernel:
+        """Returns the kernel for the tensors that are held, which follow the weights to another device or dtype."""
+        like = weights.weight_hh
+        if like.dtype is not self.state.h.dtype or like.device != self.state.h.device:
+            self._load({name: self._moved(value, like) for name, value in self.state_dict().items()})
+        way = forced_way()
+        if self._bound is None or self._bound[0] != way:
+            self._bound = way, stream_kernel(self.rules, self.state.carried(), self.contexts, self._kept)
+        return self._bound[1]
+
+    @staticmethod
+    def _moved(value: Tensor, like: Tensor) -> Tensor:
+        return value.to(device=like.device, dtype=like.dtype if value.is_floating_point() else value.dtype)
+
+    def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> SlotStep:
+        """Computes the next step; see `Stream.peek`."""
+        weights = weights_of(self.core)
+        kernel = self._kernel(weights)
+        observation, episode_start = self._checked(observation, episode_start)
+        if x is None:
+            x = self._encoded(observation)
+        return SlotStep(observation, episode_start, kernel.peek(weights, x, episode_start))
+
+    def _checked(self, observation: Any, start: Any) -> tuple[Tensor, Tensor | None]:
+        """Returns the arguments of a step, checked; without an encoder the kernel looks whether they are finite."""
+        like = self.state.h
+        if (
+            self._encodes
+            or not isinstance(observation, Tensor)
+            or observation.shape != self._shape
+            or observation.dtype is not like.dtype
+            or observation.device != like.device
+            or not (start is None or (isinstance(start, Tensor) and start.dtype is torch.bool and start.is_cpu))
+            or not (start is None or start.shape == self._shape[:1])
+        ):
+            observation, flags = checked_step("SABStream", observation, start, self.rows, self.observation_shape, like)
+            return observation, None if start is None else flags
+        return observation, start
+
+    def take(self, step: SlotStep) -> None:
+        """Takes the step that `peek` computed last; see `Stream.take`."""
+        record = self._recording(step.observation)
+        kernel = self._kernel(weights_of(self.core))
+        kernel.take(step.computed, step.observation, step.start, record, self._window.steps)
+        self._window.steps += 1
+
+    def _recording(self, observation: Tensor) -> WindowRecord:
+        """Returns the tensors of the window with room for a step like this one."""
+        window = self._window
+        if window.full or self._record is None:
+            if window.full:
+                window.make_room(self._recorded_like(observation))
+            self._record = WindowRecord(**window.tensors)
+        return self._record
+
+    def _recorded_like(self, observation: Tensor) -> dict[str, Tensor]:
+        """Returns tensors (B, …) like those that are recorded of a step."""
+        state, R = self.state, self.rules.top_k + 1
+        flag, slots, weight = state.filled[:, 0], state.step.new_empty(self.rows, R), state.h.new_empty(self.rows, R)
+        like = (observation, flag, flag, state.step, state.h, state.h, state.h, slots, slots, weight, state.step)
+        return dict(zip(WindowRecord._fields, like, strict=True))
+
+    def take_steps(self, observations: Tensor, starts: Tensor) -> None:
+        """Takes T steps; see `Stream.take_steps`."""
+        if self._encodes or observations.shape[1:] != self._shape or not all_finite(observations):
+            super().take_steps(observations, starts)
+            return
+        weights, done = weights_of(self.core), 0
+        kernel = self._kernel(weights)
+        while done < len(observations):
+            record = self._recording(observations[done])
+            part = slice(done, done + self._window.room)
+            kernel.take_steps(weights, observations[part], starts[part], record, self._window.steps)
+            self._window.steps += len(observations[part])
+            done = part.stop
+
+    def window(self) -> Tensor:
+        """Replays the window with a graph: (T, B, 2H); see `Stream.window`."""
+        record, before = self._open_window("window"), self._before
+        weights = weights_of(self.core)
+        # A copy: the graph outlives the record, in which the next window is recorded.
+        x = observation = record.observation[: self.steps].clone()
+        if self._encodes:
+            x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
+        plan = self._kernel(weights).plan(record, self.steps, self._before_carried)
+        return scan_outputs(weights, x, before.h, before.c, self._receiving(), plan)
+
+    def replay(self) -> Replay:
+        """Replays the window; see `Stream.replay`."""
+        if self._encodes:
+            return graph_replay(self.window())
+        record, weights = self._open_window("replay"), weights_of(self.core)
+        return self._kernel(weights).replay(weights, record, self.steps, self._before_carried, self._receiving())
+
+    def _open_window(self, name: str) -> WindowRecord:
+        if not self.steps:
+            raise RuntimeError(f"SABStream.{name}: no step was taken since the last advance(). Call step() first.")
+        if self._record is None:
+            self._record = WindowRecord(**self._window.tensors)
+        return self._record
+
+    def _receiving(self) -> Tensor:
+        """Returns the memory before the window, which is to receive gradient."""
+        self._memory = self._before.memory.detach().requires_grad_(self.credit_depth != 0)
+        return self._memory
+
+    def credit(self, gradient: Tensor | None = None) -> Credit:
+        """Passes the gradient that reached the memory before the window on to the steps that wrote it.
+
+        Args:
+            gradient: (B, S, H); None takes what `backward` left for the last `window()` or `replay()`.
+
+        Returns:
+            What was credited; slots are those of the memory before the window.
+
+        Raises:
+            RuntimeError: neither is there.
+        """
+        if gradient is not None:
+            return self._credited(gradient.clone())
+        if self._memory is None:
+            raise RuntimeError("SABStream.credit: there is no window. Call window() and backpropagate first.")
+        received, self._memory = self._memory.grad, None
+        if received is None:
+            return Credit(torch.zeros_like(self.state.credit), 0, 0)
+        return self._credited(received)
+
+    def _credited(self, gradient: Tensor) -> Credit:
+        weights = weights_of(self.core)
+        kernel = self._kernel(weights)
+        credit = push_credit(kernel, weights, self.encoder, self._before, gradient, self.credit_depth)
+        # A window whose update is skipped can have overflowed: such a norm is not counted.
+        self.state.credit.add_(credit.norm.nan_to_num(nan=0.0, posinf=0.0) * self._kept)
+        return credit
+
+    def advance(self) -> None:
+        """Ends the window; see `Stream.advance`. Its pieces become the contexts of the slots that it wrote."""
+        if not self.steps:
+            return
+        kernel = self._kernel(weights_of(self.core))
+        kernel.advance(self._open_window("advance"), self.steps, self._before.memory)
+        self._begin_window()
+
+    def close(self) -> SABWindow:
+        """Ends the window and returns it; see `Stream.close`.
+
+        The gradient that reaches a slot from there is not counted in `state.credit`: slots are chosen by that time.
+        """
+        record = self._open_window("close")
+        steps = Steps(*(getattr(record, field.name)[: self.steps].clone() for field in fields(Steps)))
+        contexts = copied(self.contexts)
+        closed = SABWindow(self.core, self.rules, self.encoder, steps, self._before, contexts, self.credit_depth)
+        self.advance()
+        return closed
+
+    def refresh(self) -> None:
+        """Recomputes every held slot from its context with today's weights, oldest first, without gradient.
+
+        Raises:
+            RuntimeError: a window is open, whose reads would no longer be those of the steps taken.
+        """
+        if self.steps:
+            raise RuntimeError("SABStream.refresh: a window is open. Call advance() first.")
+        weights = weights_of(self.core)
+        kernel = self._kernel(weights)
+        refresh_memory(self.rules, weights, self.encoder, self.contexts, self.state)
+        kernel.changed()
+        self._begin_window()
+
+    def step_and_replay(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
+        """Takes a step and replays the segment; see `Stream.step_and_replay`. Slots are as they were written."""
+        starts = episode_start is not None and bool(episode_start.all())
+        if starts or self.steps >= self.rules.bptt_steps:
+            self.advance()
+        self._stepped = True
+        if self._encodes:
+            self.step(observation, episode_start)
+            self._replayed = self.replay()
+            return self._replayed.outputs[-1]
+        weights = weights_of(self.core)
+        kernel = self._kernel(weights)
+        observation, episode_start = self._checked(observation, episode_start)
+        record, before = self._recording(observation), self._before_carried
+        output = kernel.step_and_replay(
+            weights, observation, episode_start, record, self.steps, before, self.credit_depth
+        )
+        self._window.steps += 1
+        return output
+
+    def backward(self, gradient: Tensor) -> None:
+        """Backpropagates to the segment's start and into the slots; see `Stream.backward`."""
+        if not self._stepped:
+            raise RuntimeError("SABStream.backward: there is no output. Call step_and_replay() first.")
+        if self._replayed is not None:
+            whole = torch.zeros_like(self._replayed.outputs)
+            whole[-1] = gradient
+            self._replayed.backward(whole)
+            self.credit()
+            return
+        into = self._kernel(weights_of(self.core)).backward_last(gradient)
+        if into is not None and self.credit_depth != 0:
+            self._credited(into)
+
+    def initial_state(self, rows: int) -> SlotState:
+        """Returns empty memories: zeros; see `Stream.initial_state`."""
+        return SlotState.initial(self.core, rows)
+
+    def act(self, x: Tensor, state: SlotState) -> tuple[Tensor, SlotState]:
+        """Takes one step of independent rows; see `Stream.act`."""
+        weights = weights_of(self.core)
+        output, after = self._kernel(weights).act(weights, x, state.carried())
+        return output, SlotState(*after)
+
+    def fixed_state(self, rows: int, max_steps: int | None = None) -> SlotState:  # noqa: ARG002
+        """Returns empty memories; see `Stream.fixed_state`."""
+        return self.initial_state(rows)
+
+    def plain_act(self, x: Tensor, state: SlotState) -> tuple[Tensor, SlotState]:
+        """Takes one step of independent rows; see `Stream.plain_act`."""
+        output, after = act(weights_of(self.core), self.rules, x, state.carried())
+        return output, SlotState(*after)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Returns everything that is carried; see `Stream.state_dict`."""
+        saved: dict[str, Tensor] = {}
+        for part, owner in (("state", self.state), ("before", self._before)):
+            saved |= {f"{part}.{field.name}": getattr(owner, field.name) for field in fields(SlotState)}
+        saved |= {f"contexts.{name}": value for name, value in self.contexts._asdict().items()}
+        saved |= {f"window.{name}": value for name, value in self._window.state_dict().items()}
+        return {name: value.detach().clone() for name, value in saved.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Resumes where `state_dict` was called; see `Stream.load_state_dict`."""
+        state = updated(state, self.rules.decay)
+        expected, received = _kinds(self.state_dict()), _kinds(state)
+        for name in sorted(expected.keys() | received.keys()):
+            if expected.get(name) != received.get(name):
+                raise ValueError(
+                    f"SABStream.load_state_dict: {name} must have shape {expected.get(name)}, but has "
+                    f"{received.get(name)}. Load into a stream with the same core, rows and settings."
+                )
+        self._load(state)
+
+    def _load(self, state: dict[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            prefix = f"{name}."
+            return {key.removeprefix(prefix): state[key].clone() for key in state if key.startswith(prefix)}
+
+        self._hold(SlotState(**part("state")), Contexts(**part("contexts")))
+        self._begin_window()
+        self._before = SlotState(**part("before"))
+        self._before_carried = self._before.carried()
+        window = self._window = Window.from_state_dict(part("window"))
+        self._kept = self._before.filled.clone()
+        if window.steps:
+            write_slot, slots = window.stacked("write_slot"), torch.arange(self.state.slots, device=self._kept.device)
+            self._kept &= ~window.stacked("start").any(dim=0).unsqueeze(1)
+            self._kept &= (write_slot.unsqueeze(2) != slots).all(dim=0)
+
+
+def _kinds(state: dict[str, Tensor]) -> dict[str, str]:
+    """Returns shape and dtype of each tensor but those of the window, whose length is free."""
+    return {
+        name: f"{tuple(value.shape)} and dtype {value.dtype}"
+        for name, value in state.items()
+        if not name.startswith("window.")
+    }
+
+
+def updated(state: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
+    """Returns what `SABStream.state_dict` gives today, from what it gave before slots were chosen one at a time.
+
+    Up to version 0.1 usage and credit were counted at a window's end, some writes were planned ahead, and a generator
+    drew the slots of a reservoir.
+    """
+    if "statistics.usage" not in state:
+        return state
+    old = ("statistics.", "writer.", "reached", "acting")
+    new = {name: value for name, value in state.items() if not name.startswith(old)}
+    step = state["state.step"]
+    usage, credit = state["statistics.usage"], state["statistics.credit"] + state["reached"]
+    for part in ("state", "before"):
+        new |= {f"{part}.usage": usage, f"{part}.credit": credit}
+        new |= {f"{part}.{name}": state["writer.offered"].to(step.dtype) for name in ("writes", "draws")}
+    if "window.step" in state:
+        new |= _counted(new, decay)
+    return new
+
+
+def _counted(state: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
+    """Returns usage and credit after the steps of an open window, in which they were not yet counted."""
+    usage, credit = state["before.usage"].clone(), state["before.credit"].clone()
+    columns = zip(*(state[f"window.{name}"] for name in ("start", "read_slot", "weight", "write_slot")), strict=True)
+    for start, read_slot, weight, write_slot in columns:
+        for each in (usage, credit):
+            each.masked_fill_(start.unsqueeze(1), 0).mul_(decay)
+        usage.scatter_add_(1, read_slot.clamp(min=0), weight)
+        written = write_slot.unsqueeze(1) == torch.arange(usage.shape[1], device=usage.device)
+        for each in (usage, credit):
+            each.masked_fill_(written, 0)
+    return {"state.usage": usage, "state.credit": credit}

@@ -1,0 +1,103 @@
+"""What a stream carries through a SAB, and the rules by which it writes.
+
+Dimensions: B rows, S slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sab_agents.checks import at_least, fraction
+from sab_agents.core.sab import SAB
+from sab_agents.core.state import SABState
+from sab_agents.kernels import EVICTIONS, WRITES, Contexts, StepWeights, StreamRules, StreamState
+from sab_agents.kernels.types import Eviction, Write
+
+
+@dataclass(frozen=True)
+class SlotState(SABState):
+    """The state of a SAB, and what a rule of eviction goes by.
+
+    Attributes:
+        usage: (B, S) decayed sum of the attention weights with which each slot was read since it was written.
+        credit: (B, S) decayed sum of the norms of the gradients that reached it.
+        writes: (B,) int64, of a reservoir the writes since the episode's start, whether it kept them or not; else 0.
+        draws: (B,) int64, of a reservoir the writes in all episodes: its random numbers follow from them; else 0.
+    """
+
+    usage: Tensor
+    credit: Tensor
+    writes: Tensor
+    draws: Tensor
+
+    @classmethod
+    def initial(cls, core: SAB, rows: int) -> Self:
+        """Returns empty memories: zeros."""
+        state = core.initial_state(rows)
+        usage = torch.zeros_like(state.filled, dtype=state.h.dtype)
+        own = {field.name: getattr(state, field.name) for field in fields(SABState)}
+        writes = torch.zeros_like(state.step)
+        return cls(**own, usage=usage, credit=usage.clone(), writes=writes, draws=writes.clone())
+
+    def reset(self, rows: Tensor) -> Self:
+        """Puts the given rows at the start of an episode; see `State.reset`. `draws` goes on counting."""
+        return replace(super().reset(rows), draws=self.draws)
+
+    def carried(self) -> StreamState:
+        """Returns the same tensors, for a kernel."""
+        return StreamState(*self.tensors())
+
+
+def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay: float, seed: int) -> StreamRules:
+    """Returns the rules of a stream through a core.
+
+    Raises:
+        TypeError: `seed` is not an int.
+        ValueError: the core's capacity is unbounded, or a setting is out of range.
+    """
+    if core.rules.capacity is None:
+        raise ValueError("SABStream: the core must have a bounded memory, but its capacity is None. Set capacity.")
+    for name, value, known in (("eviction", eviction, EVICTIONS), ("write", write, WRITES)):
+        if value not in known:
+            raise ValueError(f"SABStream: {name} must be one of {', '.join(map(repr, known))}, but is {value!r}.")
+    if not 0 <= novelty < float("inf"):
+        raise ValueError(f"SABStream: novelty must be at least 0 and finite, but is {novelty!r}.")
+    fraction("SABStream", "decay", decay)
+    return StreamRules(
+        top_k=core.rules.top_k,
+        write_every=core.rules.write_every,
+        bptt_steps=core.rules.bptt_steps,
+        gain=core.rules.gain,
+        credit=core.rules.credit,
+        eviction=eviction,
+        novelty=float(novelty) if write == "novel" else None,
+        decay=float(decay),
+        seed=at_least("SABStream", "seed", seed, 0) % (1 << 32),
+    )
+
+
+def weights_of(core: SAB) -> StepWeights:
+    """Returns all weights of a core, also those that are computed from other parameters."""
+    weights = core.step_weights()
+    if weights is not None:
+        return weights
+    cell, attention = core.cell, core.attention
+    return StepWeights(
+        cell.weight_ih,
+        cell.weight_hh,
+        cell.bias_ih,
+        cell.bias_hh,
+        attention.key.weight,
+        attention.query.weight,
+        attention.query.bias,
+        None if attention.score is None else attention.score.weight,
+    )
+
+
+def copied(contexts: Contexts) -> Contexts:
+    """Returns an independent copy."""
+    return Contexts(*(each.clone() for each in contexts))
