@@ -139,7 +139,8 @@ def native_replay(run: Run, output: Tensor, memory: Tensor) -> Replay:
 
     def backward(gradient: Tensor) -> None:
         received = torch.empty_like(memory, requires_grad=False) if memory.requires_grad else None
-        run.backward(gradient_like(output, gradient), received)
+        rows, width = gradient_like(output, gradient), output.shape[2]
+        run.backward(rows, (rows, width // 2), width, received)
         if received is not None:
             memory.grad = received if memory.grad is None else memory.grad + received
 

@@ -102,7 +102,7 @@ class PolicyStep(nn.Module):
         max_steps: steps of the longest episode, for a core whose state grows.
 
     Raises:
-        ValueError: the state grows and `max_steps` is None, or acting draws random numbers.
+        ValueError: the state grows and `max_steps` is None.
     """
 
     low: Tensor

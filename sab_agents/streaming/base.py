@@ -291,7 +291,7 @@ class Stream(ABC):
             max_steps: steps of the longest episode, for a core whose state grows with it.
 
         Raises:
-            ValueError: the state grows and `max_steps` is None, or acting draws random numbers.
+            ValueError: the state grows and `max_steps` is None.
         """
         return self.core.fixed_state(rows, max_steps)
 

@@ -114,6 +114,8 @@ class SABStream(Stream):
     def reset(self) -> None:
         """Puts every row at the start of an episode; see `Stream.reset`."""
         core, state = self.core, self.initial_state(self.rows)
+        if self.rules.eviction == "reservoir":  # of which each row draws other numbers
+            state.draws.copy_(torch.arange(self.rows) << 40)
         like, reads = state.h.detach(), self.rules.top_k + 1
         contexts = Contexts.empty(
             like, self.rows, state.slots, self.rules.bptt_steps, reads, self.observation_shape, core.hidden_size
@@ -356,8 +358,8 @@ class SABStream(Stream):
             self._credited(into)
 
     def initial_state(self, rows: int) -> SlotState:
-        """Returns empty memories; see `Stream.initial_state`."""
-        return SlotState.initial(self.core, rows, self.rules.eviction)
+        """Returns empty memories: zeros; see `Stream.initial_state`."""
+        return SlotState.initial(self.core, rows)
 
     def act(self, x: Tensor, state: SlotState) -> tuple[Tensor, SlotState]:
         """Takes one step of independent rows; see `Stream.act`."""

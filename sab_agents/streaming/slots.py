@@ -35,15 +35,13 @@ class SlotState(SABState):
     draws: Tensor
 
     @classmethod
-    def initial(cls, core: SAB, rows: int, eviction: Eviction) -> Self:
-        """Returns empty memories. Each row of a reservoir draws other numbers."""
+    def initial(cls, core: SAB, rows: int) -> Self:
+        """Returns empty memories: zeros."""
         state = core.initial_state(rows)
         usage = torch.zeros_like(state.filled, dtype=state.h.dtype)
         own = {field.name: getattr(state, field.name) for field in fields(SABState)}
-        draws = torch.zeros_like(state.step)
-        if eviction == "reservoir":
-            draws = torch.arange(rows, device=draws.device) << 40
-        return cls(**own, usage=usage, credit=usage.clone(), writes=torch.zeros_like(state.step), draws=draws)
+        writes = torch.zeros_like(state.step)
+        return cls(**own, usage=usage, credit=usage.clone(), writes=writes, draws=writes.clone())
 
     def reset(self, rows: Tensor) -> Self:
         """Puts the given rows at the start of an episode; see `State.reset`. `draws` goes on counting."""

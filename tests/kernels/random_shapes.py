@@ -17,7 +17,6 @@ import torch
 from sab_agents import OnlineLearner, RecurrentPPO
 from sab_agents.kernels import ScanArguments
 from sab_agents.kernels.native_backend import extension, tape
-from sab_agents.kernels.native_backend import scan as compiled
 from sab_agents.online.readout import Readout
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import by_native, random_plan, shapes_of

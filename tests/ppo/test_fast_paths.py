@@ -8,10 +8,10 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
+from sab_agents.core.recut import Layout, layout
 from torch import Tensor
 
 from sab_agents import LSTM, RecurrentPPO
-from sab_agents.core.recut import Layout, layout
 from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.ppo.losses import Batch

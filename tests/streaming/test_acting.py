@@ -75,7 +75,7 @@ def test_a_whole_episode_acted_out_is_the_streams(eviction: Any, write: Any, ker
     settings = {"eviction": eviction, "write": write, "novelty": 0.1}
     stream, together = (SABStream(sab, ROWS, **settings) for _ in range(2))
     with forced_kernel(kernel):
-        state = stream.initial_state(ROWS)
+        state = stream.state.clone()
         for t in range(STEPS):
             _, state = stream.act(x[t], state.reset(start[t]))
             stream.step(x[t], start[t])
@@ -126,7 +126,8 @@ def test_an_exported_step_leaves_the_memory_that_the_stream_leaves(eviction: Any
     sab, (x, start) = network(), inputs()
     stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=0.1)
     with forced_kernel("torch"), torch.no_grad():
-        state = stream.fixed_state(ROWS)
+        state = stream.state.clone()
+        assert [each.shape for each in stream.fixed_state(ROWS).tensors()] == [each.shape for each in state.tensors()]
         program = torch.export.export(Exported(stream), (x[0], *state.tensors())).module()
         for t in range(STEPS):
             output, *after = program(x[t], *state.reset(start[t]).tensors())

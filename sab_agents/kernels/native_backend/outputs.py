@@ -13,6 +13,7 @@ from torch import Tensor
 from sab_agents.kernels.native_backend import scan
 from sab_agents.kernels.native_backend.extension import new_empty
 from sab_agents.kernels.native_backend.products import product
+from sab_agents.kernels.native_backend.tape import Sizes, padded, tape_counts
 from sab_agents.kernels.types import (
     ScanArguments,
     ScanInputs,
@@ -38,7 +39,8 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
 def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Shapes and dtypes of the tape; see `sab_agents.kernels.scan.ScanKernel`."""
     (T, B, _), H, held = inputs.x.shape, inputs.h.shape[1], plan.filled.shape[1]
-    buffer = scan.tape_floats(T, B, H, inputs.query_bias.shape[0], held, plan.reads)
+    counts = tape_counts(Sizes(T, B, 4 * H, H, inputs.query_bias.shape[0], held, plan.reads))
+    buffer = sum(padded(counts[part]) for part in scan.IN_BUFFER)
     shapes = (T, B, 4 * H), (buffer,), (T, B, H), (held + T, B, H)
     return [(shape, torch.float32) for shape in shapes]
 

@@ -218,11 +218,13 @@ class Run:
         if not forward.run():
             raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
 
-    def backward(self, gradient: Tensor, memory: Tensor | None) -> None:
+    def backward(self, grad_hidden: Array, grad_summary: Array | None, stride: int, memory: Tensor | None) -> None:
         """Computes the backward pass, once.
 
         Args:
-            gradient: (T, B, 2H) of [h, s], contiguous.
+            grad_hidden: (T, B, H) gradient of h.
+            grad_summary: (T, B, H) gradient of s; None for zeros.
+            stride: floats between two rows of both.
             memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
         """
         weights = self._network.weights
@@ -231,9 +233,9 @@ class Run:
         network.backward(
             self._space,
             self._given,
-            grad_hidden=gradient,
-            grad_summary=(gradient, gradient.shape[2] // 2),
-            stride=gradient.shape[2],
+            grad_hidden=grad_hidden,
+            grad_summary=grad_summary,
+            stride=stride,
             grad_memory=memory,
         ).run()
         for weight, gradient in zip(weights, gradients, strict=True):

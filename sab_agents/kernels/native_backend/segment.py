@@ -115,7 +115,7 @@ class CompiledSegment:
     """
 
     def __init__(self, stream: CompiledStream, network: Network, *, credits: bool) -> None:
-        self.stream, self._network, self._credits = stream, network, credits
+        self.stream, self._credits = stream, credits
         self._inputs, self._hidden_size, attention = network.sizes
         H, S, L, R = stream.size, stream.slots, stream.bptt_steps, stream.reads
         self._output, new_c, weight = new_empty(1, 2 * H), new_empty(H), new_empty(R)
@@ -126,7 +126,7 @@ class CompiledSegment:
         step.threads, step.input, step.attention = 1, self._inputs, attention
         step.projection, step.recurrence = network.weights, network.weights
         take = self._take = stream.take_arguments(new_c, read_slot, weight, novel)
-        take.bytes, take.output = 4 * self._inputs, self._output
+        take.output = self._output
         self._cut = torch.zeros(L, 1, dtype=FLAG)
         self._cut[0] = True
         self._grad_memory = new_empty(S, H)
@@ -147,8 +147,17 @@ class CompiledSegment:
             place=place,
         )
         self._pieces = _Pieces(stream, network, self._grad_memory, (column, row, place))
-        self._forward: Any = None
-        self._backward: Any = None
+        nothing = Given((), (), (), (), (), self._cut, (), ())  # until a window is entered
+        self._forward = network.forward(self._space, nothing, slots=S)
+        self._backward = network.backward(
+            self._space,
+            nothing,
+            grad_hidden=None,
+            grad_summary=None,
+            stride=2 * H,
+            last_only=True,
+            grad_memory=self._grad_memory,
+        )
         self._window: tuple[WindowRecord, StreamState] | None = None
 
     @classmethod
@@ -178,30 +187,13 @@ class CompiledSegment:
         if window is not None and window[0] is record and window[1] is before:
             return
         self._window = record, before
-        given = Given(
-            x=record.observation,
-            h=before.h,
-            c=before.c,
-            memory=before.memory,
-            start=record.start,
-            cut=self._cut,
-            write_slot=record.write_slot,
-            filled=before.filled,
-        )
-        network, space = self._network, self._space
-        self._forward = network.forward(space, given, slots=self.stream.slots)
-        self._backward = network.backward(
-            space,
-            given,
-            grad_hidden=None,
-            grad_summary=None,
-            stride=2 * self._hidden_size,
-            last_only=True,
-            grad_memory=self._grad_memory,
-        )
-        self._take.window = record
-        select = self._select
+        forward, backward, select = self._forward, self._backward, self._select
+        forward.x, forward.h, forward.c, forward.memory = record.observation, before.h, before.c, before.memory
+        forward.start, forward.write_slot, forward.filled = record.start, record.write_slot, before.filled
+        backward.x, backward.h = record.observation, before.h
+        backward.start, backward.write_slot = record.start, record.write_slot
         select.filled, select.written_at = before.filled, before.written_at
+        self._take.window = record
 
     def step(self, time: int, x: Tensor, start: Tensor | None) -> Tensor | None:
         """Takes the step x as the T-th, and returns the last output [h, s] (1, 2H) of the replayed segment.

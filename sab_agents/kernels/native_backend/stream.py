@@ -6,6 +6,7 @@ step touches, L = bptt_steps, U = L·R, M pieces that are replayed.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, threads
 from sab_agents.kernels.native_backend.run import Given, Run
 from sab_agents.kernels.native_backend.step import state_fits, weights_fit
-from sab_agents.kernels.native_backend.tape import Sizes
+from sab_agents.kernels.native_backend.tape import Array, Sizes
 from sab_agents.kernels.types import (
     EVICTIONS,
     Contexts,
@@ -42,6 +43,8 @@ class CompiledStream:
         self.rules, self.state, self.kept = rules, state, kept
         self._contexts = contexts
         self.rows, self.slots, self.size = B, S, H = state.memory.shape
+        # Elements of one row's observation that are recorded.
+        self.observed = 0 if contexts is None else prod(contexts.observation.shape[3:])
         self.reads, self.bptt_steps, self.gain = rules.top_k + 1, rules.bptt_steps, rules.gain
         self.limit = None if rules.novelty is None else new_empty(1).fill_(rules.novelty)
         self._distance = new_empty(B, S, S) if rules.eviction == "most_redundant" else None
@@ -49,7 +52,7 @@ class CompiledStream:
         self._c, self._weight = new_empty(B, H), new_empty(B, self.reads)
         self._read_slot = new_empty(B, self.reads, dtype=WHOLE)
         self._novel = None if self.limit is None else new_empty(B, dtype=FLAG)
-        self._output = new_empty(B, 2 * H)  # of steps whose output nobody asks for
+        self._output = new_empty(B, 2 * H)  # of steps whose output is not returned
         self._known_weights: list[int] = []
         self._inputs = self._attention = self._work = 0
         self._recorded: WindowRecord | None = None
@@ -84,6 +87,7 @@ class CompiledStream:
             reads=self.reads,
             write_every=self.rules.write_every,
             bptt_steps=self.bptt_steps,
+            bytes=4 * self.observed,
             eviction=EVICTIONS.index(self.rules.eviction),
             seed=self.rules.seed,
             decay=self.rules.decay,
@@ -124,7 +128,7 @@ class CompiledStream:
         Args:
             weights: of the network.
             x: (B, I) inputs.
-            start: (B,) bool, episode starts, or None for none.
+            start: (B,) bool, episode starts; None if there are none.
         """
         if not self.takes(weights, x, start):
             return None
@@ -146,7 +150,7 @@ class CompiledStream:
         Args:
             weights: of the network.
             x: (n, B, I) inputs, which are the observations.
-            start: (n, B) bool, episode starts, or None for none.
+            start: (n, B) bool, episode starts; None if there are none.
             record: (T, B, …) with T at least `time` + n; None records nothing.
             time: as in `take`.
 
@@ -156,13 +160,13 @@ class CompiledStream:
         if not self.takes(weights, x, start):
             return False
         if record is not None:
-            self._know(record, x[0])
-        n, take = len(x), self._take
+            self._know(record, x.shape[1:])
         self._set_step(x, start, self._output)
-        take.bytes, take.time = x.nbytes // (n * self.rows), time
+        take = self._take
+        take.time = time
         take.observation, take.start, take.output = x, start, self._output
-        self._steps.count = n
-        if self._steps.run() != n:
+        self._steps.count = len(x)
+        if self._steps.run() != len(x):
             raise ValueError("SABStream: inputs must be finite, but hold NaN or infinity. Clean them first.")
         return True
 
@@ -222,7 +226,7 @@ class CompiledStream:
         """
         self._know(record, observation.shape)
         take = self._take
-        take.bytes, take.time = observation.nbytes // self.rows, time
+        take.time = time
         take.observation, take.start, take.output = observation, start, step.output
         if not take.run():
             raise ValueError(f"SABStream: the slots that are read must lie in -1 … {self.slots - 1}.")
@@ -456,18 +460,14 @@ class Pieces:
 
     def gather(self, gradient: Tensor) -> PieceInputs:
         """Returns what the pieces are replayed with; what it takes of `gradient` (B, S, H) is zeroed."""
-        T, whole = self.steps, self._gathered(gradient)
-        return PieceInputs(
-            observation=whole.observation[:T],
-            h=whole.h,
-            c=whole.c,
-            value=whole.value,
-            used=whole.used,
-            target=whole.target[:T],
-            start=whole.start[:T],
-            cut=whole.cut[:T],
-            grad_hidden=whole.grad_hidden[:T],
-        )
+        stream, M, T = self._stream, self.count, self.steps
+        L, U, H = stream.bptt_steps, stream.bptt_steps * stream.reads, stream.size
+        observation = new_empty(L, M, *stream.contexts.observation.shape[3:])
+        h, c, value, grad_hidden = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
+        used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
+        start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
+        self._gather(gradient, Replayed(observation, h, c, value, used, target, start, cut, grad_hidden))
+        return PieceInputs(observation[:T], h, c, value, used, target[:T], start[:T], cut[:T], grad_hidden[:T])
 
     def replay(self, weights: StepWeights, gradient: Tensor, *, onward: bool) -> Tensor | None:
         """Replays the pieces and adds to the weights' `.grad`; what it takes of `gradient` is zeroed.

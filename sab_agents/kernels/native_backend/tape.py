@@ -115,21 +115,8 @@ def layout(
         tape: parts of the tape that lie in the buffer.
         sent: parts of what the backward pass leaves that lie in the buffer.
     """
-    T, B, _, H, A, held, R = sizes
-    steps, cells, keyed = (T, T + 1, held + T) if keep else (1, 1, 1)
-    of_tape = {
-        "gates": steps * B * 4 * H,
-        "cell": cells * B * H,
-        "output": steps * B * H,
-        "query": steps * B * A,
-        "keys": keyed * B * A,
-        "scores": steps * B * R,
-        "summary": T * B * H,
-        "hidden": (held + T) * B * H,
-        "versions": 0,  # integers, never here
-        "weights": T * B * R,
-        "last_cell": B * H,
-    }
+    T, B, _, H, A, held, _ = sizes
+    of_tape = tape_counts(sizes, keep=keep)
     of_sent = {
         "states": (held + T) * B * H,
         "keys": (held + T) * B * A,
@@ -143,6 +130,25 @@ def layout(
         [of_tape[name] if name in tape else 0 for name in TapeParts._fields],
         [of_sent[name] if name in sent else 0 for name in SentParts._fields],
     )
+
+
+def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
+    """Returns how many floats each part of the tape has, also for sizes that are symbols; `keep` as for `layout`."""
+    T, B, _, H, A, held, R = sizes
+    steps, cells, keyed = (T, T + 1, held + T) if keep else (1, 1, 1)
+    return {
+        "gates": steps * B * 4 * H,
+        "cell": cells * B * H,
+        "output": steps * B * H,
+        "query": steps * B * A,
+        "keys": keyed * B * A,
+        "scores": steps * B * R,
+        "summary": T * B * H,
+        "hidden": (held + T) * B * H,
+        "versions": 0,  # integers, never here
+        "weights": T * B * R,
+        "last_cell": B * H,
+    }
 
 
 class Space:

@@ -109,7 +109,7 @@ const Operation operations[] = {
     operation<take>("Takes a stream's step; run returns False, and nothing was done, where a slot is out of range."),
     operation<take_steps>("Computes and takes steps; run returns how many, up to one that cannot be taken."),
     operation<advance>("Ends a window; run returns False, and nothing was done, where an index is out of range."),
-    operation<select>("The pieces that a gradient leads to; run returns their number, −1 where an index is wrong."),
+    operation<select>("The pieces that a gradient leads to; run returns their number, −1 if an index is out of range."),
     operation<gather>("What selected pieces are replayed with."),
     operation<head>("A linear head, its loss and their gradient; run returns False where a target is out of range."),
     operation<readout, Lock::kept>("A streaming agent's readout."),

@@ -1,5 +1,5 @@
-// A stream's steps and windows: which slot a step writes to, and what each slot must carry to be replayed. The same as
-// sab_agents/kernels/torch_backend/{stream,contexts}.py compute in torch; names and shapes stand there.
+// A stream's steps and windows: which slot a step writes to, and what each slot must carry to be replayed. The same is
+// computed in torch by sab_agents/kernels/torch_backend/{stream,contexts}.py; names and shapes stand there.
 #pragma once
 
 #include <algorithm>
