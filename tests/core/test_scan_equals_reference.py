@@ -193,6 +193,8 @@ def blocked_scan(T: int, B: int, H: int, A: int, score: bool) -> tuple[list[Any]
     arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes_of(T, B, H, H, A, held)]
     for name in ("weight_ih", "weight_hh", "key_weight", "query_weight"):
         arguments[place(name)] *= H**-0.5
+    for name in ("bias_ih", "bias_hh"):
+        arguments[place(name)] *= 0.1
     arguments = [x.requires_grad_() for x in arguments]
     if not score:
         arguments[place("score_weight")] = None

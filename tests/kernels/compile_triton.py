@@ -42,8 +42,8 @@ def main() -> None:
     for stored, mlp, batch in (("*fp32", True, 64), ("*bf16", False, 4096)):
         size = sizes.blocks(batch, 128, 32, 100, 6, PROCESSORS)
         constants = {
-            **{"H": 128, "A": 32, "READS": 6, "MLP": mlp, "KEEP": True, "CREDIT": True, "ROWS": size.rows},
-            **{"WIDE": size.wide, "NARROW": size.narrow, "PLACES": size.places, "RANKS": size.ranks},
+            **{"H": 128, "A": 32, "READS": 6, "MLP": mlp, "GAIN": 1.0, "KEEP": True, "CREDIT": True},
+            **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "PLACES": size.places, "RANKS": size.ranks},
             **{"SLOTS": size.slots, "GATE_TERMS": size.gate_terms, "TERMS": size.terms, "DOT": size.dot},
             "DOT_TYPE": tl.bfloat16 if stored == "*bf16" else tl.float32,
         }

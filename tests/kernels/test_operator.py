@@ -113,7 +113,8 @@ def test_a_hessian_in_float32_is_that_of_float64(name: str) -> None:
     for dtype in (torch.float32, F64):
         core = made(name, F64).to(dtype)
         squares = lambda x, core=core: core(x)[0].pow(2).sum()  # noqa: E731
-        found.append(torch.autograd.functional.hessian(squares, inputs()[:3, :1].to(dtype)))
+        hessian: Any = torch.autograd.functional.hessian
+        found.append(hessian(squares, inputs()[:3, :1].to(dtype)))
     torch.testing.assert_close(found[0].double(), found[1], rtol=1e-3, atol=1e-3)
     assert found[1].abs().amax() > 0.01
 
@@ -131,7 +132,8 @@ def test_a_plan_that_is_changed_before_the_backward_pass_is_an_error() -> None:
 def test_forward_mode_is_an_error_and_not_zero(name: str) -> None:
     core, x = made(name, torch.float32), inputs(torch.float32)
     with forward_ad.dual_level():
-        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        make_dual: Any = forward_ad.make_dual
+        dual = make_dual(x, torch.ones_like(x))
         for enabled in (True, False):
             with torch.set_grad_enabled(enabled), pytest.raises(NotImplementedError, match="jvp"):
                 core(dual)
@@ -147,9 +149,10 @@ def test_functional_gradients_equal_autograds(name: str, dtype: torch.dtype) -> 
     expected = by_autograd(core, x)
     close(grad(lambda parameters: loss_of(core, parameters, x))(detached(core)), expected)
     jacobian = jacrev(lambda y: core(y)[0].sum((1, 2)))(x)
-    whole = torch.autograd.functional.jacobian(lambda y: core(y)[0].sum((1, 2)), x)
+    jacobian_of: Any = torch.autograd.functional.jacobian
+    whole = jacobian_of(lambda y: core(y)[0].sum((1, 2)), x)
     close(jacobian, whole)
-    vectorized = torch.autograd.functional.jacobian(lambda y: core(y)[0].sum((1, 2)), x, vectorize=True)
+    vectorized = jacobian_of(lambda y: core(y)[0].sum((1, 2)), x, vectorize=True)
     close(vectorized, whole)
 
 
@@ -191,7 +194,7 @@ def test_an_ensemble_is_a_loop_over_its_members() -> None:
 
 def operator_arguments(seed: int, dtype: torch.dtype, kernel: str) -> tuple[Any, ...]:
     arguments, plan = random_scan(seed)
-    tensors = [None if x is None else x.detach().to(dtype).requires_grad_() for x in arguments]
+    tensors: list[Any] = [None if x is None else x.detach().to(dtype).requires_grad_() for x in arguments]
     plan = replace(plan, write_slot=plan.write_slot.contiguous())
     return *scans._tensors(ScanArguments(*tensors), plan), *scans._settings(plan), kernel
 
@@ -223,8 +226,9 @@ def test_a_compiled_module_computes_the_same(name: str, dtype: torch.dtype) -> N
     core, x, start = made(name, dtype), inputs(dtype), torch.rand(T, B) < 0.2
     expected, after = core(x, None, start)
     gradients = torch.autograd.grad(expected.pow(2).sum() + after.h.sum(), list(core.parameters()))
-    torch._dynamo.reset()
-    compiled = torch.compile(core, backend="aot_eager")
+    reset: Any = torch._dynamo.reset
+    reset()
+    compiled: Any = torch.compile(core, backend="aot_eager")
     output, state = compiled(x, None, start)
     close(output, expected)
     found = torch.autograd.grad(output.pow(2).sum() + state.h.sum(), list(core.parameters()))

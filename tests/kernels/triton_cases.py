@@ -107,11 +107,14 @@ def compare(arguments: list[Any], plan: ScanPlan, device: str, dtype: torch.dtyp
 
 
 def network(seed: int, T: int, B: int, H: int, A: int, held: int) -> list[Any]:
-    """The arguments of a scan by an initialised network."""
+    """The arguments of a scan by an initialised network, whose gates are its inputs: no product is rounded before."""
     torch.manual_seed(seed)
-    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes_of(T, B, H, H, A, held)]
-    for name in ("weight_ih", "weight_hh", "key_weight", "query_weight"):
+    arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes_of(T, B, 4 * H, H, A, held)]
+    for name in ("weight_hh", "key_weight", "query_weight"):
         arguments[place(name)] *= H**-0.5
+    arguments[place("weight_ih")] = torch.eye(4 * H, dtype=torch.float64)
+    for name in ("bias_ih", "bias_hh"):
+        arguments[place(name)] *= 0
     arguments = [x.requires_grad_() for x in arguments]
     if random.Random(seed).random() < 0.5:
         arguments[place("score_weight")] = None
