@@ -8,11 +8,10 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
-from sab_agents.core.recut import Layout, layout
 from torch import Tensor
 
 from sab_agents import LSTM, RecurrentPPO
-from sab_agents.kernels import forced_kernel
+from sab_agents.kernels import Layout, forced_kernel, relaid
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.ppo.losses import Batch
 
@@ -72,13 +71,13 @@ def test_compiled_code_and_plain_torch_agree(policy: str, rows: list[int]) -> No
 def test_an_lstm_is_run_again_without_a_graph(corridor_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In rows that are cut at episode starts where there are any: of 24 steps with episodes of 7, in 7."""
     model, steps = collected("MlpLstmPolicy", corridor_length), []
-    run = LSTM.run
+    replay = LSTM.replay
 
     def noted(core: LSTM, x: Tensor, *rest: Any) -> Any:
         steps.append(len(x))
-        return run(core, x, *rest)
+        return replay(core, x, *rest)
 
-    monkeypatch.setattr(LSTM, "run", noted)
+    monkeypatch.setattr(LSTM, "replay", noted)
     monkeypatch.setattr(LSTM, "forward", lambda *_: pytest.fail("went by a graph"))
     evaluated(model, [1])
     assert steps == ([7, 7] if corridor_length == 6 else [24, 24])
@@ -88,11 +87,11 @@ def test_an_lstm_is_run_again_without_a_graph(corridor_length: int, monkeypatch:
 def test_a_row_is_laid_anew_once_in_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def noted(start: Tensor) -> Layout | None:
+    def noted(start: Tensor, x: Tensor) -> Layout | None:
         calls.append(start)
-        return layout(start)
+        return relaid(start, x)
 
-    monkeypatch.setattr("sab_agents.streaming.truncated.layout", noted)
+    monkeypatch.setattr("sab_agents.streaming.truncated.relaid", noted)
     collected("MlpLstmPolicy").train()
     assert len(calls) == 3 * 2  # rows times cores, in two epochs
 
