@@ -48,9 +48,6 @@ ALLOWED = {
 KNOWN = {
     "sab_agents.streaming.saving": {"sab_agents.streaming.stream"},
     "sab_agents.streaming.segment": {"sab_agents.streaming.stream"},
-    "sab_agents.online.learner_file": {"sab_agents.online.online_learner"},
-    "sab_agents.online.snapshot": {"sab_agents.online.stream_ac"},
-    "sab_agents.train.evaluate_env": {"sab_agents.train.evaluate"},
 }
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}
 

@@ -1,4 +1,8 @@
-"""The file format of saved agents: a zip of safetensors and JSON, so that loading a file never runs code."""
+"""The file format of saved agents: a zip of safetensors and JSON, so that loading a file never runs code.
+
+An archive holds settings, from which an object is built, and a state, which it takes back: a flat dictionary of tensors
+and of values that JSON can hold, as the owners' `state_dict` returns it. `under` and `within` nest states by name.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch as safetensors
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -19,24 +24,27 @@ Target = str | Path | io.BufferedIOBase
 """A path, or a file that is open for bytes."""
 
 
-def save(path: Target, kind: str, settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def save(path: Target, kind: str, settings: dict[str, Any], state: dict[str, Any]) -> None:
     """Writes an archive; an older file is replaced in one step.
 
     Args:
         path: the file, `.zip` is added to a name without suffix; or a file that is open for writing bytes.
         kind: what the archive holds, which `load` asks for.
         settings: values that JSON can hold; see `sab_agents.checkpoint.settings`.
-        tensors: by name.
+        state: tensors, and values that JSON can hold, by name.
 
     Raises:
-        TypeError: a setting is of a type that JSON does not know.
+        TypeError: a setting or a value of the state is of a type that JSON does not know.
     """
+    values = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+    described = {**settings, "state": values} if values else settings
     try:
-        text = json.dumps({"format": f"sab-agents/{kind}", "version": VERSION, **settings})
+        text = json.dumps({"format": f"sab-agents/{kind}", "version": VERSION, **described})
     except TypeError as error:
         raise TypeError(
             f"save: settings must be numbers, strings, lists or dicts, so that loading runs no code ({error})."
         ) from error
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     copied = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
@@ -55,8 +63,10 @@ def save(path: Target, kind: str, settings: dict[str, Any], tensors: dict[str, T
     os.replace(unfinished, target)
 
 
-def load(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Returns the settings and tensors of an archive that `save` wrote as this kind.
+def load(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the settings and the state of an archive that `save` wrote as this kind.
+
+    Earlier versions wrote the values of a state among the settings, and its tensors are the state.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -77,7 +87,7 @@ def load(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{source}: must be sab-agents/{kind} in version {VERSION}, but is {settings.get('format')!r} "
             f"in version {settings.get('version')!r}. Load it with the program that wrote it."
         )
-    return settings, tensors
+    return settings, {**settings.pop("state", {}), **tensors}
 
 
 def _check_origin(source: object, file: zipfile.ZipFile) -> None:
@@ -89,9 +99,19 @@ def _check_origin(source: object, file: zipfile.ZipFile) -> None:
         )
 
 
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Returns the tensors whose names begin with `prefix`, by the rest of their names."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def under(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Returns a state with a prefix and a dot in front of its names."""
+    return {f"{prefix}.{name}": value for name, value in state.items()}
+
+
+def within(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Returns what `under` has put under a prefix, by its former names."""
+    return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(f"{prefix}.")}
+
+
+def on_device(state: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Returns the tensors on a device, but for the states of random generators (uint8), which stay on the CPU."""
+    return {name: value if value.dtype is torch.uint8 else value.to(device) for name, value in state.items()}
 
 
 def with_suffix(path: str | Path) -> Path:

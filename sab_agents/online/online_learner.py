@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from sab_agents.checkpoint.state import load_state, on_device, save_state, under, within
+from sab_agents.checkpoint import archive
+from sab_agents.checkpoint.archive import on_device, under, within
 from sab_agents.checks import at_least, did_you_mean
 from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.kernels import all_finite
@@ -289,7 +290,7 @@ class OnlineLearner:
 
         An `encoder` and an `optimizer` are code: only their parameters and moments are in the file.
         """
-        save_state(path, KIND, {"settings": self.settings}, self.state_dict())
+        archive.save(path, KIND, {"settings": self.settings}, self.state_dict())
 
     @classmethod
     def load(
@@ -306,7 +307,7 @@ class OnlineLearner:
             FileNotFoundError: there is no such file.
             ValueError: it is damaged or of another kind, or the encoder or optimiser is another one.
         """
-        saved, state = load_state(path, KIND)
+        saved, state = archive.load(path, KIND)
         settings = saved["settings"]
         if "counts" in saved:
             settings, state = _translated(saved, state)

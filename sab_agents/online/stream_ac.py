@@ -21,8 +21,9 @@ from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from sab_agents.checkpoint import archive
+from sab_agents.checkpoint.archive import on_device, under, within
 from sab_agents.checkpoint.settings import from_json, to_json
-from sab_agents.checkpoint.state import load_state, on_device, save_state, under, within
 from sab_agents.checks import did_you_mean
 from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
@@ -295,7 +296,7 @@ class StreamAC(BaseAlgorithm):
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
         }
-        save_state(path, KIND, built, self.state_dict())
+        archive.save(path, KIND, built, self.state_dict())
 
     @classmethod
     def load(  # type: ignore[override]
@@ -320,7 +321,7 @@ class StreamAC(BaseAlgorithm):
             FileNotFoundError: there is no such file.
             ValueError: the file is damaged or not ours, or `env` has other spaces.
         """
-        settings, state = load_state(path, KIND)
+        settings, state = archive.load(path, KIND)
         arguments = settings["arguments"] | {"device": device} | changes
         agent = cls(**arguments, env=None, _init_setup_model=False)
         agent.observation_space = from_json(settings["observation_space"], "observation_space")

@@ -13,16 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sab_agents.checkpoint.archive import part
+from sab_agents.checkpoint.archive import on_device, under, within
 from sab_agents.core.state import State
 from sab_agents.ppo.evaluation import Rollout, in_rows
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.streaming import ClosedWindow
 
 Array = npt.NDArray[Any]
-
-GENERATORS = ("acting", "writer.generator")
-"""The states of random generators among what a stream carries."""
 
 
 class Acted(NamedTuple):
@@ -116,25 +113,22 @@ class Collector:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns everything that collecting carries between rollouts, so that it resumes bit-exactly."""
-        carried = {name: stream.state_dict() for name, stream in self.policy.streams.items()}
-        return {f"{name}.{key}": value for name, each in carried.items() for key, value in each.items()}
+        state: dict[str, Tensor] = {}
+        for name, stream in self.policy.streams.items():
+            state |= under(name, stream.state_dict())
+        return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Resumes where `state_dict` was taken; names of earlier versions are translated."""
         for name, stream in self.policy.streams.items():
-            carried = {key: value.to(self._device_of(key)) for key, value in part(state, f"{name}.").items()}
-            stream.load_state_dict(_current_names(carried))
-
-    def _device_of(self, name: str) -> torch.device:
-        """Returns the device of something that a stream carries: the states of random generators stay on the CPU."""
-        return torch.device("cpu") if name in GENERATORS else self.policy.device
+            stream.load_state_dict(on_device(_current_names(within(name, state)), self.policy.device))
 
 
 def _current_names(carried: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns what a stream carries by today's names: earlier versions numbered the tensors of a state."""
     if not all(name.isdigit() for name in carried):
         return carried
-    return {f"{part}.{name}": tensor for part in ("state", "before") for name, tensor in carried.items()}
+    return {**under("state", carried), **under("before", carried)}
 
 
 def bootstrapped(

@@ -6,7 +6,7 @@ import platform
 import random
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import stable_baselines3
@@ -18,7 +18,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from torch import Tensor
 
 from sab_agents.checkpoint import archive
-from sab_agents.checkpoint.archive import part
+from sab_agents.checkpoint.archive import under, within
 from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.policies import SPACES, RecurrentActorCriticPolicy
@@ -49,18 +49,6 @@ BUFFERS = ("ep_info_buffer", "ep_success_buffer")
 PLACE = ("_last_obs", "_last_episode_starts")
 NAMES = frozenset({*ATTRIBUTES, *ARGUMENTS, *COUNTS, *BUFFERS, *PLACE})
 NOISE = ("exploration_mat", "exploration_matrices")
-
-
-class Saved(NamedTuple):
-    """Everything that learning changes.
-
-    Attributes:
-        facts: what JSON can hold.
-        tensors: by name.
-    """
-
-    facts: dict[str, Any]
-    tensors: dict[str, Tensor]
 
 
 class SavedAlgorithm(OnPolicyAlgorithm):
@@ -103,9 +91,8 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             for argument, attribute in ATTRIBUTES.items()
             if {argument, attribute} <= names
         }
-        settings = {"arguments": arguments, **{name: to_json(getattr(self, name)) for name in SPACES}}
-        saved = self.state_dict(names)
-        archive.save(path, KIND, {**settings, "versions": _versions(), **saved.facts}, saved.tensors)
+        spaces = {name: to_json(getattr(self, name)) for name in SPACES}
+        archive.save(path, KIND, {"arguments": arguments, **spaces, "versions": _versions()}, self.state_dict(names))
 
     @classmethod
     def load(
@@ -136,7 +123,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             ValueError: the file is damaged or not ours; `env` has other spaces; something must be passed again; or
                 `policy_kwargs` differ from the saved ones.
         """
-        settings, tensors = archive.load(path, KIND)
+        settings, state = _loaded(path)
         if print_system_info:
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
@@ -145,91 +132,82 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         wrapped = None if env is None else cls._wrap_env(vectorised, arguments.get("verbose", 0))
         if wrapped is not None:
             check_for_correct_spaces(wrapped, *spaces)
-            if not force_reset and wrapped.num_envs != settings["n_envs"]:
+            if not force_reset and wrapped.num_envs != state["n_envs"]:
                 raise ValueError(
                     f"{cls.__name__}.load: env must be as it was to resume in it, but has {wrapped.num_envs} copies in "
-                    f"place of {settings['n_envs']}. Pass force_reset=True to begin new episodes."
+                    f"place of {state['n_envs']}. Pass force_reset=True to begin new episodes."
                 )
         model = cls(**arguments, env=None, device=device, _init_setup_model=False)  # type: ignore[arg-type]
         model.observation_space, model.action_space = spaces
-        model.n_envs = settings["n_envs"] if wrapped is None else wrapped.num_envs
+        model.n_envs = state["n_envs"] if wrapped is None else wrapped.num_envs
         model._setup_model()
-        model.load_state_dict(Saved(settings, tensors), same_place=not force_reset)
+        model.load_state_dict(state, same_place=not force_reset)
         if wrapped is not None:
             model.set_env(wrapped, force_reset=force_reset)
             if force_reset and model.seed is not None:
                 wrapped.seed(model.seed)
         return model
 
-    def state_dict(self, names: Collection[str] = NAMES) -> Saved:
-        """Returns everything that learning changes.
+    def state_dict(self, names: Collection[str] = NAMES) -> dict[str, Any]:
+        """Returns everything that learning changes: tensors, and values that JSON can hold, by name.
 
         Args:
             names: which counts and buffers to keep, and whether to keep where the environments are.
         """
-        facts: dict[str, Any] = {
+        state: dict[str, Any] = {
             "n_envs": self.n_envs,
-            "counts": {name: to_json(getattr(self, name)) for name in COUNTS if name in names},
-            "buffers": {name: _entries(getattr(self, name)) for name in BUFFERS if name in names},
-        }
-        facts["optimizer"], optimizer = _split_optimizer(self.policy.optimizer.state_dict())
-        facts["random"], generators = _random_states(self.device)
-        groups = {
-            "policy": self.policy.state_dict(),
-            "optimizer": optimizer,
-            "memory": self.collector.state_dict(),
-            "random": generators,
+            **under("policy", self.policy.state_dict()),
+            **under("optimizer", _flat_optimizer(self.policy.optimizer.state_dict())),
+            **under("memory", self.collector.state_dict()),
+            **under("count", {name: to_json(getattr(self, name)) for name in COUNTS if name in names}),
+            **under("buffer", {name: _entries(getattr(self, name)) for name in BUFFERS if name in names}),
+            **under("random", _random_states(self.device)),
         }
         if isinstance(noise := self.policy.action_dist, StateDependentNoiseDistribution):
-            groups["noise"] = {name: getattr(noise, name) for name in NOISE}
-        tensors = {f"{group}.{name}": tensor for group, each in groups.items() for name, tensor in each.items()}
+            state |= under("noise", {name: getattr(noise, name) for name in NOISE})
         if self._last_obs is not None and set(PLACE) <= set(names):
             if isinstance(self._last_obs, dict):
-                tensors |= {f"last_obs.{name}": _tensor(array) for name, array in self._last_obs.items()}
+                state |= under("last_obs", {name: _tensor(array) for name, array in self._last_obs.items()})
             else:
-                tensors["last_obs"] = _tensor(self._last_obs)
-            tensors["last_episode_starts"] = _tensor(self._last_episode_starts)
-        return Saved(facts, tensors)
+                state["last_obs"] = _tensor(self._last_obs)
+            state["last_episode_starts"] = _tensor(self._last_episode_starts)
+        return state
 
-    def load_state_dict(self, saved: Saved, *, same_place: bool = False) -> None:
+    def load_state_dict(self, state: dict[str, Any], *, same_place: bool = False) -> None:
         """Takes back what `state_dict` returned of an algorithm with the same arguments and spaces.
 
         The memory and the environments' place are only taken back for the same number of environments.
 
         Args:
-            saved: what it returned.
+            state: what it returned.
             same_place: resume where the saved algorithm was: take back the random states of Python, numpy and torch.
 
         Raises:
             ValueError: the policy or its optimiser is another.
         """
-        facts, tensors = saved
         try:
-            self.policy.load_state_dict(part(tensors, "policy."))
-            optimizer = _joined_optimizer(facts["optimizer"], part(tensors, "optimizer."))
-            self.policy.optimizer.load_state_dict(optimizer)
+            self.policy.load_state_dict(within("policy", state))
+            self.policy.optimizer.load_state_dict(_nested_optimizer(within("optimizer", state)))
         except (RuntimeError, KeyError) as error:
             raise ValueError(
                 f"load: the policy must be the one that was saved, but has other parameters ({error}). Pass the policy "
                 "and policy_kwargs that it was saved with."
             ) from error
-        if self.n_envs == facts["n_envs"]:
-            self.collector.load_state_dict(part(tensors, "memory."))
-            if "last_episode_starts" in tensors:
-                rows = {name: value.numpy() for name, value in part(tensors, "last_obs.").items()}
-                self._last_obs = rows or tensors["last_obs"].numpy()
-                self._last_episode_starts = tensors["last_episode_starts"].numpy()
-        for name, value in part(tensors, "noise.").items():
+        if self.n_envs == state["n_envs"]:
+            self.collector.load_state_dict(within("memory", state))
+            if "last_episode_starts" in state:
+                rows = {name: value.numpy() for name, value in within("last_obs", state).items()}
+                self._last_obs = rows or state["last_obs"].numpy()
+                self._last_episode_starts = state["last_episode_starts"].numpy()
+        for name, value in within("noise", state).items():
             setattr(self.policy.action_dist, name, value.to(self.device))
-        for name in COUNTS:
-            if name in facts["counts"]:
-                setattr(self, name, facts["counts"][name])
-        for name in BUFFERS:
-            if facts["buffers"].get(name) is not None:
-                entries = from_json(facts["buffers"][name], name)
-                setattr(self, name, deque(entries, maxlen=self._stats_window_size))
+        for name, value in within("count", state).items():
+            setattr(self, name, value)
+        for name, entries in within("buffer", state).items():
+            if entries is not None:
+                setattr(self, name, deque(from_json(entries, name), maxlen=self._stats_window_size))
         if same_place:
-            _set_random_states(self.device, facts["random"], part(tensors, "random."))
+            _set_random_states(self.device, within("random", state))
 
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
@@ -246,9 +224,9 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             ValueError: an object's name is unknown or missing, or the file is not ours.
         """
         if not isinstance(load_path_or_dict, dict):
-            settings, tensors = archive.load(load_path_or_dict, KIND)
-            optimizer = _joined_optimizer(settings["optimizer"], part(tensors, "optimizer."))
-            load_path_or_dict = {"policy": part(tensors, "policy."), "policy.optimizer": optimizer}
+            _, state = _loaded(load_path_or_dict)
+            optimizer = _nested_optimizer(within("optimizer", state))
+            load_path_or_dict = {"policy": within("policy", state), "policy.optimizer": optimizer}
         super().set_parameters(load_path_or_dict, exact_match, device)
 
     def _policy_name(self) -> Any:
@@ -275,28 +253,42 @@ def _arguments(saved: dict[str, Any], replaced: dict[str, Any], changes: dict[st
     return kept | passed
 
 
-def _split_optimizer(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Returns an optimiser's settings and numbers, and its tensors by the parameter's index and their name."""
-    facts: dict[str, Any] = {"groups": to_json(state["param_groups"]), "state": {}}
-    tensors: dict[str, Tensor] = {}
-    for index, entries in state["state"].items():
-        numbers = {name: to_json(value) for name, value in entries.items() if not isinstance(value, Tensor)}
-        facts["state"][str(index)] = numbers
-        tensors |= {f"{index}.{name}": value for name, value in entries.items() if isinstance(value, Tensor)}
-    return facts, tensors
-
-
-def _joined_optimizer(facts: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Returns the optimiser's state that was split."""
-    where, argument = "policy.optimizer", "policy_kwargs"
-    state = {
-        int(index): {name: from_json(value, where, argument) for name, value in numbers.items()}
-        for index, numbers in facts["state"].items()
+def _loaded(path: archive.Target) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the settings and the state of a file; names of earlier versions are translated."""
+    settings, state = archive.load(path, KIND)
+    if "counts" not in settings:
+        return settings, state
+    optimizer = {"groups": settings["optimizer"]["groups"]}
+    for index, entries in settings["optimizer"]["state"].items():
+        optimizer |= under(index, entries)
+    translated = {
+        "n_envs": settings["n_envs"],
+        **under("count", settings["counts"]),
+        **under("buffer", settings["buffers"]),
+        **under("optimizer", optimizer),
+        **under("random", {f"{name}_rest": rest for name, rest in settings["random"].items()}),
     }
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state[int(index)][key] = value
-    return {"state": state, "param_groups": from_json(facts["groups"], where, argument)}
+    return settings, {**translated, **state}
+
+
+def _flat_optimizer(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns the state of an optimiser with the entries of each parameter under its index."""
+    flat: dict[str, Any] = {"groups": to_json(state["param_groups"])}
+    for index, entries in state["state"].items():
+        flat |= under(str(index), {k: v if isinstance(v, Tensor) else to_json(v) for k, v in entries.items()})
+    return flat
+
+
+def _nested_optimizer(flat: dict[str, Any]) -> dict[str, Any]:
+    """Returns the state of which `_flat_optimizer` was taken."""
+    where, argument = "policy.optimizer", "policy_kwargs"
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in flat.items():
+        index, _, key = name.partition(".")
+        if key:
+            entries = state.setdefault(int(index), {})
+            entries[key] = value if isinstance(value, Tensor) else from_json(value, where, argument)
+    return {"state": state, "param_groups": from_json(flat["groups"], where, argument)}
 
 
 def _entries(buffer: deque[Any] | None) -> list[Any] | None:
@@ -316,21 +308,26 @@ def _tensor(array: Any) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _random_states(device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Returns the states of the global random generators of Python, numpy and torch, as facts and tensors."""
+def _random_states(device: torch.device) -> dict[str, Any]:
+    """Returns the states of the global random generators of Python, numpy and torch."""
     version, numbers, gauss = random.getstate()
     name, keys, *rest = np.random.get_state(legacy=True)
-    states = {"python": torch.tensor(numbers), "numpy": _tensor(np.asarray(keys, dtype=np.int64))}
-    states["torch"] = torch.get_rng_state()
+    states: dict[str, Any] = {
+        "python": torch.tensor(numbers),
+        "python_rest": [version, gauss],
+        "numpy": _tensor(np.asarray(keys, dtype=np.int64)),
+        "numpy_rest": [name, *rest],
+        "torch": torch.get_rng_state(),
+    }
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
-    return {"python": [version, gauss], "numpy": [name, *rest]}, states
+    return states
 
 
-def _set_random_states(device: torch.device, facts: dict[str, Any], states: dict[str, Tensor]) -> None:
-    version, gauss = facts["python"]
+def _set_random_states(device: torch.device, states: dict[str, Any]) -> None:
+    version, gauss = states["python_rest"]
     random.setstate((version, tuple(states["python"].tolist()), gauss))
-    name, *rest = facts["numpy"]
+    name, *rest = states["numpy_rest"]
     np.random.set_state((name, states["numpy"].numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
     if "cuda" in states and device.type == "cuda":

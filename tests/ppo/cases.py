@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sab_agents import RecurrentPPO, SABState
+from sab_agents.core import CORES
 from sab_agents.streaming import SABStream
 
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {
@@ -29,6 +30,8 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
     "multi_binary": spaces.MultiBinary(3),
     "box": spaces.Box(-1, 2, (2,), np.float32),
 }
+KINDS = [spec.policy for spec in CORES.values() if spec.policy]
+"""The part of a policy's name that stands for its core, for every registered core that has policies."""
 PREFIX = {"image": "Cnn", "dict": "MultiInput"}
 SMALL: dict[str, Any] = {"lstm_hidden_size": 8, "net_arch": [8]}
 

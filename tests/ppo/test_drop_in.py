@@ -20,9 +20,7 @@ from torch import Tensor, nn
 
 from sab_agents import RecurrentPPO
 from sab_agents.ppo.kinds import POLICIES
-from tests.ppo.cases import ACTIONS, OBSERVATIONS, PREFIX, SMALL, Noise, agent
-
-KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer", "Rtu"]
+from tests.ppo.cases import ACTIONS, KINDS, OBSERVATIONS, PREFIX, SMALL, Noise, agent
 
 
 def test_a_script_for_the_other_class_runs_as_it_is(tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ from sab_agents.core.registry import register_core
 from sab_agents.ppo import kinds
 from sab_agents.ppo.export import PolicyStep
 from sab_agents.ppo.kinds import POLICIES, MlpLstmPolicy
-from tests.ppo.cases import Noise, agent
+from tests.ppo.cases import KINDS, Noise, agent
 
 OBSERVATIONS = {"Mlp": "box", "Cnn": "image", "MultiInput": "dict"}
-KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer", "Rtu"]
 
 
 @dataclass(frozen=True)

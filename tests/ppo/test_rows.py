@@ -13,9 +13,7 @@ from sab_agents import SAB, RecurrentPPO
 from sab_agents.kernels import forced_kernel
 from sab_agents.ppo.evaluation import Evaluation, Rollout
 from sab_agents.ppo.losses import Batch
-from tests.ppo.cases import ACTIONS, OBSERVATIONS, agent, collect
-
-KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer", "Rtu"]
+from tests.ppo.cases import ACTIONS, KINDS, OBSERVATIONS, agent, collect
 
 
 def evaluated(model: RecurrentPPO, rows: Tensor | None = None) -> tuple[Batch, Evaluation]:

@@ -29,10 +29,9 @@ from torch import nn
 
 from sab_agents import RecurrentPPO
 from sab_agents.ppo.kinds import POLICIES, MlpLstmPolicy
-from tests.ppo.cases import agent, memory_of
+from tests.ppo.cases import KINDS, agent, memory_of
 
 ROOT = Path(__file__).parents[2]
-KINDS = ["Sab", "Lstm", "AttentionLstm", "Transformer", "Rtu"]
 
 
 def plain(value: Any) -> Any:
