@@ -1,8 +1,8 @@
 """The scan under everything, its relatives, and the kernels that compute them: native, Triton and plain torch.
 
-`scan` runs whole sequences, and `step` takes one step. `replay` computes a recorded sequence once more for its gradient.
-`lstm` and `replay_lstm` do the same without slots. `count_steps` and `remember` do what stands around a scan. A
-`StreamKernel` does what streams need. Callers get what they ask for and never learn which kernel computed it.
+`scan` runs whole sequences, and `step` takes one step. `replay` computes a recorded sequence once more for its
+gradient. `lstm` and `replay_lstm` do the same without slots. `count_steps` and `remember` do what stands around a scan.
+A `StreamKernel` does what streams need. Callers get what they ask for and never learn which kernel computed it.
 """
 
 from sab_agents.kernels.backend import forced_kernel, forced_way, kernel_in_use
