@@ -296,7 +296,7 @@ def test_a_stream_cannot_change_its_rows() -> None:
     [
         {"loss": "hinge"},
         {"output_size": 1},
-        {"core": "gru"},
+        {"core": "sap"},
         {"core": "transformer"},
         {"update_every": 0},
         {"clip_norm": 0.0},
