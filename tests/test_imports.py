@@ -44,11 +44,6 @@ ALLOWED = {
         *("safetensors", "stable_baselines3"),
     },
 }
-# Imports for type checking that close a circle of two modules.
-KNOWN = {
-    "sab_agents.streaming.saving": {"sab_agents.streaming.stream"},
-    "sab_agents.streaming.segment": {"sab_agents.streaming.stream"},
-}
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}
 
 
@@ -189,7 +184,7 @@ def layer_or_none(module: str) -> str | None:
 
 def test_no_module_imports_itself_through_others() -> None:
     known = sources()
-    graph = {name: edges(source, known) - KNOWN.get(name, set()) for name, source in known.items()}
+    graph = {name: edges(source, known) for name, source in known.items()}
     assert circles(graph) == []
 
 
