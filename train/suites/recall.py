@@ -242,6 +242,16 @@ def learn_recall(
     return recalled
 
 
+def learner_arguments(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of an `OnlineLearner`: its own, and those of the shared ones that its core has.
+
+    Raises:
+        ValueError: there is no such core.
+    """
+    core = {"core": "sab", **shared, **own}["core"]
+    return {**OnlineLearner.shared_settings(core, shared), **own}
+
+
 class _Board:
     """Writes TensorBoard's events of one learner: its accuracy, and who credited whom; use it in a `with` block."""
 
@@ -277,13 +287,3 @@ class _Board:
 
 
 command = partial(suite_command, Recall)
-
-
-def learner_arguments(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of an `OnlineLearner`: its own, and those of the shared ones that its core has.
-
-    Raises:
-        ValueError: there is no such core.
-    """
-    core = {"core": "sab", **shared, **own}["core"]
-    return {**OnlineLearner.shared_settings(core, shared), **own}
