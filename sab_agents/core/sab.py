@@ -21,7 +21,6 @@ from sab_agents.kernels import (
     Replay,
     ScanOutputs,
     ScanPlan,
-    StepRules,
     StepState,
     StepWeights,
     replay,
@@ -208,8 +207,7 @@ class SAB(Core[SABState]):
         Equals `forward` on a sequence of length 1, and raises as it does. In float32 on a CPU, without gradient and
         with a bounded `capacity`, it is one call of the native kernel.
         """
-        rules, capacity = self.rules, self.rules.capacity
-        if capacity is None or state is None or not self._have_types(x, state, episode_start):
+        if self.rules.capacity is None or state is None or not self._have_types(x, state, episode_start):
             return super().step(x, state, episode_start)
         try:
             weights = self._parameter_weights()
@@ -220,8 +218,8 @@ class SAB(Core[SABState]):
             output, after = super(SAB, self).step(x, state, episode_start)
             return output, StepState(*_fields(after))
 
-        reads = StepRules(capacity, rules.top_k, rules.write_every, rules.gain, rules.sparsifier)
-        output, after = step(weights, reads, x, StepState(*_fields(state)), episode_start, otherwise=otherwise)
+        before = StepState(*_fields(state))
+        output, after = step(weights, self.rules.of_a_step, x, before, episode_start, otherwise=otherwise)
         return output, SABState(*after)
 
     def step_weights(self) -> StepWeights:

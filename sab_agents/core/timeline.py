@@ -6,12 +6,13 @@ Dimensions: T steps, B rows, H hidden size, S slots, R slots that a read names, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sab_agents.core.state import SABState
-from sab_agents.kernels import ScanOutputs, ScanPlan, Sparsifier, count_steps, remember
+from sab_agents.kernels import ScanOutputs, ScanPlan, Sparsifier, StepRules, count_steps, remember
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Rules:
     gain: float = 1.0
     sparsifier: Sparsifier = "top_k"
     temperature: float = 1.0
+
+    @cached_property
+    def of_a_step(self) -> StepRules:
+        """The rules of a single step, with a bounded memory."""
+        return StepRules(self.capacity or 0, self.top_k, self.write_every, self.gain, self.sparsifier)
 
     def plan(self, *, start: Tensor, cut: Tensor, write_slot: Tensor, filled: Tensor, slots: int) -> ScanPlan:
         """The plan of a scan by these rules; the arguments are those of `ScanPlan`."""

@@ -24,7 +24,7 @@ NATIVE, TORCH, TRITON = "native", "torch", "triton"
 VARIABLE = "SAB_KERNEL"
 """The environment variable that forces a kernel."""
 
-PLAIN_TYPES = frozenset({Tensor, nn.Parameter})
+PLAIN_TYPES = frozenset({Tensor, nn.Parameter, type(None)})
 
 
 def forced_way() -> str:
@@ -99,9 +99,10 @@ def scan_kernel(inputs: ScanArguments, plan: ScanPlan) -> str:
 def is_plain(*tensors: Tensor | None) -> bool:
     """Whether these are ordinary tensors that nothing but autograd looks at, so that a kernel may read their memory.
 
-    False for subclasses (fake, functional, distributed and others), for views that are yet to be negated, under the
-    transforms of `torch.func`, under a dispatch mode, in forward-mode automatic differentiation, and while
-    `torch.compile`, `torch.export` or `torch.jit.trace` records.
+    False for subclasses (fake, functional, distributed and others), under the transforms of `torch.func`, under a
+    dispatch mode, in forward-mode differentiation, and while `torch.compile`, `torch.export` or `torch.jit.trace`
+    records. False, too, if the first of them is a view that is yet to be negated, as the imaginary part of a conjugate
+    number is: inputs come from anywhere, parameters and states do not.
     """
     internals: Any = torch._C
     return (
@@ -110,7 +111,8 @@ def is_plain(*tensors: Tensor | None) -> bool:
         and internals._len_torch_dispatch_stack() == 0
         and forward_ad._current_level < 0
         and not internals._get_tracing_state()
-        and all(tensor is None or (type(tensor) in PLAIN_TYPES and not tensor.is_neg()) for tensor in tensors)
+        and PLAIN_TYPES.issuperset(map(type, tensors))
+        and (tensors[0] is None or not tensors[0].is_neg())
     )
 
 

@@ -87,7 +87,7 @@ def scan(weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, 
         if not graph:
             check_scan(inputs, plan)
             return _kernel(kernel).forward(inputs, plan, keep=False).outputs
-        return ScanOutputs(*_Scan.apply(kernel, settings, *tensors)[:4])  # type: ignore[no-untyped-call]
+        return ScanOutputs(*_PlainScan.apply(kernel, settings, *tensors))  # type: ignore[no-untyped-call]
     # A graph that is exported runs on other machines too, so that it names no kernel and keeps no tape.
     kernel = scan_kernel(inputs, plan) if graph and not _is_exporting() else ""
     if transforms_active():
@@ -366,6 +366,18 @@ class _Scan(torch.autograd.Function):
         output, c, versions, weights = _Scan.apply(kernel, settings, *given)  # type: ignore[no-untyped-call]
         found = [each.unflatten(1, (N, -1)) for each in (output, versions, weights)]
         return (found[0], c.unflatten(0, (N, -1)), found[1], found[2]), (1, 0, 1, 1)
+
+
+class _PlainScan(torch.autograd.Function):
+    """The same for ordinary tensors, to which transforms do not apply: a context of its own costs torch less."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: str, settings: Sequence[Any], *tensors: Any) -> tuple[Tensor, ...]:
+        found = _forward(kernel, settings, tensors)
+        _save(ctx, kernel, settings, tensors, found.tape)
+        return tuple(found.outputs)
+
+    backward = _Scan.backward
 
 
 class _ScanBackward(torch.autograd.Function):
