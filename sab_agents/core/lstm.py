@@ -115,7 +115,7 @@ class LSTM(Core[LSTMState]):
             by_scan.append(after)
             return output, after.c[:, 0]
 
-        h, c = lstm_step(self._weights()[0], x, state.h[:, 0], state.c[:, 0], episode_start, otherwise=otherwise)
+        h, c = lstm_step(self.weights()[0], x, state.h[:, 0], state.c[:, 0], episode_start, otherwise=otherwise)
         if by_scan:
             return h, by_scan[0]
         before = state.step if episode_start is None else state.step.masked_fill(episode_start, 0)
@@ -134,7 +134,7 @@ class LSTM(Core[LSTMState]):
         """
         cut, dropout = self._cut(x, state, episode_start), self._dropout()
         h, c = state.h.detach(), state.c.detach()
-        return replay_lstm(x, self._weights(), h, c, episode_start, cut, dropout=dropout)
+        return replay_lstm(x, self.weights(), h, c, episode_start, cut, dropout=dropout)
 
     def _cut(self, x: Tensor, state: LSTMState, episode_start: Tensor | None) -> Tensor | None:
         """Steps (T, B) that h and c enter without gradient; None for none."""
@@ -145,8 +145,8 @@ class LSTM(Core[LSTMState]):
     def _dropout(self) -> float:
         return self.dropout if self.training else 0.0
 
-    def _weights(self) -> list[LSTMWeights]:
-        """The weights of each layer as they are now; one that is computed from others is computed."""
+    def weights(self) -> list[LSTMWeights]:
+        """Returns the weights of each layer as they are now; one that is computed from others is computed."""
         own = self.lstm._parameters
         try:
             return [tuple(map(own.__getitem__, names)) for names in self._names]  # type: ignore[misc]
@@ -163,7 +163,7 @@ class LSTM(Core[LSTMState]):
     def _run(self, x: Tensor, state: LSTMState, episode_start: Tensor | None) -> tuple[Tensor, LSTMState]:
         step = steps_in_episode(state.step, episode_start, x.shape[0])
         cut = self._cut(x, state, episode_start)
-        output, h, c = lstm(x, self._weights(), state.h, state.c, episode_start, cut, dropout=self._dropout())
+        output, h, c = lstm(x, self.weights(), state.h, state.c, episode_start, cut, dropout=self._dropout())
         return output, LSTMState(h, c, step[-1])
 
     def plain_step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:

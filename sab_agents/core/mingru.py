@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sab_agents.checks import at_least
-from sab_agents.core.real_time import RealTimeCore, Sensitivity, add_gradient
+from sab_agents.core.real_time import RealTimeCore, Sensitivity
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
+from sab_agents.kernels import add_gradient
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ Dimensions: T steps, B rows, I input size, F output size.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +62,19 @@ class RealTimeCore(Core[StateT]):
     def backward_output(self, gradient: Tensor, state: StateT) -> tuple[Tensor, ...]:
         """Returns the gradient with respect to a state, from that (B, F) of the output which the state determines."""
 
+    @torch.no_grad()
+    def unchecked_step(self, x: Tensor, state: StateT) -> tuple[Tensor, StateT]:
+        """Runs one step as `step` does, without gradient, for arguments that were checked before.
+
+        Args:
+            x: (B, I) inputs.
+            state: before the step.
+
+        Returns:
+            (B, F) outputs and the state after the step.
+        """
+        return self.step(x, state)
+
     def step_sensitivity(
         self, x: Tensor, state: StateT, sensitivity: Sensitivity
     ) -> tuple[Tensor, StateT, Sensitivity]:
@@ -90,13 +102,3 @@ class RealTimeCore(Core[StateT]):
             sensitivity: after the step.
         """
         self.backward_sensitivity(self.backward_output(gradient, state), sensitivity)
-
-
-def add_gradient(parameter: Any, gradient: Tensor) -> None:
-    """Adds to a parameter's `.grad`, if it requires gradient."""
-    if not parameter.requires_grad:
-        return
-    if parameter.grad is None:
-        parameter.grad = gradient.clone(memory_format=torch.contiguous_format)
-    else:
-        parameter.grad.add_(gradient)

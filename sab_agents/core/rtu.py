@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least, fraction
-from sab_agents.core.real_time import RealTimeCore, Sensitivity, add_gradient
+from sab_agents.core.real_time import RealTimeCore, Sensitivity
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
-from sab_agents.kernels import CompiledUnits, all_finite, bind_units, forced_way
-from sab_agents.kernels.binding import Binding
+from sab_agents.kernels import (
+    UnitsKernel,
+    add_gradient,
+    advance_sensitivity,
+    all_finite,
+    gradient_of_parameters,
+    gradient_of_units,
+    units,
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class RTU(RealTimeCore[RTUState]):
         bound = 1 / math.sqrt(input_size)
         weight = torch.empty(2, hidden_size, input_size, device=device, dtype=dtype)
         self.weight = nn.Parameter(weight.uniform_(-bound, bound))
-        self._bound: tuple[str, Binding, CompiledUnits | None] | None = None
+        self._kernel = UnitsKernel()
 
     def initial_state(self, batch_size: int) -> RTUState:
         """Returns the state of `batch_size` rows at the start of an episode: zeros.
@@ -97,45 +103,36 @@ class RTU(RealTimeCore[RTUState]):
         """Returns zeros: ∂c/∂ν, ∂c/∂ω and ∂c/∂w₁, whose i-fold is ∂c/∂w₂, side by side, (B, n, 2 + I) complex."""
         return (torch.view_as_complex(self.nu.new_zeros(batch_size, self.hidden_size, 2 + self.input_size, 2)),)
 
-    def _recurrence(self) -> tuple[Tensor, Tensor]:
-        """Returns λ (n,) complex and γ (n,)."""
-        negative_log_radius = self.nu.exp()
-        radius = (-negative_log_radius).exp()
-        # 1 - r² by expm1: it stays above 0 where r rounds to 1.
-        return torch.polar(radius, self.omega.exp()), (-torch.expm1(-2 * negative_log_radius)).sqrt()
-
-    def _driven(self, x: Tensor) -> Tensor:
-        """Returns (w₁ + i w₂)·x for inputs (…, I): (…, n) complex."""
-        return torch.complex(x @ self.weight[0].t(), x @ self.weight[1].t())
+    def _unit_parameters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns ν (n,), ω (n,) and the weights (2, n, I)."""
+        return self.nu, self.omega, self.weight
 
     def _run(self, x: Tensor, state: RTUState, episode_start: Tensor | None) -> tuple[Tensor, RTUState]:
-        turn, scale = self._recurrence()
-        driven = scale * self._driven(x)
-        unit, units = torch.view_as_complex(state.c.contiguous()), []
-        for t, each in enumerate(driven):
-            if episode_start is not None:
-                unit = unit.masked_fill(episode_start[t].unsqueeze(1), 0)
-            unit = turn * unit + each
-            units.append(unit)
-        whole = torch.stack(units)
-        return torch.cat([whole.real, whole.imag], dim=2).relu(), RTUState(torch.view_as_real(unit))
+        outputs, c = units(self._unit_parameters(), x, state.c, episode_start)
+        return outputs, RTUState(c)
 
     def step(
         self, x: Tensor, state: RTUState | None = None, episode_start: Tensor | None = None
     ) -> tuple[Tensor, RTUState]:
-        """Runs one step; see `Core.step`. Once it is bound, the native kernel computes one row without gradient."""
+        """Runs one step; see `Core.step`. Without gradient and episode starts it builds no sequence."""
         if torch.is_grad_enabled() or state is None or episode_start is not None or not self._fits(x, state):
             return super().step(x, state, episode_start)
-        compiled = self._compiled(x)
-        if compiled is None:
-            return super().step(x, state)
-        output, c = compiled.step(x, state.c, None)
-        return output, RTUState(c)
+        return self.unchecked_step(x, state)
 
     def _fits(self, x: Tensor, state: RTUState) -> bool:
-        """Returns whether the native kernel takes one step of one row with these arguments."""
-        right = (1, self.input_size), (1, self.hidden_size, 2)
-        return (x.shape, state.c.shape) == right and x.is_contiguous() and state.c.is_contiguous() and all_finite(x)
+        """Returns whether x and the state are what `Core.step` accepts, if they are ordinary arguments for one row."""
+        like, c = self.nu, state.c
+        return (
+            (x.shape, c.shape) == ((1, self.input_size), (1, self.hidden_size, 2))
+            and x.dtype is like.dtype is c.dtype
+            and x.device == like.device == c.device
+            and all_finite(x)
+        )
+
+    def unchecked_step(self, x: Tensor, state: RTUState) -> tuple[Tensor, RTUState]:
+        """Runs one step without gradient; see `RealTimeCore.unchecked_step`."""
+        output, c = self._kernel.peek(self._unit_parameters(), x, state.c)
+        return output, RTUState(c)
 
     def plain_step(self, x: Tensor, state: RTUState) -> tuple[Tensor, RTUState]:
         """Runs one step in operations on real numbers, which can be exported; see `Core.plain_step`."""
@@ -152,86 +149,32 @@ class RTU(RealTimeCore[RTUState]):
         )
         return c.flatten(1).relu(), RTUState(c.transpose(1, 2))
 
-    @torch.no_grad()
     def advance_sensitivity(
         self, x: Tensor, state: RTUState, episode_start: Tensor, sensitivity: Sensitivity
     ) -> Sensitivity:
         """Takes the sensitivity over T steps; see `RealTimeCore.advance_sensitivity`."""
-        unit, (sensitive,) = torch.view_as_complex(state.c.contiguous()), sensitivity
-        for inputs, start in zip(x, episode_start, strict=True):
-            unit = unit.masked_fill(start.unsqueeze(1), 0)
-            sensitive = sensitive.masked_fill(start.view(-1, 1, 1), 0)
-            unit, sensitive = self._stepped(inputs, unit, sensitive)
-        return (sensitive,)
-
-    def _stepped(self, x: Tensor, unit: Tensor, sensitive: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the units (B, n) and their sensitivity after one step."""
-        turn, scale = self._recurrence()
-        driven = self._driven(x)
-        # With p = exp(ν): ∂λ/∂ν = -p λ, ∂γ/∂ν = p r² / γ = p (1 - γ²) / γ, ∂λ/∂ω = i θ λ.
-        turned, rate = turn * unit, self.nu.exp()
-        injected = torch.empty_like(sensitive)
-        injected[:, :, 0] = driven * (rate * (1 / scale - scale)) - rate * turned
-        injected[:, :, 1] = turned * torch.complex(torch.zeros_like(rate), self.omega.exp())
-        injected[:, :, 2:] = scale.unsqueeze(1) * x.unsqueeze(1)
-        return turned + scale * driven, torch.addcmul(injected, turn.unsqueeze(1), sensitive)
+        return (advance_sensitivity(self._unit_parameters(), x, state.c, episode_start, sensitivity[0]),)
 
     def step_sensitivity(
         self, x: Tensor, state: RTUState, sensitivity: Sensitivity
     ) -> tuple[Tensor, RTUState, Sensitivity]:
         """Takes one step of state and sensitivity together; see `RealTimeCore.step_sensitivity`."""
-        compiled = self._compiled(x)
-        if compiled is None:
-            for parameter in self.parameters():
-                if parameter.grad is None and parameter.requires_grad:
-                    parameter.grad = torch.zeros_like(parameter)
-            compiled = self._compiled(x)
-        if compiled is not None:
-            output, c = compiled.step(x.contiguous(), state.c, sensitivity[0][0])
-            return output, RTUState(c), sensitivity
-        with torch.no_grad():
-            unit, sensitive = self._stepped(x, torch.view_as_complex(state.c.contiguous()), sensitivity[0])
-            output = torch.cat([unit.real, unit.imag], dim=1).relu_()
-        return output, RTUState(torch.view_as_real(unit)), (sensitive,)
+        output, c, after = self._kernel.step(self._unit_parameters(), x, state.c, sensitivity[0])
+        return output, RTUState(c), (after,)
 
-    @torch.no_grad()
     def backward_output(self, gradient: Tensor, state: RTUState) -> tuple[Tensor, ...]:
         """Returns the gradient (B, n, 2) with respect to c; see `RealTimeCore.backward_output`."""
-        return (gradient.view(-1, 2, self.hidden_size).transpose(1, 2) * (state.c > 0),)
+        return (gradient_of_units(gradient, state.c),)
 
-    @torch.no_grad()
     def backward_sensitivity(self, gradient: tuple[Tensor, ...], sensitivity: Sensitivity) -> None:
         """Adds to the parameters' `.grad`; see `RealTimeCore.backward_sensitivity`."""
-        # For real f, df = Re(conj(g) dc) with g = ∂f/∂Re c + i ∂f/∂Im c.
-        (into,), (sensitive,) = gradient, sensitivity
-        along = (torch.complex(into[..., 0], -into[..., 1]).unsqueeze(2) * sensitive).sum(dim=0)
-        add_gradient(self.nu, along[:, 0].real)
-        add_gradient(self.omega, along[:, 1].real)
-        add_gradient(self.weight, torch.stack([along[:, 2:].real, -along[:, 2:].imag]))
+        gradients = gradient_of_parameters(gradient[0], sensitivity[0])
+        for parameter, each in zip(self._unit_parameters(), gradients, strict=True):
+            add_gradient(parameter, each)
 
     def backward_step(self, gradient: Tensor, state: RTUState, sensitivity: Sensitivity) -> None:
         """Adds to the parameters' `.grad`; see `RealTimeCore.backward_step`."""
-        compiled = self._compiled(gradient)
-        if compiled is None:
-            super().backward_step(gradient, state, sensitivity)
-        else:
-            compiled.backward(gradient, state.c, sensitivity[0][0])
-
-    def _compiled(self, x: Tensor) -> CompiledUnits | None:
-        """Returns the native kernel for one row, bound to the parameters and gradients as they lie now.
-
-        None if the kernel does not take these tensors, or if a parameter has no `.grad` to be added to.
-        """
-        if x.shape[0] != 1 or not x.is_cpu or x.dtype is not torch.float32:
-            return None
-        parameters: Any = tuple(self._parameters.values())  # nu, omega, weight
-        bound, way = self._bound, forced_way()
-        if bound is None or bound[0] != way or not bound[1].holds(parameters):
-            if any(parameter.grad is None for parameter in parameters):
-                return None
-            gradients = tuple(parameter.grad for parameter in parameters)
-            bound = self._bound = way, Binding(parameters), bind_units(parameters, gradients)
-        return bound[2]
+        self._kernel.backward(self._unit_parameters(), gradient, state.c, sensitivity[0])
 
     def _check_state(self, name: str, state: RTUState) -> None:
         super()._check_state(name, state)

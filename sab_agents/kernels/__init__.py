@@ -2,26 +2,29 @@
 
 `scan` runs whole sequences, and `step` takes one step. `replay` computes a recorded sequence once more for its
 gradient. `lstm` and `replay_lstm` do the same without slots. `count_steps` and `remember` do what stands around a scan.
-A `StreamKernel` does what streams need. Callers get what they ask for and never learn which kernel computed it.
+A `StreamKernel` does what streams through a SAB need, an `LSTMSegment` and a `UnitsKernel` what those through an LSTM
+and through trace units need. Callers get what they ask for and never learn which kernel computed it.
 """
 
-from sab_agents.kernels.backend import forced_kernel, forced_way, kernel_in_use
-from sab_agents.kernels.bindings import (
-    bind_lstm,
-    bind_units,
-)
+from sab_agents.kernels.backend import forced_kernel, kernel_in_use
+from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm
-from sab_agents.kernels.native_backend.agent import CompiledUnits
-from sab_agents.kernels.native_backend.segment import CompiledLSTM
 from sab_agents.kernels.reductions import all_finite, norm
 from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
+from sab_agents.kernels.segment import LSTMSegment
 from sab_agents.kernels.step import lstm_step, step
 from sab_agents.kernels.stream import Pieces, StreamKernel, replay_inputs, stream_kernel
 from sab_agents.kernels.torch_backend.attention import attention_scores, sparsify
 from sab_agents.kernels.torch_backend.bookkeeping import steps_in_episode
 from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.torch_backend.stream import act
+from sab_agents.kernels.torch_backend.units import (
+    advance_sensitivity,
+    gradient_of_parameters,
+    gradient_of_units,
+    units,
+)
 from sab_agents.kernels.types import (
     EVICTIONS,
     WRITES,
@@ -43,16 +46,16 @@ from sab_agents.kernels.types import (
     WindowRecord,
     Write,
 )
+from sab_agents.kernels.units import UnitsKernel
 
 __all__ = [
     "EVICTIONS",
     "WRITES",
-    "CompiledLSTM",
-    "CompiledUnits",
     "Contexts",
     "Counted",
     "Eviction",
     "Held",
+    "LSTMSegment",
     "LSTMWeights",
     "Layout",
     "PieceInputs",
@@ -69,17 +72,19 @@ __all__ = [
     "StreamRules",
     "StreamState",
     "StreamStep",
+    "UnitsKernel",
     "WindowRecord",
     "Write",
     "act",
+    "add_gradient",
+    "advance_sensitivity",
     "all_finite",
     "are_leaves",
     "attention_scores",
-    "bind_lstm",
-    "bind_units",
     "count_steps",
     "forced_kernel",
-    "forced_way",
+    "gradient_of_parameters",
+    "gradient_of_units",
     "graph_replay",
     "kernel_in_use",
     "lstm",
@@ -96,4 +101,5 @@ __all__ = [
     "step",
     "steps_in_episode",
     "stream_kernel",
+    "units",
 ]

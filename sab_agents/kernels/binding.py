@@ -18,6 +18,16 @@ def gradient_of(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
+def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    """Adds to a parameter's `.grad`, if it requires gradient."""
+    if not parameter.requires_grad:
+        return
+    if parameter.grad is None:
+        parameter.grad = gradient.clone(memory_format=torch.contiguous_format)
+    else:
+        parameter.grad.add_(gradient)
+
+
 class Binding:
     """Which storage some parameters and their gradients have; parameters without a gradient get zeros.
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import NATIVE, kernel_in_use
+from sab_agents.kernels.backend import NATIVE, forced_way, kernel_in_use
 from sab_agents.kernels.binding import Binding
 from sab_agents.kernels.native_backend.segment import CompiledSegment
 from sab_agents.kernels.native_backend.stream import CompiledStream
@@ -68,6 +68,12 @@ class StreamKernel(ABC):
         self.rules, self.state, self.contexts, self.kept = rules, state, contexts, kept
         self._last: Replay | None = None
         self._last_memory = state.memory
+        self._way = forced_way()
+
+    @property
+    def current(self) -> bool:
+        """Whether `SAB_KERNEL` is what it was when this kernel was made."""
+        return self._way == forced_way()
 
     @abstractmethod
     def peek(self, weights: StepWeights, x: Tensor, start: Tensor | None) -> StreamStep:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sab_agents.core.real_time import RealTimeCore, Sensitivity
 from sab_agents.core.state import State
 from sab_agents.streaming.base import Credit, Encode
-from sab_agents.streaming.truncated import TruncatedStream, TruncatedWindow
+from sab_agents.streaming.truncated import PlainStep, TruncatedStream, TruncatedWindow
 
 
 class RealTimeStream(TruncatedStream):
@@ -102,6 +102,13 @@ class RealTimeStream(TruncatedStream):
         self._begin_window()
         self._stepped = True
         return output
+
+    def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> PlainStep:
+        """Computes the next step; see `Stream.peek`."""
+        if self._encodes or x is not None or episode_start is not None:
+            return super().peek(observation, episode_start, x)
+        observation, start = self._checked(observation, None)
+        return PlainStep(observation, start, *self.core.unchecked_step(observation, self.state))
 
     def backward(self, gradient: Tensor) -> None:
         """Multiplies the gradient of the last output with the sensitivity; see `Stream.backward`."""

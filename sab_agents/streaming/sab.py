@@ -24,7 +24,6 @@ from sab_agents.kernels import (
     Write,
     act,
     all_finite,
-    forced_way,
     graph_replay,
     scan,
     stream_kernel,
@@ -128,7 +127,7 @@ class SABStream(Stream):
         self.state: SlotState = state
         self.contexts = contexts
         self._kept = state.filled.clone()
-        self._bound: tuple[str, StreamKernel] | None = None
+        self._bound: StreamKernel | None = None
         self._window = Window()
         self._record: WindowRecord | None = None
 
@@ -159,10 +158,9 @@ class SABStream(Stream):
         like = weights.weight_hh
         if like.dtype is not self.state.h.dtype or like.device != self.state.h.device:
             self._load({name: self._moved(value, like) for name, value in self.state_dict().items()})
-        way = forced_way()
-        if self._bound is None or self._bound[0] != way:
-            self._bound = way, stream_kernel(self.rules, self.state.carried(), self.contexts, self._kept)
-        return self._bound[1]
+        if self._bound is None or not self._bound.current:
+            self._bound = stream_kernel(self.rules, self.state.carried(), self.contexts, self._kept)
+        return self._bound
 
     @staticmethod
     def _moved(value: Tensor, like: Tensor) -> Tensor:

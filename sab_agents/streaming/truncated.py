@@ -15,16 +15,7 @@ from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.state import State
-from sab_agents.kernels import (
-    CompiledLSTM,
-    Layout,
-    Replay,
-    bind_lstm,
-    forced_way,
-    graph_replay,
-    relaid,
-)
-from sab_agents.kernels.binding import Binding
+from sab_agents.kernels import Layout, LSTMSegment, Replay, all_finite, graph_replay, relaid
 from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Stream, checked_step
 from sab_agents.streaming.window import Window
 
@@ -77,18 +68,27 @@ class TruncatedStream(Stream):
         if bptt_steps is None:
             bptt_steps = getattr(core, "bptt_steps", None) or SEGMENT_STEPS
         self.bptt_steps = at_least(type(self).__name__, "bptt_steps", bptt_steps, 1)
-        self._segment = _LSTMSegment()
+        self._shape = (self.rows, *self.observation_shape)
+        plain = isinstance(core, LSTM) and core.layers == 1 and self.rows == 1 and not self._encodes
+        self._segment = LSTMSegment(self.bptt_steps) if plain else None
         self.reset()
 
     def reset(self) -> None:
         """Puts every row at the start of an episode; see `Stream.reset`."""
-        self.state: State = self.core.initial_state(self.rows)
+        self._hold(self.core.initial_state(self.rows))
         self._begin_window()
+
+    def _hold(self, state: State) -> None:
+        """Takes a state; those after it have its dtype and device."""
+        self.state: State = state
+        self._like = state.tensors()[0]
+        self._no_start = torch.zeros(self.rows, dtype=torch.bool, device=self._like.device)
 
     def _begin_window(self) -> None:
         self._before: Any = self.state
         self._window = Window()
-        self._replayed: Replay | CompiledLSTM | None = None
+        self._starts_within = False  # whether an episode starts in the window otherwise than by `step_and_replay`
+        self._replayed: Replay | LSTMSegment | None = None
 
     @property
     def before(self) -> State:
@@ -104,10 +104,11 @@ class TruncatedStream(Stream):
     def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> PlainStep:
         """Computes the next step; see `Stream.peek`."""
         observation, start = self._checked(observation, episode_start)
-        code = self._segment.code if episode_start is None and self._replayed is not None else None
-        if code is not None and isinstance(self.state, LSTMState):
-            h, c = code.run(observation.unsqueeze(0), self.state.h[:, 0], self.state.c[:, 0], keep=False)
-            return PlainStep(observation, start, h, LSTMState(h.unsqueeze(1), c.unsqueeze(1), self.state.step + 1))
+        if episode_start is None and isinstance(self._replayed, LSTMSegment):
+            state: Any = self.state
+            h, c = state.h.select(1, 0), state.c.select(1, 0)
+            h, c = self._replayed.peek(self.core.weights()[0], observation.unsqueeze(0), h, c)
+            return PlainStep(observation, start, h, LSTMState(h.unsqueeze(1), c.unsqueeze(1), state.step + 1))
         with torch.no_grad():
             x = self._encoded(observation) if x is None else x
             output, state = self.core.step(x, self.state, None if episode_start is None else start)
@@ -116,6 +117,7 @@ class TruncatedStream(Stream):
     def take(self, step: PlainStep) -> None:
         """Takes the step that `peek` computed last; see `Stream.take`."""
         self._window.append(observation=step.observation, start=step.start)
+        self._starts_within |= step.start is not self._no_start and bool(step.start.any())
         self.state = step.state
 
     def window(self) -> Tensor:
@@ -166,18 +168,17 @@ class TruncatedStream(Stream):
     def step_and_replay(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
         """Takes a step and replays the segment; see `Stream.step_and_replay`. The state after it is the replay's."""
         observation, start = self._checked(observation, episode_start)
-        starts = episode_start is not None and bool(start.any())
-        if self.steps >= self.bptt_steps or (starts and bool(start.all())):
+        if self.steps >= self.bptt_steps or (episode_start is not None and bool(start.all())):
             self.advance()
         self._window.append(observation=observation, start=start)
-        code = None if self._encodes or self.rows > 1 else self._segment.bound(self.core, self.bptt_steps)
-        if code is not None:
-            before = self._before
-            if self.steps == 1 and starts:
-                before = self._before = self._before.reset(start)
-            h, c = code.run(self._window.stacked("observation"), before.h[:, 0], before.c[:, 0], keep=True)
+        segment, before = self._segment, self._before
+        if segment is not None and not self._starts_within:
+            if self.steps == 1 and episode_start is not None:
+                before = self._before = before.reset(start)
+            h, c = before.h.select(1, 0), before.c.select(1, 0)
+            h, c = segment.run(self.core.weights()[0], self._window.stacked("observation"), h, c)
             self.state = LSTMState(h.unsqueeze(1), c.unsqueeze(1), before.step + self.steps)
-            self._replayed = code
+            self._replayed = segment
             return h
         output, state = self._replayed_window()
         self.state, self._replayed = state.detach(), graph_replay(output)
@@ -188,8 +189,8 @@ class TruncatedStream(Stream):
         replayed = self._replayed
         if replayed is None:
             raise RuntimeError(f"{type(self).__name__}.backward: there is no output. Call step_and_replay() first.")
-        if isinstance(replayed, CompiledLSTM):
-            replayed.backward(gradient)
+        if isinstance(replayed, LSTMSegment):
+            replayed.backward(self.core.weights()[0], gradient)
             return
         whole = torch.zeros_like(replayed.outputs)
         whole[-1] = gradient
@@ -217,14 +218,28 @@ class TruncatedStream(Stream):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Resumes where `state_dict` was called; see `Stream.load_state_dict`."""
         count = len(self.state.tensors())
-        self.state = type(self.state)(*(state[f"state.{index}"].clone() for index in range(count)))
+        self._hold(type(self.state)(*(state[f"state.{index}"].clone() for index in range(count))))
         self._begin_window()
         self._before = type(self.state)(*(state[f"before.{index}"].clone() for index in range(count)))
         window = {name.removeprefix("window."): state[name] for name in state if name.startswith("window.")}
         self._window = Window.from_state_dict(window)
+        if self._segment is not None and self.steps:
+            start = self._window.stacked("start")
+            self._before = self._before.reset(start[0])
+            self._starts_within = bool(start[1:].any())
 
-    def _checked(self, observation: Tensor, episode_start: Tensor | None) -> tuple[Tensor, Tensor]:
-        like = self.state.tensors()[0]
+    def _checked(self, observation: Any, episode_start: Any) -> tuple[Tensor, Tensor]:
+        """Returns the arguments of a step, checked; the usual ones are looked at without more ado."""
+        like = self._like
+        if (
+            episode_start is None
+            and isinstance(observation, Tensor)
+            and observation.shape == self._shape
+            and observation.dtype is like.dtype
+            and observation.device == like.device
+            and all_finite(observation)
+        ):
+            return observation, self._no_start
         return checked_step(type(self).__name__, observation, episode_start, self.rows, self.observation_shape, like)
 
     def _require_steps(self, name: str) -> None:
@@ -232,33 +247,6 @@ class TruncatedStream(Stream):
             raise RuntimeError(
                 f"{type(self).__name__}.{name}: no step was taken since the last advance(). Call step() first."
             )
-
-
-class _LSTMSegment:
-    """The native kernel for the segment of an LSTM of one row and one layer, bound to weights as they lie now.
-
-    Attributes:
-        code: what `bound` returned last.
-    """
-
-    def __init__(self) -> None:
-        self.code: CompiledLSTM | None = None
-        self._at: tuple[str, int, Binding] | None = None
-
-    def __reduce__(self) -> tuple[type[_LSTMSegment], tuple[()]]:
-        """A copy is bound to nothing."""
-        return _LSTMSegment, ()
-
-    def bound(self, core: Any, steps: int) -> CompiledLSTM | None:
-        """Returns the kernel for segments of at most so many steps; None if the core is another or needs torch."""
-        if not isinstance(core, LSTM) or core.layers > 1:
-            return None
-        weights: Any = tuple(core._modules["lstm"]._parameters.values())  # type: ignore[union-attr]
-        way, at = forced_way(), self._at
-        if at is None or at[:2] != (way, steps) or not at[2].holds(weights):
-            self._at = way, steps, Binding(weights)
-            self.code = bind_lstm(weights, steps)
-        return self.code
 
 
 class TruncatedWindow(ClosedWindow):

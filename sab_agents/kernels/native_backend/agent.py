@@ -183,17 +183,15 @@ class CompiledUnits:
         Args:
             x: (1, O) inputs.
             state: (1, n, 2) before the step.
-            sensitivity: (n, 2 + O) complex64, changed in place; None if nothing is learnt from the step.
+            sensitivity: (1, n, 2 + O) complex64, changed in place; None if nothing is learnt from the step.
         """
         n, inputs = self._sizes
         if not (
             fits(x, (1, inputs), REAL)
             and fits(state, (1, n, 2), REAL)
-            and (sensitivity is None or fits(sensitivity, (n, 2 + inputs), torch.complex64))
+            and (sensitivity is None or fits(sensitivity, (1, n, 2 + inputs), torch.complex64))
         ):
-            raise ValueError(
-                f"RTULearner: an observation must be float32 of shape {(1, inputs)}, but is {tuple(x.shape)}."
-            )
+            raise ValueError(f"RTU: an observation must be float32 of shape {(1, inputs)}, but is {tuple(x.shape)}.")
         output, after = new_empty(1, 2 * n), new_empty(1, n, 2)
         step = self._step
         step.x, step.before, step.after, step.output, step.sensitivity = x, state, after, output, sensitivity
@@ -204,7 +202,7 @@ class CompiledUnits:
         """Adds to the parameters' gradients, given that of the output (1, 2 n), and what `step` left."""
         n, _ = self._sizes
         if not fits(gradient, (1, 2 * n), REAL):
-            raise ValueError(f"RTULearner: a gradient must be float32 of shape {(1, 2 * n)}.")
+            raise ValueError(f"RTU: a gradient must be float32 of shape {(1, 2 * n)}.")
         backward = self._backward
         backward.state, backward.sensitivity, backward.gradient = state, sensitivity, gradient
         backward.run()
