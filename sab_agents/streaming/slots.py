@@ -61,6 +61,11 @@ def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay:
     """
     if core.rules.capacity is None:
         raise ValueError("SABStream: the core must have a bounded memory, but its capacity is None. Set capacity.")
+    if core.rules.sparsifier != "top_k":
+        raise ValueError(
+            f"SABStream: the core must read its best slots, but {type(core).__name__} reads by a "
+            f"{core.rules.sparsifier} over all of them. Use SAB or UncreditedSAB."
+        )
     for name, value, known in (("eviction", eviction, EVICTIONS), ("write", write, WRITES)):
         if value not in known:
             raise ValueError(f"SABStream: {name} must be one of {', '.join(map(repr, known))}, but is {value!r}.")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sab_agents import LSTM, SAB
+from sab_agents import LSTM, SAB, SoftmaxSAB
 from sab_agents.streaming import SABStream, TruncatedStream
 
 
@@ -234,3 +234,8 @@ def test_a_plain_stream_is_its_core_with_gradient_inside_the_window() -> None:
     assert found is not None
     assert lstm.lstm.weight_hh_l0.grad is not None
     torch.testing.assert_close(found, lstm.lstm.weight_hh_l0.grad)
+
+
+def test_a_core_that_reads_every_slot_is_an_error() -> None:
+    with pytest.raises(ValueError, match="must read its best slots, but SoftmaxSAB reads by a softmax"):
+        SABStream(SoftmaxSAB(2, 4, capacity=3))
