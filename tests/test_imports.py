@@ -194,6 +194,50 @@ def test_no_module_imports_the_private_names_of_another() -> None:
     assert {name: names for name, names in found.items() if names} == {}
 
 
+BACKENDS = tuple(f"sab_agents.kernels.{name}_backend" for name in ("native", "torch", "triton"))
+
+
+def backend_names(source: str) -> list[str]:
+    """What a source file imports from a kernel's backend, and the names in it that tell one backend from another."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.startswith(BACKENDS)]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(alias.name, f"{node.module}.{alias.name}") for alias in node.names]
+            found += [whole for name, whole in names if whole.startswith(BACKENDS) or tells_backends_apart(name)]
+        elif isinstance(node, ast.Name | ast.Attribute):
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            found += [name] if tells_backends_apart(name) else []
+    return found
+
+
+def tells_backends_apart(name: str) -> bool:
+    return name in {"kernel_in_use", "forced_way"} or name.startswith(("Compiled", "bind_"))
+
+
+def test_only_the_kernels_know_their_backends_and_the_benchmarks_that_compare_them() -> None:
+    free = ("sab_agents.kernels", "sab_agents.train.bench")
+    found = {name: backend_names(source) for name, source in sources().items() if not name.startswith(free)}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from sab_agents.kernels.native_backend.agent import Units",
+        "from sab_agents.kernels import torch_backend",
+        "import sab_agents.kernels.triton_backend.sizes as sizes",
+        "from sab_agents.kernels import kernel_in_use",
+        "from sab_agents import kernels\nkernels.forced_way()",
+        "from sab_agents.kernels import CompiledLSTM",
+        "def f(kernels):\n    return kernels.bind_lstm()",
+    ],
+)
+def test_a_backend_that_is_known_outside_the_kernels_is_found(source: str) -> None:
+    assert len(backend_names(source)) == 1
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -23,7 +23,7 @@ from sab_agents.kernels.torch_backend.units import (
     advance_sensitivity,
     gradient_of_parameters,
     gradient_of_units,
-    units,
+    run_units,
 )
 from sab_agents.kernels.types import (
     EVICTIONS,
@@ -96,10 +96,10 @@ __all__ = [
     "replay",
     "replay_inputs",
     "replay_lstm",
+    "run_units",
     "scan",
     "sparsify",
     "step",
     "steps_in_episode",
     "stream_kernel",
-    "units",
 ]

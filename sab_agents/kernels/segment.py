@@ -76,7 +76,8 @@ class LSTMSegment:
         """
         if self._last is None:
             raise RuntimeError("LSTMSegment.backward: no segment was run since it was made or copied. Call run first.")
-        if isinstance(self._ran, CompiledLSTM) and self._ran is not self._native(weights):
+        bound = self._bound
+        if isinstance(self._ran, CompiledLSTM) and not (bound and bound[2] is self._ran and bound[1].holds(weights)):
             self.run(weights, *self._last)  # weights or gradients were replaced
         if isinstance(self._ran, CompiledLSTM):
             self._ran.backward(gradient)

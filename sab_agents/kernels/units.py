@@ -48,7 +48,7 @@ class UnitsKernel:
         if native is not None:
             return native.step(x.contiguous(), c.contiguous(), None)
         with torch.no_grad():
-            outputs, after = plain.units(parameters, x.unsqueeze(0), c, None)
+            outputs, after = plain.run_units(parameters, x.unsqueeze(0), c, None)
         return outputs[0], after
 
     def step(self, parameters: Parameters, x: Tensor, c: Tensor, sensitivity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -78,8 +78,10 @@ class UnitsKernel:
             c: (B, n, 2) after the step.
             sensitivity: (B, n, 2 + I) complex, of c.
         """
-        native = self._native(parameters, gradient)
-        if native is not None:
+        bound = self._bound
+        # As `step` left it, if it is bound still: after the step it makes no difference what computed that.
+        native = self._native(parameters, gradient) if bound is None or not bound[1].holds(parameters) else bound[2]
+        if native is not None and len(gradient) == 1 and gradient.dtype is torch.float32:
             native.backward(gradient, c, sensitivity)
             return
         gradients = plain.gradient_of_parameters(plain.gradient_of_units(gradient, c), sensitivity)

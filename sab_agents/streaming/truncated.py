@@ -169,7 +169,11 @@ class TruncatedStream(Stream):
         """Takes a step and replays the segment; see `Stream.step_and_replay`. The state after it is the replay's."""
         observation, start = self._checked(observation, episode_start)
         if self.steps >= self.bptt_steps or (episode_start is not None and bool(start.all())):
+            window = self._window
             self.advance()
+            if self._segment is not None:  # nothing refers to its tensors any more, no graph and no caller
+                window.clear()
+                self._window = window
         self._window.append(observation=observation, start=start)
         segment, before = self._segment, self._before
         if segment is not None and not self._starts_within:

@@ -77,8 +77,8 @@ class CompiledLSTM:
             keep: whether for a `backward` to come.
         """
         T, H = len(x), self._hidden_size
-        shapes = (x, (T, 1, self._inputs)), (h, (1, H)), (c, (1, H))
-        if not all(fits(tensor, shape, REAL) for tensor, shape in shapes) or not 0 < T <= (self._steps if keep else 1):
+        fit = fits(x, (T, 1, self._inputs), REAL) and fits(h, (1, H), REAL) and fits(c, (1, H), REAL)
+        if not fit or not 0 < T <= (self._steps if keep else 1):
             raise ValueError(
                 f"TruncatedStream: observations must be float32 (1, {self._inputs}), but are {tuple(x.shape)}."
             )
@@ -88,7 +88,7 @@ class CompiledLSTM:
         if keep:
             backward = self._backward
             backward.steps, backward.x, backward.h = T, x, h
-        return output[:, :H], self._cell.clone()
+        return output.narrow(1, 0, H), self._cell.clone()
 
     def backward(self, gradient: Tensor) -> None:
         """Adds to the gradients of the weights, given that of the last h that was kept.

@@ -11,7 +11,7 @@ from torch import Tensor
 Parameters = tuple[Tensor, Tensor, Tensor]
 
 
-def units(parameters: Parameters, x: Tensor, c: Tensor, episode_start: Tensor | None) -> tuple[Tensor, Tensor]:
+def run_units(parameters: Parameters, x: Tensor, c: Tensor, episode_start: Tensor | None) -> tuple[Tensor, Tensor]:
     """Runs a whole sequence; gradient flows to the parameters, x and c.
 
     Args:
