@@ -22,7 +22,7 @@ MAX_STEPS = 1_000_000
 
 @dataclass(frozen=True)
 class Returns:
-    """Expected undiscounted returns of an episode; None where a return is unknown.
+    """Expected undiscounted returns of an episode; None if a return is unknown.
 
     Attributes:
         best: return of the best policy.

@@ -1,4 +1,4 @@
-"""What the README and the docstrings show runs as it stands."""
+"""What the README and the docstrings show runs as it stands, and the files that CONTRIBUTING names exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,21 @@ import pytest
 import sab_agents
 from sab_agents.train.cli import COMMANDS, main
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FOLDERS = (
+    *(
+        ".",
+        "sab_agents",
+        "sab_agents/kernels",
+        "sab_agents/kernels/native_backend",
+        "sab_agents/kernels/triton_backend",
+    ),
+    *("sab_agents/kernels/native_backend/src", "sab_agents/streaming", "sab_agents/core", "tests"),
+    *("envs", "train", "train/supervised", "train/suites"),
+)
+"""Where the paths that CONTRIBUTING names begin."""
 
 
 def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +41,7 @@ def test_the_readme_names_commands_and_configs_that_exist() -> None:
     named = set(re.findall(r"^sab-agents (\w+)", README, flags=re.MULTILINE))
     assert named <= set(COMMANDS)
     for config in re.findall(r"configs/[\w/]+\.yaml", README):
-        assert (Path(__file__).parents[1] / config).is_file()
+        assert (ROOT / config).is_file()
 
 
 RUNNERS = {
@@ -50,10 +64,17 @@ def test_the_command_lines_of_the_readme_are_understood(arguments: list[str], mo
     def run(*_: object, **__: object) -> None:
         raise UnderstoodError
 
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(RUNNERS[arguments[0]], run)
     with pytest.raises(UnderstoodError):
         main(arguments)
+
+
+def test_contributing_names_files_that_exist() -> None:
+    named = set(re.findall(r"`([\w./]+(?:\.(?:py|h|cpp|md|yaml)|/))`", CONTRIBUTING))
+    assert len(named) > 50
+    there = {path for path in named if any((ROOT / folder / path).exists() for folder in FOLDERS)}
+    assert {path for path in named - there if "NAME" not in path} == set()
 
 
 @pytest.mark.parametrize("module", ["sab_agents.core.sab"])

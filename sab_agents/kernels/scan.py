@@ -248,7 +248,7 @@ def _save(ctx: Any, kernel: str, settings: Sequence[Any], tensors: Sequence[Tens
 def _gradients(
     ctx: Any, grad_output: Tensor | None, grad_c: Tensor | None, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The gradients of the arguments, None where none is wanted; differentiable if gradients are recorded."""
+    """The gradients of the arguments, None for those not wanted; differentiable if gradients are recorded."""
     *tensors, versions, weights = ctx.saved_tensors[: ALL + 2]
     tape = ScanTape(versions, weights, tuple(ctx.saved_tensors[ALL + 2 :]))
     x, h = tensors[0], tensors[9]

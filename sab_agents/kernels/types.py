@@ -274,7 +274,7 @@ class StreamStep(NamedTuple):
         c: (B, H) cell state after it.
         read_slot: (B, R) int64, the slots that were scored best, −1 where there was none.
         weight: (B, R) their weights.
-        novel: (B,) bool, rows whose h lies far from every slot that is held; None where that was not asked.
+        novel: (B,) bool, rows whose h lies far from every filled slot; None if this was not asked.
     """
 
     output: Tensor

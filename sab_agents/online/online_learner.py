@@ -45,7 +45,7 @@ class OnlineLearner:
         learner = OnlineLearner(input_size=4, output_size=2)
         for x, y in stream:
             y_hat = learner.predict_one(x)
-            learner.learn_one(x, y)                # y=None where nothing is to be learnt
+            learner.learn_one(x, y)                # y=None if nothing is to be learnt
 
     Args:
         input_size: I; with an `encoder`, of what that returns.

@@ -27,7 +27,7 @@ class ObGD:
 
     The parameters become views of one vector, and so do their gradients: a step is a handful of operations whatever the
     number of parameters. If either is replaced later, as by `copy`, `pickle`, `nn.Module.to` or `load_state_dict`, the
-    next step makes them views of new vectors with their present values, and the trace goes on.
+    next step makes them views of new vectors with their present values, and the trace continues.
 
     Args:
         owners: parameters, or modules whose parameters are meant, of one dtype on one device.

@@ -44,7 +44,7 @@ class SlotState(SABState):
         return cls(**own, usage=usage, credit=usage.clone(), writes=writes, draws=writes.clone())
 
     def reset(self, rows: Tensor) -> Self:
-        """Puts the given rows at the start of an episode; see `State.reset`. `draws` goes on counting."""
+        """Puts the given rows at the start of an episode; see `State.reset`. `draws` keeps counting."""
         return replace(super().reset(rows), draws=self.draws)
 
     def carried(self) -> StreamState:

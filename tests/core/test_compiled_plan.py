@@ -1,4 +1,4 @@
-"""What stands around a scan, in compiled code: equal to plain torch, bit by bit, gradient included."""
+"""What stands around a scan, with the native kernel: equal to plain torch, bit by bit, gradient included."""
 
 from __future__ import annotations
 

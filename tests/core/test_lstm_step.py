@@ -1,4 +1,4 @@
-"""One step of the LSTM in compiled code: that of `nn.LSTM` in float64, in one call, and the checked way's errors."""
+"""One step of the LSTM with the native kernel: that of `nn.LSTM` in float64, in one call, with the same errors."""
 
 from __future__ import annotations
 

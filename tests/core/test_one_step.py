@@ -1,4 +1,4 @@
-"""One step in compiled code: equal to the plain loop in float64, one call, and the same errors as the checked way."""
+"""One step with the native kernel: equal to the plain loop in float64, in one call, with the same errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that are laid anew at episode starts: everything is found again where it belongs, and an LSTM is the same."""
+"""Rows that are rearranged at episode starts: everything returns to its place, and an LSTM is the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.lstm import layout
 from sab_agents.kernels.native_backend.extension import native
 
-needs_native = pytest.mark.skipif(native is None, reason="the compiled kernel was not built: no C++ compiler")
+needs_native = pytest.mark.skipif(native is None, reason="the native kernel was not built: no C++ compiler")
 STARTS = {
     "one row": [[10, 23]],
     "from the first step": [[0, 7, 8, 20]],

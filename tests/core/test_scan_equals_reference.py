@@ -1,6 +1,6 @@
 """Every way of computing a scan against the plain loop, over random plans: any cut, any write, any start.
 
-Plain torch is compared in float64. The compiled kernel computes in float32 and is compared with the float64 reference:
+Plain torch is compared in float64. The native kernel computes in float32 and is compared with the float64 reference:
 values to 1e-5 and gradients to 1e-4 of the largest element, or of 1 where all are smaller (a gradient that cancels
 exactly has nothing else to be measured by). A scan can amplify rounding without bound: weights are divided by how far
 the best scores stand above the threshold, and the gradient jumps where another slot comes to set the threshold. So a

@@ -1,6 +1,6 @@
 """Stores today's results: `python -m tests.golden.make [ID …]` for the cases whose ids begin with one of these.
 
-What is stored anew because behaviour was changed on purpose joins `changed.md`.
+What is stored again because behaviour was changed on purpose joins `changed.md`.
 """
 
 from __future__ import annotations

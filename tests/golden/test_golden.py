@@ -1,4 +1,4 @@
-"""Every stored result comes out again: to the bit where the fingerprint is a stored one, and closely elsewhere."""
+"""Every stored result is reproduced: bit-exactly if the fingerprint is a stored one, and closely otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.golden.collection import CASES
 from tests.golden.record import FINGERPRINTS, RESULTS, differences, key_of
 from tests.golden.record import read as read_file
 
-AGAIN = "If that was meant, store it anew and say so in tests/golden/changed.md: python -m tests.golden.make"
+AGAIN = "If that was meant, store it again and say so in tests/golden/changed.md: python -m tests.golden.make"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the tests of the compiled kernel need: whether it is there, and each instruction set that it has here."""
+"""What the tests of the native kernel need: whether it was built, and each instruction set that this processor has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from sab_agents.kernels.native_backend.extension import native
 
-needs_native = pytest.mark.skipif(native is None, reason="the compiled kernel was not built: no C++ compiler")
+needs_native = pytest.mark.skipif(native is None, reason="the native kernel was not built: no C++ compiler")
 
 
 def available() -> list[str]:

@@ -1,4 +1,4 @@
-"""The compiled kernel beside its equality with the reference: error of its functions, threads, forks, refusals."""
+"""The native kernel beyond its equality with the reference: error of its functions, threads, forks, errors."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def steadiest(arguments: list[Any], plan: ScanPlan, count: int) -> tuple[list[An
 
 
 def compare(arguments: list[Any], plan: ScanPlan, device: str, dtype: torch.dtype) -> float | None:
-    """The deviation of the fused scan from the reference in float64; None where rounding alone decides the result."""
+    """The deviation of the fused scan from the reference in float64; None if rounding alone decides the result."""
     arguments = rounded(arguments, dtype)
     expected = results(reference_scan, arguments, plan)
     if not steady(arguments, plan, expected, dtype):

@@ -1,4 +1,4 @@
-"""OnlineLearner: River's verbs, updates against plain code, errors before anything changes, and saving to the bit."""
+"""OnlineLearner: River's verbs, updates against plain code, errors before anything changes, and bit-exact saving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saved agents go on to the bit, from files that hold no code."""
+"""Saved agents resume bit-exactly, from files that hold no code."""
 
 from __future__ import annotations
 

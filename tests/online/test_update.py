@@ -109,7 +109,7 @@ def published(
                 traces[parameter] *= not done
         observation = after
         if done:
-            history.append(following)  # Clock goes on where it stands
+            history.append(following)  # Clock continues from its state
             observation = normalised(history)
     return policy
 

@@ -15,7 +15,7 @@ from sab_agents.kernels import Layout, forced_kernel, relaid
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.ppo.losses import Batch
 
-needs_native = pytest.mark.skipif(native is None, reason="the compiled kernel was not built: no C++ compiler")
+needs_native = pytest.mark.skipif(native is None, reason="the native kernel was not built: no C++ compiler")
 POLICIES = ["MlpLstmPolicy", "MlpSabPolicy"]
 
 

@@ -220,7 +220,7 @@ def test_learning_is_the_same_by_every_kernel(way: str) -> None:
     from sab_agents.kernels.native_backend.extension import native  # noqa: PLC0415
 
     if native is None:
-        pytest.skip("the compiled kernel was not built: no C++ compiler")
+        pytest.skip("the native kernel was not built: no C++ compiler")
     weights = []
     for name in (way, "torch"):
         with forced_kernel(name):

@@ -1,4 +1,4 @@
-"""RecurrentPPO goes on to the bit from files that hold no code."""
+"""RecurrentPPO resumes bit-exactly from files that hold no code."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class Network:
 def network(request: pytest.FixtureRequest) -> Iterator[Network]:
     way, encodes = request.param
     if way == "native" and needs_native.args[0]:
-        pytest.skip("the compiled kernel was not built: no C++ compiler")
+        pytest.skip("the native kernel was not built: no C++ compiler")
     with forced_kernel(way):
         yield Network(torch.float64 if way == "torch" else torch.float32, encodes=encodes)
 

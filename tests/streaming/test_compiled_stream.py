@@ -1,4 +1,4 @@
-"""A stream by compiled code takes the same steps, learns the same and holds the same as one in torch."""
+"""A stream with the native kernel takes the same steps, learns the same and holds the same as one in torch."""
 
 from __future__ import annotations
 

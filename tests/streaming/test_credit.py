@@ -1,4 +1,4 @@
-"""The streamed gradient equals that of a graph in which nothing was run again (section 4 of the mathematics)."""
+"""The streamed gradient equals that of a graph in which nothing was replayed (section 4 of the mathematics)."""
 
 from __future__ import annotations
 

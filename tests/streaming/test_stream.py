@@ -1,4 +1,4 @@
-"""What a stream carries, refuses, computes anew and goes on from."""
+"""What a stream carries, rejects, recomputes and continues from."""
 
 from __future__ import annotations
 

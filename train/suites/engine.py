@@ -5,7 +5,7 @@ which the command line knows by one line in `cli.py`. The engine owns the comman
 files, what is finished and what was run with other settings, progress, tables and figures.
 
 The folder of a suite holds `cells/NAME.json` for each finished cell, TensorBoard's events in `tb/NAME`, `result.json`,
-`table.md` and the figures. A finished cell is not run again, so the same command continues what was interrupted.
+`table.md` and the figures. A finished cell is not repeated, so the same command continues what was interrupted.
 
 result.json:
     format: "sab-agents/suite", version: 1.
@@ -64,7 +64,7 @@ class Work(Generic[CellT]):
 
     Attributes:
         chain: its cells.
-        finished: the results of those that need not be run again.
+        finished: the results of those that are finished already.
         out: the suite's folder.
     """
 

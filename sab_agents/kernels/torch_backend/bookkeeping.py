@@ -16,7 +16,7 @@ def steps_in_episode(step: Tensor, episode_start: Tensor | None, length: int) ->
 
     Args:
         step: (B,) int64, steps that each row's episode took before the call.
-        episode_start: (T, B) bool, or None where no episode starts.
+        episode_start: (T, B) bool, or None if no episode starts.
         length: T.
 
     Returns:
