@@ -90,6 +90,10 @@ class TruncatedStream(Stream):
         self._starts_within = False  # whether an episode starts in the window otherwise than by `step_and_replay`
         self._replayed: Replay | LSTMSegment | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the last replay, whose graph belongs to the original's parameters."""
+        return {**vars(self), "_replayed": None}
+
     @property
     def before(self) -> State:
         """The state before the window."""
