@@ -169,7 +169,7 @@ class LSTM(Core[LSTMState]):
     def plain_step(self, x: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Runs one step in operations that can be exported; see `Core.plain_step`."""
         hidden, cells = [], []
-        for layer, weights in enumerate(self.lstm.all_weights):
+        for layer, weights in enumerate(self.weights()):
             x, c = torch.lstm_cell(x, (state.h[:, layer], state.c[:, layer]), *weights)
             hidden.append(x)
             cells.append(c)

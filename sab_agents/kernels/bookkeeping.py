@@ -5,10 +5,12 @@ Dimensions: T steps, B rows, H hidden size, S slots, S₀ of them in the startin
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import NATIVE, forced_way, is_plain
+from sab_agents.kernels.backend import NATIVE, forced_way, is_plain, runs_native
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend import plan as native_backend
 from sab_agents.kernels.torch_backend import bookkeeping as torch_backend
@@ -77,10 +79,32 @@ def remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, h
         ValueError: a shape, dtype or device does not fit, or a slot is out of range (on a CPU).
     """
     check_remember(plan, step, written_at, memory, hidden)
-    natively = _counts_natively(plan.start, plan.write_slot, plan.filled, step, written_at)
-    compute = native_backend.last_versions if natively else torch_backend.last_versions
-    versions, filled, times = compute(plan, step, written_at)
-    return Held(torch_backend.stored(versions, memory, hidden), filled, times)
+    tensors = plan.start, plan.write_slot, plan.filled, step, written_at, memory, hidden
+    if not runs_native(hidden, *tensors):
+        versions, filled, times = torch_backend.last_versions(plan, step, written_at)
+        return Held(torch_backend.stored(versions, memory, hidden), filled, times)
+    if torch.is_grad_enabled() and (memory.requires_grad or hidden.requires_grad):
+        found: tuple[Tensor, ...] = _Remember.apply(plan, step, written_at, memory, hidden)  # type: ignore[no-untyped-call]
+        return Held(*found)
+    return Held(*native_backend.remember(plan, step, written_at, memory, hidden)[:3])
+
+
+class _Remember(torch.autograd.Function):
+    """What the memory holds, copied by the native kernel; its backward pass is differentiable itself."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: ScanPlan, *tensors: Tensor) -> tuple[Tensor, ...]:
+        *found, versions = native_backend.remember(plan, *tensors)
+        ctx.save_for_backward(versions)
+        ctx.held, ctx.steps = tensors[2].shape[1], tensors[3].shape[0]
+        ctx.mark_non_differentiable(*found[1:])
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        (versions,) = ctx.saved_tensors
+        to_memory, to_hidden = torch_backend.stored_backward(versions, grad, ctx.held, ctx.steps)
+        return None, None, None, to_memory, to_hidden
 
 
 def _counts_natively(*tensors: Tensor | None) -> bool:

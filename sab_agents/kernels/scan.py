@@ -51,7 +51,7 @@ class ScanKernel(Protocol):
 
 
 KERNELS = {
-    NATIVE: "sab_agents.kernels.native_backend.outputs",
+    NATIVE: "sab_agents.kernels.native_backend.scan",
     TRITON: "sab_agents.kernels.triton_backend.launch",
     TORCH: "sab_agents.kernels.torch_backend.scan",
 }

@@ -31,7 +31,7 @@ from sab_agents.kernels import (
 from sab_agents.streaming.base import Credit, Stream, checked_step
 from sab_agents.streaming.credit import push_credit, refresh_memory
 from sab_agents.streaming.sab_window import SABWindow, Steps
-from sab_agents.streaming.slots import SlotState, copied, rules_of, weights_of
+from sab_agents.streaming.slots import SlotState, copied, rules_of
 from sab_agents.streaming.window import Window
 
 
@@ -168,7 +168,7 @@ class SABStream(Stream):
 
     def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> SlotStep:
         """Computes the next step; see `Stream.peek`."""
-        weights = weights_of(self.core)
+        weights = self.core.step_weights()
         kernel = self._kernel(weights)
         observation, episode_start = self._checked(observation, episode_start)
         if x is None:
@@ -194,7 +194,7 @@ class SABStream(Stream):
     def take(self, step: SlotStep) -> None:
         """Takes the step that `peek` computed last; see `Stream.take`."""
         record = self._recording(step.observation)
-        kernel = self._kernel(weights_of(self.core))
+        kernel = self._kernel(self.core.step_weights())
         kernel.take(step.computed, step.observation, step.start, record, self._window.steps)
         self._window.steps += 1
 
@@ -219,7 +219,7 @@ class SABStream(Stream):
         if self._encodes or observations.shape[1:] != self._shape or not all_finite(observations):
             super().take_steps(observations, starts)
             return
-        weights, done = weights_of(self.core), 0
+        weights, done = self.core.step_weights(), 0
         kernel = self._kernel(weights)
         while done < len(observations):
             record = self._recording(observations[done])
@@ -231,7 +231,7 @@ class SABStream(Stream):
     def window(self) -> Tensor:
         """Replays the window with a graph: (T, B, 2H); see `Stream.window`."""
         record, before = self._open_window("window"), self._before
-        weights = weights_of(self.core)
+        weights = self.core.step_weights()
         # A copy: the graph outlives the record, in which the next window is recorded.
         x = observation = record.observation[: self.steps].clone()
         if self._encodes:
@@ -243,7 +243,7 @@ class SABStream(Stream):
         """Replays the window; see `Stream.replay`."""
         if self._encodes:
             return graph_replay(self.window())
-        record, weights = self._open_window("replay"), weights_of(self.core)
+        record, weights = self._open_window("replay"), self.core.step_weights()
         return self._kernel(weights).replay(weights, record, self.steps, self._before_carried, self._receiving())
 
     def _open_window(self, name: str) -> WindowRecord:
@@ -280,7 +280,7 @@ class SABStream(Stream):
         return self._credited(received)
 
     def _credited(self, gradient: Tensor) -> Credit:
-        weights = weights_of(self.core)
+        weights = self.core.step_weights()
         kernel = self._kernel(weights)
         credit = push_credit(kernel, weights, self.encoder, self._before, gradient, self.credit_depth)
         # A window whose update is skipped can have overflowed: such a norm is not counted.
@@ -291,7 +291,7 @@ class SABStream(Stream):
         """Ends the window; see `Stream.advance`. Its pieces become the contexts of the slots that it wrote."""
         if not self.steps:
             return
-        kernel = self._kernel(weights_of(self.core))
+        kernel = self._kernel(self.core.step_weights())
         kernel.advance(self._open_window("advance"), self.steps, self._before.memory)
         self._begin_window()
 
@@ -315,7 +315,7 @@ class SABStream(Stream):
         """
         if self.steps:
             raise RuntimeError("SABStream.refresh: a window is open. Call advance() first.")
-        weights = weights_of(self.core)
+        weights = self.core.step_weights()
         kernel = self._kernel(weights)
         refresh_memory(self.rules, weights, self.encoder, self.contexts, self.state)
         kernel.changed()
@@ -331,7 +331,7 @@ class SABStream(Stream):
             self.step(observation, episode_start)
             self._replayed = self.replay()
             return self._replayed.outputs[-1]
-        weights = weights_of(self.core)
+        weights = self.core.step_weights()
         kernel = self._kernel(weights)
         observation, episode_start = self._checked(observation, episode_start)
         record, before = self._recording(observation), self._before_carried
@@ -351,7 +351,7 @@ class SABStream(Stream):
             self._replayed.backward(whole)
             self.credit()
             return
-        into = self._kernel(weights_of(self.core)).backward_last(gradient)
+        into = self._kernel(self.core.step_weights()).backward_last(gradient)
         if into is not None and self.credit_depth != 0:
             self._credited(into)
 
@@ -361,7 +361,7 @@ class SABStream(Stream):
 
     def act(self, x: Tensor, state: SlotState) -> tuple[Tensor, SlotState]:
         """Takes one step of independent rows; see `Stream.act`."""
-        weights = weights_of(self.core)
+        weights = self.core.step_weights()
         output, after = self._kernel(weights).act(weights, x, state.carried())
         return output, SlotState(*after)
 
@@ -371,7 +371,7 @@ class SABStream(Stream):
 
     def plain_act(self, x: Tensor, state: SlotState) -> tuple[Tensor, SlotState]:
         """Takes one step of independent rows; see `Stream.plain_act`."""
-        output, after = act(weights_of(self.core), self.rules, x, state.carried())
+        output, after = act(self.core.step_weights(), self.rules, x, state.carried())
         return output, SlotState(*after)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from sab_agents.core.sab import SAB
 from sab_agents.kernels import Contexts, Replay, ScanPlan, StreamRules, replay, stream_kernel
 from sab_agents.streaming.base import ClosedWindow, Credit, Encode
 from sab_agents.streaming.credit import push_credit
-from sab_agents.streaming.slots import SlotState, weights_of
+from sab_agents.streaming.slots import SlotState
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class SABWindow(ClosedWindow):
             observation = steps.observation[:, rows]
             with torch.enable_grad():
                 x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        return replay(weights_of(self.core), x, before.h[rows], before.c[rows], memory, plan)
+        return replay(self.core.step_weights(), x, before.h[rows], before.c[rows], memory, plan)
 
     def credit(self) -> Credit:
         """Passes on the gradient that reached the memory before the window; see `ClosedWindow.credit`.
@@ -131,4 +131,4 @@ class SABWindow(ClosedWindow):
         before = self.before
         gradient = memory.new_zeros(before.memory.shape).index_copy_(0, rows, memory.grad)
         kernel = stream_kernel(self.rules, before.carried(), self.contexts, before.filled)
-        return push_credit(kernel, weights_of(self.core), self.encode, before, gradient, self.credit_depth)
+        return push_credit(kernel, self.core.step_weights(), self.encode, before, gradient, self.credit_depth)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sab_agents.checks import at_least, fraction
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
-from sab_agents.kernels import EVICTIONS, WRITES, Contexts, StepWeights, StreamRules, StreamState
+from sab_agents.kernels import EVICTIONS, WRITES, Contexts, StreamRules, StreamState
 from sab_agents.kernels.types import Eviction, Write
 
 
@@ -82,24 +82,6 @@ def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay:
         novelty=float(novelty) if write == "novel" else None,
         decay=float(decay),
         seed=at_least("SABStream", "seed", seed, 0) % (1 << 32),
-    )
-
-
-def weights_of(core: SAB) -> StepWeights:
-    """Returns all weights of a core, also those that are computed from other parameters."""
-    weights = core.step_weights()
-    if weights is not None:
-        return weights
-    cell, attention = core.cell, core.attention
-    return StepWeights(
-        cell.weight_ih,
-        cell.weight_hh,
-        cell.bias_ih,
-        cell.bias_hh,
-        attention.key.weight,
-        attention.query.weight,
-        attention.query.bias,
-        None if attention.score is None else attention.score.weight,
     )
 
 

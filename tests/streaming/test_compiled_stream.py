@@ -15,7 +15,6 @@ from sab_agents import LSTM, SAB
 from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.stream import NativeStream, TorchStream
 from sab_agents.streaming import EVICTIONS, SABStream, TruncatedStream
-from sab_agents.streaming.slots import weights_of
 from tests.kernels.extension import needs_native
 
 pytestmark = needs_native
@@ -129,7 +128,7 @@ def test_it_is_compiled_code_that_runs_and_credits() -> None:
             pieces += int(side.learn(*window_of(side, rng))["counts"][0])
         for name, kind in (("native", NativeStream), ("torch", TorchStream)):
             with forced_kernel(name):
-                assert type(side.stream._kernel(weights_of(side.sab))) is kind
+                assert type(side.stream._kernel(side.sab.step_weights())) is kind
     assert pieces > 50
 
 

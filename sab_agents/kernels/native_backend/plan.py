@@ -1,6 +1,6 @@
 """What stands around a scan, with the native kernel; see `sab_agents.kernels.bookkeeping`.
 
-Dimensions: T steps, B rows, S slots, S₀ of them in the starting memory.
+Dimensions: T steps, B rows, H hidden size, S slots.
 """
 
 from __future__ import annotations
@@ -42,35 +42,41 @@ def count_steps(
     return Counted(step, cut, write_slot, highest)
 
 
-def last_versions(plan: ScanPlan, step: Tensor, written_at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each slot after a scan, (B, S): its version, −1 if it is empty; whether it is filled; when it was written.
+def remember(
+    plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, hidden: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns the new memory, filled and written_at, and the versions that are held, (B, S); without gradient.
 
     Raises:
         ValueError: a slot is out of range.
     """
-    (T, B), slots, none = plan.start.shape, plan.slots, new_empty(0)
+    (T, B, H), held, slots = hidden.shape, plan.filled.shape[1], plan.slots
+    if hidden.stride() != (B * hidden.stride(1), hidden.stride(1), 1):
+        hidden = hidden.contiguous()
     versions = new_empty(B, slots, dtype=WHOLE)
-    filled = new_empty(B, slots, dtype=FLAG)
+    new_filled = new_empty(B, slots, dtype=FLAG)
     new_written_at = new_empty(B, slots, dtype=WHOLE)
+    new_memory = new_empty(B, slots, H)
     in_range = native.Remember(
-        threads=threads(B * slots * COPY_WORK),
+        threads=threads(B * slots * H * COPY_WORK),
         steps=T,
         rows=B,
-        size=0,  # what the slots hold is gathered by differentiable operations
+        size=H,
         slots=slots,
-        held=plan.filled.shape[1],
+        held=held,
+        stride=hidden.stride(1),
         start=plan.start.contiguous(),
         write_slot=plan.write_slot.contiguous(),
         step=step.contiguous(),
         filled=plan.filled.contiguous(),
         written_at=written_at.contiguous(),
-        memory=none,
-        hidden=none,
+        memory=memory.contiguous(),
+        hidden=hidden,
         versions=versions,
-        new_filled=filled,
+        new_filled=new_filled,
         new_written_at=new_written_at,
-        new_memory=none,
+        new_memory=new_memory,
     ).run()
     if not in_range:
         raise ValueError(f"remember: write_slot must lie below {slots}.")
-    return versions, filled, new_written_at
+    return new_memory, new_filled, new_written_at, versions

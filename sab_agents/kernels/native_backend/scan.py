@@ -1,73 +1,52 @@
-"""The scan with the native kernel, for float32 on the CPU: checks and allocates, then calls the extension.
+"""The scan from inputs to outputs [h, s] with the native kernel, and back to every weight, for float32 on the CPU.
 
-Dimensions: T steps, B rows, H hidden size, A attention size, S slots, S₀ of them in the starting memory, V = S₀ + T
-versions, R = K + 1 slots that a read touches.
+Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots, S₀ of them in the starting memory,
+V = S₀ + T versions, R = K + 1 slots that a read touches.
 
-The extension trusts its arguments: every shape and dtype is checked here first, and the range of every slot there.
+The extension trusts its arguments: every shape and dtype has been checked, and the range of every slot is there.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import WHOLE, native, new_empty
-from sab_agents.kernels.native_backend.tape import Layout, SentParts, Sizes, TapeParts, layout
-from sab_agents.kernels.types import ScanInputs, ScanPlan, StepWeights
+from sab_agents.kernels.native_backend.extension import WHOLE, native, new_empty, threads
+from sab_agents.kernels.native_backend.tape import SentParts, Sizes, TapeParts, layout, padded, tape_counts
+from sab_agents.kernels.types import ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights, contiguous
 
 IN_BUFFER = ("cell", "output", "query", "keys", "scores")
-"""The parts of the tape that share a buffer: the others are results or inputs."""
+"""The parts of the tape that share a buffer: the others are results or tensors of their own."""
 
 SENT_IN_BUFFER = ("states", "keys", "query", "score_weight")
 """The same of what the backward pass leaves."""
 
 
-class Tape(NamedTuple):
-    """What the forward pass leaves; shapes in src/arguments.h."""
-
-    gates: Tensor
-    buffer: Tensor  # the parts of the tape in `IN_BUFFER`
-    summary: Tensor
-    hidden: Tensor
-    versions: Tensor
-    weights: Tensor
-    last_cell: Tensor
-
-
-def _sizes(inputs: ScanInputs, plan: ScanPlan) -> Sizes:
-    T, B, width = inputs.gates.shape
-    return Sizes(T, B, width, width // 4, inputs.query_bias.shape[0], plan.filled.shape[1], plan.top_k + 1)
-
-
-def forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = False) -> Tape:
-    """Computes the forward pass; with `keep` the tape has every step, else only the last."""
+def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
+    """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`."""
+    inputs, plan = contiguous(inputs, plan)
     sizes = _sizes(inputs, plan)
-    T, B, inputs_width, H, A, S, R = sizes
-    lies = layout(sizes, keep=keep, tape=IN_BUFFER, sent=())
-    tape = Tape(
-        gates=inputs.gates if own_gates else new_empty(T if keep else 1, B, 4 * H),
-        buffer=new_empty(lies.floats),
-        summary=new_empty(T, B, H),
-        hidden=new_empty(S + T, B, H),
-        versions=new_empty(T, B, R, dtype=WHOLE),
-        weights=new_empty(T, B, R),
-        last_cell=new_empty(B, H),
-    )
+    T, B, width, H, A, held, R = sizes
+    gates, buffer = new_empty(T, B, 4 * H), new_empty(layout(sizes, keep=keep, tape=IN_BUFFER, sent=()).floats)
+    summary, hidden = new_empty(T, B, H), new_empty(held + T, B, H)
+    output, c = new_empty(T, B, 2 * H), new_empty(B, H)
+    versions, weights = new_empty(T, B, R, dtype=WHOLE), new_empty(T, B, R)
     in_range = native.Forward(
         threads=sizes.threads,
         steps=T,
         rows=B,
-        input=inputs_width,
+        input=width,
         size=H,
         attention=A,
         slots=plan.slots,
-        held=S,
+        held=held,
         reads=R,
         keep=keep,
         gain=plan.gain,
-        x=inputs.gates,
-        projection=None,
+        x=inputs.x,
+        projection=inputs,
         recurrence=inputs,
         h=inputs.h,
         c=inputs.c,
@@ -75,8 +54,8 @@ def forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = Fa
         start=plan.start,
         write_slot=plan.write_slot,
         filled=plan.filled,
-        tape=_parts(tape, lies),
-        outputs=None,
+        tape=_tape(sizes, keep, gates, buffer, summary, hidden, versions, weights, c),
+        outputs=output,
         last_output=None,
     ).run()
     if not in_range:
@@ -84,98 +63,117 @@ def forward(inputs: ScanInputs, plan: ScanPlan, keep: bool, own_gates: bool = Fa
             f"scan: write_slot must lie in -1 … {plan.slots - 1}, but lies in {int(plan.write_slot.min())} … "
             f"{int(plan.write_slot.max())}."
         )
-    return tape
+    return Scanned(ScanOutputs(output, c, versions, weights), (gates, buffer, summary, hidden) if keep else ())
 
 
-def _parts(tape: Tape, lies: Layout) -> TapeParts:
-    at, _ = lies.within(tape.buffer)
-    return TapeParts(
-        gates=tape.gates,
-        cell=at.cell,
-        output=at.output,
-        query=at.query,
-        keys=at.keys,
-        scores=at.scores,
-        summary=tape.summary,
-        hidden=tape.hidden,
-        versions=tape.versions,
-        weights=tape.weights,
-        last_cell=tape.last_cell,
-    )
-
-
-def backward_into(
-    inputs: ScanInputs,
-    plan: ScanPlan,
-    tape: Tape,
-    grads: tuple[Tensor | None, ...],
-    x: Tensor | None,
-    into: StepWeights,
-    *,
-    add: bool,
-    memory: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Writes or adds the gradients of weights to the tensors of `into`, contiguous ones; None if one is not wanted.
-
-    Args:
-        inputs: of the scan.
-        plan: of the scan.
-        tape: of its forward pass.
-        grads: of h, summary and c.
-        x: (T, B, I) that the gates were computed from, None if `into` has no weight_ih.
-        into: where the gradients go.
-        add: whether they are added to what is there.
-        memory: whether the memory's gradient is wanted.
-
-    Returns:
-        The gradients of gates, h, c and the memory.
-    """
+def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Returns shapes and dtypes of the tape; see `sab_agents.kernels.scan.ScanKernel`."""
     sizes = _sizes(inputs, plan)
-    T, B, _, H, A, S, R = sizes
-    grad_hidden, hidden_stride = _rows(grads[0])
-    grad_summary, summary_stride = _rows(grads[1])
+    T, B, _, H, _, held, _ = sizes
+    counts = tape_counts(sizes)
+    buffer = sum(padded(counts[part]) for part in IN_BUFFER)
+    shapes = (T, B, 4 * H), (buffer,), (T, B, H), (held + T, B, H)
+    return [(shape, torch.float32) for shape in shapes]
+
+
+def backward(
+    inputs: ScanArguments, plan: ScanPlan, tape: ScanTape, grad_output: Tensor, grad_c: Tensor, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """Returns the gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
+    inputs, plan = contiguous(inputs, plan)
+    sizes, (gates, buffer, summary, hidden) = _sizes(inputs, plan), tape.kept
+    T, B, width, H, A, held, R = sizes
+    grad_hidden, hidden_stride = _rows(grad_output[..., :H])
+    grad_summary, summary_stride = _rows(grad_output[..., H:])
     lies = layout(sizes, tape=(), sent=SENT_IN_BUFFER)
-    buffer = new_empty(lies.floats)
-    _, at = lies.within(buffer)
-    gates, h, c = new_empty(T, B, 4 * H), new_empty(B, H), new_empty(B, H)
-    starting = new_empty(B, S, H) if memory else None
+    _, sent = lies.within(new_empty(lies.floats))
+    into = StepWeights._make(
+        None if weight is None or not wants else new_empty(*weight.shape)
+        for weight, wants in zip(inputs[1:9], wanted[1:9], strict=True)
+    )
+    grad_gates, grad_h, grad_cell = new_empty(T, B, 4 * H), new_empty(B, H), new_empty(B, H)
+    grad_memory = new_empty(B, held, H) if wanted[11] else None
     native.Backward(
         threads=sizes.threads,
         steps=T,
         rows=B,
-        input=0 if x is None else x.shape[2],
+        input=width,
         size=H,
         attention=A,
-        held=S,
+        held=held,
         reads=R,
         credit=plan.credit,
-        add=add,
+        add=False,
         gain=plan.gain,
         last_only=False,
         hidden_stride=hidden_stride,
         summary_stride=summary_stride,
         grad_hidden=grad_hidden,
         grad_summary=grad_summary,
-        grad_last_cell=None if grads[2] is None else grads[2].contiguous(),
+        grad_last_cell=grad_c.contiguous(),
         recurrence=inputs,
-        x=x,
+        x=inputs.x,
         h=inputs.h,
         start=plan.start,
         cut=plan.cut,
         write_slot=plan.write_slot,
-        tape=_parts(tape, layout(sizes, tape=IN_BUFFER, sent=())),
-        sent=SentParts(at.states, at.keys, at.query, at.score_weight, gates, h, c),
-        grad_memory=starting,
+        tape=_tape(sizes, True, gates, buffer, summary, hidden, tape.versions, tape.weights, grad_c),
+        sent=SentParts(sent.states, sent.keys, sent.query, sent.score_weight, grad_gates, grad_h, grad_cell),
+        grad_memory=grad_memory,
         gradients=into,
     ).run()
-    return gates, h, c, starting
+    grad_x = product(grad_gates, inputs.weight_ih) if wanted[0] else None
+    return [grad_x, *into, grad_h if wanted[9] else None, grad_cell if wanted[10] else None, grad_memory]
 
 
-def _rows(grad: Tensor | None) -> tuple[Tensor | None, int]:
+def _sizes(inputs: ScanArguments, plan: ScanPlan) -> Sizes:
+    T, B, width = inputs.x.shape
+    return Sizes(T, B, width, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1], plan.reads)
+
+
+def _tape(
+    sizes: Sizes,
+    keep: bool,
+    gates: Tensor,
+    buffer: Tensor,
+    summary: Tensor,
+    hidden: Tensor,
+    versions: Tensor,
+    weights: Tensor,
+    last_cell: Tensor,
+) -> TapeParts:
+    at, _ = layout(sizes, keep=keep, tape=IN_BUFFER, sent=()).within(buffer)
+    return at._replace(
+        gates=gates, summary=summary, hidden=hidden, versions=versions, weights=weights, last_cell=last_cell
+    )
+
+
+def _rows(grad: Tensor) -> tuple[Tensor, int]:
     """Returns the gradient (T, B, H) with contiguous rows, and the floats from one row to the next."""
-    if grad is None:
-        return None, 0
     rows, size = grad.shape[1:]
     if grad.stride() == (rows * grad.stride(1), grad.stride(1), 1) and grad.stride(1) >= size:
         return grad, grad.stride(1)
     return grad.contiguous(), size
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Computes x (T, B, K) · weight (K, N) without gradient; x is contiguous, the weight has any strides.
+
+    torch's own product is several times slower on some processors, which would cost more than the whole scan.
+    """
+    (T, B, k), n = x.shape, weight.shape[1]
+    result, rows, (along_k, along_n) = new_empty(T, B, n), T * B, weight.stride()
+    native.Linear(
+        threads=threads(rows * k * n),
+        rows=rows,
+        k=k,
+        n=n,
+        along_k=along_k,
+        along_n=along_n,
+        x=x,
+        weight=weight,
+        bias=None,
+        second_bias=None,
+        out=result,
+    ).run()
+    return result

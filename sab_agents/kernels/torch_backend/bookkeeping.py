@@ -77,13 +77,12 @@ def stored(versions: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
     return new.masked_fill((versions < 0).unsqueeze(2), 0)
 
 
-def slot_order(key: Tensor | None, filled: Tensor, written_at: Tensor, count: int, spared: int) -> Tensor:
-    """The slots that the next writes take, (B, count) int64."""
-    oldest_first = written_at.masked_fill(~filled, -1).argsort(dim=1, stable=True)
-    if key is None:
-        return oldest_first[:, :count].contiguous()
-    key = key.scatter(1, oldest_first[:, filled.shape[1] - spared :], torch.inf)
-    key = key.masked_fill(~filled, -torch.inf)
-    # Stable: of slots that are equally useless the oldest goes first.
-    order = oldest_first.gather(1, key.gather(1, oldest_first).argsort(dim=1, stable=True))
-    return order[:, :count].contiguous()
+def stored_backward(versions: Tensor, grad: Tensor, held: int, steps: int) -> tuple[Tensor, Tensor]:
+    """The gradients of `memory` (B, S₀, H) and `hidden` (T, B, H), from that of `stored` (B, S, H)."""
+    B, _, H = grad.shape
+    rows = versions * B + torch.arange(B, device=grad.device).unsqueeze(1)
+    filled = versions >= 0
+    # No version is in two slots of a row.
+    sent = grad.new_zeros((held + steps) * B, H).index_put((rows[filled],), grad[filled])
+    sent = sent.view(held + steps, B, H)
+    return sent[:held].transpose(0, 1), sent[held:]

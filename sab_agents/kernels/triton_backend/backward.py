@@ -8,7 +8,7 @@ Versions belong to one row and are distinct within a read, so what a read sends 
 import triton
 import triton.language as tl
 
-from sab_agents.kernels.triton_backend.parts import EPSILON, above_threshold, product, tanh
+from sab_agents.kernels.triton_backend.parts import EPSILON, above_threshold, product, tanh, through_scores
 
 
 @triton.jit
@@ -49,14 +49,9 @@ def _send_to_keys(
     asked = tl.load(query + asked_at, mask=in_query, other=0.0)[:, None, :]
     place, inside = of[:, :, None] * A + a, found[:, :, None] & (a < A)
     key = tl.load(keys + place, mask=inside, other=0.0).to(tl.float32)
-    grad = grad_score[:, :, None]
+    by_key, by_query, by_vector = through_scores(grad_score[:, :, None], key, asked, vector, scale, MLP)
     if MLP:
-        layer = tanh(key + asked)
-        by_key = grad * (1.0 - layer * layer) * vector[None, None, :]
-        by_query = by_key
-        grad_vector += tl.sum(grad * layer, axis=1)
-    else:
-        by_key, by_query = grad * asked * scale, grad * key * scale
+        grad_vector += tl.sum(by_vector, axis=1)
     tl.store(grad_keys + place, tl.load(grad_keys + place, mask=inside, other=0.0) + by_key, mask=inside)
     return tl.sum(by_query, axis=1), grad_vector
 

@@ -22,6 +22,7 @@ from sab_agents.kernels.triton_backend.parts import (
     add_products,
     no_sum,
     product,
+    scores_of,
     summed,
     tanh,
 )
@@ -92,10 +93,7 @@ def _score_slots(
         filled = version >= oldest[:, None]
         of = (version.to(tl.int64) * B + row[:, None])[:, :, None]
         key = tl.load(keys + of * A + a, mask=filled[:, :, None] & (a < A), other=0.0).to(tl.float32)
-        if MLP:
-            score = tl.sum(tanh(key + query[:, None, :]) * vector[None, None, :], axis=2)
-        else:
-            score = tl.sum(key * query[:, None, :], axis=2) * scale
+        score = scores_of(key, query[:, None, :], vector, scale, MLP)
         tl.store(scores + place, tl.where(filled, score, float("-inf")), mask=looked_at)
 
 

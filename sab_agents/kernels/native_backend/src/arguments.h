@@ -159,13 +159,14 @@ struct Remember {  // what the memory holds after a scan
     FIELD(int64_t, size);
     FIELD(int64_t, slots);
     FIELD(int64_t, held);
+    FIELD(int64_t, stride);                     // floats between two rows of hidden
     FIELD(const uint8_t*, start);               // (T, B)
     FIELD(const int64_t*, write_slot);          // (T, B); its range is checked
     FIELD(const int64_t*, step);                // (T, B)
     FIELD(const uint8_t*, filled);              // (B, S0)
     FIELD(const int64_t*, written_at);          // (B, S0)
     FIELD(const float*, memory);                // (B, S0, H)
-    FIELD(const float*, hidden);                // (T, B, H)
+    FIELD(const float*, hidden);                // (T, B, H), rows `stride` apart
     FIELD(int64_t*, versions);                  // out: (B, S), −1 for an empty slot
     FIELD(uint8_t*, new_filled);                // out: (B, S)
     FIELD(int64_t*, new_written_at);            // out: (B, S)

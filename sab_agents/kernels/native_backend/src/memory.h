@@ -56,7 +56,7 @@ struct RememberedRow {
         } else {
             const int64_t now = (version - of.held) * of.rows + row;
             of.new_written_at[place] = of.step[now] - 1;
-            std::memcpy(to, of.hidden + now * of.size, bytes);
+            std::memcpy(to, of.hidden + now * of.stride, bytes);
         }
     }
 };
