@@ -20,7 +20,7 @@ class UncreditedSAB(SAB):
 
     def __init__(self, input_size: int, hidden_size: int, **settings: Any) -> None:
         super().__init__(input_size, hidden_size, **settings)
-        self.rules = replace(self.rules, credit=False)
+        self.rules = replace(self.rules, reading=self.rules.reading._replace(credit=False))
 
 
 @register_core("sab_softmax", "SAB with dense softmax attention", endless=False)
@@ -44,4 +44,5 @@ class SoftmaxSAB(SAB):
         super().__init__(input_size, hidden_size, **settings)
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")
-        self.rules = replace(self.rules, sparsifier="softmax", temperature=float(temperature))
+        reading = self.rules.reading._replace(sparsifier="softmax", temperature=float(temperature))
+        self.rules = replace(self.rules, reading=reading)

@@ -1,19 +1,21 @@
 """The parameters with which stored memories are scored against the present: the paper's network, or a dot product.
 
-The scores themselves are computed by the kernels; `sab_agents.kernels.attention_scores` defines them.
+The scores themselves are computed by the kernels; `sab_agents.kernels.torch_backend.scores` defines them.
 
 Dimensions: H hidden size, A attention size.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
+from sab_agents.kernels import SCORES
+
 AttentionKind = Literal["mlp", "dot"]
-KINDS: tuple[AttentionKind, ...] = ("mlp", "dot")
+KINDS: tuple[AttentionKind, ...] = get_args(AttentionKind)
 
 
 class Attention(nn.Module):
@@ -48,5 +50,5 @@ class Attention(nn.Module):
         self.key = nn.Linear(hidden_size, attention_size, bias=False, device=device, dtype=dtype)
         self.query = nn.Linear(hidden_size, attention_size, device=device, dtype=dtype)
         self.score: nn.Linear | None = None
-        if kind == "mlp":
+        if SCORES[kind].has_vector:
             self.score = nn.Linear(attention_size, 1, bias=False, device=device, dtype=dtype)

@@ -18,6 +18,7 @@ from sab_agents.core.registry import register_core
 from sab_agents.core.state import SABState
 from sab_agents.core.timeline import Rules, Timeline, make_timeline, next_state, read_steps
 from sab_agents.kernels import (
+    Reading,
     Replay,
     ScanOutputs,
     ScanPlan,
@@ -107,11 +108,10 @@ class SAB(Core[SABState]):
         super().__init__(input_size, hidden_size, 2 * hidden_size, batch_first=batch_first)
         name = type(self).__name__
         self.rules = Rules(
-            top_k=at_least(name, "top_k", top_k, 1),
+            reading=Reading(top_k=at_least(name, "top_k", top_k, 1), score=attention, gain=float(summary_gain)),
             write_every=at_least(name, "write_every", write_every, 1),
             bptt_steps=at_least(name, "bptt_steps", bptt_steps, 1),
             capacity=None if capacity is None else at_least(name, "capacity", capacity, 1),
-            gain=float(summary_gain),
         )
         if not 0 <= summary_gain <= 1:
             raise ValueError(f"{name}: summary_gain must lie between 0 and 1, but is {summary_gain!r}.")
@@ -123,7 +123,7 @@ class SAB(Core[SABState]):
         """The settings, for `print`."""
         rules = self.rules
         return (
-            f"{self.input_size}, {self.hidden_size}, top_k={rules.top_k}, write_every={rules.write_every}, "
+            f"{self.input_size}, {self.hidden_size}, top_k={rules.reading.top_k}, write_every={rules.write_every}, "
             f"bptt_steps={rules.bptt_steps}, capacity={rules.capacity}, attention={self.attention.kind!r}"
         )
 
@@ -190,7 +190,7 @@ class SAB(Core[SABState]):
             return super().forward(x, state, episode_start)
         x, state, episode_start = self._checked_sequence(x, state, episode_start)
         if x.shape[0] == 0:
-            empty = x.new_zeros(0, x.shape[1], self.rules.top_k + 1)
+            empty = x.new_zeros(0, x.shape[1], self.rules.reading.ranks)
             output, log = x.new_zeros(0, x.shape[1], self.output_size), ReadLog(empty.long(), empty)
         else:
             output, state, log = self._run_logged(x, state, episode_start)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.state import SABState
-from sab_agents.kernels import ScanOutputs, ScanPlan, Sparsifier, StepRules, count_steps, remember
+from sab_agents.kernels import Reading, ScanOutputs, ScanPlan, StepRules, count_steps, remember
 
 
 @dataclass(frozen=True)
@@ -20,44 +20,25 @@ class Rules:
     """When a row is cut, when and where it writes, and how it reads (section 1 of the mathematics).
 
     Attributes:
-        top_k: slots that take part in one read.
+        reading: how the memory is read.
         write_every: steps between two writes.
         bptt_steps: length of a segment.
         capacity: slots that the memory can hold, the oldest is overwritten; None for as many as are written.
-        credit: whether gradient flows into the memories that are read.
-        gain: of s in h.
-        sparsifier: "top_k", or "softmax" to read every slot.
-        temperature: the scores are divided by it before the softmax.
     """
 
-    top_k: int
+    reading: Reading
     write_every: int
     bptt_steps: int
     capacity: int | None
-    credit: bool = True
-    gain: float = 1.0
-    sparsifier: Sparsifier = "top_k"
-    temperature: float = 1.0
 
     @cached_property
     def of_a_step(self) -> StepRules:
         """The rules of a single step, with a bounded memory."""
-        return StepRules(self.capacity or 0, self.top_k, self.write_every, self.gain, self.sparsifier)
+        return StepRules(self.capacity or 0, self.write_every, self.reading)
 
     def plan(self, *, start: Tensor, cut: Tensor, write_slot: Tensor, filled: Tensor, slots: int) -> ScanPlan:
         """The plan of a scan by these rules; the arguments are those of `ScanPlan`."""
-        return ScanPlan(
-            start=start,
-            cut=cut,
-            write_slot=write_slot,
-            filled=filled,
-            slots=slots,
-            top_k=self.top_k,
-            credit=self.credit,
-            gain=self.gain,
-            sparsifier=self.sparsifier,
-            temperature=self.temperature,
-        )
+        return ScanPlan(start, cut, write_slot, filled, slots, self.reading)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, sc
 from sab_agents.kernels.segment import LSTMSegment
 from sab_agents.kernels.step import lstm_step, step
 from sab_agents.kernels.stream import Pieces, StreamKernel, replay_inputs, stream_kernel
-from sab_agents.kernels.torch_backend.attention import attention_scores, sparsify
+from sab_agents.kernels.torch_backend.attention import sparsify
 from sab_agents.kernels.torch_backend.bookkeeping import steps_in_episode
 from sab_agents.kernels.torch_backend.reference import reference_scan
+from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.torch_backend.stream import act
 from sab_agents.kernels.torch_backend.units import (
     advance_sensitivity,
@@ -33,10 +34,10 @@ from sab_agents.kernels.types import (
     Eviction,
     Held,
     PieceInputs,
+    Reading,
     ScanArguments,
     ScanOutputs,
     ScanPlan,
-    Sparsifier,
     StepRules,
     StepState,
     StepWeights,
@@ -50,6 +51,7 @@ from sab_agents.kernels.units import UnitsKernel
 
 __all__ = [
     "EVICTIONS",
+    "SCORES",
     "WRITES",
     "Contexts",
     "Counted",
@@ -60,11 +62,11 @@ __all__ = [
     "Layout",
     "PieceInputs",
     "Pieces",
+    "Reading",
     "Replay",
     "ScanArguments",
     "ScanOutputs",
     "ScanPlan",
-    "Sparsifier",
     "StepRules",
     "StepState",
     "StepWeights",
@@ -80,7 +82,6 @@ __all__ = [
     "advance_sensitivity",
     "all_finite",
     "are_leaves",
-    "attention_scores",
     "count_steps",
     "forced_kernel",
     "gradient_of_parameters",

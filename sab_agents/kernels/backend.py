@@ -75,23 +75,28 @@ def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
 def scan_kernel(inputs: ScanArguments, plan: ScanPlan) -> str:
     """The kernel for a scan: as `kernel_in_use`, but "torch" for what others do not compute.
 
-    That is a softmax, whatever `SAB_KERNEL` says, and a scan that is too large for Triton's kernel.
+    That is a softmax and a kind of score that they lack, whatever `SAB_KERNEL` says, and a scan that is too large for
+    Triton's kernel.
 
     Raises:
         ValueError: as `kernel_in_use`, or `SAB_KERNEL` is "triton" and the scan is too large for it.
         RuntimeError: as `kernel_in_use`.
     """
-    if plan.sparsifier == "softmax":
+    if plan.reading.sparsifier == "softmax":
         return TORCH
     kernel = kernel_in_use(inputs.x.device, inputs.x.dtype)
+    if kernel == NATIVE and plan.reading.score not in extension.SCORES:
+        return TORCH
+    if kernel == TRITON and plan.reading.score not in available.scores():
+        return TORCH
     if kernel != TRITON or sizes.fits(inputs, plan):
         return kernel
     if forced_way() == TRITON:
         raise ValueError(
             f'{VARIABLE} is "triton", which takes at most {sizes.MOST_SLOTS} slots, hidden size {sizes.MOST_HIDDEN}, '
             f"attention size {sizes.MOST_ATTENTION} and (top_k + 1) * hidden size {sizes.MOST_READ}, but the scan has "
-            f"{plan.slots}, {inputs.h.shape[1]}, {len(inputs.query_bias)} and top_k {plan.top_k}. Unset {VARIABLE} to "
-            f"use plain torch, or set a capacity."
+            f"{plan.slots}, {inputs.h.shape[1]}, {len(inputs.query_bias)} and top_k {plan.reading.top_k}. Unset "
+            f"{VARIABLE} to use plain torch, or set a capacity."
         )
     return TORCH
 

@@ -22,7 +22,16 @@ from torch import Tensor
 from sab_agents.kernels.backend import NATIVE, TORCH, TRITON, is_batched, is_plain, scan_kernel, transforms_active
 from sab_agents.kernels.native_backend.run import Run, scan_run
 from sab_agents.kernels.torch_backend.reference import reference_scan
-from sab_agents.kernels.types import ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights, check_scan
+from sab_agents.kernels.types import (
+    Reading,
+    ScanArguments,
+    Scanned,
+    ScanOutputs,
+    ScanPlan,
+    ScanTape,
+    StepWeights,
+    check_scan,
+)
 
 
 class ScanKernel(Protocol):
@@ -204,11 +213,14 @@ def _tensors(inputs: ScanArguments, plan: ScanPlan) -> tuple[Tensor | None, ...]
 
 
 def _settings(plan: ScanPlan) -> tuple[Any, ...]:
-    return plan.slots, plan.top_k, plan.credit, plan.gain, plan.sparsifier, plan.temperature
+    return plan.slots, *plan.reading
 
 
 def _parsed(tensors: Sequence[Any], settings: Sequence[Any]) -> tuple[ScanArguments, ScanPlan]:
-    return ScanArguments(*tensors[:COUNT]), ScanPlan(*tensors[COUNT:], *settings)
+    start, cut, write_slot, filled = tensors[COUNT:]
+    return ScanArguments(*tensors[:COUNT]), ScanPlan(
+        start, cut, write_slot, filled, settings[0], Reading(*settings[1:])
+    )
 
 
 def _forward(kernel: str, settings: Sequence[Any], tensors: Sequence[Any]) -> Scanned:
@@ -424,7 +436,7 @@ def _looped(
 TENSORS = """Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, Tensor key_weight,
     Tensor query_weight, Tensor query_bias, Tensor? score_weight, Tensor h, Tensor c, Tensor memory, Tensor start,
     Tensor cut, Tensor write_slot, Tensor filled"""
-SETTINGS = "SymInt slots, int top_k, bool credit, float gain, str sparsifier, float temperature"
+SETTINGS = "SymInt slots, int top_k, bool credit, str score, float gain, str sparsifier, float temperature"
 SCHEMAS = {
     "scan": f"({TENSORS}, {SETTINGS}, str kernel) -> "
     "(Tensor output, Tensor last_c, Tensor versions, Tensor weights, Tensor[] kept)",

@@ -43,7 +43,7 @@ def step(
         (B, 2H) outputs [h, s], and the new state, which shares no memory with the old one.
     """
     found = None
-    if rules.sparsifier == "top_k" and _native_steps(x) and is_plain(x, episode_start, *weights, *state):
+    if rules.reading.sparsifier == "top_k" and _native_steps(x) and is_plain(x, episode_start, *weights, *state):
         found = native_backend.step(weights, rules, x, state, episode_start)
     return otherwise() if found is None else found
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sab_agents.kernels.backend import NATIVE, forced_way, kernel_in_use
 from sab_agents.kernels.binding import Binding
+from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend.segment import CompiledSegment
 from sab_agents.kernels.native_backend.stream import CompiledStream
 from sab_agents.kernels.native_backend.stream import Pieces as NativePieces
@@ -225,9 +226,7 @@ class StreamKernel(ABC):
             write_slot=record.write_slot[:steps].clone(),
             filled=before.filled,
             slots=before.memory.shape[1],
-            top_k=self.rules.top_k,
-            credit=self.rules.credit,
-            gain=self.rules.gain,
+            reading=self.rules.reading,
         )
 
 
@@ -434,9 +433,7 @@ def replay_inputs(
         write_slot=inputs.target,
         filled=inputs.used,
         slots=memory.shape[1] + inputs.target.shape[0],
-        top_k=rules.top_k,
-        credit=rules.credit,
-        gain=rules.gain,
+        reading=rules.reading,
     )
     with torch.enable_grad():
         output = scan(weights, x, inputs.h, inputs.c, memory, plan).output
@@ -447,5 +444,5 @@ def replay_inputs(
 
 def stream_kernel(rules: StreamRules, state: StreamState, contexts: Contexts, kept: Tensor) -> StreamKernel:
     """Returns the kernel for these tensors; arguments as for `StreamKernel`."""
-    native = kernel_in_use(state.h.device, state.h.dtype) == NATIVE
+    native = kernel_in_use(state.h.device, state.h.dtype) == NATIVE and rules.reading.score in extension.SCORES
     return (NativeStream if native else TorchStream)(rules, state, contexts, kept)

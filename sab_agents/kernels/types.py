@@ -16,7 +16,38 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from sab_agents.kernels.torch_backend.scores import SCORES
+
 Sparsifier = Literal["top_k", "softmax"]
+
+
+class Reading(NamedTuple):
+    """How a step reads its memory, and what becomes of what it read.
+
+    Attributes:
+        top_k: K.
+        credit: whether gradient flows into the memories that are read.
+        score: the kind of score, by its name.
+        gain: of s in h = ĥ + gain · s.
+        sparsifier: how scores become weights: "top_k" is the paper's (`sparsify`), "softmax" reads every filled slot.
+        temperature: the scores are divided by it before the softmax.
+    """
+
+    top_k: int
+    credit: bool = True
+    score: str = "mlp"
+    gain: float = 1.0
+    sparsifier: Sparsifier = "top_k"
+    temperature: float = 1.0
+
+    @property
+    def ranks(self) -> int:
+        """K + 1, the slots that the sparsifier touches: the last one sets the threshold."""
+        return self.top_k + 1
+
+
+NOTHING_READ = Reading(top_k=1, credit=False, score="dot")
+"""How a plain LSTM reads, which is a scan that has no slots."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +60,7 @@ class ScanPlan:
         write_slot: (T, B) int64, the slot each step writes to after its read, −1 where it writes none.
         filled: (B, S₀) bool, slots of the starting memory that hold something.
         slots: S.
-        top_k: K.
-        credit: whether gradient flows into the memories that are read.
-        gain: of s in h = ĥ + gain · s.
-        sparsifier: how scores become weights: "top_k" is the paper's (`sparsify`), "softmax" reads every filled slot.
-        temperature: the scores are divided by it before the softmax.
+        reading: how the memory is read.
     """
 
     start: Tensor
@@ -41,22 +68,18 @@ class ScanPlan:
     write_slot: Tensor
     filled: Tensor
     slots: int
-    top_k: int
-    credit: bool = True
-    gain: float = 1.0
-    sparsifier: Sparsifier = "top_k"
-    temperature: float = 1.0
+    reading: Reading
 
     @classmethod
     def without_memory(cls, start: Tensor, cut: Tensor) -> ScanPlan:
-        """The plan of a plain LSTM, which is a scan that has no slots; start and cut are (T, B) bool."""
+        """The plan of a plain LSTM; start and cut are (T, B) bool."""
         write_slot = torch.full(start.shape, -1, device=start.device)
-        return cls(start, cut, write_slot, start.new_zeros(start.shape[1], 0), slots=0, top_k=1)
+        return cls(start, cut, write_slot, start.new_zeros(start.shape[1], 0), slots=0, reading=NOTHING_READ)
 
     @property
     def reads(self) -> int:
         """R."""
-        return self.top_k + 1 if self.sparsifier == "top_k" else self.slots
+        return self.reading.ranks if self.reading.sparsifier == "top_k" else self.slots
 
 
 class StepWeights(NamedTuple):
@@ -70,7 +93,7 @@ class StepWeights(NamedTuple):
         key_weight: (A, H) W₁.
         query_weight: (A, H) W₂.
         query_bias: (A,) b₂.
-        score_weight: (1, A) w₃ᵀ for "mlp", None for "dot".
+        score_weight: (1, A) w₃ᵀ, None if the kind of score has none.
     """
 
     weight_ih: Tensor
@@ -124,7 +147,7 @@ class ScanInputs(NamedTuple):
         key_weight: (A, H) W₁.
         query_weight: (A, H) W₂.
         query_bias: (A,) b₂.
-        score_weight: (A,) w₃ for "mlp", None for "dot".
+        score_weight: (A,) w₃, None if the kind of score has none.
         h: (B, H) hidden state before the first step.
         c: (B, H) cell state before the first step.
         memory: (B, S₀, H) the starting memory.
@@ -253,17 +276,13 @@ class StepRules(NamedTuple):
 
     Attributes:
         slots: S; the oldest of them is overwritten.
-        top_k: K.
         write_every: steps between two writes.
-        gain: of s in h.
-        sparsifier: as in `ScanPlan`.
+        reading: how the memory is read.
     """
 
     slots: int
-    top_k: int
     write_every: int
-    gain: float = 1.0
-    sparsifier: Sparsifier = "top_k"
+    reading: Reading
 
 
 class StreamStep(NamedTuple):
@@ -324,22 +343,18 @@ class StreamRules(NamedTuple):
     """When the steps of a stream write, to which slot, and how they read.
 
     Attributes:
-        top_k: K.
+        reading: how the memory is read.
         write_every: steps between two writes.
         bptt_steps: L, steps between two cuts.
-        gain: of s in h.
-        credit: whether gradient flows into the memories that are read.
         eviction: which slot a write takes when all are filled.
         novelty: a write is skipped if h lies within novelty · ‖h‖ of a slot; None skips none.
         decay: of usage and credit, for each step.
         seed: of the reservoir.
     """
 
-    top_k: int
+    reading: Reading
     write_every: int
     bptt_steps: int
-    gain: float
-    credit: bool
     eviction: Eviction
     novelty: float | None
     decay: float
@@ -482,10 +497,16 @@ def check_scan(inputs: ScanArguments, plan: ScanPlan) -> None:
     slot = plan.write_slot
     if slot.shape != (T, B) or slot.dtype != torch.int64 or slot.device != x.device:
         raise _mismatch("scan", "plan.write_slot", slot, (T, B), torch.int64, x.device)
-    if held > plan.slots or plan.top_k < 1 or T < 1:
+    score = plan.reading.score
+    if score not in SCORES or SCORES[score].has_vector != (inputs.score_weight is not None):
+        raise ValueError(
+            f"scan: plan.reading.score must be one of {', '.join(map(repr, SCORES))}, with a score_weight where it has "
+            f"one, but is {score!r} with{'out' if inputs.score_weight is None else ''} it."
+        )
+    if held > plan.slots or plan.reading.top_k < 1 or T < 1:
         raise ValueError(
             f"scan: there must be at least one step, {held} slots and a top_k of 1, but there are {T} steps, "
-            f"{plan.slots} slots and a top_k of {plan.top_k}."
+            f"{plan.slots} slots and a top_k of {plan.reading.top_k}."
         )
 
 

@@ -97,8 +97,7 @@ def refresh_memory(
             write_slot=target,
             filled=contexts.used[row, place],
             slots=value.shape[1] + len(target),
-            top_k=rules.top_k,
-            gain=rules.gain,
+            reading=rules.reading,
         )
         output = scan(weights, x, contexts.h[row, place], contexts.c[row, place], value, plan).output
         written = state.filled[row] & (contexts.piece[row] == place.unsqueeze(1))

@@ -115,7 +115,7 @@ class SABStream(Stream):
         core, state = self.core, self.initial_state(self.rows)
         if self.rules.eviction == "reservoir":  # of which each row draws other numbers
             state.draws.copy_(torch.arange(self.rows) << 40)
-        like, reads = state.h.detach(), self.rules.top_k + 1
+        like, reads = state.h.detach(), self.rules.reading.ranks
         contexts = Contexts.empty(
             like, self.rows, state.slots, self.rules.bptt_steps, reads, self.observation_shape, core.hidden_size
         )
@@ -209,7 +209,7 @@ class SABStream(Stream):
 
     def _recorded_like(self, observation: Tensor) -> dict[str, Tensor]:
         """Returns tensors (B, …) like those that are recorded of a step."""
-        state, R = self.state, self.rules.top_k + 1
+        state, R = self.state, self.rules.reading.ranks
         flag, slots, weight = state.filled[:, 0], state.step.new_empty(self.rows, R), state.h.new_empty(self.rows, R)
         like = (observation, flag, flag, state.step, state.h, state.h, state.h, slots, slots, weight, state.step)
         return dict(zip(WindowRecord._fields, like, strict=True))

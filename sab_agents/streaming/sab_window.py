@@ -105,9 +105,7 @@ class SABWindow(ClosedWindow):
             write_slot=steps.write_slot[:, rows],
             filled=before.filled[rows],
             slots=before.slots,
-            top_k=rules.top_k,
-            credit=rules.credit,
-            gain=rules.gain,
+            reading=rules.reading,
         )
         memory = before.memory[rows].requires_grad_(self.credit_depth != 0)
         self._pending = rows, memory

@@ -61,10 +61,10 @@ def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay:
     """
     if core.rules.capacity is None:
         raise ValueError("SABStream: the core must have a bounded memory, but its capacity is None. Set capacity.")
-    if core.rules.sparsifier != "top_k":
+    if core.rules.reading.sparsifier != "top_k":
         raise ValueError(
             f"SABStream: the core must read its best slots, but {type(core).__name__} reads by a "
-            f"{core.rules.sparsifier} over all of them. Use SAB or UncreditedSAB."
+            f"{core.rules.reading.sparsifier} over all of them. Use SAB or UncreditedSAB."
         )
     for name, value, known in (("eviction", eviction, EVICTIONS), ("write", write, WRITES)):
         if value not in known:
@@ -73,11 +73,9 @@ def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay:
         raise ValueError(f"SABStream: novelty must be at least 0 and finite, but is {novelty!r}.")
     fraction("SABStream", "decay", decay)
     return StreamRules(
-        top_k=core.rules.top_k,
+        reading=core.rules.reading,
         write_every=core.rules.write_every,
         bptt_steps=core.rules.bptt_steps,
-        gain=core.rules.gain,
-        credit=core.rules.credit,
         eviction=eviction,
         novelty=float(novelty) if write == "novel" else None,
         decay=float(decay),

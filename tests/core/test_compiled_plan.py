@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sab_agents import SABState
 from sab_agents.core.timeline import Rules, Timeline, make_timeline, next_state
-from sab_agents.kernels import ScanOutputs, all_finite, count_steps, forced_kernel, remember
+from sab_agents.kernels import Reading, ScanOutputs, all_finite, count_steps, forced_kernel, remember
 from sab_agents.kernels.native_backend import plan as compiled_plan
 from tests.kernels.extension import needs_native
 
@@ -32,7 +32,7 @@ def random_case(seed: int) -> tuple[SABState, int, Tensor | None, Rules]:
     )
     start = None if choose.random() < 0.3 else torch.rand(T, B) < choose.choice([0.0, 0.2])
     capacity = S if S and choose.random() < 0.5 else None
-    rules = Rules(choose.randint(1, 3), choose.randint(1, 3), choose.randint(1, 5), capacity)
+    rules = Rules(Reading(choose.randint(1, 3)), choose.randint(1, 3), choose.randint(1, 5), capacity)
     return state, T, start, rules
 
 

@@ -85,12 +85,12 @@ def exact(sab: SAB) -> PlainSAB:
     plain = PlainSAB(
         sab.input_size,
         sab.hidden_size,
-        top_k=rules.top_k,
+        top_k=rules.reading.top_k,
         write_every=rules.write_every,
         capacity=rules.capacity,
         attention=attention.kind,
         attention_size=attention.key.out_features,
-        summary_gain=rules.gain,
+        summary_gain=rules.reading.gain,
         dtype=torch.float64,
     )
     plain.load_state_dict(sab.state_dict())

@@ -12,8 +12,8 @@ import torch
 
 from sab_agents import SAB, SABState, SoftmaxSAB, build_core
 from sab_agents.core import sparsify
-from sab_agents.kernels import ScanArguments, ScanPlan, reference_scan
-from tests.core.test_scan_equals_reference import Compute, by_torch, place, shapes_of
+from sab_agents.kernels import SCORES, Reading, ScanArguments, ScanPlan, reference_scan
+from tests.core.test_scan_equals_reference import Compute, by_torch, fitting, place, shapes_of
 
 
 def test_weights_keep_the_best_shift_them_and_sum_to_one() -> None:
@@ -54,18 +54,17 @@ def test_sparsify_refuses_a_top_k_of_zero_and_shapes_that_differ() -> None:
 
 
 @pytest.mark.parametrize("compute", [by_torch, reference_scan])
-@pytest.mark.parametrize("score_weight", [True, False])
-def test_equal_memories_give_finite_results_and_finite_gradients(compute: Compute, score_weight: bool) -> None:
+@pytest.mark.parametrize("score", SCORES)
+def test_equal_memories_give_finite_results_and_finite_gradients(compute: Compute, score: str) -> None:
     T, B, H, S = 3, 2, 2, 6
     torch.manual_seed(0)
     shapes = shapes_of(T, B, 4, H, 3, S)
     arguments: list[Any] = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     arguments[place("memory")] = torch.ones(B, S, H, dtype=torch.float64, requires_grad=True)
-    if not score_weight:
-        arguments[place("score_weight")] = None
     flags = torch.zeros(T, B, dtype=torch.bool)
-    plan = ScanPlan(flags, flags, torch.full((T, B), -1), torch.ones(B, S, dtype=torch.bool), S, top_k=2)
-    outputs = compute(ScanArguments(*arguments), plan)
+    filled, reading = torch.ones(B, S, dtype=torch.bool), Reading(2, score=score)
+    plan = ScanPlan(flags, flags, torch.full((T, B), -1), filled, S, reading)
+    outputs = compute(ScanArguments(*fitting(arguments, plan)), plan)
     assert outputs.summary.abs().max() == 0
     tensors = [argument for argument in arguments if argument is not None]
     gradients = torch.autograd.grad(outputs.h.sum(), tensors, materialize_grads=True)
@@ -183,7 +182,7 @@ def test_a_core_is_built_by_name_with_its_own_settings() -> None:
     assert core.output_size == 4
     sab = build_core("sab", 2, 4, top_k=3, summary_gain=0, dtype=torch.float64)
     assert isinstance(sab, SAB)
-    assert (sab.rules.top_k, sab.rules.gain) == (3, 0)
+    assert (sab.rules.reading.top_k, sab.rules.reading.gain) == (3, 0)
 
 
 @pytest.mark.parametrize(

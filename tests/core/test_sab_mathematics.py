@@ -66,7 +66,7 @@ def independent_run(sab: SAB, x: Tensor, starts: Tensor, state: SABState) -> tup
     weights: dict[str, Tensor] = dict(sab.named_parameters())
     rules = sab.rules
     settings = Settings(
-        rules.top_k, rules.write_every, rules.bptt_steps, rules.capacity, sab.attention.kind, rules.gain
+        rules.reading.top_k, rules.write_every, rules.bptt_steps, rules.capacity, sab.attention.kind, rules.reading.gain
     )
     outputs, rows = [], []
     for b in range(x.shape[1]):

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels import (
+    SCORES,
+    Reading,
     ScanArguments,
     ScanOutputs,
     ScanPlan,
@@ -57,7 +59,12 @@ def shapes_of(T: int, B: int, inputs: int, H: int, A: int, held: int) -> list[tu
     return [(T, B, inputs), *weights, (B, H), (B, H), (B, held, H)]
 
 
-def random_plan(choose: random.Random, T: int, B: int, held: int) -> ScanPlan:
+def random_score(choose: random.Random) -> str:
+    """Any kind of score."""
+    return sorted(SCORES)[int(choose.random() * len(SCORES))]
+
+
+def random_plan(choose: random.Random, T: int, B: int, held: int, score: str) -> ScanPlan:
     """A plan that no rule would make: recorded writes overwrite any slot, also within the sequence."""
     start = torch.rand(T, B) < choose.choice([0.0, 0.15, 0.3])
     writes = choose.choice(["any", "together", "append"]) if held else "append"
@@ -72,10 +79,20 @@ def random_plan(choose: random.Random, T: int, B: int, held: int) -> ScanPlan:
         write_slot=write_slot,
         filled=torch.rand(B, held) < choose.choice([0.0, 0.5, 1.0]),
         slots=slots,
-        top_k=choose.randint(1, 6),
-        credit=choose.random() < 0.8,
-        gain=choose.choice([1.0, 1.0, 0.5, 0.0]),
+        reading=Reading(
+            top_k=choose.randint(1, 6),
+            credit=choose.random() < 0.8,
+            gain=choose.choice([1.0, 1.0, 0.5, 0.0]),
+            score=score,
+        ),
     )
+
+
+def fitting(arguments: list[Any], plan: ScanPlan) -> list[Any]:
+    """The arguments without w₃ if the plan's kind of score has none."""
+    if not SCORES[plan.reading.score].has_vector:
+        arguments[place("score_weight")] = None
+    return arguments
 
 
 def random_scan(seed: int) -> tuple[list[Any], ScanPlan]:
@@ -90,9 +107,8 @@ def random_scan(seed: int) -> tuple[list[Any], ScanPlan]:
     for name in ("bias_ih", "bias_hh"):
         arguments[place(name)] *= 0.1
     arguments = [x.requires_grad_() for x in arguments]
-    if choose.random() < 0.5:
-        arguments[place("score_weight")] = None
-    return arguments, random_plan(choose, T, B, held)
+    plan = random_plan(choose, T, B, held, random_score(choose))
+    return fitting(arguments, plan), plan
 
 
 def by_version(outputs: ScanOutputs, versions: int) -> Tensor:
@@ -177,8 +193,8 @@ def test_native_equals_the_reference() -> None:
 
 @needs_native
 @pytest.mark.parametrize(("T", "B", "H", "A"), [(40, 1, 64, 32), (30, 21, 24, 17), (25, 9, 33, 40)])
-@pytest.mark.parametrize("score", [True, False])
-def test_native_equals_the_reference_at_sizes_that_fill_its_blocks(T: int, B: int, H: int, A: int, score: bool) -> None:
+@pytest.mark.parametrize("score", SCORES)
+def test_native_equals_the_reference_at_sizes_that_fill_its_blocks(T: int, B: int, H: int, A: int, score: str) -> None:
     arguments, plan = blocked_scan(T, B, H, A, score)
     expected = results(reference_scan, arguments, plan)
     for name in INSTRUCTION_SETS:
@@ -186,7 +202,7 @@ def test_native_equals_the_reference_at_sizes_that_fill_its_blocks(T: int, B: in
             assert deviation(results(by_native, in_single(arguments), plan), expected) <= 1, name
 
 
-def blocked_scan(T: int, B: int, H: int, A: int, score: bool) -> tuple[list[Any], ScanPlan]:
+def blocked_scan(T: int, B: int, H: int, A: int, score: str) -> tuple[list[Any], ScanPlan]:
     """A scan of a realistic network: weights of an initialised one, a ring that is overwritten, episode starts."""
     torch.manual_seed(T * B)
     held = 19
@@ -196,12 +212,12 @@ def blocked_scan(T: int, B: int, H: int, A: int, score: bool) -> tuple[list[Any]
     for name in ("bias_ih", "bias_hh"):
         arguments[place(name)] *= 0.1
     arguments = [x.requires_grad_() for x in arguments]
-    if not score:
-        arguments[place("score_weight")] = None
     start = torch.rand(T, B) < 0.03
     write_slot = (torch.arange(T) % held).unsqueeze(1).where(torch.rand(T, B) < 0.8, torch.tensor(-1))
     filled = torch.rand(B, held) < 0.5
-    return arguments, ScanPlan(start, (torch.rand(T, B) < 0.2) | start, write_slot, filled, held, 5)
+    cut = (torch.rand(T, B) < 0.2) | start
+    plan = ScanPlan(start, cut, write_slot, filled, held, Reading(top_k=5, score=score))
+    return fitting(arguments, plan), plan
 
 
 def test_float32_stays_within_its_rounding() -> None:

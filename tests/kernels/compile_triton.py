@@ -14,6 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sab_agents.kernels.triton_backend import backward, forward, sizes
+from sab_agents.kernels.triton_backend.scores import SCORES
 
 PROCESSORS, CAPABILITY = 132, 90  # of an H100 or H200
 
@@ -42,7 +43,17 @@ def main() -> None:
     for stored, mlp, batch in (("*fp32", True, 64), ("*bf16", False, 4096)):
         size = sizes.blocks(batch, 128, 32, 100, 6, PROCESSORS)
         constants = {
-            **{"H": 128, "A": 32, "READS": 6, "MLP": mlp, "GAIN": 1.0, "KEEP": True, "CREDIT": True},
+            **{
+                "H": 128,
+                "A": 32,
+                "READS": 6,
+                "SCORE": 0 if mlp else 1,
+                "VECTOR": mlp,
+                "GAIN": 1.0,
+                "KEEP": True,
+                "CREDIT": True,
+            },
+            **{"SCORE": SCORES.index("mlp" if mlp else "dot"), "VECTOR": mlp},
             **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "PLACES": size.places, "RANKS": size.ranks},
             **{"SLOTS": size.slots, "GATE_TERMS": size.gate_terms, "TERMS": size.terms, "DOT": size.dot},
             "DOT_TYPE": tl.bfloat16 if stored == "*bf16" else tl.float32,

@@ -19,7 +19,7 @@ from sab_agents.kernels import ScanArguments
 from sab_agents.kernels.native_backend import extension, tape
 from sab_agents.online.readout import Readout
 from tests.core.test_one_step import random_case
-from tests.core.test_scan_equals_reference import by_native, random_plan, shapes_of
+from tests.core.test_scan_equals_reference import by_native, fitting, random_plan, random_score, shapes_of
 from tests.kernels.extension import with_instruction_set
 from tests.online.test_native_agents import STREAMS
 from tests.online.test_native_agents import Side as AgentSide
@@ -65,11 +65,9 @@ def run(seed: int) -> None:
     torch.set_num_threads(choose.randint(1, 3))
     T, B, H, A = choose.randint(1, 20), choose.randint(1, 20), choose.randint(1, 40), choose.randint(1, 40)
     inputs_size, held = choose.randint(1, 40), choose.randint(0, 20)
-    plan = random_plan(choose, T, B, held)
+    plan = random_plan(choose, T, B, held, random_score(choose))
     shapes = shapes_of(T, B, inputs_size, H, A, held)
-    inputs = ScanArguments(*(torch.randn(shape, requires_grad=True) for shape in shapes))
-    if choose.random() < 0.5:
-        inputs = inputs._replace(score_weight=None)
+    inputs = ScanArguments(*fitting([torch.randn(shape, requires_grad=True) for shape in shapes], plan))
     outputs = by_native(inputs, plan)
     (outputs.output.sum() + outputs.c.sum()).backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():

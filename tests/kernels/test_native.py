@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sab_agents import SAB
-from sab_agents.kernels import ScanArguments, ScanPlan, StepWeights, scan
+from sab_agents.kernels import Reading, ScanArguments, ScanPlan, StepWeights, scan
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.kernels.native_backend.scan import product
@@ -51,7 +51,7 @@ def test_not_a_number_stays_one_and_infinities_saturate(name: str) -> None:
 
 
 def test_an_attention_weight_that_is_not_a_number_shows_in_the_output() -> None:
-    arguments, plan = blocked_scan(20, 2, 8, 4, True)
+    arguments, plan = blocked_scan(20, 2, 8, 4, "mlp")
     single = in_single(arguments)
     single[place("key_weight")] = torch.full_like(single[place("key_weight")], torch.nan)
     assert by_native(ScanArguments(*single), plan).h[-1].isnan().any()
@@ -78,7 +78,7 @@ def test_keys_and_queries_that_cancel_are_scored_whatever_their_size(size: float
     )
     single = ScanArguments(*(None if x is None else x.float() for x in exact))  # type: ignore[arg-type]
     no = torch.zeros(1, 2, dtype=torch.bool)
-    plan = ScanPlan(no, no, torch.full((1, 2), -1), torch.rand(2, slots) < 0.8, slots, top_k=3)
+    plan = ScanPlan(no, no, torch.full((1, 2), -1), torch.rand(2, slots) < 0.8, slots, Reading(top_k=3))
     with with_instruction_set(name):
         actual = by_native(single, plan)
     expected = by_torch(exact, plan)
@@ -106,7 +106,7 @@ def small_work_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_work_is_split")
 def test_the_number_of_threads_changes_no_bit() -> None:
-    arguments, plan = blocked_scan(30, 21, 24, 17, True)
+    arguments, plan = blocked_scan(30, 21, 24, 17, "mlp")
     single = in_single(arguments)
     before = torch.get_num_threads()
     found = {}
@@ -128,7 +128,7 @@ def computed(single: list[Any], plan: Any) -> list[Tensor]:
 
 @pytest.mark.usefixtures("small_work_is_split")
 def test_several_python_threads_at_once() -> None:
-    cases = [blocked_scan(25, B, 16, 8, B % 2 == 0) for B in (1, 2, 9, 16)] * 4
+    cases = [blocked_scan(25, B, 16, 8, ("dot", "mlp")[B % 2 == 0]) for B in (1, 2, 9, 16)] * 4
     singles = [(in_single(arguments), plan) for arguments, plan in cases]
     expected = [results(by_native, *case) for case in singles]
 
@@ -149,7 +149,7 @@ def test_several_python_threads_at_once() -> None:
 @pytest.mark.usefixtures("small_work_is_split")
 def test_a_forked_process_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    arguments, plan = blocked_scan(20, 16, 16, 8, True)
+    arguments, plan = blocked_scan(20, 16, 16, 8, "mlp")
     inputs = ScanArguments(*(x.detach() for x in in_single(arguments)))
     expected = by_native(inputs, plan).h
     child = os.fork()
@@ -159,7 +159,7 @@ def test_a_forked_process_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_gradient_the_outputs_are_the_same() -> None:
-    arguments, plan = blocked_scan(30, 3, 16, 8, True)
+    arguments, plan = blocked_scan(30, 3, 16, 8, "mlp")
     inputs = ScanArguments(*in_single(arguments))
     with_gradient = by_native(inputs, plan)
     with torch.no_grad():
@@ -169,7 +169,7 @@ def test_without_gradient_the_outputs_are_the_same() -> None:
 
 
 def test_rows_do_not_depend_on_their_neighbours() -> None:
-    arguments, plan = blocked_scan(30, 11, 16, 8, True)
+    arguments, plan = blocked_scan(30, 11, 16, 8, "mlp")
     inputs = ScanArguments(*(x.detach() for x in in_single(arguments)))
     together = by_native(inputs, plan)
     for row in (0, 7, 10):
@@ -186,7 +186,7 @@ def test_rows_do_not_depend_on_their_neighbours() -> None:
 
 
 def test_what_would_leave_a_buffer_is_refused() -> None:
-    arguments, plan = blocked_scan(6, 2, 4, 3, True)
+    arguments, plan = blocked_scan(6, 2, 4, 3, "mlp")
     inputs = ScanArguments(*in_single(arguments))
     beyond = plan.write_slot.clone()
     beyond[3, 1] = plan.slots

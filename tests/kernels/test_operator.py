@@ -347,6 +347,7 @@ def test_what_does_not_fit_is_an_error_for_every_kernel(kernel: str) -> None:
     arguments, plan = random_scan(7)
     dtype = F64 if kernel == "torch" else torch.float32
     tensors = ScanArguments(*(None if x is None else x.detach().to(dtype) for x in arguments))  # type: ignore[arg-type]
+    other = {"mlp": "dot", "dot": "mlp"}[plan.reading.score]
     sizes: list[tuple[ScanArguments, ScanPlan, str]] = [
         (tensors._replace(weight_hh=tensors.weight_hh[:-1]), plan, "weight_hh must have shape"),
         (tensors._replace(x=tensors.x[0]), plan, r"x must have shape \(T, B, I\)"),
@@ -355,7 +356,9 @@ def test_what_does_not_fit_is_an_error_for_every_kernel(kernel: str) -> None:
         (tensors, replace(plan, filled=plan.filled[:0]), r"plan\.filled must have shape"),
         (tensors, replace(plan, cut=plan.cut.float()), r"plan\.cut must have shape .* torch.bool"),
         (tensors, replace(plan, write_slot=plan.write_slot.int()), r"plan\.write_slot must have shape .* torch.int64"),
-        (tensors, replace(plan, top_k=0), "a top_k of 0"),
+        (tensors, replace(plan, reading=plan.reading._replace(top_k=0)), "a top_k of 0"),
+        (tensors, replace(plan, reading=plan.reading._replace(score=other)), f"but is {other!r} with"),
+        (tensors, replace(plan, reading=plan.reading._replace(score="cosine")), "one of 'mlp', 'dot'"),
     ]
     for inputs, wrong, message in sizes:
         with forced_kernel(kernel), pytest.raises(ValueError, match=message):

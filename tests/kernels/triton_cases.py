@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sab_agents.kernels import ScanArguments, ScanOutputs, ScanPlan, reference_scan
+from sab_agents.kernels import Reading, ScanArguments, ScanOutputs, ScanPlan, reference_scan
 from sab_agents.kernels.triton_backend import available
 from tests.core.test_scan_equals_reference import VALUES, by, place, results, shapes_of
 
@@ -100,6 +100,8 @@ def steadiest(arguments: list[Any], plan: ScanPlan, count: int) -> tuple[list[An
 def compare(arguments: list[Any], plan: ScanPlan, device: str, dtype: torch.dtype) -> float | None:
     """The deviation of the fused scan from the reference in float64; None if rounding alone decides the result."""
     arguments = rounded(arguments, dtype)
+    kind = "dot" if arguments[place("score_weight")] is None else "mlp"
+    plan = replace(plan, reading=plan.reading._replace(score=kind))
     expected = results(reference_scan, arguments, plan)
     if not steady(arguments, plan, expected, dtype):
         return None
@@ -116,9 +118,14 @@ def network(seed: int, T: int, B: int, H: int, A: int, held: int) -> list[Any]:
     for name in ("bias_ih", "bias_hh"):
         arguments[place(name)] *= 0
     arguments = [x.requires_grad_() for x in arguments]
-    if random.Random(seed).random() < 0.5:
+    if kind_of(seed) == "dot":
         arguments[place("score_weight")] = None
     return arguments
+
+
+def kind_of(seed: int) -> str:
+    """The kind of score that the network of a seed has."""
+    return "dot" if random.Random(seed).random() < 0.5 else "mlp"
 
 
 def ring(
@@ -137,4 +144,4 @@ def ring(
     start = torch.rand(T, B) < starts
     write_slot = (torch.arange(T) % held).unsqueeze(1).where(torch.rand(T, B) < 0.8, torch.tensor(-1))
     cut = (torch.arange(T) % bptt_steps == 0).unsqueeze(1) | start
-    return ScanPlan(start, cut, write_slot, torch.rand(B, held) < 0.5, held, 3, credit, gain)
+    return ScanPlan(start, cut, write_slot, torch.rand(B, held) < 0.5, held, Reading(3, credit, kind_of(seed), gain))

@@ -165,4 +165,4 @@ def test_shared_settings_are_left_out_for_a_core_that_has_none_such_but_never_mi
 def test_a_summary_gain_reaches_the_core() -> None:
     for gain in (1.0, 0.25):
         core: Any = OnlineLearner(3, 2, core="sab", summary_gain=gain).core
-        assert core.rules.gain == gain
+        assert core.rules.reading.gain == gain

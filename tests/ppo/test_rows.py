@@ -189,7 +189,7 @@ def test_the_networks_behind_the_core_are_shown_less_of_what_was_read() -> None:
     policy = agent().policy
     H = policy.hidden_size
     assert isinstance(policy.actor_core, SAB)
-    assert policy.actor_core.rules.gain == 0
+    assert policy.actor_core.rules.reading.gain == 0
     output = torch.randn(5, 2 * H)
     scaled = torch.cat([output[:, :H], 0.2 * output[:, H:]], dim=1)
     assert policy.critic_core is not None

@@ -26,7 +26,7 @@ def scores(sab: SAB, memories: list[Tensor], hidden: Tensor) -> Tensor:
 def read(sab: SAB, memories: list[Tensor], hidden: Tensor) -> Tensor:
     if not memories:
         return torch.zeros_like(hidden)
-    a, top_k = scores(sab, memories, hidden), sab.rules.top_k
+    a, top_k = scores(sab, memories, hidden), sab.rules.reading.top_k
     ranked = a.sort(descending=True).values
     threshold = ranked[top_k] if len(memories) > top_k else ranked[-1] - 1
     u = (a - threshold).clamp(min=0)
@@ -82,7 +82,7 @@ class Row:
         x = self.encoder(self.observation[t].unsqueeze(0))
         h, c = (value.squeeze(0) for value in self.sab.cell(x, (h.unsqueeze(0), c.unsqueeze(0))))
         summary = read(self.sab, memories, h)
-        return h + self.sab.rules.gain * summary, c, summary
+        return h + self.sab.rules.reading.gain * summary, c, summary
 
     def outputs(self, number: int) -> Tensor:
         """What the steps of a window put out, with the graph that its loss may use."""

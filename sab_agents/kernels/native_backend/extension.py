@@ -23,6 +23,9 @@ try:
 except ImportError:  # not built: no C++ compiler when the package was installed
     native = None
 
+SCORES: tuple[str, ...] = () if native is None else native.SCORES
+"""The kinds of score that it has, by which its operations know them by number."""
+
 REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
 WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
 CPU = torch.device("cpu")

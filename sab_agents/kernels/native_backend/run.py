@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import REAL, fits, native, new_empty
+from sab_agents.kernels.native_backend.extension import REAL, SCORES, fits, native, new_empty
 from sab_agents.kernels.native_backend.step import LSTMWeights, weights_fit
 from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
-from sab_agents.kernels.types import ScanPlan, StepWeights
+from sab_agents.kernels.types import Reading, ScanPlan, StepWeights
 
 Weights = StepWeights | LSTMWeights
 
@@ -49,17 +49,15 @@ class Network(NamedTuple):
     Attributes:
         weights: contiguous float32 on the CPU.
         gradients: of each weight, which a backward pass adds to; None for a weight that wants none.
-        credit: whether gradient flows into the memories that are read.
-        gain: of s in h.
+        reading: how the memory is read.
     """
 
     weights: Weights
     gradients: Weights
-    credit: bool
-    gain: float
+    reading: Reading
 
     @classmethod
-    def bound(cls, weights: Weights, *, credit: bool, gain: float) -> Self | None:
+    def bound(cls, weights: Weights, reading: Reading) -> Self | None:
         """Returns the network with each weight's `.grad`; both must stay where they are.
 
         None if the native kernel cannot take a weight or its gradient.
@@ -69,7 +67,7 @@ class Network(NamedTuple):
         for weight, gradient in zip(wanted, gradients, strict=True):
             if weight is not None and (gradient is None or not fits(gradient, tuple(weight.shape), REAL)):
                 return None
-        network = cls(weights, type(weights)._make(gradients), credit, gain)
+        network = cls(weights, type(weights)._make(gradients), reading)
         return network if network._fits() else None
 
     def _fits(self) -> bool:
@@ -104,7 +102,8 @@ class Network(NamedTuple):
             held=S,
             reads=R,
             keep=True,
-            gain=self.gain,
+            score=SCORES.index(self.reading.score),
+            gain=self.reading.gain,
             x=given.x,
             projection=self.weights,
             recurrence=self.weights,
@@ -151,9 +150,10 @@ class Network(NamedTuple):
             attention=A,
             held=S,
             reads=R,
-            credit=self.credit,
+            credit=self.reading.credit,
             add=True,
-            gain=self.gain,
+            score=SCORES.index(self.reading.score),
+            gain=self.reading.gain,
             last_only=last_only,
             hidden_stride=stride,
             summary_stride=stride,
@@ -193,8 +193,7 @@ class Run:
         sizes: of the scan.
         given: what it is given.
         slots: S and those beyond, which begin empty.
-        credit: whether gradient flows into the memories that are read.
-        gain: of s in h.
+        reading: how the memory is read.
         output: (T, B, 2H), gets [h, s] of each step; None if it is not wanted.
 
     Raises:
@@ -208,11 +207,10 @@ class Run:
         given: Given,
         *,
         slots: int,
-        credit: bool,
-        gain: float = 1.0,
+        reading: Reading,
         output: Tensor | None,
     ) -> None:
-        self._network, self._given, self._space = Network(weights, weights, credit, gain), given, Space(sizes)
+        self._network, self._given, self._space = Network(weights, weights, reading), given, Space(sizes)
         forward = self._network.forward(self._space, given, slots=slots)
         forward.outputs = output
         if not forward.run():
@@ -229,7 +227,7 @@ class Run:
         """
         weights = self._network.weights
         gradients = [_own_gradient(weight) for weight in weights]
-        network = Network(weights, type(weights)._make(gradients), self._network.credit, self._network.gain)
+        network = Network(weights, type(weights)._make(gradients), self._network.reading)
         network.backward(
             self._space,
             self._given,
@@ -277,11 +275,10 @@ def scan_run(
     output = new_empty(T, B, 2 * H)
     run = Run(
         weights,
-        Sizes(T, B, inputs, H, A, S, plan.top_k + 1),
+        Sizes(T, B, inputs, H, A, S, plan.reading.ranks),
         Given(x, h, c, memory, start, cut, write_slot, filled),
         slots=plan.slots,
-        credit=plan.credit,
-        gain=plan.gain,
+        reading=plan.reading,
         output=output,
     )
     return run, output

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import WHOLE, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import SCORES, WHOLE, native, new_empty, threads
 from sab_agents.kernels.native_backend.tape import SentParts, Sizes, TapeParts, layout, padded, tape_counts
 from sab_agents.kernels.types import ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights, contiguous
 
@@ -44,7 +44,8 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
         held=held,
         reads=R,
         keep=keep,
-        gain=plan.gain,
+        score=SCORES.index(plan.reading.score),
+        gain=plan.reading.gain,
         x=inputs.x,
         projection=inputs,
         recurrence=inputs,
@@ -102,9 +103,10 @@ def backward(
         attention=A,
         held=held,
         reads=R,
-        credit=plan.credit,
+        credit=plan.reading.credit,
         add=False,
-        gain=plan.gain,
+        score=SCORES.index(plan.reading.score),
+        gain=plan.reading.gain,
         last_only=False,
         hidden_stride=hidden_stride,
         summary_stride=summary_stride,

@@ -18,7 +18,7 @@ from sab_agents.kernels.native_backend.run import Given, Network
 from sab_agents.kernels.native_backend.step import LSTMWeights
 from sab_agents.kernels.native_backend.stream import CompiledStream, Replayed
 from sab_agents.kernels.native_backend.tape import Sizes, Space
-from sab_agents.kernels.types import StepWeights, StreamState, WindowRecord
+from sab_agents.kernels.types import NOTHING_READ, StepWeights, StreamState, WindowRecord
 
 
 class CompiledLSTM:
@@ -60,7 +60,7 @@ class CompiledLSTM:
             steps: L.
         """
         weight_ih, weight_hh, bias_ih, bias_hh = weights
-        network = Network.bound(LSTMWeights(weight_ih, weight_hh, bias_ih, bias_hh), credit=False, gain=1.0)
+        network = Network.bound(LSTMWeights(weight_ih, weight_hh, bias_ih, bias_hh), NOTHING_READ)
         return None if network is None else cls(network, steps)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -169,7 +169,7 @@ class CompiledSegment:
             weights: of the network.
             credits: see the class.
         """
-        network = Network.bound(weights, credit=stream.rules.credit, gain=stream.gain)
+        network = Network.bound(weights, stream.rules.reading)
         if network is None or stream.rows != 1:
             return None
         inputs, H, _ = network.sizes

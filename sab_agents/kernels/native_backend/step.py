@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, threads
-from sab_agents.kernels.types import StepRules, StepState, StepWeights
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty, threads
+from sab_agents.kernels.types import NOTHING_READ, StepRules, StepState, StepWeights
 
 
 def step(
@@ -32,6 +32,7 @@ def step(
         and weights_fit(weights, inputs, H, A)
         and (episode_start is None or fits(episode_start, (B,), FLAG))
         and rules.slots == S
+        and rules.reading.score in SCORES
     ):
         return None
     empty_like = torch.empty_like
@@ -44,9 +45,10 @@ def step(
         size=H,
         attention=A,
         slots=S,
-        reads=rules.top_k + 1,
+        reads=rules.reading.ranks,
         write_every=rules.write_every,
-        gain=rules.gain,
+        score=SCORES.index(rules.reading.score),
+        gain=rules.reading.gain,
         x=x,
         projection=weights,
         recurrence=weights,
@@ -95,6 +97,7 @@ def lstm_step(
         slots=0,
         reads=1,
         write_every=1,
+        score=SCORES.index(NOTHING_READ.score),
         gain=0.0,
         x=x,
         projection=network,

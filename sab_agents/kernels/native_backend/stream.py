@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty, threads
 from sab_agents.kernels.native_backend.run import Given, Run
 from sab_agents.kernels.native_backend.step import state_fits, weights_fit
 from sab_agents.kernels.native_backend.tape import Array, Sizes
@@ -45,7 +45,7 @@ class CompiledStream:
         self.rows, self.slots, self.size = B, S, H = state.memory.shape
         # Elements of one row's observation that are recorded.
         self.observed = 0 if contexts is None else prod(contexts.observation.shape[3:])
-        self.reads, self.bptt_steps, self.gain = rules.top_k + 1, rules.bptt_steps, rules.gain
+        self.reads, self.bptt_steps = rules.reading.ranks, rules.bptt_steps
         self.limit = None if rules.novelty is None else new_empty(1).fill_(rules.novelty)
         self._distance = new_empty(B, S, S) if rules.eviction == "most_redundant" else None
         self._known = new_empty(1, dtype=WHOLE).zero_()
@@ -68,7 +68,8 @@ class CompiledStream:
             slots=self.slots,
             reads=self.reads,
             write_every=self.rules.write_every,
-            gain=self.gain,
+            score=SCORES.index(self.rules.reading.score),
+            gain=self.rules.reading.gain,
             state=self.state,
             new_c=new_c,
             new_state=None,
@@ -263,8 +264,7 @@ class CompiledStream:
         )
         sizes = Sizes(steps, B, self._inputs, H, self._attention, S, self.reads)
         output = new_empty(steps, B, 2 * H)
-        credit = self.rules.credit
-        return Run(weights, sizes, given, slots=S, credit=credit, gain=self.gain, output=output), output
+        return Run(weights, sizes, given, slots=S, reading=self.rules.reading, output=output), output
 
     def advance(self, record: WindowRecord, steps: int, memory: Tensor) -> None:
         """Ends a window: changes the contexts.
@@ -490,9 +490,7 @@ class Pieces:
         M, L, U = self.count, stream.bptt_steps, stream.bptt_steps * stream.reads
         replayed = self._gather(gradient, Replayed.empty(stream, M))
         sizes = Sizes(self.steps, M, inputs, H, A, U, stream.reads)
-        run = Run(
-            weights, sizes, replayed.given(), slots=U + L, credit=stream.rules.credit, gain=stream.gain, output=None
-        )
+        run = Run(weights, sizes, replayed.given(), slots=U + L, reading=stream.rules.reading, output=None)
         sent = new_empty(M, U, H) if onward else None
         run.backward(replayed.grad_hidden, None, H, sent)
         return sent

@@ -1,29 +1,15 @@
-"""Scores of stored memories, and the weights that follow from them: the definition, and what hand-written passes need.
+"""The weights that follow from scores: the definition, and what hand-written passes need.
 
-Dimensions: B rows, S slots, A attention size, K = top_k, R slots that a read names.
-
-torch's sigmoid is ten times as fast as its tanh on a CPU, so fast passes take tanh(x) as 2·sigmoid(2x) − 1. For "mlp"
-the keys are doubled where they are stored for scoring, and the constant is left out: the sparsifier sees differences
-alone.
+Dimensions: B rows, S slots, K = top_k, R slots that a read names.
 """
 
 from __future__ import annotations
-
-import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 EPSILON = 1e-8
 """Smallest sum that the weights are divided by, so that exact ties give zeros and not NaN."""
-
-
-def attention_scores(keys: Tensor, query: Tensor, score_weight: Tensor | None) -> Tensor:
-    """Scores (B, S) of `keys` (B, S, A) = W₁m against `query` (B, A) = W₂ĥ + b₂; `score_weight` (A,) is w₃ of "mlp"."""
-    if score_weight is None:
-        return (keys @ query.unsqueeze(2)).squeeze(2) / math.sqrt(query.shape[1])
-    return torch.tanh(keys + query.unsqueeze(1)) @ score_weight
 
 
 def sparsify(scores: Tensor, filled: Tensor, top_k: int) -> Tensor:
@@ -75,55 +61,6 @@ def softmax(scores: Tensor, filled: Tensor, temperature: float) -> Tensor:
     # Rows without memory would be 0/0: they get finite scores, and their weights are zeroed.
     scores = (scores / temperature).masked_fill(~filled & filled.any(dim=1, keepdim=True), -torch.inf)
     return torch.softmax(scores, dim=1).masked_fill(~filled, 0.0)
-
-
-class FastScores:
-    """Scores every slot at every step, in one buffer.
-
-    Args:
-        score_weight: (A,) w₃ of "mlp", None for "dot".
-        attention_size: A.
-        buffer: (B · S · A,) or longer, which is overwritten.
-
-    Attributes:
-        key_scale: by which keys are multiplied where they are stored for scoring.
-    """
-
-    def __init__(self, score_weight: Tensor | None, attention_size: int, buffer: Tensor) -> None:
-        self._mlp, self._buffer = score_weight is not None, buffer
-        if score_weight is None:
-            self.key_scale, self._vector = 1.0, buffer.new_full((attention_size,), 1 / math.sqrt(attention_size))
-        else:
-            self.key_scale, self._vector = 2.0, 2 * score_weight
-
-    def of(self, keys: Tensor, query: Tensor) -> Tensor:
-        """Scores (B, n), up to a constant, of scaled keys (B, n, A) against the query (B, A)."""
-        B, n, A = keys.shape
-        layer = self._buffer[: B * n * A].view(B, n, A)
-        # For "dot" too, a product and a sum over whole rows of memory outrun a batched matrix-vector product.
-        if self._mlp:
-            torch.add(keys, (2 * query).unsqueeze(1), out=layer).sigmoid_()
-        else:
-            torch.mul(keys, query.unsqueeze(1), out=layer)
-        return torch.mv(layer.view(-1, A), self._vector).view(B, n)
-
-
-class ScoreDerivatives(NamedTuple):
-    """Derivatives of scores (…, R), each (…, R, A)."""
-
-    key: Tensor
-    query: Tensor
-    layer: Tensor | None  # by w₃: tanh(key + query) of "mlp"
-
-
-def score_derivatives(keys: Tensor, query: Tensor, score_weight: Tensor | None) -> ScoreDerivatives:
-    """The derivatives of the scores of keys (…, R, A), which are overwritten, against queries (…, 1, A)."""
-    if score_weight is None:
-        by_key = (query / math.sqrt(query.shape[-1])).expand_as(keys)
-        return ScoreDerivatives(by_key, keys.div_(math.sqrt(query.shape[-1])), None)
-    layer = keys.add_(query).mul_(2).sigmoid_()
-    by_key = ((1 - layer) * layer).mul_(4 * score_weight)
-    return ScoreDerivatives(by_key, by_key, layer.mul_(2).sub_(1))
 
 
 def threshold(best: Tensor, *, full: bool) -> Tensor:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.torch_backend.attention import ScoreDerivatives, score_derivatives, summary_by_scores
+from sab_agents.kernels.torch_backend.attention import summary_by_scores
 from sab_agents.kernels.torch_backend.gather import LoopGradients, input_gradients
 from sab_agents.kernels.torch_backend.schedule import NO_WRITE, Schedule
+from sab_agents.kernels.torch_backend.scores import SCORES, ScoreDerivatives
 from sab_agents.kernels.types import ScanInputs, ScanPlan
 
 BLOCK_ELEMENTS = 1 << 18  # of (steps, B, R, H) in one block: large enough to fill the cores, small enough for the cache
@@ -83,27 +84,27 @@ class Backward:
         size = max(1, BLOCK_ELEMENTS // max(1, self.received[..., : self.size].numel()))
         for end in range(steps, 0, -size):
             first = max(0, end - size)
-            block = _local_derivatives(self.inputs, self.tape, first, end)
+            block = _local_derivatives(self.plan.reading.score, self.inputs, self.tape, first, end)
             for t in range(end - 1, first - 1, -1):
                 grad_state = self.versions[self.held + t, :, : self.size]
-                if self.plan.credit and self.schedule.write[t] != NO_WRITE:
+                if self.plan.reading.credit and self.schedule.write[t] != NO_WRITE:
                     grad_state.addmm_(self.versions[self.held + t, :, self.size :], self.inputs.key_weight)
                 if self.schedule.extent[t] > 0:
                     self._read(t, block, t - first, grad_state, grad_summary[t])
                 grad_cell = self._cell(t, block, t - first, grad_state, grad_cell)
-            layer = block.score.layer
-            if self.score_weight is not None and layer is not None:
-                self.score_weight += self.scores[first:end].view(-1) @ layer.view(-1, layer.shape[3])
+            by_vector = block.score.vector
+            if self.score_weight is not None and by_vector is not None:
+                self.score_weight += self.scores[first:end].view(-1) @ by_vector.view(-1, by_vector.shape[3])
         return self._gather(grad_cell)
 
     def _read(self, t: int, block: _Block, i: int, grad_state: Tensor, grad_summary: Tensor) -> None:
         """Sends the gradient of s to the slots that were read and, through their scores, to keys and query."""
         H, scores, query, received = self.size, self.scores[t], self.query[t], self.received
-        grad_summary = torch.add(grad_summary, grad_state, alpha=self.plan.gain)
+        grad_summary = torch.add(grad_summary, grad_state, alpha=self.plan.reading.gain)
         torch.bmm(block.score_by_summary[i], grad_summary.unsqueeze(2), out=scores.unsqueeze(2))
         torch.bmm(scores.unsqueeze(1), block.score.query[i], out=query.unsqueeze(1))
         torch.mul(scores.unsqueeze(2), block.score.key[i], out=received[:, :, H:])
-        if self.plan.credit:
+        if self.plan.reading.credit:
             torch.mul(self.tape.weights[t].unsqueeze(2), grad_summary.unsqueeze(1), out=received[:, :, :H])
         width = received.shape[2]
         self.versions.view(-1, width).index_add_(0, self.tape.read[t].view(-1), received.view(-1, width))
@@ -139,13 +140,13 @@ class Backward:
         return input_gradients(self.inputs, self.plan, any_start, self.tape.hidden, self.tape.output, found)
 
 
-def _local_derivatives(inputs: ScanInputs, tape: Tape, first: int, end: int) -> _Block:
+def _local_derivatives(kind: str, inputs: ScanInputs, tape: Tape, first: int, end: int) -> _Block:
     """The derivatives that follow from the forward pass alone, for steps first … end − 1."""
     index, weights, summary = tape.read[first:end], tape.weights[first:end], tape.summary[first:end]
     H, A = tape.output.shape[2], tape.query.shape[2]
     values = tape.hidden.view(-1, H).index_select(0, index.view(-1)).view(*index.shape, H)
     keys = tape.keys.view(-1, A).index_select(0, index.view(-1)).view(*index.shape, A)
-    score = score_derivatives(keys, tape.query[first:end].unsqueeze(2), inputs.score_weight)
+    score = SCORES[kind].derivatives(keys, tape.query[first:end].unsqueeze(2), inputs.score_weight)
     i, f, g, o = tape.gates[first:end].chunk(4, dim=2)
     tanh_cell = tape.tanh_cell[first:end]
     input_gates = torch.stack([g * i * (1 - i), tape.cell[first:end] * f * (1 - f), i * (1 - g * g)], dim=2)

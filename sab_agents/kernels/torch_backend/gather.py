@@ -52,7 +52,7 @@ def input_gradients(
         before = before.masked_fill(plan.start[0].unsqueeze(1), 0)
         later = later.masked_fill(plan.start[1:].unsqueeze(2), 0)
     memory = found.states.new_zeros(found.states[:held].shape)
-    if plan.credit:
+    if plan.reading.credit:
         memory = found.states[:held] + found.keys[:held] @ inputs.key_weight
     return ScanInputs(
         gates=found.gates,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels.torch_backend.attention import attention_scores, softmax, sparsify
+from sab_agents.kernels.torch_backend.attention import softmax, sparsify
+from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.types import ScanArguments, ScanOutputs, ScanPlan
 
 
@@ -30,9 +31,10 @@ def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
     h, c = inputs.h, inputs.c
     gates = functional.linear(inputs.x, inputs.weight_ih, inputs.bias_ih + inputs.bias_hh)
     memory, filled = functional.pad(inputs.memory, (0, 0, 0, S - held)), functional.pad(plan.filled, (0, S - held))
-    if not plan.credit:
+    if not plan.reading.credit:
         memory = memory.detach()
     keys = memory @ inputs.key_weight.t()
+    score = SCORES[plan.reading.score]
     score_weight = None if inputs.score_weight is None else inputs.score_weight.squeeze(0)
     version = torch.arange(S, device=h.device).expand(B, S)
     extent = _extents(plan)
@@ -50,15 +52,15 @@ def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
         h = torch.sigmoid(o) * torch.tanh(c)
 
         query = functional.linear(h, inputs.query_weight, inputs.query_bias)
-        weights = _weights(attention_scores(keys[:, :n], query, score_weight), filled[:, :n], plan)
+        weights = _weights(score.of(keys[:, :n], query, score_weight), filled[:, :n], plan)
         summary = (weights.unsqueeze(1) @ memory[:, :n]).squeeze(1)
-        h = h + plan.gain * summary
+        h = h + plan.reading.gain * summary
         versions.append(functional.pad(version[:, :n].masked_fill(~filled[:, :n], -1), (0, S - n), value=-1))
         weights_read.append(functional.pad(weights.detach(), (0, S - n)))
 
         if bool((plan.write_slot[t] >= 0).any()):
             written = plan.write_slot[t].unsqueeze(1) == torch.arange(S, device=h.device)
-            stored = h if plan.credit else h.detach()
+            stored = h if plan.reading.credit else h.detach()
             memory = torch.where(written.unsqueeze(2), stored.unsqueeze(1), memory)
             keys = torch.where(written.unsqueeze(2), (stored @ inputs.key_weight.t()).unsqueeze(1), keys)
             filled = filled | written
@@ -68,9 +70,9 @@ def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
 
 
 def _weights(scores: Tensor, filled: Tensor, plan: ScanPlan) -> Tensor:
-    if plan.sparsifier == "softmax":
-        return softmax(scores, filled, plan.temperature)
-    return sparsify(scores, filled, plan.top_k)
+    if plan.reading.sparsifier == "softmax":
+        return softmax(scores, filled, plan.reading.temperature)
+    return sparsify(scores, filled, plan.reading.top_k)
 
 
 def _extents(plan: ScanPlan) -> list[int]:

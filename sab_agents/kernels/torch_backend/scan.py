@@ -18,17 +18,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels.torch_backend.attention import EPSILON, FastScores, threshold
+from sab_agents.kernels.torch_backend.attention import EPSILON, threshold
 from sab_agents.kernels.torch_backend.backward import Backward, Tape
 from sab_agents.kernels.torch_backend.gather import outer
 from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.torch_backend.schedule import MIXED_WRITE, NO_WRITE, Schedule, make_schedule
+from sab_agents.kernels.torch_backend.scores import FastScores
 from sab_agents.kernels.types import ScanArguments, ScanInputs, Scanned, ScanOutputs, ScanPlan, ScanTape
 
 
 def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`."""
-    if plan.sparsifier == "softmax":
+    if plan.reading.sparsifier == "softmax":
         return Scanned(reference_scan(inputs, plan), ())
     steps, batch, held = plan.start.shape[0], plan.start.shape[1], plan.filled.shape[1]
     tape = _Forward(with_gates(inputs), plan, make_schedule(plan)).run()
@@ -40,7 +41,7 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
 
 def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Shapes and dtypes of the tape; see `sab_agents.kernels.scan.ScanKernel`."""
-    if plan.sparsifier == "softmax":
+    if plan.reading.sparsifier == "softmax":
         return []
     (T, B, _), H, A, R = inputs.x.shape, inputs.h.shape[1], inputs.query_bias.shape[0], plan.reads
     V, dtype = plan.filled.shape[1] + T + 1, inputs.x.dtype
@@ -54,7 +55,7 @@ def backward(
     inputs: ScanArguments, plan: ScanPlan, tape: ScanTape, grad_output: Tensor, grad_c: Tensor, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
-    if plan.sparsifier == "softmax":
+    if plan.reading.sparsifier == "softmax":
         return _softmax_gradients(inputs, plan, grad_output, grad_c, wanted)
     H, gated = inputs.h.shape[1], with_gates(inputs, gates=tape.kept[0])
     own = Tape._make((*tape.kept, tape.weights))
@@ -127,7 +128,7 @@ class _Forward:
         self.inputs, self.plan, self.schedule = inputs, plan, schedule
         new = inputs.gates.new_empty
         self.steps, self.batch, width = inputs.gates.shape
-        self.size, self.held, self.reads = width // 4, plan.filled.shape[1], plan.top_k + 1
+        self.size, self.held, self.reads = width // 4, plan.filled.shape[1], plan.reading.ranks
         T, B, H, S, R = self.steps, self.batch, self.size, self.held, self.reads
         A = inputs.key_weight.shape[0]
 
@@ -158,7 +159,7 @@ class _Forward:
         self.slot_index[:, :S] = self.rows[:, None] + B * torch.arange(S, device=cell.device)
         self.slot_keys = new(B, width, A)
         most = max([R, *schedule.extent])
-        self.scores_of = FastScores(inputs.score_weight, A, new(B * most * A))
+        self.scores_of = FastScores(plan.reading.score, inputs.score_weight, A, new(B * most * A))
         self.slot_keys[:, :S] = self.scores_of.key_scale * keys[:S].transpose(0, 1)
         self.slot_keys[:, S:] = 0
         self.empty = torch.ones(B, width, dtype=torch.bool, device=cell.device)
@@ -190,7 +191,7 @@ class _Forward:
             else:
                 self.summary[t].zero_()
             h = self.tape.hidden[self.held + t]
-            torch.add(self.output[t], self.summary[t], alpha=self.plan.gain, out=h)
+            torch.add(self.output[t], self.summary[t], alpha=self.plan.reading.gain, out=h)
             if self.schedule.write[t] != NO_WRITE:
                 self._write(t, h)
         return self.tape

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sab_agents.kernels.torch_backend.attention import EPSILON, threshold
+from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.types import (
     Contexts,
     PieceInputs,
@@ -40,12 +41,10 @@ def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamS
         x, (state.h, state.c), weights.weight_ih, weights.weight_hh, weights.bias_ih, weights.bias_hh
     )
     keys = functional.linear(state.memory, weights.key_weight)
-    query = functional.linear(hidden, weights.query_weight, weights.query_bias).unsqueeze(1)
-    if weights.score_weight is None:
-        scores = (keys * query).sum(dim=2) / query.shape[2] ** 0.5
-    else:
-        scores = functional.linear(torch.tanh(keys + query), weights.score_weight).squeeze(2)
-    scores, reads = scores.masked_fill(~state.filled, -torch.inf), rules.top_k + 1
+    query = functional.linear(hidden, weights.query_weight, weights.query_bias)
+    vector = None if weights.score_weight is None else weights.score_weight.squeeze(0)
+    scores = SCORES[rules.reading.score].of(keys, query, vector)
+    scores, reads = scores.masked_fill(~state.filled, -torch.inf), rules.reading.ranks
     if scores.shape[1] < reads:
         scores = functional.pad(scores, (0, reads - scores.shape[1]), value=-torch.inf)
     best, slot = scores.topk(reads, dim=1)
@@ -54,7 +53,7 @@ def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamS
     weight = above / above.sum(dim=1, keepdim=True).clamp(min=EPSILON)
     index = slot.masked_fill(~there, 0).unsqueeze(2).expand(-1, -1, hidden.shape[1])
     summary = (weight.unsqueeze(2) * state.memory.gather(1, index)).sum(dim=1)
-    h = hidden + rules.gain * summary
+    h = hidden + rules.reading.gain * summary
     return StreamStep(
         output=torch.cat([h, summary], dim=1),
         c=c,

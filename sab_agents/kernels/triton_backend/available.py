@@ -24,6 +24,12 @@ def imports() -> bool:
     return True
 
 
+def scores() -> tuple[str, ...]:
+    """The kinds of score that the kernel has, where Triton can be imported."""
+    known: tuple[str, ...] = import_module("sab_agents.kernels.triton_backend.scores").SCORES
+    return known
+
+
 def interpreted() -> bool:
     """Whether Triton was asked to run its kernels in Python, on tensors of a CPU: `TRITON_INTERPRET=1`."""
     return os.environ.get("TRITON_INTERPRET") == "1"

@@ -8,7 +8,8 @@ Versions belong to one row and are distinct within a read, so what a read sends 
 import triton
 import triton.language as tl
 
-from sab_agents.kernels.triton_backend.parts import EPSILON, above_threshold, product, tanh, through_scores
+from sab_agents.kernels.triton_backend.parts import EPSILON, above_threshold, product, tanh
+from sab_agents.kernels.triton_backend.scores import through_scores
 
 
 @triton.jit
@@ -42,15 +43,16 @@ def _send_to_keys(
     scale,
     A: tl.constexpr,
     NARROW: tl.constexpr,
-    MLP: tl.constexpr,
+    SCORE: tl.constexpr,
+    VECTOR: tl.constexpr,
 ):
     """Adds to the gradient of the keys of versions `of` (ROWS, RANKS); returns that of the query and of w₃ so far."""
     a = tl.arange(0, NARROW)[None, None, :]
     asked = tl.load(query + asked_at, mask=in_query, other=0.0)[:, None, :]
     place, inside = of[:, :, None] * A + a, found[:, :, None] & (a < A)
     key = tl.load(keys + place, mask=inside, other=0.0).to(tl.float32)
-    by_key, by_query, by_vector = through_scores(grad_score[:, :, None], key, asked, vector, scale, MLP)
-    if MLP:
+    by_key, by_query, by_vector = through_scores(grad_score[:, :, None], key, asked, vector, scale, SCORE)
+    if VECTOR:
         grad_vector += tl.sum(by_vector, axis=1)
     tl.store(grad_keys + place, tl.load(grad_keys + place, mask=inside, other=0.0) + by_key, mask=inside)
     return tl.sum(by_query, axis=1), grad_vector
@@ -104,7 +106,8 @@ def backward(
     H: tl.constexpr,
     A: tl.constexpr,
     READS: tl.constexpr,
-    MLP: tl.constexpr,
+    SCORE: tl.constexpr,
+    VECTOR: tl.constexpr,
     GAIN: tl.constexpr,
     CREDIT: tl.constexpr,
     ROWS: tl.constexpr,
@@ -121,7 +124,7 @@ def backward(
     column, a, rank = tl.arange(0, WIDE)[None, :], tl.arange(0, NARROW)[None, :], tl.arange(0, RANKS)[None, :]
     in_state, in_query, in_read = live[:, None] & (column < H), live[:, None] & (a < A), live[:, None] & (rank < READS)
     vector, of_vector = tl.zeros((NARROW,), tl.float32), tl.zeros((ROWS, NARROW), tl.float32)
-    if MLP:
+    if VECTOR:
         vector = tl.load(score_weight + tl.arange(0, NARROW), mask=tl.arange(0, NARROW) < A, other=0.0).to(tl.float32)
     of_cell = tl.load(grad_cell + row[:, None] * H + column, mask=in_state, other=0.0)
 
@@ -162,7 +165,8 @@ def backward(
             scale,
             A,
             NARROW,
-            MLP,
+            SCORE,
+            VECTOR,
         )
         tl.store(grad_query + asked_at, of_query, mask=in_query)
         tl.debug_barrier()  # the query's gradient is there, and what was sent to versions
@@ -182,5 +186,5 @@ def backward(
         tl.debug_barrier()  # the gradient of the state before is there
 
     tl.store(grad_cell + row[:, None] * H + column, of_cell, mask=in_state)
-    if MLP:
+    if VECTOR:
         tl.store(grad_vector + row[:, None] * A + a, of_vector, mask=in_query)

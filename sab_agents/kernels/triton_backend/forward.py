@@ -22,10 +22,10 @@ from sab_agents.kernels.triton_backend.parts import (
     add_products,
     no_sum,
     product,
-    scores_of,
     summed,
     tanh,
 )
+from sab_agents.kernels.triton_backend.scores import scores_of
 
 
 @triton.jit
@@ -82,7 +82,7 @@ def _score_slots(
     A: tl.constexpr,
     NARROW: tl.constexpr,
     SLOTS: tl.constexpr,
-    MLP: tl.constexpr,
+    SCORE: tl.constexpr,
 ):
     """Stores the score of slots 0 … extent − 1, SLOTS at a time: −inf where the slot holds nothing of this episode."""
     a = tl.arange(0, NARROW)[None, None, :]
@@ -93,7 +93,7 @@ def _score_slots(
         filled = version >= oldest[:, None]
         of = (version.to(tl.int64) * B + row[:, None])[:, :, None]
         key = tl.load(keys + of * A + a, mask=filled[:, :, None] & (a < A), other=0.0).to(tl.float32)
-        score = scores_of(key, query[:, None, :], vector, scale, MLP)
+        score = scores_of(key, query[:, None, :], vector, scale, SCORE)
         tl.store(scores + place, tl.where(filled, score, float("-inf")), mask=looked_at)
 
 
@@ -159,7 +159,8 @@ def forward(  # noqa: PLR0915
     H: tl.constexpr,
     A: tl.constexpr,
     READS: tl.constexpr,
-    MLP: tl.constexpr,
+    SCORE: tl.constexpr,
+    VECTOR: tl.constexpr,
     GAIN: tl.constexpr,
     KEEP: tl.constexpr,
     ROWS: tl.constexpr,
@@ -181,7 +182,7 @@ def forward(  # noqa: PLR0915
     in_query = live[:, None] & (a < A)[None, :]
     bias = tl.load(query_bias + a, mask=a < A, other=0.0).to(tl.float32)
     vector = bias
-    if MLP:
+    if VECTOR:
         vector = tl.load(score_weight + a, mask=a < A, other=0.0).to(tl.float32)
     c = tl.load(cell_in + row[:, None] * H + column, mask=in_state, other=0.0).to(tl.float32)
     if KEEP:
@@ -217,7 +218,7 @@ def forward(  # noqa: PLR0915
             tl.store(query + at[:, None] * A + a[None, :], asked, mask=in_query)
         extent = tl.load(extents + t)
         _score_slots(
-            slot_scores, table, keys, asked, vector, scale, row, live, oldest, extent, B, S, A, NARROW, SLOTS, MLP
+            slot_scores, table, keys, asked, vector, scale, row, live, oldest, extent, B, S, A, NARROW, SLOTS, SCORE
         )
         tl.debug_barrier()  # the scores are there
         best, chosen, broken = _rank_slots(slot_scores, row, live, extent, S, READS, ROWS, PLACES, RANKS)

@@ -21,6 +21,7 @@ from sab_agents.kernels.torch_backend.gather import LoopGradients, input_gradien
 from sab_agents.kernels.torch_backend.scan import argument_gradients, with_gates
 from sab_agents.kernels.triton_backend import backward as backward_kernel
 from sab_agents.kernels.triton_backend import forward as forward_kernel
+from sab_agents.kernels.triton_backend.scores import SCORES
 from sab_agents.kernels.triton_backend.sizes import Blocks, blocks
 from sab_agents.kernels.types import ScanArguments, ScanInputs, Scanned, ScanOutputs, ScanPlan, ScanTape, contiguous
 
@@ -103,12 +104,13 @@ def _tape_shapes(
 def _blocks_for(inputs: ScanInputs, plan: ScanPlan) -> tuple[Blocks, dict[str, Any]]:
     """The blocks of a scan and the arguments that both kernels are compiled for."""
     _, B, width = inputs.gates.shape
-    H, A, R = width // 4, inputs.query_bias.shape[0], plan.top_k + 1
+    H, A, R = width // 4, inputs.query_bias.shape[0], plan.reading.ranks
     size = blocks(B, H, A, max(1, plan.slots), R, _processors(inputs.gates.device))
     # The interpreter multiplies bfloat16 as if it were integers.
     dot_type = tl.bfloat16 if inputs.gates.dtype == torch.bfloat16 and not INTERPRETED else tl.float32
     shared = {
-        **{"H": H, "A": A, "READS": R, "MLP": inputs.score_weight is not None, "GAIN": plan.gain},
+        **{"H": H, "A": A, "READS": R, "GAIN": plan.reading.gain},
+        **{"SCORE": SCORES.index(plan.reading.score), "VECTOR": inputs.score_weight is not None},
         **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "RANKS": size.ranks, "TERMS": size.terms},
         **{"DOT": size.dot, "DOT_TYPE": dot_type, "num_warps": size.warps, "num_stages": 1, "enable_fp_fusion": True},
     }
@@ -184,7 +186,7 @@ def _backward(
             *(_as_bytes(plan.cut), plan.write_slot.contiguous(), tape.gates, tape.cell, tape.query, tape.keys),
             *(tape.scores, tape.hidden, tape.versions, grad_summary.contiguous(), cell, gates, states, keys, query),
             *(of_rows, 1 / math.sqrt(A), T, B, S),
-            CREDIT=plan.credit,
+            CREDIT=plan.reading.credit,
             **shared,
         )
     return LoopGradients(

@@ -70,29 +70,6 @@ def product(
 
 
 @triton.jit
-def scores_of(key, query, vector, scale, MLP: tl.constexpr):
-    """The scores (ROWS, SLOTS) of keys (ROWS, SLOTS, NARROW) against queries (ROWS, 1, NARROW)."""
-    if MLP:  # noqa: SIM108
-        score = tl.sum(tanh(key + query) * vector[None, None, :], axis=2)
-    else:
-        score = tl.sum(key * query, axis=2) * scale
-    return score
-
-
-@triton.jit
-def through_scores(grad, key, query, vector, scale, MLP: tl.constexpr):
-    """From the gradient (ROWS, RANKS, 1) of scores to those of keys, queries and w₃, (ROWS, RANKS, NARROW) each."""
-    if MLP:
-        layer = tanh(key + query)
-        by_key = grad * (1.0 - layer * layer) * vector[None, None, :]
-        by_query, by_vector = by_key, grad * layer
-    else:
-        by_key, by_query = grad * query * scale, grad * key * scale
-        by_vector = by_key  # there is no w₃
-    return by_key, by_query, by_vector
-
-
-@triton.jit
 def above_threshold(best, READS: tl.constexpr):
     """How far the best scores (ROWS, RANKS), −inf where there is none, stand above θ; their sum; how many there are.
 

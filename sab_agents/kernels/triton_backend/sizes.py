@@ -76,7 +76,7 @@ def fits(inputs: ScanArguments, plan: ScanPlan) -> bool:
         plan.slots <= MOST_SLOTS
         and H <= MOST_HIDDEN
         and A <= MOST_ATTENTION
-        and power_of_two(plan.top_k + 1) * max(NARROWEST, power_of_two(H)) <= MOST_READ
+        and power_of_two(plan.reading.ranks) * max(NARROWEST, power_of_two(H)) <= MOST_READ
         and (plan.filled.shape[1] + T + 1) * B < MOST_ADDRESSES
     )
 

@@ -175,7 +175,7 @@ def test_every_setting_of_every_core_can_be_set_in_a_file_and_by_a_flag(core: st
 def test_settings_reach_the_core() -> None:
     config = TrainConfig(task="recall", core_settings={"top_k": 3, "summary_gain": 0.25})
     core: Any = model_of(config, task_of(config)).core
-    assert (core.rules.top_k, core.rules.gain, core.rules.bptt_steps) == (3, 0.25, 10)
+    assert (core.rules.reading.top_k, core.rules.reading.gain, core.rules.bptt_steps) == (3, 0.25, 10)
 
 
 def test_a_core_takes_the_shared_settings_that_it_has_and_prefers_its_own() -> None:

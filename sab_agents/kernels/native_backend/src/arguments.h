@@ -26,7 +26,7 @@ struct Recurrence {
     FIELD(const float*, key_weight);            // (A, H)
     FIELD(const float*, query_weight);          // (A, H)
     FIELD(const float*, query_bias);            // (A)
-    FIELD(Optional<const float>, score_weight); // (A) for "mlp", absent for "dot"
+    FIELD(Optional<const float>, score_weight); // (A) w₃, if the kind of score has it
 };
 
 struct Gradients {  // of weights; absent for those that want none
@@ -81,6 +81,7 @@ struct Forward {
     FIELD(int64_t, held);                       // S0
     FIELD(int64_t, reads);
     FIELD(int64_t, keep);                       // 1: the tape has every step, for a backward pass
+    FIELD(int64_t, score);                      // the kind, by its place in `Scores`
     FIELD(double, gain);                        // of s in h = ĥ + gain · s
     FIELD(const float*, x);                     // (T, B, I); or (T, B, 4H), the gates, where there is no projection
     FIELD(Optional<Projection>, projection);
@@ -110,6 +111,7 @@ struct Backward {
     FIELD(int64_t, reads);
     FIELD(int64_t, credit);                     // 1: gradient flows into the memories that were read
     FIELD(int64_t, add);                        // 1: the gradients of weights are added to what is there
+    FIELD(int64_t, score);                      // the kind, by its place in `Scores`
     FIELD(double, gain);
     FIELD(int64_t, last_only);                  // 1: the gradients of h and s are those of the last step, (B, H)
     FIELD(int64_t, hidden_stride);              // floats between two rows of grad_hidden
@@ -237,6 +239,7 @@ struct Step {
     FIELD(int64_t, slots);
     FIELD(int64_t, reads);
     FIELD(int64_t, write_every);
+    FIELD(int64_t, score);                      // the kind, by its place in `Scores`
     FIELD(double, gain);                        // of s in h
     FIELD(const float*, x);                     // (B, I)
     FIELD(Projection, projection);

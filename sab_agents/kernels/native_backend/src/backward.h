@@ -28,6 +28,7 @@ struct BackwardScratch {
     }
 };
 
+template <class SCORE>
 struct BackwardGroup {
     const Backward& of;
     const BackwardWeights weights;
@@ -131,28 +132,8 @@ struct BackwardGroup {
             const int64_t place = at(versions[i], r);
             if (of.credit && weight != 0.0f) add_scaled(of.sent.states + place * H, weight, grad_summary, H);
             if (grad_score == 0.0f) continue;
-            if (of.recurrence.score_weight == nullptr) dot_score(grad_score, now, place);
-            else mlp_score(grad_score, now, place, first + r);
-        }
-    }
-
-    // From the score's gradient to query `now` and key `place`.
-    void dot_score(float grad_score, int64_t now, int64_t place) {
-        const float factor = grad_score / std::sqrt(static_cast<float>(A));
-        add_scaled(of.sent.keys + place * A, factor, of.tape.query + now * A, A);
-        add_scaled(of.sent.query + now * A, factor, of.tape.keys + place * A, A);
-    }
-
-    void mlp_score(float grad_score, int64_t now, int64_t place, int64_t row) {
-        float *grad_key = of.sent.keys + place * A, *grad_query = of.sent.query + now * A;
-        float* grad_weight = of.sent.score_weight + row * A;
-        for (int64_t a = 0; a < A; a += LANES) {
-            const int64_t left = A - a;
-            const Vec layer = tanh(load(of.tape.keys + place * A + a, left) + load(of.tape.query + now * A + a, left));
-            const Vec grad = grad_score * load(of.recurrence.score_weight + a, left) * (1.0f - layer * layer);
-            store(grad_key + a, load(grad_key + a, left) + grad, left);
-            store(grad_query + a, load(grad_query + a, left) + grad, left);
-            store(grad_weight + a, load(grad_weight + a, left) + grad_score * layer, left);
+            SCORE::backward(A, grad_score, of.tape.keys + place * A, of.tape.query + now * A, of.recurrence.score_weight,
+                            of.sent.keys + place * A, of.sent.query + now * A, of.sent.score_weight + (first + r) * A);
         }
     }
 
@@ -205,8 +186,10 @@ void backward_prepare(const Backward& of, float* shared) {
 
 void backward_run(const Backward& of, const float* shared, float* scratch, int64_t first, int64_t last) {
     const BackwardWeights weights(of, const_cast<float*>(shared));
-    for (; first < last; first += GROUP) {
-        const int64_t count = last - first < GROUP ? last - first : GROUP;
-        BackwardGroup{of, weights, BackwardScratch(of, scratch), first, count}.run();
-    }
+    Scores::with(of.score, [&](auto kind) {
+        for (int64_t row = first; row < last; row += GROUP) {
+            const int64_t count = last - row < GROUP ? last - row : GROUP;
+            BackwardGroup<decltype(kind)>{of, weights, BackwardScratch(of, scratch), row, count}.run();
+        }
+    });
 }

@@ -15,8 +15,9 @@ struct ForwardWeights {  // packed once, shared by all threads
     }
 };
 
+template <class SCORE>
 struct ForwardScratch {  // of one thread
-    float *recurrent, *attended, *before, *slot_scores, *slot_keys, *slot_exponentials, *slot_empty, *query_workspace;
+    float *recurrent, *attended, *before, *slot_scores, *slot_keys, *slot_prepared, *slot_empty, *query_workspace;
     int64_t* slot_versions;
     int64_t used;
 
@@ -27,8 +28,7 @@ struct ForwardScratch {  // of one thread
         before = carver.floats(GROUP * of.size);
         slot_scores = carver.floats(round_up(of.slots, LANES));
         slot_keys = carver.floats(GROUP * Slots::keys_size(of.slots, of.attention));
-        const bool mlp = of.recurrence.score_weight != nullptr;
-        slot_exponentials = mlp ? carver.floats(GROUP * Slots::keys_size(of.slots, of.attention)) : nullptr;
+        slot_prepared = SCORE::PREPARES ? carver.floats(GROUP * Slots::keys_size(of.slots, of.attention)) : nullptr;
         query_workspace = carver.floats(of.attention);
         slot_empty = carver.floats(GROUP * round_up(of.slots, LANES));
         slot_versions = carver.integers(GROUP * of.slots);
@@ -36,10 +36,11 @@ struct ForwardScratch {  // of one thread
     }
 };
 
+template <class SCORE>
 struct ForwardGroup {
     const Forward& of;
     const ForwardWeights weights;
-    const ForwardScratch scratch;
+    const ForwardScratch<SCORE> scratch;
     const int64_t first, count;  // rows
     const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, R = of.reads;
     const float* gates = of.gates();
@@ -61,9 +62,7 @@ struct ForwardGroup {
     void start_row(int64_t r) {
         slots[r].attention = A;
         slots[r].keys = scratch.slot_keys + r * Slots::keys_size(of.slots, A);
-        slots[r].exponentials =
-            of.recurrence.score_weight == nullptr ? nullptr
-                                                  : scratch.slot_exponentials + r * Slots::keys_size(of.slots, A);
+        if (SCORE::PREPARES) slots[r].prepared = scratch.slot_prepared + r * Slots::keys_size(of.slots, A);
         slots[r].empty = scratch.slot_empty + r * round_up(of.slots, LANES);
         slots[r].versions = scratch.slot_versions + r * of.slots;
         std::memcpy(of.tape.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
@@ -131,8 +130,7 @@ struct ForwardGroup {
             float* query = of.tape.query + now * A;
             const float* raw = scratch.attended + r * padded(A);
             for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.recurrence.query_bias[a];
-            if (of.recurrence.score_weight == nullptr) score_dot(slots[r], query, scratch.slot_scores);
-            else score_mlp(slots[r], query, of.recurrence.score_weight, scratch.query_workspace, scratch.slot_scores);
+            SCORE::score(slots[r], query, of.recurrence.score_weight, scratch.query_workspace, scratch.slot_scores);
         }
         rank_slots(slots[r], scratch.slot_scores, best);
         weigh(best, weight);
@@ -169,7 +167,7 @@ struct ForwardGroup {
     // The key of a version, from scratch.attended, to its slot and to the tape.
     void store_key(int64_t slot, int64_t version, int64_t r) {
         const float* key = scratch.attended + r * padded(A);
-        slots[r].write(slot, version, key);
+        slots[r].template write<SCORE>(slot, version, key);
         float* taped_key = of.tape.keys + (of.keep * version * B + first + r) * A;
         std::memcpy(taped_key, key, static_cast<size_t>(A) * sizeof(float));
     }
@@ -177,7 +175,11 @@ struct ForwardGroup {
 
 int64_t forward_shared_size(const Forward& of) { return ForwardWeights(of, nullptr).used; }
 
-int64_t forward_scratch_size(const Forward& of) { return ForwardScratch(of, nullptr).used; }
+int64_t forward_scratch_size(const Forward& of) {
+    int64_t floats = 0;
+    Scores::with(of.score, [&](auto kind) { floats = ForwardScratch<decltype(kind)>(of, nullptr).used; });
+    return floats;
+}
 
 void forward_prepare(const Forward& of, float* shared) {
     const ForwardWeights weights(of, shared);
@@ -189,8 +191,11 @@ void forward_prepare(const Forward& of, float* shared) {
 
 void forward_run(const Forward& of, const float* shared, float* scratch, int64_t first, int64_t last) {
     const ForwardWeights weights(of, const_cast<float*>(shared));
-    for (; first < last; first += GROUP) {
-        const int64_t count = last - first < GROUP ? last - first : GROUP;
-        ForwardGroup{of, weights, ForwardScratch(of, scratch), first, count}.run();
-    }
+    Scores::with(of.score, [&](auto kind) {
+        using Kind = decltype(kind);
+        for (int64_t row = first; row < last; row += GROUP) {
+            const int64_t count = last - row < GROUP ? last - row : GROUP;
+            ForwardGroup<Kind>{of, weights, ForwardScratch<Kind>(of, scratch), row, count}.run();
+        }
+    });
 }

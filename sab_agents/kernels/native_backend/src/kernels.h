@@ -15,6 +15,7 @@ struct Entry {
 };
 
 struct Kernels {
+    const char* const* scores;  // the names of the kinds, then null
     Entry<Forward> forward;
     Entry<Backward> backward;
     Entry<Step> step;

@@ -133,6 +133,22 @@ bool add_operations(PyObject* module) {
     return true;
 }
 
+// The kinds of score, by which operations know them by number.
+bool add_scores(PyObject* module) {
+    PyObject* const names = PyList_New(0);
+    bool done = names != nullptr;
+    for (const char* const* name = chosen.kernels->scores; done && *name != nullptr; ++name) {
+        PyObject* const text = PyUnicode_FromString(*name);
+        done = text != nullptr && PyList_Append(names, text) == 0;
+        Py_XDECREF(text);
+    }
+    PyObject* const scores = done ? PyList_AsTuple(names) : nullptr;
+    Py_XDECREF(names);
+    done = scores != nullptr && PyModule_AddObjectRef(module, "SCORES", scores) == 0;
+    Py_XDECREF(scores);
+    return done;
+}
+
 PyModuleDef module = {PyModuleDef_HEAD_INIT, "_native", "SAB on the CPU, compiled: operations and their arguments.", -1,
                       methods, nullptr, nullptr, nullptr, nullptr};
 
@@ -145,6 +161,6 @@ const Kernels& kernels_in_use() { return *chosen.kernels; }
 PyMODINIT_FUNC PyInit__native() {
     sab::find_team();
     PyObject* module = PyModule_Create(&sab::module);
-    if (module != nullptr && !sab::add_operations(module)) Py_CLEAR(module);
+    if (module != nullptr && !(sab::add_operations(module) && sab::add_scores(module))) Py_CLEAR(module);
     return module;
 }

@@ -1,6 +1,7 @@
 // One step of one row after another, from weights as they lie: what an agent or a stream does between two inputs. There
 // is no tape, and nothing is packed: packing W_hh would cost more than the step.
 
+template <class SCORE>
 struct StepScratch {  // of one row
     float *raw, *bias, *gates, *output, *query, *keys, *scores, *empty, *best, *weights;
     int64_t *versions, *best_slots;
@@ -14,7 +15,7 @@ struct StepScratch {  // of one row
         gates = carver.floats(4 * H);
         output = carver.floats(H);
         query = carver.floats(round_up(A, LANES));
-        keys = carver.floats(of.recurrence.score_weight == nullptr ? H : Slots::keys_size(of.slots, A));
+        keys = carver.floats(SCORE::step_floats(of.slots, H, A));
         scores = carver.floats(round_up(of.slots, LANES));
         empty = carver.floats(round_up(of.slots, LANES));
         best = carver.floats(of.reads);
@@ -25,9 +26,10 @@ struct StepScratch {  // of one row
     }
 };
 
+template <class SCORE>
 struct StepRow {
     const Step& of;
-    const StepScratch scratch;
+    const StepScratch<SCORE> scratch;
     const int64_t row;
     const int64_t H = of.size, A = of.attention, S = of.slots, R = of.reads;
     const bool start = of.start != nullptr && of.start[row] != 0;
@@ -106,34 +108,8 @@ struct StepRow {
             found.add(of.recurrence.query_weight + a * H, A - a, scratch.output, H);
             store(scratch.query + a, found.total() + load(of.recurrence.query_bias + a, A - a));
         }
-        if (of.recurrence.score_weight == nullptr) score_dot();
-        else score_mlp();
-    }
-
-    // (W₁m)·q = m·(W₁ᵀq): no key is needed.
-    void score_dot() {
-        float* pulled = scratch.keys;
-        for (int64_t j = 0; j < H; j += LANES) {
-            Vec sum{};
-            for (int64_t a = 0; a < A; ++a) sum += load(of.recurrence.key_weight + a * H + j, H - j) * scratch.query[a];
-            store(pulled + j, sum, H - j);
-        }
-        const float scale = 1.0f / std::sqrt(static_cast<float>(A));
-        for (int64_t i = 0; i < slots.extent; i += LANES) {
-            RowProducts found;
-            found.add(memory + i * H, S - i, pulled, H);
-            store(scratch.scores + i, found.total() * scale + load(scratch.empty + i));
-        }
-    }
-
-    void score_mlp() {
-        for (int64_t i = 0; i < slots.extent; i += LANES)
-            for (int64_t a = 0; a < A; ++a) {
-                RowProducts found;
-                found.add(memory + i * H, S - i, of.recurrence.key_weight + a * H, H);
-                store(scratch.keys + i * A + a * LANES, found.total());
-            }
-        score_all<Score::tanh>(slots, scratch.keys, {scratch.query, of.recurrence.score_weight, 1.0f}, scratch.scores);
+        SCORE::score_states({memory, of.recurrence.key_weight, S, H}, scratch.query, of.recurrence.score_weight, slots,
+                            scratch.scores);
     }
 
     bool is_novel() const {
@@ -163,10 +139,17 @@ struct StepRow {
 
 int64_t step_shared_size(const Step&) { return 0; }
 
-int64_t step_scratch_size(const Step& of) { return StepScratch(of, nullptr).used; }
+int64_t step_scratch_size(const Step& of) {
+    int64_t floats = 0;
+    Scores::with(of.score, [&](auto kind) { floats = StepScratch<decltype(kind)>(of, nullptr).used; });
+    return floats;
+}
 
 void step_prepare(const Step&, float*) {}
 
 void step_run(const Step& of, const float*, float* scratch, int64_t first, int64_t last) {
-    for (; first < last; ++first) StepRow{of, StepScratch(of, scratch), first}.run();
+    Scores::with(of.score, [&](auto kind) {
+        using Kind = decltype(kind);
+        for (int64_t row = first; row < last; ++row) StepRow<Kind>{of, StepScratch<Kind>(of, scratch), row}.run();
+    });
 }

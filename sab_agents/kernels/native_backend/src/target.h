@@ -22,6 +22,8 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "slots.h"
 
+#include "scores.h"
+
 #include "forward.h"
 
 #include "backward.h"
@@ -54,6 +56,7 @@ void activate(const Activate& of) {
 
 extern const Kernels kernels;
 const Kernels kernels = {
+    Scores::names,
     {forward_shared_size, forward_prepare, forward_scratch_size, forward_run},
     {backward_shared_size, backward_prepare, backward_scratch_size, backward_run},
     {step_shared_size, step_prepare, step_scratch_size, step_run},

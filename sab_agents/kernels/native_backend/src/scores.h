@@ -1,0 +1,178 @@
+// How the slots of one row are scored against a query, and where a score's gradient goes: one structure for each kind, in
+// `Scores`, and whatever is told apart by kind is in it. Python knows a kind by its `name`.
+//
+// A kind has
+//   prepare(A, key, to)        what it keeps of a key at the write, beside the key: (A), LANES apart; if it PREPARES
+//   score(slots, query, w3, workspace, scores)  the scores of a scan's slots; `workspace` holds A floats
+//   step_floats(S, H, A)       the size of slots.keys that `score_states` needs
+//   score_states(states, query, w3, slots, scores)  the scores of states that have no keys yet
+//   backward(A, grad, key, query, w3, grad_key, grad_query, grad_w3)    adds a score's gradient to those of its parts
+
+// What `score_blocks` needs of one query; arrays of A.
+struct Query {
+    const float* values;
+    const float* weights;  // w₃
+    float scale;           // of the sum
+};
+
+// The sum over a of TERM(key_a, query_a, w₃_a), for LANES slots at once. scores (round_up(extent, LANES)): −inf or NaN
+// for empty slots, meaningless beyond.
+template <class TERM, int BLOCKS>
+INLINE void score_blocks(const float* keys, const float* empty, int64_t attention, const Query& query, float* scores) {
+    Vec total[BLOCKS];
+#pragma GCC unroll 8
+    for (int b = 0; b < BLOCKS; ++b) total[b] = Vec{};
+    for (int64_t a = 0; a < attention; ++a) {
+        const Vec q = broadcast(query.values[a]);
+#pragma GCC unroll 8
+        for (int b = 0; b < BLOCKS; ++b)
+            total[b] += TERM::of(load(keys + (b * attention + a) * LANES), q, query.weights, a);
+    }
+#pragma GCC unroll 8
+    for (int b = 0; b < BLOCKS; ++b)
+        store(scores + b * LANES, total[b] * query.scale + load(empty + b * LANES));
+}
+
+template <class TERM>
+inline void score_all(const Slots& slots, const float* keys, const Query& query, float* scores) {
+    const int64_t A = slots.attention, blocks = round_up(slots.extent, LANES) / LANES;
+    int64_t b = 0;
+    for (; b + 4 <= blocks; b += 4)
+        score_blocks<TERM, 4>(keys + b * A * LANES, slots.empty + b * LANES, A, query, scores + b * LANES);
+    for (; b < blocks; ++b)
+        score_blocks<TERM, 1>(keys + b * A * LANES, slots.empty + b * LANES, A, query, scores + b * LANES);
+}
+
+// What a step knows of the states that its slots hold.
+struct States {
+    const float* memory;      // (S, H)
+    const float* key_weight;  // (A, H)
+    int64_t slots, size;      // S and H
+};
+
+// a_i = w₃ · tanh(key + query), the paper's.
+//
+// tanh(key + query) is (E − 1) / (E + 1), E = e^2key · e^2query, with e^2key computed once, at the write: a division in
+// place of a tanh, with an absolute error below 4e-7. Where |query| ≤ QUERY_LIMIT a key beyond KEY_LIMIT has tanh = ±1,
+// so that clamping it there changes nothing and E stays finite; for larger queries tanh is computed.
+struct Mlp {
+    static constexpr const char* name = "mlp";
+    static constexpr bool PREPARES = true;
+    static constexpr float QUERY_LIMIT = 16.0f, KEY_LIMIT = 25.0f;
+
+    struct Tanh {
+        INLINE static Vec of(Vec key, Vec query, const float* weights, int64_t a) {
+            return tanh(key + query) * weights[a];
+        }
+    };
+
+    struct Exponential {
+        INLINE static Vec of(Vec key, Vec query, const float* weights, int64_t a) {
+            return (key * query - 1.0f) / (key * query + 1.0f) * weights[a];
+        }
+    };
+
+    static void prepare(int64_t A, const float* key, float* to) {
+        for (int64_t a = 0; a < A; a += LANES) {
+            Vec clamped = load(key + a, A - a);
+            clamped = clamped < -KEY_LIMIT ? broadcast(-KEY_LIMIT) : clamped;
+            clamped = clamped > KEY_LIMIT ? broadcast(KEY_LIMIT) : clamped;
+            const Vec exponential_key = exponential(clamped * 2.0f);
+            for (int64_t i = 0; i < LANES && a + i < A; ++i) to[(a + i) * LANES] = exponential_key[i];
+        }
+    }
+
+    static void score(const Slots& slots, const float* query, const float* weights, float* workspace, float* scores) {
+        const int64_t A = slots.attention;
+        bool small = true;
+        for (int64_t a = 0; a < A; ++a) small &= std::fabs(query[a]) <= QUERY_LIMIT;
+        if (!small) return score_all<Tanh>(slots, slots.keys, {query, weights, 1.0f}, scores);
+        for (int64_t a = 0; a < A; a += LANES)
+            store(workspace + a, exponential(load(query + a, A - a) * 2.0f), A - a);
+        score_all<Exponential>(slots, slots.prepared, {workspace, weights, 1.0f}, scores);
+    }
+
+    static int64_t step_floats(int64_t S, int64_t, int64_t A) { return Slots::keys_size(S, A); }
+
+    static void score_states(const States& states, const float* query, const float* weights, const Slots& slots,
+                             float* scores) {
+        const int64_t A = slots.attention, H = states.size;
+        for (int64_t i = 0; i < slots.extent; i += LANES)
+            for (int64_t a = 0; a < A; ++a) {
+                RowProducts found;
+                found.add(states.memory + i * H, states.slots - i, states.key_weight + a * H, H);
+                store(slots.keys + i * A + a * LANES, found.total());
+            }
+        score_all<Tanh>(slots, slots.keys, {query, weights, 1.0f}, scores);
+    }
+
+    static void backward(int64_t A, float grad_score, const float* key, const float* query, const float* weights,
+                         float* grad_key, float* grad_query, float* grad_weights) {
+        for (int64_t a = 0; a < A; a += LANES) {
+            const int64_t left = A - a;
+            const Vec layer = tanh(load(key + a, left) + load(query + a, left));
+            const Vec grad = grad_score * load(weights + a, left) * (1.0f - layer * layer);
+            store(grad_key + a, load(grad_key + a, left) + grad, left);
+            store(grad_query + a, load(grad_query + a, left) + grad, left);
+            store(grad_weights + a, load(grad_weights + a, left) + grad_score * layer, left);
+        }
+    }
+};
+
+// a_i = key · query / √A.
+struct Dot {
+    static constexpr const char* name = "dot";
+    static constexpr bool PREPARES = false;
+
+    struct Product {
+        INLINE static Vec of(Vec key, Vec query, const float*, int64_t) { return key * query; }
+    };
+
+    static float scale(int64_t A) { return 1.0f / std::sqrt(static_cast<float>(A)); }
+
+    static void prepare(int64_t, const float*, float*) {}
+
+    static void score(const Slots& slots, const float* query, const float*, float*, float* scores) {
+        score_all<Product>(slots, slots.keys, {query, nullptr, scale(slots.attention)}, scores);
+    }
+
+    static int64_t step_floats(int64_t, int64_t H, int64_t) { return H; }
+
+    // (W₁m)·q = m·(W₁ᵀq): no key is needed.
+    static void score_states(const States& states, const float* query, const float*, const Slots& slots,
+                             float* scores) {
+        const int64_t A = slots.attention, H = states.size;
+        float* const pulled = slots.keys;
+        for (int64_t j = 0; j < H; j += LANES) {
+            Vec sum{};
+            for (int64_t a = 0; a < A; ++a) sum += load(states.key_weight + a * H + j, H - j) * query[a];
+            store(pulled + j, sum, H - j);
+        }
+        for (int64_t i = 0; i < slots.extent; i += LANES) {
+            RowProducts found;
+            found.add(states.memory + i * H, states.slots - i, pulled, H);
+            store(scores + i, found.total() * scale(A) + load(slots.empty + i));
+        }
+    }
+
+    static void backward(int64_t A, float grad_score, const float* key, const float* query, const float*,
+                         float* grad_key, float* grad_query, float*) {
+        const float factor = grad_score / std::sqrt(static_cast<float>(A));
+        add_scaled(grad_key, factor, query, A);
+        add_scaled(grad_query, factor, key, A);
+    }
+};
+
+template <class... KINDS>
+struct Kinds {
+    static constexpr const char* names[] = {KINDS::name..., nullptr};
+
+    // Calls a function with an object of the kind of this number.
+    template <class FUNCTION>
+    static void with(int64_t number, FUNCTION function) {
+        int64_t i = 0;
+        ((i++ == number ? function(KINDS{}) : void()), ...);
+    }
+};
+
+using Scores = Kinds<Mlp, Dot>;
