@@ -7,13 +7,14 @@ torch for everything else. Native kernels are handed addresses, so they take ord
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.triton_backend import available, sizes
@@ -24,12 +25,22 @@ NATIVE, TORCH, TRITON = "native", "torch", "triton"
 VARIABLE = "SAB_KERNEL"
 """The environment variable that forces a kernel."""
 
+INTERNALS: Any = torch._C
+
 PLAIN_TYPES = frozenset({Tensor, nn.Parameter, type(None)})
+
+
+def _in_python(name: str) -> str:
+    return os.environ.get(name, "")
+
+
+# Every step asks.
+_environment_variable: Callable[[str], str] = getattr(extension.native, "environment_variable", _in_python)
 
 
 def forced_way() -> str:
     """The value of `SAB_KERNEL`, empty if it is unset."""
-    return os.environ.get(VARIABLE, "")
+    return _environment_variable(VARIABLE)
 
 
 @contextmanager
@@ -109,13 +120,12 @@ def is_plain(*tensors: Tensor | None) -> bool:
     records. False, too, if the first of them is a view that is yet to be negated, as the imaginary part of a conjugate
     number is: inputs come from anywhere, parameters and states do not.
     """
-    internals: Any = torch._C
     return (
-        not torch.compiler.is_compiling()
-        and not internals._are_functorch_transforms_active()
-        and internals._len_torch_dispatch_stack() == 0
+        not is_compiling()
+        and not INTERNALS._are_functorch_transforms_active()
+        and INTERNALS._len_torch_dispatch_stack() == 0
         and forward_ad._current_level < 0
-        and not internals._get_tracing_state()
+        and not INTERNALS._get_tracing_state()
         and PLAIN_TYPES.issuperset(map(type, tensors))
         and (tensors[0] is None or not tensors[0].is_neg())
     )
@@ -123,15 +133,13 @@ def is_plain(*tensors: Tensor | None) -> bool:
 
 def is_batched(tensor: Tensor) -> bool:
     """Whether this is one of the batched gradients of `torch.autograd.grad(…, is_grads_batched=True)`."""
-    internals: Any = torch._C
-    return bool(internals._functorch.is_legacy_batchedtensor(tensor))
+    return bool(INTERNALS._functorch.is_legacy_batchedtensor(tensor))
 
 
 def transforms_active() -> bool:
     """Whether a transform of `torch.func` or forward-mode differentiation is at work, and no compiler records it."""
-    internals: Any = torch._C
-    active = internals._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return bool(active) and not torch.compiler.is_compiling()
+    active = INTERNALS._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return bool(active) and not is_compiling()
 
 
 def runs_native(reference: Tensor, *tensors: Tensor | None) -> bool:

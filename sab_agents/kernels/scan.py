@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.backend import NATIVE, TORCH, TRITON, is_batched, is_plain, scan_kernel, transforms_active
-from sab_agents.kernels.native_backend.run import Run, scan_run
+from sab_agents.kernels.native_backend.run import scan_run
 from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.types import (
     Reading,
@@ -143,13 +143,19 @@ def replay(weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor
     return native_replay(*scan_run(weights, x, h, c, memory, plan), memory)
 
 
-def native_replay(run: Run, output: Tensor, memory: Tensor) -> Replay:
+class NativeRun(Protocol):
+    """A scan that the native kernel computed."""
+
+    def backward(self, gradient: Tensor, memory: Tensor | None) -> None:
+        """Adds to the weights' `.grad` from the gradient of the outputs; fills in that of the memory if it is asked."""
+
+
+def native_replay(run: NativeRun, output: Tensor, memory: Tensor) -> Replay:
     """A replay by the native kernel, without a graph, from a memory that may require gradient."""
 
     def backward(gradient: Tensor) -> None:
         received = torch.empty_like(memory, requires_grad=False) if memory.requires_grad else None
-        rows, width = gradient_like(output, gradient), output.shape[2]
-        run.backward(rows, (rows, width // 2), width, received)
+        run.backward(gradient_like(output, gradient), received)
         if received is not None:
             memory.grad = received if memory.grad is None else memory.grad + received
 

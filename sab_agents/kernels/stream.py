@@ -17,9 +17,9 @@ from torch import Tensor
 from sab_agents.kernels.backend import NATIVE, forced_way, kernel_in_use
 from sab_agents.kernels.binding import Binding
 from sab_agents.kernels.native_backend import extension
+from sab_agents.kernels.native_backend.pieces import Pieces as NativePieces
 from sab_agents.kernels.native_backend.segment import CompiledSegment
 from sab_agents.kernels.native_backend.stream import CompiledStream
-from sab_agents.kernels.native_backend.stream import Pieces as NativePieces
 from sab_agents.kernels.reductions import all_finite
 from sab_agents.kernels.scan import Replay, are_leaves, native_replay, replay, scan
 from sab_agents.kernels.torch_backend import stream as plain
@@ -361,7 +361,7 @@ class NativeStream(StreamKernel):
         self, weights: StepWeights, record: WindowRecord, steps: int, before: StreamState, memory: Tensor
     ) -> Replay:
         """Replays a window."""
-        found = self._code.run(weights, record, steps, before) if are_leaves(*weights) else None
+        found = self._code.replay(weights, record, steps, before) if are_leaves(*weights) else None
         if found is None:
             return self._torch.replay(weights, record, steps, before, memory)
         return native_replay(*found, memory)
@@ -377,7 +377,11 @@ class NativeStream(StreamKernel):
     def replay_pieces(self, weights: StepWeights, pieces: Pieces, gradient: Tensor, *, onward: bool) -> Tensor | None:
         """Replays pieces."""
         if isinstance(pieces, NativePieces) and are_leaves(*weights):
-            return pieces.replay(weights, gradient, onward=onward)
+            rules, (_, _, H) = self.rules, gradient.shape
+            union = rules.bptt_steps * rules.reading.ranks
+            sent = gradient.new_empty(pieces.count, union, H) if onward else None
+            if self._code.replay_pieces(weights, pieces, gradient, sent):
+                return sent
         return self._torch.replay_pieces(weights, pieces, gradient, onward=onward)
 
     def step_and_replay(
@@ -415,9 +419,8 @@ class NativeStream(StreamKernel):
         """Returns the native segment for these weights and their gradients as they lie now; None if there is none."""
         if self.state.h.shape[0] != 1 or not are_leaves(*weights):
             return None
-        bound = [each for each in weights if each is not None]
-        if self._binding is None or not self._binding.holds(bound) or self._segment_depth != depth:
-            self._binding, self._segment_depth = Binding(bound), depth
+        if self._binding is None or not self._binding.holds(weights) or self._segment_depth != depth:
+            self._binding, self._segment_depth = Binding(weights), depth
             self._segment = CompiledSegment.bound(self._code, weights, credits=depth == 1)
         return self._segment
 

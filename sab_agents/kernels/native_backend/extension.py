@@ -29,6 +29,9 @@ SCORES: tuple[str, ...] = () if native is None else native.SCORES
 REAL, WHOLE, FLAG = torch.float32, torch.int64, torch.bool
 WORK_PER_THREAD = 1 << 21  # multiply-adds below which starting another thread costs more than it saves
 CPU = torch.device("cpu")
+LIKE = {dtype: torch.empty(0, dtype=dtype, device=CPU) for dtype in (REAL, WHOLE, FLAG)}
+"""Of which buffers are made: that takes two thirds of the time of `torch.empty` with a dtype and a device."""
+
 LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
 
 
@@ -42,7 +45,7 @@ def new_empty(*shape: int, dtype: torch.dtype = REAL) -> Tensor:
 
     A large one has large pages, which makes its first touch several times as fast.
     """
-    tensor = torch.empty(shape, dtype=dtype, device=CPU)
+    tensor = LIKE[dtype].new_empty(*shape)
     if tensor.nbytes >= LARGE:
         native.LargePages(bytes=tensor.nbytes, buffer=tensor).run()
     return tensor

@@ -194,7 +194,7 @@ class Run:
         given: what it is given.
         slots: S and those beyond, which begin empty.
         reading: how the memory is read.
-        output: (T, B, 2H), gets [h, s] of each step; None if it is not wanted.
+        output: (T, B, 2H), gets [h, s] of each step.
 
     Raises:
         ValueError: a slot is out of range.
@@ -208,7 +208,7 @@ class Run:
         *,
         slots: int,
         reading: Reading,
-        output: Tensor | None,
+        output: Tensor,
     ) -> None:
         self._network, self._given, self._space = Network(weights, weights, reading), given, Space(sizes)
         forward = self._network.forward(self._space, given, slots=slots)
@@ -216,13 +216,11 @@ class Run:
         if not forward.run():
             raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
 
-    def backward(self, grad_hidden: Array, grad_summary: Array | None, stride: int, memory: Tensor | None) -> None:
+    def backward(self, gradient: Tensor, memory: Tensor | None) -> None:
         """Computes the backward pass, once.
 
         Args:
-            grad_hidden: (T, B, H) gradient of h.
-            grad_summary: (T, B, H) gradient of s; None for zeros.
-            stride: floats between two rows of both.
+            gradient: (T, B, 2H) of [h, s], contiguous.
             memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
         """
         weights = self._network.weights
@@ -231,14 +229,14 @@ class Run:
         network.backward(
             self._space,
             self._given,
-            grad_hidden=grad_hidden,
-            grad_summary=grad_summary,
-            stride=stride,
+            grad_hidden=gradient,
+            grad_summary=(gradient, gradient.shape[2] // 2),
+            stride=gradient.shape[2],
             grad_memory=memory,
         ).run()
-        for weight, gradient in zip(weights, gradients, strict=True):
-            if isinstance(weight, Tensor) and gradient is not None and weight.grad is not gradient:
-                weight.grad = gradient if weight.grad is None else weight.grad + gradient
+        for weight, own in zip(weights, gradients, strict=True):
+            if isinstance(weight, Tensor) and own is not None and weight.grad is not own:
+                weight.grad = own if weight.grad is None else weight.grad + own
 
 
 def _own_gradient(weight: Tensor | tuple[()] | None) -> Tensor | None:

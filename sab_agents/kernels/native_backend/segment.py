@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty
+from sab_agents.kernels.native_backend.pieces import PieceReplays, Selected
 from sab_agents.kernels.native_backend.run import Given, Network
 from sab_agents.kernels.native_backend.step import LSTMWeights
-from sab_agents.kernels.native_backend.stream import CompiledStream, Replayed
+from sab_agents.kernels.native_backend.stream import CompiledStream
 from sab_agents.kernels.native_backend.tape import Sizes, Space
 from sab_agents.kernels.types import NOTHING_READ, StepWeights, StreamState, WindowRecord
 
@@ -130,7 +131,7 @@ class CompiledSegment:
         self._cut = torch.zeros(L, 1, dtype=FLAG)
         self._cut[0] = True
         self._grad_memory = new_empty(S, H)
-        column, row, place = (new_empty(S, dtype=WHOLE) for _ in range(3))
+        self._selected = Selected.empty(1, S)
         self._select = native.Select(
             rows=1,
             size=H,
@@ -142,11 +143,11 @@ class CompiledSegment:
             norm=None,
             credit=stream.state.credit,
             kept=stream.kept,
-            column=column,
-            row=row,
-            place=place,
+            column=self._selected.column,
+            row=self._selected.row,
+            place=self._selected.place,
         )
-        self._pieces = _Pieces(stream, network, self._grad_memory, (column, row, place))
+        self._pieces = PieceReplays(stream.shape, network, 8)
         nothing = Given((), (), (), (), (), self._cut, (), ())  # until a window is entered
         self._forward = network.forward(self._space, nothing, slots=S)
         self._backward = network.backward(
@@ -248,50 +249,5 @@ class CompiledSegment:
         if selected < 0:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
         if selected > 0:
-            self._pieces.credit(selected, self._select.steps_reached)
+            self._pieces.run(self._grad_memory, self._selected, selected, self._select.steps_reached, None)
         return None
-
-
-class _Pieces:
-    """Replays of selected pieces, with room for `capacity` of them.
-
-    Args:
-        stream: that they are of.
-        network: of the stream.
-        gradient: (S, H) of the memory.
-        selected: column, row and place, (S,) each, as they are selected.
-    """
-
-    def __init__(
-        self, stream: CompiledStream, network: Network, gradient: Tensor, selected: tuple[Tensor, Tensor, Tensor]
-    ) -> None:
-        self._stream, self._network, self._gradient, self._selected = stream, network, gradient, selected
-        self._make_room(4)
-
-    def _make_room(self, count: int) -> None:
-        stream, (inputs, H, A) = self._stream, self._network.sizes
-        self.capacity = M = min(2 * count, stream.slots)
-        L, U = stream.bptt_steps, stream.bptt_steps * stream.reads
-        room = Replayed.empty(stream, M)
-        self._gather = room.gather(stream, self._gradient, self._selected)
-        space, given = Space(Sizes(L, M, inputs, H, A, U, stream.reads)), room.given()
-        self._forward = self._network.forward(space, given, slots=U + L)
-        self._backward = self._network.backward(
-            space, given, grad_hidden=room.grad_hidden, grad_summary=None, stride=H, grad_memory=None
-        )
-
-    def credit(self, count: int, steps: int) -> None:
-        """Replays the pieces that were selected, and adds to the gradients of the weights.
-
-        Args:
-            count: M.
-            steps: the first of each piece that gradient reaches.
-        """
-        if count > self.capacity:
-            self._make_room(count)
-        forward, backward = self._forward, self._backward
-        self._gather.count = forward.rows = backward.rows = count
-        forward.steps = backward.steps = steps
-        self._gather.run()
-        forward.run()
-        backward.run()

@@ -36,7 +36,7 @@ def step(
     ):
         return None
     empty_like = torch.empty_like
-    output = new_empty(B, 2 * H)
+    output = x.new_empty(B, 2 * H)
     new = StepState(*[empty_like(tensor) for tensor in state])
     finite = native.Step(
         threads=threads(B * H * (4 * (H + inputs) + S * A)),

@@ -7,19 +7,20 @@ step touches, L = bptt_steps, U = L·R, M pieces that are replayed.
 from __future__ import annotations
 
 from math import prod
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sab_agents.kernels.binding import Binding
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty, threads
-from sab_agents.kernels.native_backend.run import Given, Run
+from sab_agents.kernels.native_backend.pieces import PieceReplays, Pieces, Selected, Shape
+from sab_agents.kernels.native_backend.run import Given, Network
 from sab_agents.kernels.native_backend.step import state_fits, weights_fit
-from sab_agents.kernels.native_backend.tape import Array, Sizes
+from sab_agents.kernels.native_backend.tape import Sizes, Space
 from sab_agents.kernels.types import (
     EVICTIONS,
     Contexts,
-    PieceInputs,
     StepState,
     StepWeights,
     StreamRules,
@@ -56,6 +57,9 @@ class CompiledStream:
         self._known_weights: list[int] = []
         self._inputs = self._attention = self._work = 0
         self._recorded: WindowRecord | None = None
+        self._bound: tuple[Binding, Network | None] | None = None
+        self._replayed: WindowReplay | None = None
+        self._pieces: PieceReplays | None = None
         self._step = self.step_arguments(self._c, self._read_slot, self._weight, self._novel)
         self._take = self.take_arguments(self._c, self._read_slot, self._weight, self._novel)
         self._steps = native.TakeSteps(step=self._step, take=self._take)
@@ -232,39 +236,39 @@ class CompiledStream:
         if not take.run():
             raise ValueError(f"SABStream: the slots that are read must lie in -1 … {self.slots - 1}.")
 
-    def run(
+    def network(self, weights: StepWeights) -> Network | None:
+        """Returns the network of these leaves, with gradients as they lie now; None if it can't be taken natively."""
+        bound = self._bound
+        if bound is None or not bound[0].holds(weights):
+            binding = Binding(weights)
+            bound = self._bound = binding, Network.bound(weights, self.rules.reading)
+            self._replayed = self._pieces = None  # which know where the other ones lay
+        return bound[1]
+
+    def replay(
         self, weights: StepWeights, record: WindowRecord, steps: int, before: StreamState
-    ) -> tuple[Run, Tensor] | None:
+    ) -> tuple[WindowReplay, Tensor] | None:
         """Replays a window; returns None if the native kernel cannot take an argument.
 
         Args:
-            weights: of the network.
+            weights: of the network, leaves.
             record: (T, B, …), of which `steps` are there; what was observed are the inputs.
             steps: of the window.
             before: the state before it.
 
         Returns:
-            The run, and its outputs [h, s] (steps, B, 2H).
+            The replay, and its outputs [h, s] (steps, B, 2H).
         """
-        B, H, S = self.rows, self.size, self.slots
-        if not self._takes(weights) or not state_fits(StepState(*before[:6]), B, S, H):
+        network = self.network(weights)
+        if network is None or not state_fits(StepState(*before[:6]), self.rows, self.slots, self.size):
             return None
-        if record.observation.shape[2:] != (self._inputs,):
+        if record.observation.shape[2:] != network.sizes[:1]:
             return None
         self._know(record, record.observation.shape[1:])
-        given = Given(
-            x=record.observation,
-            h=before.h,
-            c=before.c,
-            memory=before.memory,
-            start=record.start,
-            cut=record.cut,
-            write_slot=record.write_slot,
-            filled=before.filled,
-        )
-        sizes = Sizes(steps, B, self._inputs, H, self._attention, S, self.reads)
-        output = new_empty(steps, B, 2 * H)
-        return Run(weights, sizes, given, slots=S, reading=self.rules.reading, output=output), output
+        kept = self._replayed
+        if kept is None or kept.record is not record or kept.waits:
+            kept = self._replayed = WindowReplay(network, record, self.slots)
+        return kept, kept.run(steps, before)
 
     def advance(self, record: WindowRecord, steps: int, memory: Tensor) -> None:
         """Ends a window: changes the contexts.
@@ -315,8 +319,7 @@ class CompiledStream:
         checks = (gradient, (B, S, H), REAL), (filled, (B, S), FLAG), (written_at, (B, S), WHOLE), (norm, (B, S), REAL)
         if not all(fits(*each) for each in checks) or self.state.memory.shape != (B, S, H):
             raise ValueError(f"SABStream.credit: gradient must be float32 (B, S, H), but is {tuple(gradient.shape)}.")
-        column = new_empty(B, S, dtype=WHOLE)
-        row, place = new_empty(B * S, dtype=WHOLE), new_empty(B * S, dtype=WHOLE)
+        selected = Selected.empty(B, S)
         select = native.Select(
             rows=B,
             size=H,
@@ -330,14 +333,39 @@ class CompiledStream:
             norm=norm,
             credit=None,
             kept=None,
-            column=column,
-            row=row,
-            place=place,
+            column=selected.column,
+            row=selected.row,
+            place=selected.place,
         )
         count = select.run()
         if count < 0:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
-        return Pieces(self, count, select.steps_reached, column, row[:count], place[:count])
+        return Pieces(self.shape, selected, count, select.steps_reached)
+
+    @property
+    def shape(self) -> Shape:
+        """What the pieces of its contexts are like."""
+        return Shape(self.contexts, self.observed, self.rows, self.slots, self.size, self.bptt_steps, self.reads)
+
+    def replay_pieces(self, weights: StepWeights, pieces: Pieces, gradient: Tensor, sent: Tensor | None) -> bool:
+        """Replays pieces whose observations are the inputs, and adds to the weights' `.grad`.
+
+        Args:
+            weights: of the network, leaves.
+            pieces: that `select` found.
+            gradient: (B, S, H) of the memory; what is taken of it is zeroed.
+            sent: (M, U, H), gets the gradient of the memories that the pieces read; None if it is not wanted.
+
+        Returns:
+            Whether it was done: not if the native kernel cannot take a weight or its gradient.
+        """
+        network = self.network(weights)
+        if network is None or self.contexts.observation.shape[3:] != network.sizes[:1]:
+            return False
+        if self._pieces is None:
+            self._pieces = PieceReplays(self.shape, network, pieces.count)
+        self._pieces.run(gradient, pieces.selected, pieces.count, pieces.steps, sent)
+        return True
 
     def _know(self, record: WindowRecord, observed: torch.Size) -> None:
         """Checks a record once; from then on, steps are recorded there."""
@@ -355,142 +383,58 @@ class CompiledStream:
             raise ValueError(f"SABStream: a window must be recorded in tensors of {T} steps and {B} rows.")
 
 
-class Replayed(NamedTuple):
-    """What M pieces are replayed with.
+class WindowReplay:
+    """The replay of a window, in room that is kept from one window to the next.
+
+    Args:
+        network: with the gradients that the replay adds to.
+        record: (T, B, …) of the windows.
+        slots: S.
 
     Attributes:
-        observation: (L, M, …).
-        h: (M, H) before the first step.
-        c: (M, H) before the first step.
-        value: (M, U, H) the memories that the pieces read.
-        used: (M, U) bool, which of these are there.
-        target: (L, M) int64, where each step writes.
-        start: (L, M) bool, no episode starts.
-        cut: (L, M) bool, the first steps alone.
-        grad_hidden: (L, M, H) gradient of the h of each step.
+        record: the same.
+        waits: whether the last window was replayed and not yet backpropagated, so that its tape is still needed.
     """
 
-    observation: Array
-    h: Array
-    c: Array
-    value: Array
-    used: Array
-    target: Array
-    start: Array
-    cut: Array
-    grad_hidden: Array
-
-    @classmethod
-    def empty(cls, stream: CompiledStream, count: int) -> Self:
-        """Returns room for M = `count` pieces, in three buffers."""
-        M, L, U, H = count, stream.bptt_steps, stream.bptt_steps * stream.reads, stream.size
-        observation, state, value, hidden = L * M * stream.observed, M * H, M * U * H, L * M * H
-        reals = new_empty(observation + 2 * state + value + hidden)
-        flags = new_empty(M * U + 2 * L * M, dtype=FLAG)
-        return cls(
-            observation=reals,
-            h=(reals, observation),
-            c=(reals, observation + state),
-            value=(reals, observation + 2 * state),
-            used=flags,
-            target=new_empty(L * M, dtype=WHOLE),
-            start=(flags, M * U),
-            cut=(flags, M * U + L * M),
-            grad_hidden=(reals, observation + 2 * state + value),
+    def __init__(self, network: Network, record: WindowRecord, slots: int) -> None:
+        self.record, self.waits = record, False
+        inputs, H, A = network.sizes
+        T, B, R = record.read_slot.shape
+        self._shape = B, 2 * H
+        space = Space(Sizes(T, B, inputs, H, A, slots, R))
+        given = Given(
+            record.observation, (), (), (), record.start, record.cut, record.write_slot, ()
+        )  # the rest is of each window
+        self._slots = slots
+        self._forward = network.forward(space, given, slots=slots)
+        self._backward = network.backward(
+            space, given, grad_hidden=None, grad_summary=None, stride=2 * H, grad_memory=None
         )
 
-    def gather(self, stream: CompiledStream, gradient: Tensor, selected: tuple[Tensor, Tensor, Tensor]) -> Any:
-        """Returns the arguments that fill this in; the `count` of pieces must be set.
-
-        Args:
-            stream: that the pieces are of.
-            gradient: (B, S, H) of the memory, which is zeroed where it is taken.
-            selected: column (B, S), row (M,) and place (M,), as they were selected.
-        """
-        column, row, place = selected
-        return native.Gather(
-            rows=stream.rows,
-            size=stream.size,
-            slots=stream.slots,
-            steps=stream.bptt_steps,
-            reads=stream.reads,
-            bytes=4 * stream.observed,
-            gradient=gradient,
-            column=column,
-            row=row,
-            place=place,
-            contexts=stream.contexts,
-            observation=self.observation,
-            h=self.h,
-            c=self.c,
-            value=self.value,
-            used=self.used,
-            target=self.target,
-            start=self.start,
-            cut=self.cut,
-            grad_hidden=self.grad_hidden,
-        )
-
-    def given(self) -> Given:
-        """Returns what a replay by the network alone is given: its inputs are what was observed."""
-        return Given(self.observation, self.h, self.c, self.value, self.start, self.cut, self.target, self.used)
-
-
-class Pieces:
-    """The pieces that a gradient of the memory leads to; `CompiledStream.select` makes it.
-
-    Attributes:
-        count: M.
-        steps: T, the first of each that the gradient reaches.
-        row: (M,) int64, rows.
-        place: (M,) int64, places of the pieces.
-    """
-
-    def __init__(
-        self, stream: CompiledStream, count: int, steps: int, column: Tensor, row: Tensor, place: Tensor
-    ) -> None:
-        self.count, self.steps, self.row, self.place = count, steps, row, place
-        self._stream, self._column = stream, column
-
-    def _gather(self, gradient: Tensor, replayed: Replayed) -> Replayed:
-        arguments = replayed.gather(self._stream, gradient, (self._column, self.row, self.place))
-        arguments.count = self.count
-        arguments.run()
-        return replayed
-
-    def gather(self, gradient: Tensor) -> PieceInputs:
-        """Returns what the pieces are replayed with; what it takes of `gradient` (B, S, H) is zeroed."""
-        stream, M, T = self._stream, self.count, self.steps
-        L, U, H = stream.bptt_steps, stream.bptt_steps * stream.reads, stream.size
-        observation = new_empty(L, M, *stream.contexts.observation.shape[3:])
-        h, c, value, grad_hidden = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
-        used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
-        start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
-        self._gather(gradient, Replayed(observation, h, c, value, used, target, start, cut, grad_hidden))
-        return PieceInputs(observation[:T], h, c, value, used, target[:T], start[:T], cut[:T], grad_hidden[:T])
-
-    def replay(self, weights: StepWeights, gradient: Tensor, *, onward: bool) -> Tensor | None:
-        """Replays the pieces and adds to the weights' `.grad`; what it takes of `gradient` is zeroed.
-
-        Args:
-            weights: of the network.
-            gradient: (B, S, H) of the memory.
-            onward: whether the gradient of the memories before the pieces is wanted.
-
-        Returns:
-            (M, U, H) that gradient, None unless `onward`.
+    def run(self, steps: int, before: StreamState) -> Tensor:
+        """Replays a window of `steps` steps after the state `before`; returns its outputs [h, s] (steps, B, 2H).
 
         Raises:
-            ValueError: a weight is not float32 on the CPU, or of the wrong shape.
+            ValueError: a slot is out of range.
         """
-        stream = self._stream
-        H, A, inputs = stream.size, weights.query_bias.shape[0], stream.contexts.observation.shape[3]
-        if not weights_fit(weights, inputs, H, A):
-            raise ValueError("SABStream.credit: the weights must be float32 on the CPU, as those of the steps taken.")
-        M, L, U = self.count, stream.bptt_steps, stream.bptt_steps * stream.reads
-        replayed = self._gather(gradient, Replayed.empty(stream, M))
-        sizes = Sizes(self.steps, M, inputs, H, A, U, stream.reads)
-        run = Run(weights, sizes, replayed.given(), slots=U + L, reading=stream.rules.reading, output=None)
-        sent = new_empty(M, U, H) if onward else None
-        run.backward(replayed.grad_hidden, None, H, sent)
-        return sent
+        forward, backward, output = self._forward, self._backward, new_empty(steps, *self._shape)
+        forward.steps = backward.steps = steps
+        forward.h = backward.h = before.h
+        forward.c, forward.memory, forward.filled, forward.outputs = before.c, before.memory, before.filled, output
+        if not forward.run():
+            raise ValueError(f"SABStream: the slots that steps write to must lie in -1 … {self._slots - 1}.")
+        self.waits = True
+        return output
+
+    def backward(self, gradient: Tensor, memory: Tensor | None) -> None:
+        """Adds to the gradients of the weights, once.
+
+        Args:
+            gradient: (steps, B, 2H) of the outputs, contiguous float32.
+            memory: (B, S, H), gets the gradient of the memory before the window; None if it is not wanted.
+        """
+        backward = self._backward
+        backward.grad_hidden, backward.grad_summary = gradient, (gradient, self._shape[1] // 2)
+        backward.grad_memory = memory
+        backward.run()
+        self.waits = False

@@ -96,14 +96,16 @@ struct Mlp {
 
     static void score_states(const States& states, const float* query, const float* weights, const Slots& slots,
                              float* scores) {
-        const int64_t A = slots.attention, H = states.size;
-        for (int64_t i = 0; i < slots.extent; i += LANES)
+        const int64_t A = slots.attention, H = states.size, S = states.slots, extent = slots.extent;
+        const float *const memory = states.memory, *const key_weight = states.key_weight;
+        float* const keys = slots.keys;
+        for (int64_t i = 0; i < extent; i += LANES)
             for (int64_t a = 0; a < A; ++a) {
                 RowProducts found;
-                found.add(states.memory + i * H, states.slots - i, states.key_weight + a * H, H);
-                store(slots.keys + i * A + a * LANES, found.total());
+                found.add(memory + i * H, S - i, key_weight + a * H, H);
+                store(keys + i * A + a * LANES, found.total());
             }
-        score_all<Tanh>(slots, slots.keys, {query, weights, 1.0f}, scores);
+        score_all<Tanh>(slots, keys, {query, weights, 1.0f}, scores);
     }
 
     static void backward(int64_t A, float grad_score, const float* key, const float* query, const float* weights,
@@ -141,16 +143,17 @@ struct Dot {
     // (W₁m)·q = m·(W₁ᵀq): no key is needed.
     static void score_states(const States& states, const float* query, const float*, const Slots& slots,
                              float* scores) {
-        const int64_t A = slots.attention, H = states.size;
+        const int64_t A = slots.attention, H = states.size, S = states.slots, extent = slots.extent;
+        const float *const memory = states.memory, *const key_weight = states.key_weight;
         float* const pulled = slots.keys;
         for (int64_t j = 0; j < H; j += LANES) {
             Vec sum{};
-            for (int64_t a = 0; a < A; ++a) sum += load(states.key_weight + a * H + j, H - j) * query[a];
+            for (int64_t a = 0; a < A; ++a) sum += load(key_weight + a * H + j, H - j) * query[a];
             store(pulled + j, sum, H - j);
         }
-        for (int64_t i = 0; i < slots.extent; i += LANES) {
+        for (int64_t i = 0; i < extent; i += LANES) {
             RowProducts found;
-            found.add(states.memory + i * H, states.slots - i, pulled, H);
+            found.add(memory + i * H, S - i, pulled, H);
             store(scores + i, found.total() * scale(A) + load(slots.empty + i));
         }
     }

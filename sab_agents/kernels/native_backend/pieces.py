@@ -1,0 +1,214 @@
+"""The pieces of a stream's contexts that a gradient leads to, and their replays, in room that is kept between calls.
+
+Dimensions: T steps that are replayed, B rows, I input size, H hidden size, S slots, R = K + 1 slots that a step
+touches, L = bptt_steps, U = L·R, M pieces.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor
+
+from sab_agents.kernels.native_backend.extension import FLAG, WHOLE, native, new_empty
+from sab_agents.kernels.native_backend.run import Given, Network
+from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
+from sab_agents.kernels.types import Contexts, PieceInputs
+
+
+class Shape(NamedTuple):
+    """What pieces are like in one stream.
+
+    Attributes:
+        contexts: that they lie in.
+        observed: elements of one row's observation.
+        rows: B.
+        slots: S.
+        size: H.
+        steps: L.
+        reads: R.
+    """
+
+    contexts: Contexts
+    observed: int
+    rows: int
+    slots: int
+    size: int
+    steps: int
+    reads: int
+
+    @property
+    def union(self) -> int:
+        """U."""
+        return self.steps * self.reads
+
+
+class Selected(NamedTuple):
+    """Which pieces a gradient leads to; `Select` fills it in.
+
+    Attributes:
+        column: (B, S) int64, for each slot the number of its piece.
+        row: (B · S,) int64, of each piece its row.
+        place: (B · S,) int64, of each piece its place.
+    """
+
+    column: Tensor
+    row: Tensor
+    place: Tensor
+
+    @classmethod
+    def empty(cls, rows: int, slots: int) -> Self:
+        """Returns room for the most pieces that there can be."""
+        most = rows * slots
+        return cls(*(new_empty(*shape, dtype=WHOLE) for shape in ((rows, slots), (most,), (most,))))
+
+
+class Replayed(NamedTuple):
+    """What M pieces are replayed with.
+
+    Attributes:
+        observation: (L, M, …).
+        h: (M, H) before the first step.
+        c: (M, H) before the first step.
+        value: (M, U, H) the memories that the pieces read.
+        used: (M, U) bool, which of these are there.
+        target: (L, M) int64, where each step writes.
+        start: (L, M) bool, no episode starts.
+        cut: (L, M) bool, the first steps alone.
+        grad_hidden: (L, M, H) gradient of the h of each step.
+    """
+
+    observation: Array
+    h: Array
+    c: Array
+    value: Array
+    used: Array
+    target: Array
+    start: Array
+    cut: Array
+    grad_hidden: Array
+
+    @classmethod
+    def empty(cls, of: Shape, count: int) -> Self:
+        """Returns room for M = `count` pieces, in three buffers."""
+        M, L, U, H = count, of.steps, of.union, of.size
+        observation, state, value, hidden = L * M * of.observed, M * H, M * U * H, L * M * H
+        reals = new_empty(observation + 2 * state + value + hidden)
+        flags = new_empty(M * U + 2 * L * M, dtype=FLAG)
+        return cls(
+            observation=reals,
+            h=(reals, observation),
+            c=(reals, observation + state),
+            value=(reals, observation + 2 * state),
+            used=flags,
+            target=new_empty(L * M, dtype=WHOLE),
+            start=(flags, M * U),
+            cut=(flags, M * U + L * M),
+            grad_hidden=(reals, observation + 2 * state + value),
+        )
+
+    def gather(self, of: Shape) -> Any:
+        """Returns the arguments that fill this in; gradient, the selected pieces and their `count` must be set."""
+        return native.Gather(
+            rows=of.rows,
+            size=of.size,
+            slots=of.slots,
+            steps=of.steps,
+            reads=of.reads,
+            bytes=4 * of.observed,
+            contexts=of.contexts,
+            observation=self.observation,
+            h=self.h,
+            c=self.c,
+            value=self.value,
+            used=self.used,
+            target=self.target,
+            start=self.start,
+            cut=self.cut,
+            grad_hidden=self.grad_hidden,
+        )
+
+    def given(self) -> Given:
+        """Returns what a replay by the network alone is given: its inputs are what was observed."""
+        return Given(self.observation, self.h, self.c, self.value, self.start, self.cut, self.target, self.used)
+
+
+class Pieces:
+    """The pieces that a gradient of the memory leads to.
+
+    Attributes:
+        count: M.
+        steps: T, the first of each that the gradient reaches.
+        row: (M,) int64, rows.
+        place: (M,) int64, places of the pieces.
+        selected: as they were selected.
+    """
+
+    def __init__(self, shape: Shape, selected: Selected, count: int, steps: int) -> None:
+        self.count, self.steps, self.selected, self._shape = count, steps, selected, shape
+        self.row, self.place = selected.row[:count], selected.place[:count]
+
+    def gather(self, gradient: Tensor) -> PieceInputs:
+        """Returns what the pieces are replayed with; what it takes of `gradient` (B, S, H) is zeroed."""
+        of, M, T = self._shape, self.count, self.steps
+        L, U, H = of.steps, of.union, of.size
+        observation = new_empty(L, M, *of.contexts.observation.shape[3:])
+        h, c, value, grad_hidden = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
+        used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
+        start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
+        gather = Replayed(observation, h, c, value, used, target, start, cut, grad_hidden).gather(of)
+        gather.gradient, gather.count = gradient, M
+        gather.column, gather.row, gather.place = self.selected
+        gather.run()
+        return PieceInputs(observation[:T], h, c, value, used, target[:T], start[:T], cut[:T], grad_hidden[:T])
+
+
+class PieceReplays:
+    """Replays of pieces whose observations are the inputs; their room grows with the most that there were at once.
+
+    Args:
+        shape: of the pieces.
+        network: by which they are replayed.
+        count: pieces that there is room for at first.
+    """
+
+    def __init__(self, shape: Shape, network: Network, count: int) -> None:
+        self._shape, self._network = shape, network
+        self._make_room(count)
+
+    def _make_room(self, count: int) -> None:
+        of, (inputs, H, A) = self._shape, self._network.sizes
+        self.capacity = M = min(count, of.rows * of.slots)
+        room = Replayed.empty(of, M)
+        self._gather = room.gather(of)
+        space, given = Space(Sizes(of.steps, M, inputs, H, A, of.union, of.reads)), room.given()
+        self._forward = self._network.forward(space, given, slots=of.union + of.steps)
+        self._backward = self._network.backward(
+            space, given, grad_hidden=room.grad_hidden, grad_summary=None, stride=H, grad_memory=None
+        )
+
+    def run(self, gradient: Tensor, selected: Selected, count: int, steps: int, sent: Tensor | None) -> None:
+        """Replays pieces, and adds to the gradients of the weights.
+
+        Args:
+            gradient: (B, S, H) of the memory; what is taken of it is zeroed.
+            selected: the pieces.
+            count: M.
+            steps: T, the first of each piece that the gradient reaches.
+            sent: (M, U, H), gets the gradient of the memories that the pieces read; None if it is not wanted.
+
+        Raises:
+            ValueError: a place that a piece writes to is out of range.
+        """
+        if count > self.capacity:
+            self._make_room(2 * count)
+        gather, forward, backward = self._gather, self._forward, self._backward
+        gather.gradient, gather.count = gradient, count
+        gather.column, gather.row, gather.place = selected
+        forward.rows = backward.rows = count
+        forward.steps = backward.steps = steps
+        backward.grad_memory = sent
+        gather.run()
+        if not forward.run():
+            raise ValueError("SABStream.credit: the contexts must name places of a replay's memory.")
+        backward.run()
