@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import attrgetter, is_
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-_address, _gradient, _wants = Tensor.data_ptr, attrgetter("grad"), attrgetter("requires_grad")
+from sab_agents.kernels.native_backend import extension
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
@@ -40,15 +39,23 @@ class Binding:
 
     def __init__(self, parameters: Sequence[Tensor | None]) -> None:
         there = [parameter for parameter in parameters if parameter is not None]
-        self._wanted = list(map(_wants, there))
         self._gradients = [gradient_of(each) if each.requires_grad else None for each in there]
-        self._addresses = list(map(_address, there))
+        self._addresses = [each.data_ptr() for each in there]
 
     def holds(self, parameters: Sequence[Tensor | None]) -> bool:
-        """Returns whether these have the same storage and gradients; costs a tenth of a microsecond for each."""
-        there = [parameter for parameter in parameters if parameter is not None]
-        return (
-            self._addresses == list(map(_address, there))
-            and self._wanted == list(map(_wants, there))
-            and all(map(is_, self._gradients, map(_gradient, there)))
-        )
+        """Returns whether these have the same storage and gradients, and require them as they did."""
+        return _all_lie_at(tuple(parameters), self._addresses, self._gradients)
+
+
+def _in_python(parameters: tuple[Tensor | None, ...], addresses: list[int], gradients: list[Tensor | None]) -> bool:
+    there = [parameter for parameter in parameters if parameter is not None]
+    return addresses == [each.data_ptr() for each in there] and all(
+        each.grad is gradient and each.requires_grad == (gradient is not None)
+        for each, gradient in zip(there, gradients, strict=True)
+    )
+
+
+# Every step asks several times, and it takes a third of the time.
+_all_lie_at: Callable[[tuple[Tensor | None, ...], list[int], list[Tensor | None]], bool] = getattr(
+    extension.native, "all_lie_at", _in_python
+)

@@ -92,6 +92,49 @@ PyObject* at_once(PyObject*, PyObject* functions) {
     Py_RETURN_NONE;
 }
 
+struct Names {  // interned
+    PyObject *data_ptr, *grad, *requires_grad;
+} names;
+
+bool find_names() {
+    names.data_ptr = PyUnicode_InternFromString("data_ptr");
+    names.grad = PyUnicode_InternFromString("grad");
+    names.requires_grad = PyUnicode_InternFromString("requires_grad");
+    return names.data_ptr != nullptr && names.grad != nullptr && names.requires_grad != nullptr;
+}
+
+// 1 if a tensor lies at an address and has this gradient, None where it requires none; 0 if not, −1 with an error set.
+int lies_at(PyObject* tensor, PyObject* address, PyObject* gradient) {
+    PyObject* const now = PyObject_CallMethodNoArgs(tensor, names.data_ptr);
+    int same = now == nullptr ? -1 : PyObject_RichCompareBool(now, address, Py_EQ);
+    Py_XDECREF(now);
+    if (same != 1) return same;
+    PyObject* const held = PyObject_GetAttr(tensor, names.grad);
+    PyObject* const wants = held == nullptr ? nullptr : PyObject_GetAttr(tensor, names.requires_grad);
+    same = wants == nullptr ? -1 : held == gradient && (wants == Py_True) == (gradient != Py_None);
+    Py_XDECREF(held);
+    Py_XDECREF(wants);
+    return same;
+}
+
+// Whether tensors lie at addresses and have these gradients; a tensor that is None is passed over.
+PyObject* all_lie_at(PyObject*, PyObject* const* values, Py_ssize_t count) {
+    if (count != 3 || !PyTuple_Check(values[0]) || !PyList_Check(values[1]) || !PyList_Check(values[2]) ||
+        PyList_GET_SIZE(values[1]) != PyList_GET_SIZE(values[2]))
+        return PyErr_Format(PyExc_TypeError, "expected a tuple of tensors, and a list of addresses and of gradients");
+    Py_ssize_t known = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(values[0]); ++i) {
+        PyObject* const tensor = PyTuple_GET_ITEM(values[0], i);
+        if (tensor == Py_None) continue;
+        if (known == PyList_GET_SIZE(values[1])) Py_RETURN_FALSE;
+        const int same = lies_at(tensor, PyList_GET_ITEM(values[1], known), PyList_GET_ITEM(values[2], known));
+        if (same < 0) return nullptr;
+        if (same == 0) Py_RETURN_FALSE;
+        ++known;
+    }
+    return PyBool_FromLong(known == PyList_GET_SIZE(values[1]));
+}
+
 // `os.environ` changes the process's environment too, and takes ten times as long to be asked.
 PyObject* environment_variable(PyObject*, PyObject* name) {
     const char* const text = PyUnicode_AsUTF8(name);
@@ -102,6 +145,8 @@ PyObject* environment_variable(PyObject*, PyObject* name) {
 
 PyMethodDef methods[] = {
     {"at_once", at_once, METH_O, "A tuple of functions that must not raise: calls them on threads of their own."},
+    {"all_lie_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(all_lie_at)), METH_FASTCALL,
+     "Whether tensors lie at addresses and have these gradients, None where they require none."},
     {"environment_variable", environment_variable, METH_O, "Its value, empty if it is unset."},
     {"instruction_set", instruction_set, METH_NOARGS, "The one in use: \"avx512\", \"avx2\" or \"baseline\"."},
     {"use_instruction_set", use_instruction_set, METH_O, "For tests: another that this processor has."},
@@ -171,6 +216,6 @@ const Kernels& kernels_in_use() { return *chosen.kernels; }
 PyMODINIT_FUNC PyInit__native() {
     sab::find_team();
     PyObject* module = PyModule_Create(&sab::module);
-    if (module != nullptr && !(sab::add_operations(module) && sab::add_scores(module))) Py_CLEAR(module);
+    if (module != nullptr && !(sab::find_names() && sab::add_operations(module) && sab::add_scores(module))) Py_CLEAR(module);
     return module;
 }
