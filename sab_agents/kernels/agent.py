@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sab_agents.kernels.backend import NATIVE, kernel_in_use
 from sab_agents.kernels.binding import Binding, gradient_of
-from sab_agents.kernels.native_backend import head as native_head
+from sab_agents.kernels.native_backend import agent as native_agent
 from sab_agents.kernels.native_backend.agent import CompiledDescent, CompiledReadout
 from sab_agents.kernels.torch_backend import agent as torch_agent
 from sab_agents.kernels.torch_backend.agent import TorchDescent, TorchReadout
@@ -149,7 +149,7 @@ def head_gradient(
         return torch.zeros_like(outputs)
     gradient = None
     if kernel_in_use(outputs.device, outputs.dtype) == NATIVE:
-        gradient = native_head.head_gradient(loss, weight, bias, outputs, place, target)
+        gradient = native_agent.head_gradient(loss, weight, bias, outputs, place, target)
     if gradient is None:
         gradient = torch_agent.head_gradient(loss, weight, bias, outputs, place, target)
     return gradient

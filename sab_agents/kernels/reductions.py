@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.backend import is_plain, runs_native
-from sab_agents.kernels.native_backend import extension
-from sab_agents.kernels.native_backend import head as native_head
-from sab_agents.kernels.native_backend import plan as native_plan
+from sab_agents.kernels.native_backend.extension import native, threads
+
+WORK = 32  # multiply-adds that take as long as looking at one element
 
 
 def all_finite(x: Tensor) -> bool:
@@ -20,11 +20,14 @@ def all_finite(x: Tensor) -> bool:
     if not is_plain(x):
         return True
     # The answer is the same whatever computes it, so that `SAB_KERNEL` need not be asked.
-    if extension.native is not None and x.dtype is torch.float32 and x.is_cpu:
-        return native_plan.all_finite(x)
+    if native is not None and x.dtype is torch.float32 and x.is_cpu:
+        count = x.numel()
+        return bool(native.AllFinite(threads=threads(count * WORK), count=count, x=x.contiguous()).run())
     return bool(torch.isfinite(x).all())
 
 
 def norm(x: Tensor) -> float:
     """The Euclidean norm of all elements."""
-    return native_head.norm(x) if runs_native(x) else float(torch.linalg.vector_norm(x))
+    if runs_native(x):
+        return float(native.Norm(count=x.numel(), x=x.contiguous()).run())
+    return float(torch.linalg.vector_norm(x))

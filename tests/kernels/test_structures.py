@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from sab_agents.kernels import native_backend
+from sab_agents.kernels.native_backend.agent import head_gradient
 from sab_agents.kernels.native_backend.extension import native
-from sab_agents.kernels.native_backend.head import head_gradient
 from sab_agents.kernels.native_backend.tape import SentParts, Sizes, TapeParts, layout
 from tests.kernels.extension import needs_native
 

@@ -13,12 +13,6 @@ from sab_agents.kernels.types import Counted, ScanPlan
 COPY_WORK = 32  # multiply-adds that take as long as copying one float
 
 
-def all_finite(x: Tensor) -> bool:
-    """Returns whether no element of x, float32 on the CPU, is NaN or infinite."""
-    count = x.numel()
-    return bool(native.AllFinite(threads=threads(count * COPY_WORK), count=count, x=x.contiguous()).run())
-
-
 def count_steps(
     before: Tensor, start: Tensor | None, steps: int, *, slots: int, write_every: int, bptt_steps: int
 ) -> Counted:
