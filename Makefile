@@ -23,12 +23,16 @@ test-triton: .venv/triton
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu-test]'
 	touch .venv/triton
 
-# sb3-contrib's own tests of RecurrentPPO, fetched from its source distribution, against ours; some minutes.
+# sb3-contrib's own tests of RecurrentPPO and stable-baselines3's of PPO and A2C, fetched from their source distributions,
+# against ours; and RL Zoo's scripts and other packages' environments with our agents. A quarter of an hour.
 test-contrib: .venv/peers
-	$(BIN)/python -m tests.peers.contrib_suite
+	$(BIN)/python -m tests.peers.suites
+	$(BIN)/pytest -m peers
 
 .venv/peers: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	# Its requirement of pygame does not install beside minigrid's, which serves it as well.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps memory-gym==1.0.2
 	touch .venv/peers
 
 check: $(READY)
@@ -46,9 +50,10 @@ dist-test: $(READY)
 	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.whl
 	sh tests/dist_test.sh $(PYTHON) constraints.txt dist/*.tar.gz
 
-# Builds the native kernel with the address and undefined-behaviour sanitizers, apart, and runs random shapes through it.
+# Builds the native kernel with the address and undefined-behaviour sanitizers, apart, and runs random shapes
+# and random calls of everything public through it.
 sanitize: $(READY)
-	sh tests/kernels/sanitize.sh $(BIN)/python 1000
+	sh tests/kernels/sanitize.sh $(BIN)/python 1000 10000
 
 # torch first and pinned: a looser request would bring gigabytes of CUDA.
 $(READY): pyproject.toml setup.py constraints.txt $(wildcard sab_agents/kernels/native_backend/src/*)
