@@ -72,6 +72,8 @@ class VectorPreviousActionReward(BatchWrapper):
         TypeError, ValueError: as in `PreviousActionReward`, or the metadata lacks the autoreset mode.
     """
 
+    honours_reset_mask = True  # for `VectorToVecEnv`
+
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
         self._layout = Layout(env.single_observation_space, env.single_action_space)
@@ -130,6 +132,8 @@ class MarkResetSteps(BatchWrapper):
     Raises:
         ValueError: the metadata lacks the autoreset mode.
     """
+
+    honours_reset_mask = True  # for `VectorToVecEnv`
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)

@@ -20,8 +20,9 @@ from sab_agents.checks import did_you_mean
 from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.envs.wrappers import VectorPreviousActionReward
 from sab_agents.vec_env.elapsed import VecElapsedTime
+from sab_agents.vec_env.layers import AnyVectorEnv
 from sab_agents.vec_env.previous import VecPreviousActionReward
-from sab_agents.vec_env.vector import AnyVectorEnv, VectorToVecEnv
+from sab_agents.vec_env.vector import VectorToVecEnv
 
 Single = gym.Env[Any, Any]
 
