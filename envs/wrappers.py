@@ -37,12 +37,13 @@ class PreviousActionReward(Wrapper, RecordConstructorArgs):
             action space is one of these except Dict.
 
     Raises:
-        TypeError: a space is of another kind.
+        TypeError: the environment or a space is of another kind.
         ValueError: a Dict observation already has one of the two keys.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         RecordConstructorArgs.__init__(self)
+        _check_kind("PreviousActionReward", env, gym.Env, "a single environment")
         super().__init__(env)
         self._layout = Layout(env.observation_space, env.action_space)
         self.observation_space = self._layout.space
@@ -75,6 +76,7 @@ class VectorPreviousActionReward(BatchWrapper):
     honours_reset_mask = True  # for `VectorToVecEnv`
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        _check_kind("VectorPreviousActionReward", env, VectorEnv, "a vector environment")
         super().__init__(env)
         self._layout = Layout(env.single_observation_space, env.single_action_space)
         self.single_observation_space = self._layout.space
@@ -176,6 +178,15 @@ def reset_mask(options: dict[str, Any] | None, n: int) -> Bools:
     if options is None or "reset_mask" not in options:
         return np.ones(n, np.bool_)
     return np.array(options["reset_mask"], np.bool_)
+
+
+def _check_kind(owner: str, env: Any, kind: type, expected: str) -> None:
+    if not isinstance(env, kind):
+        raise TypeError(
+            f"{owner}: env must be {expected}, but is {env!r}. Pass a single environment to PreviousActionReward, a "
+            "vector environment to VectorPreviousActionReward, and a VecEnv of stable-baselines3 to "
+            "sab_agents.vec_env.previous.VecPreviousActionReward."
+        )
 
 
 class Layout:

@@ -23,6 +23,7 @@ from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.policies import SPACES, RecurrentActorCriticPolicy
 from sab_agents.vec_env.make import as_vec_env
+from sab_agents.vec_env.usable import FOR_PPO
 
 KIND = "recurrent-ppo"
 """What the archive of an algorithm is called."""
@@ -128,7 +129,8 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
         spaces = [from_json(settings[name], name) for name in SPACES]
-        vectorised = as_vec_env(env, observe_previous=arguments.get("observe_previous", False))
+        previous = arguments.get("observe_previous", False)
+        vectorised = as_vec_env(env, f"{cls.__name__}.load", FOR_PPO, observe_previous=previous)
         wrapped = None if env is None else cls._wrap_env(vectorised, arguments.get("verbose", 0))
         if wrapped is not None:
             check_for_correct_spaces(wrapped, *spaces)

@@ -91,17 +91,22 @@ def _honours_masks(wrapper: type) -> bool:
     return all(each.__module__.startswith("gymnasium.") and each.__name__ in _STATELESS for each in defined_in)
 
 
-def single_wrapped(env: AnyVectorEnv, wrapper: str | None = None) -> str:
-    """Returns Python code for the same copies as single environments, each in one of `gymnasium.wrappers`."""
+def single_wrapped(env: AnyVectorEnv, wrapper: str | None = None, copies: int | None = None) -> str:
+    """Returns Python code for the same copies as single environments.
+
+    Args:
+        env: the vector environment.
+        wrapper: name of a wrapper in `gymnasium.wrappers` for each copy.
+        copies: how many; None for as many as there are.
+    """
+    n = env.num_envs if copies is None else copies
     wrapper = f"gymnasium.wrappers.{wrapper}" if wrapper else None
     spec = env.spec
     registered = None if spec is None else gym.registry.get(spec.id)
     if spec is None or registered is None or registered.entry_point is None:
         kind = "AsyncVectorEnv" if isinstance(env.unwrapped, AsyncVectorEnv) else "SyncVectorEnv"
         made = f"{wrapper}(make())" if wrapper else "make()"
-        return (
-            f"gymnasium.vector.{kind}([lambda: {made}] * {env.num_envs}), where make() returns a new single environment"
-        )
+        return f"gymnasium.vector.{kind}([lambda: {made}] * {n}), where make() returns a new single environment"
     arguments = dict(spec.kwargs)
     mode = "async" if arguments.get("vectorization_mode") == "async" else "sync"
     for name in ("num_envs", "vectorization_mode", "vector_kwargs", "autoreset_mode"):
@@ -110,7 +115,7 @@ def single_wrapped(env: AnyVectorEnv, wrapper: str | None = None) -> str:
         arguments.pop("max_episode_steps", None)
     inner: Sequence[Any] = arguments.pop("wrappers", ())
     wrappers = [*(["*wrappers"] if inner else []), *([wrapper] if wrapper else [])]
-    settings = {"num_envs": env.num_envs, "vectorization_mode": mode, **arguments}
+    settings = {"num_envs": n, "vectorization_mode": mode, **arguments}
     code = [repr(spec.id), *(f"{name}={value!r}" for name, value in settings.items())]
     if wrappers:
         code.append(f"wrappers=[{', '.join(wrappers)}]")

@@ -12,13 +12,14 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorObservationWrapper
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorObservationWrapper
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sab_agents.envs.forms import DynamicsVectorEnv
 from sab_agents.envs.wrappers import autoreset_mode
+from sab_agents.vec_env.kinds import check_vector_env
 from sab_agents.vec_env.layers import AnyVectorEnv, check_masked_resets, check_pooling, layers_of, single_wrapped
 
 Array = npt.NDArray[Any]
@@ -61,10 +62,7 @@ class VectorToVecEnv(VecEnv):
     """
 
     def __init__(self, env: AnyVectorEnv) -> None:
-        if not isinstance(env, VectorEnv):
-            raise TypeError(
-                f"VectorToVecEnv: env must be a Gymnasium vector environment, but is {env!r}. {_remedy(env)}"
-            )
+        check_vector_env("VectorToVecEnv", env)
         mode = autoreset_mode(env)
         if mode == AutoresetMode.NEXT_STEP and not isinstance(env.unwrapped, RESETTING_AT_ONCE):
             raise ValueError(
@@ -321,15 +319,6 @@ def _equal(first: Any, second: Any, copies: npt.NDArray[np.bool_]) -> bool:
     if isinstance(first, tuple):
         return all(_equal(*parts, copies) for parts in zip(first, second, strict=True))
     return np.array_equal(first[copies], second[copies], equal_nan=first.dtype.kind in "fc")
-
-
-def _remedy(env: Any) -> str:
-    """Returns what to type for something that is not a vector environment."""
-    if isinstance(env, VecEnv):
-        return "It is a VecEnv already: pass it on as it is."
-    if isinstance(env, gym.Env):
-        return "Pass stable_baselines3.common.vec_env.DummyVecEnv([lambda: env]) on in its place."
-    return "Make one by gymnasium.make_vec(id, num_envs=n)."
 
 
 def _row(observations: Any, i: int) -> Any:
