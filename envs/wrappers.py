@@ -97,6 +97,7 @@ class VectorPreviousActionReward(BatchWrapper):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Takes a step in all copies. The observations include these actions and their rewards."""
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        _check_infos("VectorPreviousActionReward", infos)
         self._actions = self._layout.actions(np.asarray(actions))
         self._rewards = np.array(rewards, np.float32)
         ended = np.logical_or(terminations, truncations)
@@ -152,6 +153,7 @@ class MarkResetSteps(BatchWrapper):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Takes a step in all copies and marks the copies that it only reset."""
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        _check_infos("MarkResetSteps", infos)
         infos = {**infos, "valid": ~self._ended, "_valid": np.ones(self.num_envs, np.bool_)}
         if self._next_step:
             self._ended = np.logical_or(terminations, truncations)
@@ -186,6 +188,13 @@ def _check_kind(owner: str, env: Any, kind: type, expected: str) -> None:
             f"{owner}: env must be {expected}, but is {env!r}. Pass a single environment to PreviousActionReward, a "
             "vector environment to VectorPreviousActionReward, and a VecEnv of stable-baselines3 to "
             "sab_agents.vec_env.previous.VecPreviousActionReward."
+        )
+
+
+def _check_infos(owner: str, infos: Any) -> None:
+    if not isinstance(infos, dict):
+        raise TypeError(
+            f"{owner}: infos must be a dict, but are a {type(infos).__name__}. Wrap in DictInfoToList last."
         )
 
 

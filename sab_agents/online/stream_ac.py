@@ -101,11 +101,11 @@ class StreamAC(BaseAlgorithm):
         _check_learning_rate(learning_rate)
         if not 0 <= ent_coef < float("inf"):
             raise ValueError(f"StreamAC: ent_coef must be a number of at least 0, but is {ent_coef!r}.")
-        if env is None and _init_setup_model:
-            raise ValueError("StreamAC: env must be an environment or its id, but is None. StreamAC.load needs none.")
+        if env is not None or _init_setup_model:  # loading sets the spaces up later
+            env = _single(env, "StreamAC")
         super().__init__(
             policy,
-            _single(env, "StreamAC"),
+            env,
             learning_rate,
             policy_kwargs=plain(policy_kwargs),
             stats_window_size=plain(stats_window_size),

@@ -122,11 +122,11 @@ class RecurrentPPO(SavedAlgorithm):
         _check_policy(name, policy, self.policy_aliases)
         self.n_epochs = at_least(name, "n_epochs", n_epochs, 1)
         self.batch_size = None if batch_size is None else at_least(name, "batch_size", batch_size, 1)
-        if env is None and _init_setup_model:
-            raise ValueError(f"{name}: env must be an environment or its id, but is None. {name}.load needs none.")
+        if env is not None or _init_setup_model:  # loading sets the spaces up later
+            env = as_vec_env(env, name, FOR_PPO, observe_previous=observe_previous)
         super().__init__(
             policy,
-            as_vec_env(env, name, FOR_PPO, observe_previous=observe_previous),
+            env,
             learning_rate=plain(learning_rate),
             n_steps=at_least(name, "n_steps", n_steps, 1),
             gamma=plain(gamma),

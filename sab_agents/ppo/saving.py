@@ -129,10 +129,11 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
         spaces = [from_json(settings[name], name) for name in SPACES]
-        previous = arguments.get("observe_previous", False)
-        vectorised = as_vec_env(env, f"{cls.__name__}.load", FOR_PPO, observe_previous=previous)
-        wrapped = None if env is None else cls._wrap_env(vectorised, arguments.get("verbose", 0))
-        if wrapped is not None:
+        wrapped = None
+        if env is not None:
+            previous = arguments.get("observe_previous", False)
+            vectorised = as_vec_env(env, f"{cls.__name__}.load", FOR_PPO, observe_previous=previous)
+            wrapped = cls._wrap_env(vectorised, arguments.get("verbose", 0))
             check_for_correct_spaces(wrapped, *spaces)
             if not force_reset and wrapped.num_envs != state["n_envs"]:
                 raise ValueError(

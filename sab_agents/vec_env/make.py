@@ -33,7 +33,7 @@ def as_vec_env(env: Any, owner: str, usable: Usable, *, observe_previous: bool =
     """Returns whatever is passed as an environment as stable-baselines3 takes it.
 
     Args:
-        env: an environment or its id, a VecEnv, or a Gymnasium vector environment; None stays None.
+        env: an environment or its id, a VecEnv, or a Gymnasium vector environment.
         owner: who asks, for an error.
         usable: the spaces that it can use.
         observe_previous: adds the previous action and reward to the observations unless they contain them already; the
@@ -46,15 +46,14 @@ def as_vec_env(env: Any, owner: str, usable: Usable, *, observe_previous: bool =
         TypeError: it is no environment, or a space is not usable.
         ValueError: there is no such id, or a vector environment cannot be used, see `VectorToVecEnv`.
     """
-    if env is None:
-        return None
     code = "env"
     if isinstance(env, str):
         check_id(owner, env)
         code = f"gymnasium.make({env!r})"
         env = maybe_make_env(env, verbose=0)
     check_environment(owner, env)
-    check_spaces(owner, env, usable, code)
+    if isinstance(env, gym.Env | VecEnv | VectorEnv):
+        check_spaces(owner, env, usable, code)
     if isinstance(env, VectorEnv):
         env = VecMonitor(VectorToVecEnv(env))
     if not observe_previous:

@@ -72,7 +72,6 @@ def test_any_kind_of_environment_is_wrapped_once(kind: str) -> None:
 def test_without_it_the_environment_stays_as_it_is() -> None:
     env = DummyVecEnv([lambda: gym.make("SAB/PassiveTMaze-v0")])
     assert as_vec_env(env, "agent", FOR_PPO) is env
-    assert as_vec_env(None, "agent", FOR_PPO, observe_previous=True) is None
 
 
 def test_recurrent_ppo_learns_from_previous_actions_and_rewards() -> None:

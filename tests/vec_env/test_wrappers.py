@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -23,7 +26,7 @@ from gymnasium.wrappers import vector
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 import sab_agents
-from sab_agents import RecurrentPPO, VectorToVecEnv
+from sab_agents import RecurrentPPO, StreamAC, VectorToVecEnv
 from sab_agents.envs.wrappers import MarkResetSteps, PreviousActionReward, VectorPreviousActionReward
 from tests.envs.conftest import same
 from tests.toys import OBSERVATIONS, Toy
@@ -47,6 +50,8 @@ def bounded(action: Any) -> Any:
     return np.clip(action, 0.75, 1.5)
 
 
+CV2: Any = SimpleNamespace(resize=lambda image, size, **_: np.resize(image, (size[1], size[0], 3)), INTER_AREA=0)
+"""In place of OpenCV."""
 IMAGE = ("image", "discrete")
 BOX = ("box", "box")
 EACH: dict[str, tuple[tuple[str, str], Make, Make]] = {
@@ -174,10 +179,11 @@ def check_equal(bridge: Any, dummy: Any, actions: Any, count: int = 40) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", EACH)
-def test_a_wrapper_of_all_copies_gives_what_wrappers_of_single_copies_give(name: str, mode: AutoresetMode) -> None:
+def test_a_wrapper_of_all_copies_gives_what_wrappers_of_single_copies_give(
+    name: str, mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kind, together, alone = EACH[name]
-    if name == "ResizeObservation":
-        pytest.importorskip("cv2")
+    monkeypatch.setitem(sys.modules, "cv2", CV2)
     copies = SyncVectorEnv([toy(kind)] * N, autoreset_mode=mode)
     if mode is AutoresetMode.SAME_STEP and issubclass(getattr(vector, name, object), VectorObservationWrapper):
         with pytest.raises(ValueError, match="Expected autoreset_mode to be NEXT_STEP or DISABLED"):  # Gymnasium's own
@@ -230,6 +236,53 @@ def test_every_step_through_the_bridge_is_valid(mode: AutoresetMode) -> None:
     for _ in range(12):
         assert all(info["valid"] is True for info in env.step(np.stack([ONES] * N))[3])
         assert not any("valid" in info for info in env.reset_infos)
+
+
+class FakeClip:
+    """What moviepy makes of frames."""
+
+    written = 0
+
+    def __init__(self, frames: Any, fps: int) -> None:  # noqa: ARG002
+        assert len(frames)
+
+    def write_videofile(self, path: str, logger: Any) -> None:  # noqa: ARG002
+        FakeClip.written += 1
+
+
+@pytest.mark.filterwarnings("ignore:.*autoreset mode is same-step", "ignore:.*Overwriting existing videos")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["RecordVideo", "HumanRendering"])
+def test_wrappers_that_show_or_record_frames_change_no_number(
+    name: str, mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    clips = SimpleNamespace(ImageSequenceClip=FakeClip)
+    fakes = {"moviepy": SimpleNamespace(), "moviepy.video.io.ImageSequenceClip": clips}
+    fakes |= {"moviepy.video": SimpleNamespace(), "moviepy.video.io": SimpleNamespace()}
+    fakes["cv2"] = CV2
+    for module, fake in fakes.items():
+        monkeypatch.setitem(sys.modules, module, fake)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setitem(Toy.metadata, "render_fps", 1000)
+    if name == "HumanRendering":
+        pytest.importorskip("pygame")
+
+    def single() -> Any:
+        return wrappers.TimeLimit(Toy(*BOX, render_mode="rgb_array"), 3)
+
+    copies = SyncVectorEnv([single] * N, autoreset_mode=mode)
+    wrapper: Any = getattr(vector, name)
+    env = wrapper(copies, *([str(tmp_path)] if name == "RecordVideo" else [(20, 20)]))
+    written = FakeClip.written
+    bridge = VectorToVecEnv(env)
+    check_equal(bridge, DummyVecEnv([single] * N), env.action_space)
+    bridge.close()
+    assert (FakeClip.written > written) == (name == "RecordVideo")
+
+
+def test_every_wrapper_of_gymnasium_has_been_looked_at() -> None:
+    converting = {"ArrayConversion", "JaxToNumpy", "JaxToTorch", "NumpyToTorch"}  # of arrays of other frameworks
+    assert set(vector.__all__) <= {*EACH, *STATISTICS, *converting, "RecordVideo", "HumanRendering"}
 
 
 def test_statistics_under_another_key_belong_to_the_end() -> None:
@@ -449,6 +502,9 @@ def test_the_remedy_for_a_vector_environment_of_its_own_kind_works(arguments: di
     RecurrentPPO("MlpSabPolicy", mended, **settings).learn(48)
     dummy = DummyVecEnv([lambda: gym.make("CartPole-v1", **arguments)] * 3)
     check_equal(VectorToVecEnv(mended), dummy, mended.action_space)
+    with pytest.raises(ValueError, match="not known to reset chosen copies at once") as error:
+        StreamAC("MlpSabPolicy", gym.make_vec("CartPole-v1", num_envs=1, **arguments))
+    StreamAC("MlpSabPolicy", typed_in(str(error.value))).learn(30)
 
 
 @pytest.mark.parametrize("seed", [np.int64(4), np.uint8(4)])
