@@ -51,7 +51,8 @@ class VectorToVecEnv(VecEnv):
     Raises:
         TypeError: it is not a vector environment.
         ValueError: the metadata have no autoreset mode; or it is next-step and the environment is not known to honour
-            a reset mask in this mode; or a wrapper mixes the copies, or is not known to honour the mask.
+            a reset mask in this mode, as `AsyncVectorEnv` without shared memory does not; or a wrapper mixes the
+            copies, or is not known to honour the mask.
 
     Example:
         >>> import gymnasium as gym
@@ -68,6 +69,13 @@ class VectorToVecEnv(VecEnv):
             raise ValueError(
                 f"VectorToVecEnv: {env} resets in the next step, and is not known to reset chosen copies at once. "
                 f"Make it of single environments: env = {single_wrapped(env)}."
+            )
+        base = env.unwrapped
+        # A worker without shared memory forgets at a reset that it was reset, and resets once more in the next step.
+        if mode == AutoresetMode.NEXT_STEP and isinstance(base, AsyncVectorEnv) and not base.shared_memory:
+            raise ValueError(
+                f"VectorToVecEnv: {env} resets twice in the next step without shared memory. Make it with "
+                "autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED, next to shared_memory=False."
             )
         check_pooling("VectorToVecEnv", env)
         if mode != AutoresetMode.SAME_STEP:

@@ -185,6 +185,27 @@ def test_copies_in_other_processes() -> None:
     env.close()
 
 
+@pytest.mark.parametrize("settings", [{}, {"shared_memory": False}, {"copy": False}], ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_copies_in_other_processes_in_every_mode(mode: AutoresetMode, settings: dict[str, Any]) -> None:
+    singles = [lambda: TimeLimit(Toy("dict"), 3)] * 3
+    made = AsyncVectorEnv(singles, autoreset_mode=mode, **settings)
+    if mode is AutoresetMode.NEXT_STEP and not settings.get("shared_memory", True):
+        with pytest.raises(ValueError, match=r"resets twice .* Make it with autoreset_mode=.*DISABLED"):
+            VectorToVecEnv(made)
+        made.close()
+        return
+    env, dummy = VectorToVecEnv(made), DummyVecEnv(list(singles))
+    for each in (env, dummy):
+        each.seed(3)
+    assert same(env.reset(), dummy.reset())
+    for step in range(12):
+        actions = np.random.default_rng(step).integers(-1, 2, size=3)
+        assert same(env.step(actions), dummy.step(actions))
+        assert same(env.reset_infos, dummy.reset_infos)
+    env.close()
+
+
 def test_attributes_and_methods_where_all_copies_are_one_object() -> None:
     env = VectorToVecEnv(RecordEpisodeStatistics(Native(3, AutoresetMode.SAME_STEP)))
     assert env.get_attr("favourite", indices=[0, 2]) == [7, 7]
