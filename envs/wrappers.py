@@ -55,8 +55,8 @@ class PreviousActionReward(Wrapper, RecordConstructorArgs):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Takes a step. The observation includes this action and its reward."""
+        encoded = self._layout.actions(np.asarray(action)[None])[0]  # before a wrapper inside writes into it
         observation, reward, terminated, truncated, info = self.env.step(action)
-        encoded = self._layout.actions(np.asarray(action)[None])[0]
         return self._layout.one(observation, encoded, float(reward)), reward, terminated, truncated, info
 
 
@@ -96,9 +96,10 @@ class VectorPreviousActionReward(BatchWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Takes a step in all copies. The observations include these actions and their rewards."""
+        taken = self._layout.actions(np.asarray(actions))  # before a wrapper inside writes into them
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
         _check_infos("VectorPreviousActionReward", infos)
-        self._actions = self._layout.actions(np.asarray(actions))
+        self._actions = taken
         self._rewards = np.array(rewards, np.float32)
         ended = np.logical_or(terminations, truncations)
         if self._mode == AutoresetMode.SAME_STEP:

@@ -43,8 +43,8 @@ class VecPreviousActionReward(VecEnvWrapper):
         return start
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Passes the actions on, and stores them for `step_wait`."""
-        self._actions = np.asarray(actions)
+        """Passes the actions on, and stores a copy for `step_wait`."""
+        self._actions = np.array(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:

@@ -112,8 +112,8 @@ class VectorToVecEnv(VecEnv):
         return start
 
     def step_async(self, actions: Array) -> None:
-        """Stores the actions for `step_wait`."""
-        self._actions = actions
+        """Stores the actions for `step_wait`: a copy, since wrappers write into what they get."""
+        self._actions = np.array(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Takes the step, and resets the copies whose episode it ended.

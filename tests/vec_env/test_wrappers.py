@@ -285,6 +285,28 @@ def test_every_wrapper_of_gymnasium_has_been_looked_at() -> None:
     assert set(vector.__all__) <= {*EACH, *STATISTICS, *converting, "RecordVideo", "HumanRendering"}
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("action", ["discrete", "box"])
+def test_actions_stay_as_they_were_passed_although_a_wrapper_writes_into_them(action: str, mode: AutoresetMode) -> None:
+    def mirrored(taken: Any) -> Any:
+        taken = np.asarray(taken)
+        return -taken if action == "discrete" else np.float32(2.5) - taken
+
+    kind = ("box", action)
+    copies = SyncVectorEnv([toy(kind)] * N, autoreset_mode=mode)
+    inner = vector.VectorizeTransformAction(
+        copies, wrappers.TransformAction, func=mirrored, action_space=copies.single_action_space
+    )
+    env = VectorPreviousActionReward(inner)
+    plain = [lambda: wrappers.TransformAction(toy(kind)(), mirrored, copies.single_action_space)] * N
+    dummy = DummyVecEnv([lambda: PreviousActionReward(plain[0]())] * N)
+    check_equal(VectorToVecEnv(env), dummy, env.action_space)
+    actions = env.action_space.sample()
+    kept = actions.copy()
+    VectorToVecEnv(inner).step(actions)
+    assert same(actions, kept)
+
+
 def test_statistics_under_another_key_belong_to_the_end() -> None:
     copies = SyncVectorEnv([toy()] * N, autoreset_mode=AutoresetMode.SAME_STEP)
     env = VectorToVecEnv(vector.DictInfoToList(vector.RecordEpisodeStatistics(copies, stats_key="counted")))
