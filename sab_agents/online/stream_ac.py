@@ -71,7 +71,7 @@ class StreamAC(BaseAlgorithm):
         device: of the parameters. For one stream a CPU is the fastest.
 
     Raises:
-        TypeError: a setting is of the wrong kind, or a space is not supported.
+        TypeError: a setting is of the wrong kind, `env` is no environment, or a space is not supported.
         ValueError: a setting is out of range, or there is more than one environment.
     """
 
@@ -327,7 +327,8 @@ class StreamAC(BaseAlgorithm):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged or not ours, or `env` has other spaces.
+            TypeError: `env` is no environment.
+            ValueError: the file is damaged or not ours, or `env` has other spaces or more than one copy.
         """
         settings, state = archive.load(path, KIND)
         arguments = settings["arguments"] | {"device": device} | changes

@@ -74,8 +74,8 @@ class RecurrentPPO(SavedAlgorithm):
         observe_previous: add the previous action and reward to every observation, by `VecPreviousActionReward`.
 
     Raises:
-        TypeError: a setting is of the wrong type.
-        ValueError: a setting is out of range, or the policy is unknown.
+        TypeError: a setting is of the wrong type, or `env` is no environment, or has spaces that cannot be used.
+        ValueError: a setting is out of range, or the policy or the id is unknown.
 
     Example:
         >>> import gymnasium as gym

@@ -121,6 +121,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
 
         Raises:
             FileNotFoundError: there is no such file.
+            TypeError: `env` is no environment, or an argument is unknown.
             ValueError: the file is damaged or not ours; `env` has other spaces; something must be passed again; or
                 `policy_kwargs` differ from the saved ones.
         """
