@@ -47,9 +47,10 @@ def check_pooling(owner: str, env: AnyVectorEnv) -> None:
     for layer in layers_of(env)[:-1]:
         if isinstance(layer, POOLING):
             name = type(layer).__name__
+            mended = single_wrapped(env, f"gymnasium.wrappers.{name}")
             raise ValueError(
                 f"{owner}: each copy must have statistics of its own, but {name} mixes those of all copies and forgets "
-                f"them when one is reset. Leave it out, and wrap each copy: env = {single_wrapped(env, name)}. Or pass "
+                f"them when one is reset. Leave it out, and wrap each copy: env = {mended}. Or pass "
                 "stable_baselines3.common.vec_env.VecNormalize(sab_agents.VectorToVecEnv(env)) of the rest."
             )
 
@@ -73,7 +74,7 @@ def check_masked_resets(owner: str, env: AnyVectorEnv) -> None:
                 raise ValueError(
                     f"{owner}: {name} must count each copy by itself, but forgets all copies when one is reset in "
                     f"{env}. Leave it out, since VecMonitor counts as well, or wrap each copy: "
-                    f"env = {single_wrapped(env, name)}."
+                    f"env = {single_wrapped(env, f'gymnasium.wrappers.{name}')}."
                 )
         elif not _honours_masks(type(layer)):
             name = type(layer).__name__
@@ -96,11 +97,10 @@ def single_wrapped(env: AnyVectorEnv, wrapper: str | None = None, copies: int | 
 
     Args:
         env: the vector environment.
-        wrapper: name of a wrapper in `gymnasium.wrappers` for each copy.
+        wrapper: code of a wrapper for each copy.
         copies: how many; None for as many as there are.
     """
     n = env.num_envs if copies is None else copies
-    wrapper = f"gymnasium.wrappers.{wrapper}" if wrapper else None
     spec = env.spec
     registered = None if spec is None else gym.registry.get(spec.id)
     if spec is None or registered is None or registered.entry_point is None:

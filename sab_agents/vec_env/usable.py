@@ -12,6 +12,8 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from sab_agents.vec_env.layers import single_wrapped
+
 Space = spaces.Space[Any]
 NUMBERS = "biuf"
 LARGEST = 10_000  # choices of one Discrete action that stands for several
@@ -48,25 +50,33 @@ def check_spaces(owner: str, env: Any, usable: Usable, code: str = "env") -> Non
     Raises:
         TypeError: one of them is not usable.
     """
-    vector = isinstance(env, VectorEnv)
-    observation, action = (
-        (env.single_observation_space, env.single_action_space) if vector else (env.observation_space, env.action_space)
-    )
-    # A VecEnv cannot be wrapped any more in what changes single environments.
-    where = "Wrap each environment before" if isinstance(env, VecEnv) else "Wrap it"
+    if isinstance(env, VectorEnv):
+        observation, action = env.single_observation_space, env.single_action_space
+    else:
+        observation, action = env.observation_space, env.action_space
     if not _observable(observation, usable):
         kinds = "arrays of numbers" + (", or dicts of these" if usable.dicts else "")
+        remedy, note = _observation_remedy(observation, code)
+        note += ", with an Mlp policy" if usable.dicts else ""
         raise TypeError(
             f"{owner}: observations must be {kinds}, but are of {_in_one_line(observation)}. "
-            f"{where}: {_observation_remedy(observation, vector, usable).replace('(env', f'({code}')}"
+            f"{_wrapped(env, remedy, code)}{note}."
         )
     if not _possible(action, usable):
         kinds = ", ".join(kind.__name__ for kind in usable.actions)
         axes = ", with one axis" if usable.flat and isinstance(action, usable.actions) else ""
+        remedy, note = _action_remedy(action, usable, code)
         raise TypeError(
             f"{owner}: actions must be of one of {kinds}{axes}, but are of {_in_one_line(action)}. "
-            f"{where}: {_action_remedy(action, vector, usable).replace('(env', f'({code}')}"
+            f"{_wrapped(env, remedy, code)}{note}."
         )
+
+
+def _wrapped(env: Any, remedy: str, code: str) -> str:
+    """Returns what to do with code that wraps a single environment, `code`."""
+    if isinstance(env, VectorEnv):
+        return f"Wrap each copy: env = {single_wrapped(env, f'(lambda {code}: {remedy})')}"
+    return f"Wrap {'each environment before' if isinstance(env, VecEnv) else 'it'}: env = {remedy}"
 
 
 def check_observation(owner: str, space: Space, observation: Any) -> None:
@@ -140,16 +150,15 @@ def _possible(space: Space, usable: Usable) -> bool:
     return not (several and len(space.shape or ()) != 1)
 
 
-def _observation_remedy(space: Space, vector: bool, usable: Usable) -> str:
-    module = "gymnasium.wrappers.vector" if vector else "gymnasium.wrappers"
-    policy = ", with an Mlp policy." if usable.dicts else "."
+def _observation_remedy(space: Space, env: str) -> tuple[str, str]:
+    """Returns code that wraps the environment whose code is `env`, and what is to be said about it."""
     if _flattens(space):
-        return f"env = {module}.FlattenObservation(env){policy}"
+        return f"gymnasium.wrappers.FlattenObservation({env})", ""
     if isinstance(space, spaces.Dict) and (kept := [name for name, part in space.spaces.items() if _flattens(part)]):
-        return f"env = {module}.FlattenObservation({module}.FilterObservation(env, {kept})){policy}"
+        return f"gymnasium.wrappers.FlattenObservation(gymnasium.wrappers.FilterObservation({env}, {kept}))", ""
     return (
-        "env = gymnasium.wrappers.TransformObservation(env, function, space), where function makes an array of space, "
-        "a gymnasium.spaces.Box, of an observation."
+        f"gymnasium.wrappers.TransformObservation({env}, function, space)",
+        ", where function makes an array of space, a gymnasium.spaces.Box, of an observation",
     )
 
 
@@ -160,20 +169,16 @@ def _flattens(space: Space) -> bool:
         return False
 
 
-def _action_remedy(space: Space, vector: bool, usable: Usable) -> str:
+def _action_remedy(space: Space, usable: Usable, env: str) -> tuple[str, str]:
+    """Returns code that wraps the environment whose code is `env`, and what is to be said about it."""
     made = _action_function(space, usable)
-    if made is None:
-        return (
-            "env = gymnasium.wrappers.TransformAction(env, function, space), where function makes an action of the "
-            "environment of one of space, which is one of these kinds."
-        )
-    function, replaced = made
-    if vector:
-        return (
-            "env = gymnasium.wrappers.vector.VectorizeTransformAction(env, gymnasium.wrappers.TransformAction, "
-            f"func=lambda action: {function}, action_space={replaced})."
-        )
-    return f"env = gymnasium.wrappers.TransformAction(env, lambda action: {function}, {replaced})."
+    if made is not None:
+        function, replaced = made
+        return f"gymnasium.wrappers.TransformAction({env}, lambda action: {function}, {replaced})", ""
+    return (
+        f"gymnasium.wrappers.TransformAction({env}, function, space)",
+        ", where function makes an action of the environment of one of space, which is one of these kinds",
+    )
 
 
 def _action_function(space: Space, usable: Usable) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sab_agents
@@ -57,7 +57,10 @@ AGENTS: dict[str, Callable[..., Any]] = {"ppo": ppo, "stream": stream}
 
 def typed_in(message: str, **names: Any) -> Any:
     """Runs the code that an error says to type."""
-    found = re.search(r"env = (.+?)(?:, with an Mlp policy\.| in place of .*|\.)$", message)
+    message = message.replace(", where make() returns a new single environment", "")
+    found = re.search(
+        r"(?:Wrap.*?:|Pass|Use|returns:) env = (.+?)(?:, with an Mlp policy\.| in place of .*|\.)$", message
+    )
     assert found, message
     packages = {"gymnasium": gym, "numpy": np, "sab_agents": sab_agents, "stable_baselines3": stable_baselines3}
     return eval(found[1], {**packages, **names})
@@ -83,7 +86,7 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
 }
 
 
-@pytest.mark.parametrize("form", ["single", "vector", "vec_env"])
+@pytest.mark.parametrize("form", ["single", "vector", "same step", "vec_env"])
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("name", OBSERVATIONS)
 def test_observations_that_an_agent_cannot_use(name: str, agent: str, form: str) -> None:
@@ -96,11 +99,16 @@ def test_observations_that_an_agent_cannot_use(name: str, agent: str, form: str)
 
     if form == "vec_env" and name not in {"tuple", "grid", "number"}:
         return  # stable-baselines3 has none with such observations
-    made: dict[str, Any] = {"single": make, "vector": lambda: SyncVectorEnv([make]), "vec_env": lambda: dummy(make)}
+    made: dict[str, Any] = {
+        "single": make,
+        "vector": lambda: SyncVectorEnv([make]),
+        "same step": lambda: SyncVectorEnv([make], autoreset_mode=AutoresetMode.SAME_STEP),
+        "vec_env": lambda: dummy(make),
+    }
     with pytest.raises(TypeError, match=r"observations must be arrays of numbers.*, but are of .* Wrap (it|each)") as e:
         AGENTS[agent](made[form]())
     assert "\n" not in str(e.value)
-    env = typed_in(str(e.value), env=make() if form == "vec_env" else made[form]())
+    env = typed_in(str(e.value), env=make(), make=make)
     AGENTS[agent](env).learn(16)
 
 
@@ -121,10 +129,12 @@ def test_actions_that_an_agent_cannot_take(name: str, agent: str, form: str) -> 
         return singles[-1]
 
     env = make() if form == "single" else SyncVectorEnv([make])
-    with pytest.raises(TypeError, match=r"actions must be of one of .*, but are of Multi.* Wrap it: env = ") as error:
+    with pytest.raises(
+        TypeError, match=r"actions must be of one of .*, but are of Multi.* Wrap (it|each copy): env = "
+    ) as error:
         AGENTS[agent](env)
-    AGENTS[agent](typed_in(str(error.value), env=env)).learn(200 if agent == "stream" else 64)
-    assert len({str(action) for action in singles[0].taken}) > 4  # not always the same
+    AGENTS[agent](typed_in(str(error.value), env=env, make=make)).learn(200 if agent == "stream" else 64)
+    assert len({str(action) for single in singles for action in single.taken}) > 4  # not always the same
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -142,14 +152,20 @@ def test_actions_of_several_parts_need_a_function(space: spaces.Space[Any], agen
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-@pytest.mark.parametrize("form", ["id", "single"])
+@pytest.mark.parametrize("form", ["id", "single", "vector"])
 def test_minigrid_as_it_is(form: str, agent: str) -> None:
     pytest.importorskip("minigrid")
-    env: Any = "MiniGrid-MemoryS7-v0" if form == "id" else gym.make("MiniGrid-MemoryS7-v0")
+    env_id = "MiniGrid-MemoryS7-v0"
+    made: dict[str, Any] = {"id": lambda: env_id, "single": lambda: gym.make(env_id), "vector": lambda: copies(env_id)}
+    env = made[form]()
     with pytest.raises(TypeError, match=r"MissionSpace.*FilterObservation\(.*, \['direction', 'image'\]\)") as error:
         AGENTS[agent](env)
-    names = {} if form == "id" else {"env": env}  # with an id, the code makes the environment
+    names = {"env": env} if form == "single" else {}  # otherwise, the code makes the environment
     AGENTS[agent](typed_in(str(error.value), **names)).learn(16)
+
+
+def copies(env_id: str) -> Any:
+    return gym.make_vec(env_id, num_envs=1, vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP})
 
 
 def one_cartpole() -> Any:
@@ -218,8 +234,7 @@ def test_stream_ac_learns_from_a_vector_environment_of_one(make: Callable[[int],
     for call in (stream, model.set_env, lambda env: StreamAC.load(tmp_path / "model", env=env)):
         with pytest.raises(ValueError, match=r"learns from one environment, but got 3\. Use env = ") as error:
             call(make(3))
-        message = str(error.value).removesuffix(", where make() returns a new single environment.") + "."
-        mended = typed_in(message.replace("..", "."), make=one_cartpole)
+        mended = typed_in(str(error.value), make=one_cartpole)
         call(mended)
     model.set_env(mended)
     assert model.learn(30, reset_num_timesteps=False).num_timesteps == 60
