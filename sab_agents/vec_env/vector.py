@@ -64,20 +64,19 @@ class VectorToVecEnv(VecEnv):
 
     def __init__(self, env: AnyVectorEnv) -> None:
         check_vector_env("VectorToVecEnv", env)
-        mode = autoreset_mode(env)
-        if mode == AutoresetMode.NEXT_STEP and not isinstance(env.unwrapped, RESETTING_AT_ONCE):
+        mode, base = autoreset_mode(env), env.unwrapped
+        check_pooling("VectorToVecEnv", env)
+        if mode == AutoresetMode.NEXT_STEP and not isinstance(base, RESETTING_AT_ONCE):
             raise ValueError(
-                f"VectorToVecEnv: {env} resets in the next step, and is not known to reset chosen copies at once. "
+                f"VectorToVecEnv: {base} resets in the next step, and is not known to reset chosen copies at once. "
                 f"Make it of single environments: env = {single_wrapped(env)}."
             )
-        base = env.unwrapped
         # A worker without shared memory forgets at a reset that it was reset, and resets once more in the next step.
         if mode == AutoresetMode.NEXT_STEP and isinstance(base, AsyncVectorEnv) and not base.shared_memory:
             raise ValueError(
                 f"VectorToVecEnv: {env} resets twice in the next step without shared memory. Make it with "
                 "autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED, next to shared_memory=False."
             )
-        check_pooling("VectorToVecEnv", env)
         if mode != AutoresetMode.SAME_STEP:
             check_masked_resets("VectorToVecEnv", env)
         self.env = env

@@ -359,6 +359,14 @@ def test_the_remedy_names_the_id_and_the_arguments(name: str, kind: str, inner: 
     bridge.close()
 
 
+def test_the_remedy_keeps_the_wrapper_of_copies_that_cannot_be_reset_at_once() -> None:
+    with pytest.raises(ValueError, match="NormalizeReward mixes") as error:
+        VectorToVecEnv(vector.NormalizeReward(gym.make_vec("CartPole-v1", num_envs=2)))
+    mended = typed_in(str(error.value))
+    dummy = DummyVecEnv([lambda: wrappers.NormalizeReward(gym.make("CartPole-v1"))] * 2)
+    check_equal(VectorToVecEnv(mended), dummy, mended.action_space, count=60)
+
+
 def test_normalising_by_stable_baselines3_works_as_the_message_says() -> None:
     env = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
     with pytest.raises(ValueError, match=r"pass stable_baselines3.*VecNormalize\(sab_agents.VectorToVecEnv\(env\)\)"):
