@@ -37,12 +37,13 @@ class PreviousActionReward(Wrapper, RecordConstructorArgs):
             action space is one of these except Dict.
 
     Raises:
-        TypeError: a space is of another kind.
+        TypeError: the environment or a space is of another kind.
         ValueError: a Dict observation already has one of the two keys.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         RecordConstructorArgs.__init__(self)
+        _check_kind("PreviousActionReward", env, gym.Env, "a single environment")
         super().__init__(env)
         self._layout = Layout(env.observation_space, env.action_space)
         self.observation_space = self._layout.space
@@ -54,8 +55,8 @@ class PreviousActionReward(Wrapper, RecordConstructorArgs):
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Takes a step. The observation includes this action and its reward."""
+        encoded = self._layout.actions(np.asarray(action)[None])[0]  # before a wrapper inside writes into it
         observation, reward, terminated, truncated, info = self.env.step(action)
-        encoded = self._layout.actions(np.asarray(action)[None])[0]
         return self._layout.one(observation, encoded, float(reward)), reward, terminated, truncated, info
 
 
@@ -72,7 +73,10 @@ class VectorPreviousActionReward(BatchWrapper):
         TypeError, ValueError: as in `PreviousActionReward`, or the metadata lacks the autoreset mode.
     """
 
+    honours_reset_mask = True  # for `VectorToVecEnv`
+
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        _check_kind("VectorPreviousActionReward", env, VectorEnv, "a vector environment")
         super().__init__(env)
         self._layout = Layout(env.single_observation_space, env.single_action_space)
         self.single_observation_space = self._layout.space
@@ -92,8 +96,10 @@ class VectorPreviousActionReward(BatchWrapper):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Takes a step in all copies. The observations include these actions and their rewards."""
+        taken = self._layout.actions(np.asarray(actions))  # before a wrapper inside writes into them
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
-        self._actions = self._layout.actions(np.asarray(actions))
+        _check_infos("VectorPreviousActionReward", infos)
+        self._actions = taken
         self._rewards = np.array(rewards, np.float32)
         ended = np.logical_or(terminations, truncations)
         if self._mode == AutoresetMode.SAME_STEP:
@@ -131,6 +137,8 @@ class MarkResetSteps(BatchWrapper):
         ValueError: the metadata lacks the autoreset mode.
     """
 
+    honours_reset_mask = True  # for `VectorToVecEnv`
+
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
         self._next_step = autoreset_mode(env) == AutoresetMode.NEXT_STEP
@@ -146,6 +154,7 @@ class MarkResetSteps(BatchWrapper):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Takes a step in all copies and marks the copies that it only reset."""
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        _check_infos("MarkResetSteps", infos)
         infos = {**infos, "valid": ~self._ended, "_valid": np.ones(self.num_envs, np.bool_)}
         if self._next_step:
             self._ended = np.logical_or(terminations, truncations)
@@ -172,6 +181,22 @@ def reset_mask(options: dict[str, Any] | None, n: int) -> Bools:
     if options is None or "reset_mask" not in options:
         return np.ones(n, np.bool_)
     return np.array(options["reset_mask"], np.bool_)
+
+
+def _check_kind(owner: str, env: Any, kind: type, expected: str) -> None:
+    if not isinstance(env, kind):
+        raise TypeError(
+            f"{owner}: env must be {expected}, but is {env!r}. Pass a single environment to PreviousActionReward, a "
+            "vector environment to VectorPreviousActionReward, and a VecEnv of stable-baselines3 to "
+            "sab_agents.vec_env.previous.VecPreviousActionReward."
+        )
+
+
+def _check_infos(owner: str, infos: Any) -> None:
+    if not isinstance(infos, dict):
+        raise TypeError(
+            f"{owner}: infos must be a dict, but are a {type(infos).__name__}. Wrap in DictInfoToList last."
+        )
 
 
 class Layout:

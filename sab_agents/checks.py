@@ -14,17 +14,17 @@ Word = TypeVar("Word", bound=str)
 
 
 def at_least(owner: str, name: str, value: object, minimum: int) -> int:
-    """Returns `value` where it is an int of at least `minimum`.
+    """Returns `value` as an int if it is an integer of at least `minimum`; NumPy's integers are converted.
 
     Raises:
-        TypeError: `value` is not an int.
+        TypeError: `value` is not an integer; a bool is not an integer here.
         ValueError: `value` is below `minimum`.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{owner}: {name} must be an int of at least {minimum}, but is {value!r}.")
     if value < minimum:
         raise ValueError(f"{owner}: {name} must be at least {minimum}, but is {value}.")
-    return value
+    return int(value)
 
 
 def int_between(owner: str, name: str, value: object, minimum: int, maximum: int) -> int:
@@ -96,6 +96,15 @@ def known_arguments(owner: type, arguments: Mapping[str, Any]) -> None:
             raise TypeError(f"{owner.__name__} has no argument {name!r}. {remedy}")
 
 
+def plain(value: Any) -> Any:
+    """Returns a setting with Python's numbers in place of NumPy's, also inside dicts, lists and tuples."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {key: plain(item) for key, item in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+
+
 def nearest(word: object, valid: Iterable[str]) -> str | None:
     """Returns the valid word whose spelling is closest to `word`, or None if none is close."""
     matches = difflib.get_close_matches(str(word), list(valid), n=1, cutoff=0.5)
@@ -110,4 +119,4 @@ def did_you_mean(word: object, valid: Iterable[str]) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

@@ -29,7 +29,8 @@ ALLOWED = {
     "sab_agents.streaming": {"sab_agents.checks", "sab_agents.core", "sab_agents.kernels", "torch"},
     "sab_agents.online": {
         *("sab_agents.checks", "sab_agents.core", "sab_agents.streaming", "sab_agents.optim", "sab_agents.kernels"),
-        *("sab_agents.checkpoint", "torch", "numpy", "gymnasium", "stable_baselines3", "safetensors"),
+        *("sab_agents.checkpoint", "sab_agents.vec_env", "torch", "numpy", "gymnasium", "stable_baselines3"),
+        "safetensors",
     },
     "sab_agents.ppo": {
         *("sab_agents.checks", "sab_agents.core", "sab_agents.streaming", "sab_agents.optim", "sab_agents.kernels"),

@@ -12,6 +12,7 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "box": spaces.Box(-1, 1, (2, 3), np.float32),
     "double": spaces.Box(-np.inf, np.inf, (2,), np.float64),
     "bytes": spaces.Box(0, 255, (2, 2), np.uint8),
+    "image": spaces.Box(0, 255, (4, 4, 3), np.uint8),
     "discrete": spaces.Discrete(4, start=2),
     "dict": spaces.Dict({"near": spaces.Box(-1, 1, (2,)), "far": spaces.Discrete(3)}),
 }

@@ -37,11 +37,9 @@ class Core(nn.Module, ABC, Generic[StateT]):
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int, *, batch_first: bool = False) -> None:
         super().__init__()
-        at_least(type(self).__name__, "input_size", input_size, 1)
-        at_least(type(self).__name__, "hidden_size", hidden_size, 1)
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.output_size = output_size
+        self.input_size = at_least(type(self).__name__, "input_size", input_size, 1)
+        self.hidden_size = at_least(type(self).__name__, "hidden_size", hidden_size, 1)
+        self.output_size = int(output_size)  # which may be NumPy's
         self.batch_first = batch_first
 
     @abstractmethod

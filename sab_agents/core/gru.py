@@ -67,6 +67,7 @@ class GRU(Core[GRUState]):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, hidden_size, batch_first=batch_first)
+        input_size, hidden_size = self.input_size, self.hidden_size
         self.bptt_steps = None if bptt_steps is None else at_least("GRU", "bptt_steps", bptt_steps, 1)
         self.layers = at_least("GRU", "layers", layers, 1)
         if not 0 <= dropout <= 1:
@@ -80,7 +81,7 @@ class GRU(Core[GRUState]):
 
     def initial_state(self, batch_size: int) -> GRUState:
         """Returns the state of `batch_size` rows at the start of an episode: all zeros."""
-        at_least("GRU.initial_state", "batch_size", batch_size, 1)
+        batch_size = at_least("GRU.initial_state", "batch_size", batch_size, 1)
         h = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
         return GRUState(h, torch.zeros(batch_size, dtype=torch.int64, device=h.device))
 

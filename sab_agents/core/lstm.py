@@ -73,6 +73,7 @@ class LSTM(Core[LSTMState]):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, hidden_size, batch_first=batch_first)
+        input_size, hidden_size = self.input_size, self.hidden_size
         self.bptt_steps = None if bptt_steps is None else at_least("LSTM", "bptt_steps", bptt_steps, 1)
         self.layers = at_least("LSTM", "layers", layers, 1)
         if not 0 <= dropout <= 1:
@@ -92,7 +93,7 @@ class LSTM(Core[LSTMState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        at_least("LSTM.initial_state", "batch_size", batch_size, 1)
+        batch_size = at_least("LSTM.initial_state", "batch_size", batch_size, 1)
         zeros = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
         return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
 

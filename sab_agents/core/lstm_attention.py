@@ -74,6 +74,7 @@ class LSTMAttention(Core[LSTMAttentionState]):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, 2 * hidden_size, batch_first=batch_first)
+        input_size, hidden_size = self.input_size, self.hidden_size
         size = hidden_size if attention_size is None else attention_size
         self.attention_size = at_least("LSTMAttention", "attention_size", size, 1)
         self.lstm = LSTM(input_size, hidden_size, device=device, dtype=dtype)
@@ -88,7 +89,7 @@ class LSTMAttention(Core[LSTMAttentionState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        at_least("LSTMAttention.initial_state", "batch_size", batch_size, 1)
+        batch_size = at_least("LSTMAttention.initial_state", "batch_size", batch_size, 1)
         lstm = self.lstm.initial_state(batch_size)
         zeros = lstm.h.squeeze(1)
         memory = zeros.new_zeros(batch_size, 0, self.hidden_size)

@@ -68,6 +68,7 @@ class MinGRU(RealTimeCore[MinGRUState]):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, hidden_size, batch_first=batch_first)
+        input_size, hidden_size = self.input_size, self.hidden_size
         if not 2 <= max_timescale < math.inf:
             raise ValueError(f"MinGRU: max_timescale must be at least 2 and finite, but is {max_timescale!r}.")
         self.max_timescale = max_timescale
@@ -83,7 +84,7 @@ class MinGRU(RealTimeCore[MinGRUState]):
 
     def initial_state(self, batch_size: int) -> MinGRUState:
         """Returns the state of `batch_size` rows at the start of an episode: zeros."""
-        at_least("MinGRU.initial_state", "batch_size", batch_size, 1)
+        batch_size = at_least("MinGRU.initial_state", "batch_size", batch_size, 1)
         return MinGRUState(self.gate.weight.new_zeros(batch_size, self.hidden_size))
 
     def _run(self, x: Tensor, state: MinGRUState, episode_start: Tensor | None) -> tuple[Tensor, MinGRUState]:

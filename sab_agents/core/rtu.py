@@ -77,7 +77,7 @@ class RTU(RealTimeCore[RTUState]):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        at_least("RTU", "hidden_size", hidden_size, 1)
+        hidden_size = at_least("RTU", "hidden_size", hidden_size, 1)
         super().__init__(input_size, hidden_size, 2 * hidden_size, batch_first=batch_first)
         _check_ring(min_radius, max_radius, max_angle)
         # Kept off both ends of (0, 1), where the logarithms are infinite.
@@ -97,7 +97,7 @@ class RTU(RealTimeCore[RTUState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        at_least("RTU.initial_state", "batch_size", batch_size, 1)
+        batch_size = at_least("RTU.initial_state", "batch_size", batch_size, 1)
         return RTUState(self.nu.new_zeros(batch_size, self.hidden_size, 2))
 
     def initial_sensitivity(self, batch_size: int) -> Sensitivity:

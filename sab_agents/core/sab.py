@@ -106,6 +106,7 @@ class SAB(Core[SABState]):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, 2 * hidden_size, batch_first=batch_first)
+        input_size, hidden_size = self.input_size, self.hidden_size
         name = type(self).__name__
         self.rules = Rules(
             reading=Reading(top_k=at_least(name, "top_k", top_k, 1), score=attention, gain=float(summary_gain)),
@@ -129,7 +130,7 @@ class SAB(Core[SABState]):
 
     def initial_state(self, batch_size: int) -> SABState:
         """The state of `batch_size` rows at the start of an episode: zeros, and `capacity` empty slots."""
-        at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
+        batch_size = at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
         weight, slots = self._weight(), self.rules.capacity or 0
         return SABState(
             h=weight.new_zeros(batch_size, self.hidden_size),

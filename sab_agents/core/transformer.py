@@ -74,6 +74,7 @@ class Transformer(Core[TransformerState]):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, hidden_size, batch_first=batch_first)
+        input_size, hidden_size = self.input_size, self.hidden_size
         self.layers = at_least("Transformer", "layers", layers, 1)
         self.heads = at_least("Transformer", "heads", heads, 1)
         self.context = None if context is None else at_least("Transformer", "context", context, 1)
@@ -97,7 +98,7 @@ class Transformer(Core[TransformerState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        at_least("Transformer.initial_state", "batch_size", batch_size, 1)
+        batch_size = at_least("Transformer.initial_state", "batch_size", batch_size, 1)
         cache = self.embed.weight.new_zeros(batch_size, self.layers, 0, self.hidden_size)
         step = torch.zeros(batch_size, dtype=torch.int64, device=cache.device)
         return TransformerState(cache, cache, step.new_zeros(batch_size, 0), step)

@@ -19,7 +19,7 @@ from torch.optim import Adam, Optimizer
 
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import on_device, under, within
-from sab_agents.checks import at_least, did_you_mean
+from sab_agents.checks import at_least, did_you_mean, plain
 from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
@@ -97,6 +97,10 @@ class OnlineLearner:
         **settings: Any,
     ) -> None:
         name = "OnlineLearner"
+        # A file can hold Python's numbers, but not NumPy's.
+        input_size, output_size, rows, hidden_size, seed = plain((input_size, output_size, rows, hidden_size, seed))
+        refresh_every, update_every, observation_shape = plain((refresh_every, update_every, observation_shape))
+        learning_rate, clip_norm, settings = plain((learning_rate, clip_norm, settings))
         self.rows = at_least(name, "rows", rows, 1)
         self.update_every = at_least(name, "update_every", update_every, 1)
         self.refresh_every = None if refresh_every is None else at_least(name, "refresh_every", refresh_every, 1)

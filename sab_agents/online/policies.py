@@ -22,6 +22,7 @@ from sab_agents.online.normalise import ObservationNormaliser
 from sab_agents.online.readout import Readout
 from sab_agents.online.settings import chosen_settings, endless_cores
 from sab_agents.streaming import Stream, make_stream
+from sab_agents.vec_env.usable import check_observation
 
 
 class Decision(NamedTuple):
@@ -83,7 +84,7 @@ class StreamPolicy(BasePolicy):
                 f"StreamAC: observations must be one array, but are of {observation_space}. "
                 f"Wrap the environment in gymnasium.wrappers.FlattenObservation."
             )
-        at_least("StreamAC", "width", width, 1)
+        width = at_least("StreamAC", "width", width, 1)
         self.input_size = spaces.flatdim(observation_space)
         self.normaliser = ObservationNormaliser(self.input_size)
         of_core, of_stream = chosen_settings("StreamAC", CORES[self.core], settings)
@@ -184,6 +185,7 @@ class StreamPolicy(BasePolicy):
             The action, or B actions, within the space's bounds; and the state for the next call.
 
         Raises:
+            TypeError: the observation is of another kind, such as the tuple that `reset` of an environment returns.
             ValueError: the observation does not fit the observation space, or the state not the observation.
         """
         observations, single = self._batch(observation)
@@ -203,6 +205,7 @@ class StreamPolicy(BasePolicy):
         return actions
 
     def _batch(self, observation: Array | dict[str, Array]) -> tuple[Array, bool]:
+        check_observation("StreamAC.predict", self.observation_space, observation)
         observations, shape = np.asarray(observation), self.observation_space.shape or ()
         if observations.shape == shape:
             return observations[None], True

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
@@ -24,12 +25,15 @@ from torch import Tensor
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import on_device, under, within
 from sab_agents.checkpoint.settings import from_json, to_json
-from sab_agents.checks import did_you_mean
+from sab_agents.checks import above_zero, did_you_mean, plain
 from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
 from sab_agents.streaming import Stream
+from sab_agents.vec_env.layers import single_wrapped
+from sab_agents.vec_env.make import as_vec_env
+from sab_agents.vec_env.usable import FOR_STREAMS
 
 KIND = "stream-ac"
 # The constructor's arguments that a file holds and that are attributes of the agent under the same name.
@@ -52,7 +56,7 @@ class StreamAC(BaseAlgorithm):
     Args:
         policy: the policy of a registered core that can run through an endless stream, such as "MlpSabPolicy",
             "MlpLstmPolicy" or "MlpRtuPolicy".
-        env: a Gymnasium environment, its id, or a stable-baselines3 VecEnv of one environment; None only for loading.
+        env: an environment or its id; a VecEnv, or a Gymnasium vector environment, of one; None only for loading.
         learning_rate: α, a bound on ObGD's step size.
         gamma: γ, the discount.
         trace_decay: λ of the traces.
@@ -67,7 +71,7 @@ class StreamAC(BaseAlgorithm):
         device: of the parameters. For one stream a CPU is the fastest.
 
     Raises:
-        TypeError: a setting is of the wrong kind, or a space is not supported.
+        TypeError: a setting is of the wrong kind, `env` is no environment, or a space is not supported.
         ValueError: a setting is out of range, or there is more than one environment.
     """
 
@@ -77,7 +81,7 @@ class StreamAC(BaseAlgorithm):
     def __init__(
         self,
         policy: str,
-        env: GymEnv | str | None,
+        env: Any,
         learning_rate: float = 1.0,
         gamma: float = 0.99,
         trace_decay: float = 0.8,
@@ -92,23 +96,27 @@ class StreamAC(BaseAlgorithm):
         device: torch.device | str = "cpu",
         _init_setup_model: bool = True,
     ) -> None:
-        _check_arguments(policy, self.policy_aliases, env)
+        _check_policy(policy, self.policy_aliases)
+        learning_rate, gamma, trace_decay, ent_coef = plain((learning_rate, gamma, trace_decay, ent_coef))
+        _check_learning_rate(learning_rate)
         if not 0 <= ent_coef < float("inf"):
             raise ValueError(f"StreamAC: ent_coef must be a number of at least 0, but is {ent_coef!r}.")
+        if env is not None or _init_setup_model:  # loading sets the spaces up later
+            env = _single(env, "StreamAC")
         super().__init__(
             policy,
             env,
             learning_rate,
-            policy_kwargs=policy_kwargs,
-            stats_window_size=stats_window_size,
+            policy_kwargs=plain(policy_kwargs),
+            stats_window_size=plain(stats_window_size),
             tensorboard_log=tensorboard_log,
-            verbose=verbose,
+            verbose=plain(verbose),
             device=device,
-            seed=seed,
+            seed=plain(seed),
         )
         self.policy_name = policy
         self.gamma, self.trace_decay, self.ent_coef = gamma, trace_decay, ent_coef
-        self.kappa_policy, self.kappa_value = kappa_policy, kappa_value
+        self.kappa_policy, self.kappa_value = plain(kappa_policy), plain(kappa_value)
         # The current observation, normalised (1, O): None until an episode has been started.
         self.observation: Tensor | None = None
         if _init_setup_model:
@@ -302,7 +310,7 @@ class StreamAC(BaseAlgorithm):
     def load(  # type: ignore[override]
         cls,
         path: str | Path,
-        env: GymEnv | None = None,
+        env: Any = None,
         device: torch.device | str = "cpu",
         force_reset: bool = True,
         **changes: Any,
@@ -319,7 +327,8 @@ class StreamAC(BaseAlgorithm):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged or not ours, or `env` has other spaces.
+            TypeError: `env` is no environment.
+            ValueError: the file is damaged or not ours, or `env` has other spaces or more than one copy.
         """
         settings, state = archive.load(path, KIND)
         arguments = settings["arguments"] | {"device": device} | changes
@@ -332,26 +341,38 @@ class StreamAC(BaseAlgorithm):
             state = _translated(settings, state, agent.policy.streams())
         agent.load_state_dict(state)
         if env is not None:
-            _check_arguments(agent.policy_name, cls.policy_aliases, env)
             agent.set_env(env, force_reset=force_reset)
         return agent
 
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces; `force_reset` as for `load`."""
-        super().set_env(env, force_reset)
+        super().set_env(_single(env, "StreamAC.set_env"), force_reset)
         if force_reset:
             self.observation = None
 
 
-def _check_arguments(policy: object, known: Mapping[str, type[BasePolicy]], env: object) -> None:
+def _check_policy(policy: object, known: Mapping[str, type[BasePolicy]]) -> None:
     if not isinstance(policy, str) or policy not in known:
         remedy = did_you_mean(policy, known) if isinstance(policy, str) else "Pass its name."
         raise ValueError(f"StreamAC: policy must be one of {', '.join(known)}, but is {policy!r}. {remedy}")
-    count = env.num_envs if isinstance(env, VecEnv) else 1
-    if count != 1:
-        raise ValueError(
-            f"StreamAC: learns from one environment, but got {count}. Use a VecEnv of one, or a plain one."
+
+
+def _check_learning_rate(learning_rate: object) -> None:
+    if callable(learning_rate) or isinstance(learning_rate, str):
+        raise TypeError(
+            f"StreamAC: learning_rate must be a number, but is {learning_rate!r}. It bounds steps whose size ObGD "
+            "chooses, and follows no schedule. Pass a number, such as learning_rate=1.0."
         )
+    above_zero("StreamAC", "learning_rate", learning_rate)
+
+
+def _single(env: Any, owner: str) -> Any:
+    """Returns an environment as stable-baselines3 takes it, after checking that there is one of it."""
+    count = env.num_envs if isinstance(env, VecEnv | VectorEnv) else 1
+    if count == 1:
+        return as_vec_env(env, owner, FOR_STREAMS)
+    remedy = "a VecEnv of one, or a plain one" if isinstance(env, VecEnv) else f"env = {single_wrapped(env, copies=1)}"
+    raise ValueError(f"{owner}: learns from one environment, but got {count}. Use {remedy}.")
 
 
 def _translated(facts: dict[str, Any], tensors: dict[str, Tensor], streams: dict[str, Stream]) -> dict[str, Any]:

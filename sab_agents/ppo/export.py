@@ -77,9 +77,10 @@ def export_policy(
         raise TypeError(
             f"export_policy: model must be a RecurrentPPO or one of its policies, but is {type(model).__name__}."
         )
-    for name, size in (("batch_size", batch_size), ("max_steps", max_steps)):
-        if size is not None:
-            at_least("export_policy", name, size, 1)
+    if batch_size is not None:
+        batch_size = at_least("export_policy", "batch_size", batch_size, 1)
+    if max_steps is not None:
+        max_steps = at_least("export_policy", "max_steps", max_steps, 1)
     if path.suffix == ".onnx":
         _require_onnx()
     step = PolicyStep(policy, max_steps)

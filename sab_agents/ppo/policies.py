@@ -25,7 +25,7 @@ from torch.optim import Adam
 
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.settings import from_json, to_json
-from sab_agents.checks import at_least
+from sab_agents.checks import at_least, plain
 from sab_agents.core.registry import CoreSpec
 from sab_agents.core.state import State
 from sab_agents.ppo.cores import (
@@ -38,6 +38,7 @@ from sab_agents.ppo.cores import (
 from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
 from sab_agents.ppo.observations import Encoder, Packing, PastEncoder
 from sab_agents.streaming import Stream
+from sab_agents.vec_env.usable import check_observation
 
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
@@ -119,7 +120,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         _check_sharing(name, shared_lstm, enable_critic_lstm, arguments.get("share_features_extractor", True))
         self.shared_lstm, self.enable_critic_lstm = shared_lstm, enable_critic_lstm
         self.critic_gradient = critic_gradient
-        self._core_kwargs = {**(lstm_kwargs or {}), **(core_kwargs or {})}
+        self._core_kwargs = plain({**(lstm_kwargs or {}), **(core_kwargs or {})})
         self.core_settings = CoreSettings.of(name, self.spec, self.layers, self._core_kwargs)
         self._warned = False
         if arguments.get("optimizer_class", Adam) is Adam and arguments.get("optimizer_kwargs") is None:
@@ -259,10 +260,12 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
             The action, or n actions, within the space's bounds; and the state for the next call.
 
         Raises:
-            ValueError: the state does not fit the observation.
+            TypeError: the observation is of another kind, such as the tuple that `reset` of an environment returns.
+            ValueError: the observation does not fit the space, or the state not the observation.
         """
         if self.training:  # setting the mode of every module takes a tenth of a step
             self.set_training_mode(False)
+        check_observation(f"{type(self).__name__}.predict", self.observation_space, observation)
         observations, vectorised = self.obs_to_tensor(observation)
         with torch.no_grad():
             features = self.features_of(observations)

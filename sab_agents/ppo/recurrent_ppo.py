@@ -22,7 +22,7 @@ from stable_baselines3.common.utils import FloatSchedule, explained_variance, ob
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from sab_agents.checks import at_least
+from sab_agents.checks import at_least, plain
 from sab_agents.optim.flat import FlatGradient
 from sab_agents.ppo.collector import Collector, bootstrapped
 from sab_agents.ppo.evaluation import Evaluation
@@ -33,6 +33,7 @@ from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
 from sab_agents.streaming import Credit
 from sab_agents.vec_env.make import as_vec_env
+from sab_agents.vec_env.usable import FOR_PPO
 
 Array = npt.NDArray[Any]
 
@@ -73,8 +74,8 @@ class RecurrentPPO(SavedAlgorithm):
         observe_previous: add the previous action and reward to every observation, by `VecPreviousActionReward`.
 
     Raises:
-        TypeError: a setting is of the wrong type.
-        ValueError: a setting is out of range, or the policy is unknown.
+        TypeError: a setting is of the wrong type, or `env` is no environment, or has spaces that cannot be used.
+        ValueError: a setting is out of range, or the policy or the id is unknown.
 
     Example:
         >>> import gymnasium as gym
@@ -119,35 +120,34 @@ class RecurrentPPO(SavedAlgorithm):
     ) -> None:
         name = type(self).__name__
         _check_policy(name, policy, self.policy_aliases)
-        at_least(name, "n_steps", n_steps, 1)
-        at_least(name, "n_epochs", n_epochs, 1)
-        if batch_size is not None:
-            at_least(name, "batch_size", batch_size, 1)
+        self.n_epochs = at_least(name, "n_epochs", n_epochs, 1)
+        self.batch_size = None if batch_size is None else at_least(name, "batch_size", batch_size, 1)
+        if env is not None or _init_setup_model:  # loading sets the spaces up later
+            env = as_vec_env(env, name, FOR_PPO, observe_previous=observe_previous)
         super().__init__(
             policy,
-            as_vec_env(env, observe_previous=observe_previous),
-            learning_rate=learning_rate,
-            n_steps=n_steps,
-            gamma=gamma,
-            gae_lambda=gae_lambda,
-            ent_coef=ent_coef,
-            vf_coef=vf_coef,
-            max_grad_norm=max_grad_norm,
+            env,
+            learning_rate=plain(learning_rate),
+            n_steps=at_least(name, "n_steps", n_steps, 1),
+            gamma=plain(gamma),
+            gae_lambda=plain(gae_lambda),
+            ent_coef=plain(ent_coef),
+            vf_coef=plain(vf_coef),
+            max_grad_norm=plain(max_grad_norm),
             use_sde=use_sde,
-            sde_sample_freq=sde_sample_freq,
-            stats_window_size=stats_window_size,
+            sde_sample_freq=plain(sde_sample_freq),
+            stats_window_size=plain(stats_window_size),
             tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
+            policy_kwargs=plain(policy_kwargs),
+            verbose=plain(verbose),
+            seed=plain(seed),
             device=device,
             _init_setup_model=False,
-            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+            supported_action_spaces=FOR_PPO.actions,
         )
         self.observe_previous = observe_previous
-        self.batch_size, self.n_epochs = batch_size, n_epochs
-        self.clip_range, self.clip_range_vf = clip_range, clip_range_vf
-        self.normalize_advantage, self.target_kl = normalize_advantage, target_kl
+        self.clip_range, self.clip_range_vf = plain(clip_range), plain(clip_range_vf)
+        self.normalize_advantage, self.target_kl = normalize_advantage, plain(target_kl)
         self.skipped_updates = 0
         if _init_setup_model:
             self._setup_model()
@@ -252,8 +252,8 @@ class RecurrentPPO(SavedAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         progress = self._current_progress_remaining
         weights = Weights(
-            self.clip_range(progress),  # type: ignore[operator]
-            None if self.clip_range_vf is None else self.clip_range_vf(progress),  # type: ignore[operator]
+            self.clip_range(progress),
+            None if self.clip_range_vf is None else self.clip_range_vf(progress),
             self.ent_coef,
             self.vf_coef,
             self.normalize_advantage,
@@ -341,7 +341,8 @@ class RecurrentPPO(SavedAlgorithm):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""
-        super().set_env(as_vec_env(env, observe_previous=self.observe_previous), force_reset)
+        name = type(self).__name__
+        super().set_env(as_vec_env(env, name, FOR_PPO, observe_previous=self.observe_previous), force_reset)
 
 
 def _check_policy(name: str, policy: Any, known: Mapping[str, type[BasePolicy]]) -> None:

@@ -23,6 +23,7 @@ from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.policies import SPACES, RecurrentActorCriticPolicy
 from sab_agents.vec_env.make import as_vec_env
+from sab_agents.vec_env.usable import FOR_PPO
 
 KIND = "recurrent-ppo"
 """What the archive of an algorithm is called."""
@@ -120,6 +121,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
 
         Raises:
             FileNotFoundError: there is no such file.
+            TypeError: `env` is no environment, or an argument is unknown.
             ValueError: the file is damaged or not ours; `env` has other spaces; something must be passed again; or
                 `policy_kwargs` differ from the saved ones.
         """
@@ -128,9 +130,11 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
         spaces = [from_json(settings[name], name) for name in SPACES]
-        vectorised = as_vec_env(env, observe_previous=arguments.get("observe_previous", False))
-        wrapped = None if env is None else cls._wrap_env(vectorised, arguments.get("verbose", 0))
-        if wrapped is not None:
+        wrapped = None
+        if env is not None:
+            previous = arguments.get("observe_previous", False)
+            vectorised = as_vec_env(env, f"{cls.__name__}.load", FOR_PPO, observe_previous=previous)
+            wrapped = cls._wrap_env(vectorised, arguments.get("verbose", 0))
             check_for_correct_spaces(wrapped, *spaces)
             if not force_reset and wrapped.num_envs != state["n_envs"]:
                 raise ValueError(

@@ -10,6 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sab_agents.vec_env.kinds import check_vec_env
+
 
 class VecElapsedTime(VecEnvWrapper):
     """Adds to each observation the elapsed fraction of the horizon: 0 in an episode's first, 1 when time runs out.
@@ -23,10 +25,11 @@ class VecElapsedTime(VecEnvWrapper):
         horizon: steps of the longest episode.
 
     Raises:
-        TypeError: the observations are of another kind.
+        TypeError: the environment or its observations are of another kind.
     """
 
     def __init__(self, venv: VecEnv, horizon: int) -> None:
+        check_vec_env("VecElapsedTime", venv)
         space = venv.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise TypeError(

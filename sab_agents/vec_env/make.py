@@ -20,27 +20,47 @@ from sab_agents.checks import did_you_mean
 from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.envs.wrappers import VectorPreviousActionReward
 from sab_agents.vec_env.elapsed import VecElapsedTime
+from sab_agents.vec_env.kinds import check_environment, check_id
+from sab_agents.vec_env.layers import AnyVectorEnv
 from sab_agents.vec_env.previous import VecPreviousActionReward
-from sab_agents.vec_env.vector import AnyVectorEnv, VectorToVecEnv
+from sab_agents.vec_env.usable import Usable, check_spaces
+from sab_agents.vec_env.vector import VectorToVecEnv
 
 Single = gym.Env[Any, Any]
 
 
-def as_vec_env(env: Any, *, observe_previous: bool = False) -> Any:
-    """Returns a Gymnasium vector environment as a VecEnv that counts returns; anything else as it is.
+def as_vec_env(env: Any, owner: str, usable: Usable, *, observe_previous: bool = False) -> Any:
+    """Returns whatever is passed as an environment as stable-baselines3 takes it.
 
     Args:
-        env: an environment or its id, a VecEnv, or a Gymnasium vector environment; None stays None.
+        env: an environment or its id, a VecEnv, or a Gymnasium vector environment.
+        owner: who asks, for an error.
+        usable: the spaces that it can use.
         observe_previous: adds the previous action and reward to the observations unless they contain them already; the
             result is then always a VecEnv.
+
+    Returns:
+        A VecEnv that counts returns for a vector environment, a single environment for an id, anything else as it is.
+
+    Raises:
+        TypeError: it is no environment, or a space is not usable.
+        ValueError: there is no such id, or a vector environment cannot be used, see `VectorToVecEnv`.
     """
+    code = "env"
+    if isinstance(env, str):
+        check_id(owner, env)
+        code = f"gymnasium.make({env!r})"
+        env = maybe_make_env(env, verbose=0)
+    check_environment(owner, env)
+    if isinstance(env, gym.Env | VecEnv | VectorEnv):
+        check_spaces(owner, env, usable, code)
     if isinstance(env, VectorEnv):
         env = VecMonitor(VectorToVecEnv(env))
-    if not observe_previous or env is None:
+    if not observe_previous:
         return env
     if not isinstance(env, VecEnv):
-        made: Any = maybe_make_env(env, verbose=0)
-        env = DummyVecEnv([lambda: made if is_wrapped(made, Monitor) else Monitor(made)])
+        single = env
+        env = DummyVecEnv([lambda: single if is_wrapped(single, Monitor) else Monitor(single)])
     return env if is_vecenv_wrapped(env, VecPreviousActionReward) else VecPreviousActionReward(env)
 
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sab_agents.envs.wrappers import Layout
+from sab_agents.vec_env.kinds import check_vec_env
 
 
 class VecPreviousActionReward(VecEnvWrapper):
@@ -25,10 +26,12 @@ class VecPreviousActionReward(VecEnvWrapper):
         venv: whose spaces `PreviousActionReward` supports.
 
     Raises:
+        TypeError: it is not a VecEnv.
         TypeError, ValueError: as in `PreviousActionReward`.
     """
 
     def __init__(self, venv: VecEnv) -> None:
+        check_vec_env("VecPreviousActionReward", venv)
         self._layout = Layout(venv.observation_space, venv.action_space)
         super().__init__(venv, observation_space=self._layout.space)
         self._actions: npt.NDArray[Any] = np.zeros(0)
@@ -40,8 +43,8 @@ class VecPreviousActionReward(VecEnvWrapper):
         return start
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Passes the actions on, and stores them for `step_wait`."""
-        self._actions = np.asarray(actions)
+        """Passes the actions on, and stores a copy for `step_wait`."""
+        self._actions = np.array(actions)
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:

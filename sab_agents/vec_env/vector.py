@@ -6,26 +6,28 @@ Dimensions: n copies.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorObservationWrapper
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sab_agents.envs.forms import DynamicsVectorEnv
 from sab_agents.envs.wrappers import autoreset_mode
+from sab_agents.vec_env.kinds import check_vector_env
+from sab_agents.vec_env.layers import AnyVectorEnv, check_masked_resets, check_pooling, layers_of, single_wrapped
 
 Array = npt.NDArray[Any]
-AnyVectorEnv = VectorEnv[Any, Any, Any]
+Infos = Mapping[str, Any] | Sequence[dict[str, Any]]
 OF_SINGLES = (SyncVectorEnv, AsyncVectorEnv)
 RESETTING_AT_ONCE = (*OF_SINGLES, DynamicsVectorEnv)  # honour a reset mask in next-step mode, too
-ONLY_OF_THE_START = frozenset({"final_obs", "final_info", "episode"})
+OF_THE_END = ("final_obs", "final_info")
+STATISTICS = {"r", "l", "t"}
 
 
 class VectorToVecEnv(VecEnv):
@@ -38,13 +40,19 @@ class VectorToVecEnv(VecEnv):
     For statistics of episodes wrap it in `VecMonitor`. `Monitor` and other wrappers of single environments cannot be
     used if all copies are one object; with `SyncVectorEnv`, `env_is_wrapped` finds them.
 
+    Wrappers of vector environments give what the wrappers of the same name around single environments give, or are
+    refused. A wrapper of your own that overrides `reset` or `step` says by `honours_reset_mask = True` in its class
+    that it leaves the copies alone that are not in `options["reset_mask"]`.
+
     Args:
         env: a vector environment whose metadata have its `autoreset_mode`. If this is next-step or disabled, copies
             whose episode ends are reset with `options["reset_mask"]`.
 
     Raises:
+        TypeError: it is not a vector environment.
         ValueError: the metadata have no autoreset mode; or it is next-step and the environment is not known to honour
-            a reset mask in this mode; or a wrapper counts episodes and would miss the mask.
+            a reset mask in this mode, as `AsyncVectorEnv` without shared memory does not; or a wrapper mixes the
+            copies, or is not known to honour the mask.
 
     Example:
         >>> import gymnasium as gym
@@ -55,15 +63,26 @@ class VectorToVecEnv(VecEnv):
     """
 
     def __init__(self, env: AnyVectorEnv) -> None:
-        mode = autoreset_mode(env)
-        if mode == AutoresetMode.NEXT_STEP and not isinstance(env.unwrapped, RESETTING_AT_ONCE):
+        check_vector_env("VectorToVecEnv", env)
+        mode, base = autoreset_mode(env), env.unwrapped
+        check_pooling("VectorToVecEnv", env)
+        if mode == AutoresetMode.NEXT_STEP and not isinstance(base, RESETTING_AT_ONCE):
             raise ValueError(
-                f"VectorToVecEnv: {env} resets in the next step, and is not known to reset chosen copies at once. "
-                "Make it with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP."
+                f"VectorToVecEnv: {base} resets in the next step, and is not known to reset chosen copies at once. "
+                f"Make it of single environments: env = {single_wrapped(env)}."
             )
+        # A worker without shared memory forgets at a reset that it was reset, and resets once more in the next step.
+        if mode == AutoresetMode.NEXT_STEP and isinstance(base, AsyncVectorEnv) and not base.shared_memory:
+            raise ValueError(
+                f"VectorToVecEnv: {env} resets twice in the next step without shared memory. Make it with "
+                "autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED, next to shared_memory=False."
+            )
+        if mode != AutoresetMode.SAME_STEP:
+            check_masked_resets("VectorToVecEnv", env)
         self.env = env
-        if mode != AutoresetMode.SAME_STEP and isinstance(env.unwrapped, OF_SINGLES):
-            self._check_statistics()
+        self._transforming = [
+            type(each).__name__ for each in layers_of(env) if isinstance(each, VectorObservationWrapper)
+        ]
         self._same_step = mode == AutoresetMode.SAME_STEP
         self._actions: Array = np.zeros(0)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -72,6 +91,7 @@ class VectorToVecEnv(VecEnv):
         """Resets all copies with the seeds and options that were set since the last reset.
 
         Raises:
+            TypeError: the observations are not NumPy arrays.
             ValueError: `set_options` was given different options for different copies.
         """
         options = self._options[0]
@@ -81,7 +101,9 @@ class VectorToVecEnv(VecEnv):
                 "Call set_options with one dict."
             )
         # Gymnasium seeds the copies with s, s + 1, …, as `seed` did.
-        observations, infos = self.env.reset(seed=self._seeds[0], options=options or None)
+        seed = None if self._seeds[0] is None else int(self._seeds[0])
+        observations, infos = self.env.reset(seed=seed, options=options or None)
+        self._check_arrays(observations)
         self.reset_infos = rows_of(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
@@ -89,11 +111,16 @@ class VectorToVecEnv(VecEnv):
         return start
 
     def step_async(self, actions: Array) -> None:
-        """Stores the actions for `step_wait`."""
-        self._actions = actions
+        """Stores the actions for `step_wait`: a copy, since wrappers write into what they get."""
+        self._actions = np.array(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Takes the step, and resets the copies whose episode it ended."""
+        """Takes the step, and resets the copies whose episode it ended.
+
+        Raises:
+            ValueError: a wrapper changes observations of copies that are not reset, or leaves a last observation as it
+                was.
+        """
         observations, rewards, terminations, truncations, infos = self.env.step(self._actions)
         terminated, truncated = np.asarray(terminations, np.bool_), np.asarray(truncations, np.bool_)
         ended = terminated | truncated
@@ -104,7 +131,10 @@ class VectorToVecEnv(VecEnv):
             else:
                 for i in np.flatnonzero(ended).tolist():
                     rows[i]["terminal_observation"] = _copied(self.observation_space, _row(observations, i))
+                before = _copied(self.observation_space, observations) if self._transforming else None
                 observations, infos = self.env.reset(options={"reset_mask": ended.copy()})
+                if before is not None and not _equal(before, observations, ~ended):
+                    self._refuse_carried()
                 starts = rows_of(infos, self.num_envs)
                 for i in np.flatnonzero(ended).tolist():
                     self.reset_infos[i] = starts[i]
@@ -183,32 +213,31 @@ class VectorToVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """Returns for each copy whether it, or the vector environment, is wrapped in this class."""
         chosen = self._chosen(indices)
-        together = any(isinstance(layer, wrapper_class) for layer in self._layers()[:-1])
+        together = any(isinstance(layer, wrapper_class) for layer in layers_of(self.env)[:-1])
         base = self.env.unwrapped
         if isinstance(base, SyncVectorEnv) and issubclass(wrapper_class, gym.Wrapper):
             return [together or is_wrapped(base.envs[i], wrapper_class) for i in chosen]
         return [together] * len(chosen)
 
-    def _check_statistics(self) -> None:
-        """Raises ValueError if a wrapper of Gymnasium counts episodes.
+    def _check_arrays(self, observations: Any) -> None:
+        """Raises TypeError if the observations are the arrays of another framework."""
+        parts = observations.values() if isinstance(observations, Mapping) else observations
+        for part in parts if isinstance(observations, Mapping | tuple) else [observations]:
+            if not isinstance(part, np.ndarray | Mapping | tuple):
+                raise TypeError(
+                    f"VectorToVecEnv: observations must be NumPy arrays, but {self.env} returns {type(part).__name__}. "
+                    "Leave out the wrapper that converts them."
+                )
 
-        The environments remove the reset mask from the options, so that the wrapper would reset all copies' statistics.
-        """
-        if any(isinstance(layer, RecordEpisodeStatistics) for layer in self._layers()):
-            raise ValueError(
-                f"VectorToVecEnv: {self.env} must reset in the same step, for RecordEpisodeStatistics to count right. "
-                "Make it with autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP, or use VecMonitor instead."
-            )
-
-    def _layers(self) -> list[Any]:
-        """Returns the environment's wrappers from the outermost to the environment itself."""
-        layers: list[Any] = [self.env]
-        while layers[-1] is not self.env.unwrapped:
-            layers.append(layers[-1].env)
-        return layers
+    def _refuse_carried(self) -> NoReturn:
+        raise ValueError(
+            f"VectorToVecEnv: {' and '.join(self._transforming)} must transform each observation by itself, but when "
+            "some copies were reset, observations of others changed: the function carries something from call to "
+            "call. Wrap each copy before they are vectorised instead."
+        )
 
     def _owner(self, name: str) -> Any:
-        for layer in self._layers():
+        for layer in layers_of(self.env):
             if hasattr(layer, name):
                 return layer
         raise AttributeError(f"VectorToVecEnv: {self.env} has no attribute '{name}'.")
@@ -223,25 +252,43 @@ class VectorToVecEnv(VecEnv):
                 f"apart here, but {chosen} are. Leave indices out."
             )
 
-    def _take_ends(self, rows: list[dict[str, Any]], infos: Mapping[str, Any], ended: npt.NDArray[np.bool_]) -> None:
+    def _take_ends(self, rows: list[dict[str, Any]], infos: Infos, ended: npt.NDArray[np.bool_]) -> None:
         """Sorts the infos of a same-step reset: of the starts into `reset_infos`, of the ends into `rows`."""
-        ends = rows_of(infos["final_info"], self.num_envs)
+        last = infos.get("final_obs") if isinstance(infos, Mapping) else [row.get("final_obs") for row in infos]
         for i in np.flatnonzero(ended).tolist():
-            start, end = rows[i], ends[i]
-            if "episode" in start:  # an outer wrapper wrote it into the start's info
-                end["episode"] = start["episode"]
-            end["terminal_observation"] = _copied(self.observation_space, _row(infos["final_obs"], i))
-            self.reset_infos[i] = {key: value for key, value in start.items() if key not in ONLY_OF_THE_START}
+            start, end = rows[i], dict(rows[i].get("final_info", {}))
+            for key in OF_THE_END:
+                start.pop(key, None)
+            for key in [key for key, value in start.items() if _is_of_the_step(key, value)]:
+                end[key] = start.pop(key)
+            end["terminal_observation"] = self._last_observation(last, i)
+            self.reset_infos[i] = start
             rows[i] = end
 
+    def _last_observation(self, last: Any, i: int) -> Any:
+        observation = None if last is None else _row(last, i)
+        received = "nothing" if observation is None else f"an observation of shape {np.shape(observation)}"
+        if observation is not None:
+            observation = _copied(self.observation_space, observation)
+            if not isinstance(observation, np.ndarray) or observation.shape == self.observation_space.shape:
+                return observation
+        raise ValueError(
+            f"VectorToVecEnv: infos['final_obs'] of {self.env} must have the last observation of a copy that was reset "
+            f"in the same step, of {self.observation_space}, but has {received}. Let the wrapper that transforms "
+            "observations transform final_obs, too."
+        )
 
-def rows_of(infos: Mapping[str, Any], n: int) -> list[dict[str, Any]]:
+
+def rows_of(infos: Infos, n: int) -> list[dict[str, Any]]:
     """Splits the infos of a vector environment into one dict for each copy.
 
     Args:
-        infos: arrays with an entry for each copy, or dicts of them; `_key` is a mask of the copies that have `key`.
+        infos: arrays with an entry for each copy, or dicts of them; `_key` is a mask of the copies that have `key`. Or
+            a dict for each copy already, as of `DictInfoToList`.
         n: copies.
     """
+    if not isinstance(infos, Mapping):
+        return [dict(row) for row in infos]
     rows: list[dict[str, Any]] = [{} for _ in range(n)]
     for key, values in infos.items():
         if key.startswith("_"):
@@ -265,6 +312,20 @@ def _entries(values: Any, n: int) -> Sequence[Any]:
         entries: list[Any] = values.tolist() if values.ndim == 1 else list(values)
         return entries
     return values if isinstance(values, Sequence) and len(values) == n else [values] * n
+
+
+def _is_of_the_step(key: str, value: Any) -> bool:
+    """Whether a wrapper of the vector environment wrote this into the infos: statistics of an episode, or `valid`."""
+    return key == "valid" or (isinstance(value, Mapping) and set(value) >= STATISTICS)
+
+
+def _equal(first: Any, second: Any, copies: npt.NDArray[np.bool_]) -> bool:
+    """Whether two batches of observations are the same at these copies."""
+    if isinstance(first, Mapping):
+        return all(_equal(part, second[key], copies) for key, part in first.items())
+    if isinstance(first, tuple):
+        return all(_equal(*parts, copies) for parts in zip(first, second, strict=True))
+    return np.array_equal(first[copies], second[copies], equal_nan=first.dtype.kind in "fc")
 
 
 def _row(observations: Any, i: int) -> Any:

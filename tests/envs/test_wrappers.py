@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
 
 import sab_agents  # noqa: F401  # registers the ids
 from sab_agents.envs.wrappers import MarkResetSteps, PreviousActionReward, VectorPreviousActionReward
@@ -52,6 +53,17 @@ def test_a_dict_observation_gets_two_keys() -> None:
     observation, reward, *_ = env.step(1)
     assert observation["previous_action"].tolist() == [0, 0, 1]
     assert observation["previous_reward"].tolist() == [np.float32(reward)]
+
+
+@pytest.mark.parametrize("wrapper", [VectorPreviousActionReward, MarkResetSteps])
+def test_a_list_of_infos_is_refused(wrapper: Any) -> None:
+    env = wrapper(DictInfoToList(SyncVectorEnv([Toy] * 2)))
+    env.reset()
+    with pytest.raises(TypeError, match=r"infos must be a dict, but are a list\. Wrap in DictInfoToList last"):
+        env.step(np.ones(2, np.int64))
+    env = DictInfoToList(wrapper(SyncVectorEnv([Toy] * 2)))
+    env.reset()
+    env.step(np.ones(2, np.int64))
 
 
 def test_other_observations_are_coded_too() -> None:

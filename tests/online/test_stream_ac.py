@@ -262,11 +262,11 @@ def test_a_setting_out_of_range_is_named(setting: dict[str, Any], message: str) 
 def test_spaces_that_are_not_supported_are_refused() -> None:
     env = Clock()
     env.action_space = spaces.MultiBinary(2)
-    with pytest.raises(TypeError, match="actions must be of a Discrete or a Box space"):
+    with pytest.raises(TypeError, match="actions must be of one of Discrete, Box, but are of MultiBinary"):
         agent(env=env)
     env = Clock()
     env.observation_space = spaces.Dict({"a": spaces.Discrete(2)})
-    with pytest.raises(TypeError, match="observations must be one array"):
+    with pytest.raises(TypeError, match="observations must be arrays of numbers, but are of Dict"):
         agent(env=env)
 
 

@@ -296,7 +296,7 @@ def test_arguments_and_attributes_can_be_replaced_on_loading(tmp_path: Path) -> 
     replaced = {"learning_rate": 1e-5, "clip_range": 0.3, "lr_schedule": rate, "unknown": 1}
     loaded = RecurrentPPO.load(tmp_path / "agent", custom_objects=replaced, n_epochs=7, stats_window_size=5)
     assert loaded.lr_schedule(1.0) == 1e-5
-    assert loaded.clip_range(1.0) == 0.3  # type: ignore[operator]
+    assert loaded.clip_range(1.0) == 0.3
     assert (loaded.n_epochs, loaded._stats_window_size, loaded.n_steps) == (7, 5, 8)
     with pytest.raises(TypeError, match="n_epoch"):
         RecurrentPPO.load(tmp_path / "agent", n_epoch=7)

@@ -15,6 +15,7 @@ from sab_agents import RecurrentPPO, VectorToVecEnv
 from sab_agents.envs.wrappers import PreviousActionReward
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.previous import VecPreviousActionReward
+from sab_agents.vec_env.usable import FOR_PPO
 from tests.envs.conftest import same
 from tests.toys import ACTIONS, OBSERVATIONS, Toy
 
@@ -62,7 +63,7 @@ def test_any_kind_of_environment_is_wrapped_once(kind: str) -> None:
         "vec_env": lambda: DummyVecEnv([lambda: gym.make("SAB/PassiveTMaze-v0")]),
         "wrapped": lambda: VecPreviousActionReward(DummyVecEnv([lambda: gym.make("SAB/PassiveTMaze-v0")])),
     }
-    env = as_vec_env(given[kind](), observe_previous=True)
+    env = as_vec_env(given[kind](), "agent", FOR_PPO, observe_previous=True)
     plain = gym.make("SAB/PassiveTMaze-v0").observation_space.shape
     assert plain is not None
     assert env.observation_space.shape == (plain[0] + 4 + 1,)
@@ -70,8 +71,7 @@ def test_any_kind_of_environment_is_wrapped_once(kind: str) -> None:
 
 def test_without_it_the_environment_stays_as_it_is() -> None:
     env = DummyVecEnv([lambda: gym.make("SAB/PassiveTMaze-v0")])
-    assert as_vec_env(env) is env
-    assert as_vec_env(None, observe_previous=True) is None
+    assert as_vec_env(env, "agent", FOR_PPO) is env
 
 
 def test_recurrent_ppo_learns_from_previous_actions_and_rewards() -> None:

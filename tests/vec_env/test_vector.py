@@ -121,12 +121,6 @@ def test_statistics_of_gymnasiums_own_wrapper_reach_the_end_of_an_episode() -> N
         assert not any("episode" in info for info in env.reset_infos)
 
 
-def test_statistics_that_would_be_wrong_are_refused() -> None:
-    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED):
-        with pytest.raises(ValueError, match=r"must reset in the same step, for RecordEpisodeStatistics .* VecMonitor"):
-            VectorToVecEnv(RecordEpisodeStatistics(SyncVectorEnv([Toy] * 2, autoreset_mode=mode)))
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_statistics_of_our_environments_are_right_in_every_mode(mode: AutoresetMode) -> None:
     inner = RecordEpisodeStatistics(
@@ -191,6 +185,27 @@ def test_copies_in_other_processes() -> None:
     env.close()
 
 
+@pytest.mark.parametrize("settings", [{}, {"shared_memory": False}, {"copy": False}], ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_copies_in_other_processes_in_every_mode(mode: AutoresetMode, settings: dict[str, Any]) -> None:
+    singles = [lambda: TimeLimit(Toy("dict"), 3)] * 3
+    made = AsyncVectorEnv(singles, autoreset_mode=mode, **settings)
+    if mode is AutoresetMode.NEXT_STEP and not settings.get("shared_memory", True):
+        with pytest.raises(ValueError, match=r"resets twice .* Make it with autoreset_mode=.*DISABLED"):
+            VectorToVecEnv(made)
+        made.close()
+        return
+    env, dummy = VectorToVecEnv(made), DummyVecEnv(list(singles))
+    for each in (env, dummy):
+        each.seed(3)
+    assert same(env.reset(), dummy.reset())
+    for step in range(12):
+        actions = np.random.default_rng(step).integers(-1, 2, size=3)
+        assert same(env.step(actions), dummy.step(actions))
+        assert same(env.reset_infos, dummy.reset_infos)
+    env.close()
+
+
 def test_attributes_and_methods_where_all_copies_are_one_object() -> None:
     env = VectorToVecEnv(RecordEpisodeStatistics(Native(3, AutoresetMode.SAME_STEP)))
     assert env.get_attr("favourite", indices=[0, 2]) == [7, 7]
@@ -217,7 +232,9 @@ def test_frames_of_all_copies_are_tiled() -> None:
 
 def test_a_foreign_environment_that_resets_in_the_next_step_is_refused() -> None:
     VectorToVecEnv(Native(2, AutoresetMode.DISABLED))
-    with pytest.raises(ValueError, match=r"resets in the next step, .* Make it with autoreset_mode=.*SAME_STEP"):
+    with pytest.raises(
+        ValueError, match=r"resets in the next step, .* Make it of single environments: env = .*SyncVectorEnv"
+    ):
         VectorToVecEnv(Native(2, AutoresetMode.NEXT_STEP))
 
 

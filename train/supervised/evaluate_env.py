@@ -20,7 +20,7 @@ from sab_agents.envs.supervised.task import Split
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.supervised.evaluate import load_run, with_length
 from sab_agents.train.supervised.rollouts import COPIES, Played, make, play, play_task
-from sab_agents.vec_env.vector import AnyVectorEnv
+from sab_agents.vec_env.layers import AnyVectorEnv
 
 SCRIPTED = ("random", "oracle", "memoryless")
 EPISODES = 1000

@@ -19,8 +19,8 @@ from sab_agents.checks import did_you_mean
 from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.supervised.metrics import carried
+from sab_agents.vec_env.layers import AnyVectorEnv
 from sab_agents.vec_env.make import make_vector_env
-from sab_agents.vec_env.vector import AnyVectorEnv
 
 if TYPE_CHECKING:
     from sab_agents.envs.policies import Policy
