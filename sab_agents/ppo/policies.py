@@ -1,15 +1,16 @@
 """Recurrent actor-critic policies on stable-baselines3's: a core of any kind between features and heads.
 
-Dimensions: n environments, T steps of a segment, b rows of a minibatch, P entries of a packed observation, F features,
-D output size of a core.
+Dimensions: n environments, T steps of a segment, b rows of a minibatch, N observations, F features, D output size of a
+core.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, NoReturn, Self
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,17 +27,13 @@ from torch.optim import Adam
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checks import at_least
+from sab_agents.core.base import Core
 from sab_agents.core.registry import CoreSpec
 from sab_agents.core.state import State
-from sab_agents.ppo.cores import (
-    CoreSettings,
-    draws_random_numbers,
-    output_scale,
-    state_from_arrays,
-    state_to_arrays,
-)
+from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, output_scale, state_from, state_to_tensors
+from sab_agents.ppo.distributions import in_numbers_of
 from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
-from sab_agents.ppo.observations import Encoder, Packing, PastEncoder
+from sab_agents.ppo.observations import Frames, PastEncoder, is_fixed, plain
 from sab_agents.streaming import Stream
 
 Array = npt.NDArray[Any]
@@ -46,20 +43,36 @@ KIND = "recurrent-policy"
 """What the archive of a policy is called."""
 SPACES = ("observation_space", "action_space")
 CORES = ("actor_core", "critic_core")
+States = Sequence[Array | Tensor]
+"""A core's state as arrays or tensors whose second axis is the environment."""
+_REMEDY = "Pass the state that the last call returned, or None at the start."
 
 
 class Features(NamedTuple):
     """What actor and critic see of observations.
 
     Attributes:
-        stored: (N, P) what is kept: packed observations, or the features themselves if they never change.
         actor: (N, F).
         critic: (N, F); the same tensor if actor and critic share an extractor.
     """
 
-    stored: Tensor
     actor: Tensor
     critic: Tensor
+
+
+class RNNStates(NamedTuple):
+    """The states of actor and critic, as sb3-contrib's class of that name.
+
+    Each is a tuple of tensors whose second axis is the environment, as in the state that `predict` returns: an LSTM's
+    are h and c, (layers, n, H).
+
+    Attributes:
+        pi: of the actor.
+        vf: of the critic; the actor's if it has no core of its own.
+    """
+
+    pi: tuple[Tensor, ...]
+    vf: tuple[Tensor, ...]
 
 
 class RecurrentActorCriticPolicy(ActorCriticPolicy):
@@ -89,6 +102,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         actor_stream: the stream of the actor's core from which rollouts are collected; `predict` acts by its rules.
         critic_stream: that of the critic's core; None if it has none of its own.
         encodes: whether features can change, so that the past must be kept as it was observed.
+        frames: the observations that are kept.
         replays_observations: whether credit encodes observations from before a rollout once more.
     """
 
@@ -129,6 +143,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         """Builds what lies between features and heads: the base class's constructor calls it at the right moment."""
+        self.action_dist = in_numbers_of(self.action_space, self.action_dist)
         features = int(self.features_dim)  # which may be numpy's
         self.actor_core = self.core_settings.build_core(features, self.hidden_size)
         self.critic_core = (
@@ -141,36 +156,33 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         self.mlp_extractor = MlpExtractor(
             width, net_arch=self.net_arch, activation_fn=self.activation_fn, device=self.device
         )
-        self.packing = Packing(self.observation_space, normalize_images=self.normalize_images)
-        # In a list, so that the extractors' parameters are not counted twice.
-        extractors = [self.pi_features_extractor, self.vf_features_extractor]
-        self._encoders = [Encoder(self.packing, extractor) for extractor in extractors]
-        self.encodes = not all(encoder.is_fixed for encoder in self._encoders)
+        extractors = (self.pi_features_extractor, self.vf_features_extractor)
+        self.encodes = self.overrides_features or not all(map(is_fixed, extractors))
         self.replays_observations = self.encodes and self.core_settings.replays_the_past
         self.make_streams(1)
         self._threaded = not (self.encodes or draws_random_numbers(self.actor_core))
 
     @property
-    def encoders(self) -> tuple[Encoder, Encoder]:
-        """The actor's and the critic's encoder of packed observations."""
-        actor, critic = self._encoders
-        return actor, critic
+    def overrides_features(self) -> bool:
+        """Whether a subclass, or the user of this object, has replaced `extract_features`."""
+        method = getattr(self.extract_features, "__func__", None)
+        return method is not RecurrentActorCriticPolicy.extract_features
 
     def make_streams(self, rows: int) -> None:
         """Replaces the streams by new ones of `rows` environments.
 
-        Their observations are `Features.stored` if `replays_observations`, and otherwise the features.
+        Their observations are numbers of `frames` if `replays_observations`, and otherwise the features.
         """
+        self.frames = Frames()
 
-        def stream(core: Any, encoder: Encoder) -> Stream:
+        def stream(core: Any, index: int) -> Stream:
             if not self.replays_observations:
                 return self.core_settings.make_stream(core, rows)
-            past, shape = PastEncoder(self.packing, encoder.extractor), (self.packing.size,)
-            return self.core_settings.make_stream(core, rows, encoder=past, observation_shape=shape)
+            past = PastEncoder(self.frames, partial(self._features_of_one, index), self._encoding_modules)
+            return self.core_settings.make_stream(core, rows, encoder=past, observation_shape=(1,))
 
-        actor, critic = self.encoders
-        self.actor_stream = stream(self.actor_core, actor)
-        self.critic_stream = None if self.critic_core is None else stream(self.critic_core, critic)
+        self.actor_stream = stream(self.actor_core, 0)
+        self.critic_stream = None if self.critic_core is None else stream(self.critic_core, 1)
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -178,17 +190,43 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         critic = {} if self.critic_stream is None else {"critic": self.critic_stream}
         return {"actor": self.actor_stream, **critic}
 
+    def extract_features(  # type: ignore[override]
+        self, obs: Any, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Preprocesses observations and returns their features.
+
+        A subclass may override it: it is called at every step and in every replay, in training mode while the present
+        rollout is learnt from, and in evaluation mode otherwise.
+
+        Args:
+            obs: (N, …) observations as tensors, or a dict of them; see `obs_to_tensor`.
+            features_extractor: of a policy whose actor and critic share one; None is its own.
+
+        Returns:
+            (N, F) features; of the actor and of the critic, if they do not share an extractor.
+        """
+        numbered = plain(self.observation_space, obs)
+        features: Tensor | tuple[Tensor, Tensor] = super().extract_features(numbered, features_extractor)
+        return features
+
     def features_of(self, observations: Any) -> Features:
         """Returns what actor and critic see of observations, tensors (N, …) or a dict of them."""
-        packed = self.packing.pack(observations)
-        actor, critic = self.features_of_stored(packed)
-        return Features(packed if self.encodes else actor, actor, critic)
+        features = self.extract_features(observations)
+        return Features(features, features) if isinstance(features, Tensor) else Features(*features)
 
-    def features_of_stored(self, stored: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the actor's and the critic's features (N, F) of packed observations (N, P)."""
-        actor_encoder, critic_encoder = self.encoders
-        actor: Tensor = actor_encoder(stored)
-        return actor, (actor if self.share_features_extractor or not self.encodes else critic_encoder(stored))
+    def _features_of_one(self, index: int, observations: Any) -> Tensor:
+        """Returns the features of the actor (0) or of the critic (1) alone."""
+        if self.share_features_extractor or self.overrides_features:
+            return self.features_of(observations)[index]
+        extractor = (self.pi_features_extractor, self.vf_features_extractor)[index]
+        numbered = plain(self.observation_space, observations)
+        features: Tensor = super(ActorCriticPolicy, self).extract_features(numbered, extractor)
+        return features
+
+    def _encoding_modules(self) -> list[nn.Module]:
+        """Returns the modules that have a part in features."""
+        extractors = [*self.pi_features_extractor.modules(), *self.vf_features_extractor.modules()]
+        return list(self.modules()) if self.overrides_features else extractors
 
     def distribution_of(self, output: Tensor) -> Distribution:
         """Returns the distribution over actions, from outputs (N, D) of the actor's core."""
@@ -218,7 +256,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         stored = rollout.stored[:, rows]
         actor_features = critic_features = stored
         if self.encodes:
-            flat = self.features_of_stored(stored.flatten(0, 1))
+            flat = self.features_of(self.frames.get(stored.flatten()))
             actor_features, critic_features = (features.view(*stored.shape[:2], -1) for features in flat)
         replays = Replays(threaded=self._threaded)
         cores = [(rollout.actor, actor_features)]
@@ -264,33 +302,12 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         if self.training:  # setting the mode of every module takes a tenth of a step
             self.set_training_mode(False)
         observations, vectorised = self.obs_to_tensor(observation)
+        if state is not None and episode_start is None:
+            self._warn()
         with torch.no_grad():
-            features = self.features_of(observations)
-            before = self._state_before(state, episode_start, features.actor.shape[0])
-            output, after = self.actor_stream.act(features.actor, before)
-            drawn = self.distribution_of(output).get_actions(deterministic=deterministic)
+            drawn, after = self._predict(observations, state, episode_start, deterministic)
         actions = self.bounded(drawn.cpu().numpy().reshape(-1, *(self.action_space.shape or ())))
-        return (actions if vectorised else actions[0]), state_to_arrays(after)
-
-    def get_distribution(  # type: ignore[override]
-        self, obs: Any, lstm_states: Arrays | None = None, episode_starts: Array | Tensor | None = None
-    ) -> tuple[Distribution, Arrays]:
-        """Returns the distribution over the actions of one step, and the state for the next call.
-
-        Args:
-            obs: (n, …) observations as tensors, or a dict of them; see `obs_to_tensor`.
-            lstm_states: what the last call, or `predict`, returned; None at the start.
-            episode_starts: (n,) bool, True where the observation is an episode's first.
-
-        Raises:
-            ValueError: the state does not fit the observations.
-        """
-        features = self.features_of(obs)
-        starts = episode_starts.cpu().numpy() if isinstance(episode_starts, Tensor) else episode_starts
-        output, after = self.actor_stream.act(
-            features.actor, self._state_before(lstm_states, starts, features.actor.shape[0])
-        )
-        return self.distribution_of(output), state_to_arrays(after)
+        return (actions if vectorised else actions[0]), tuple(part.cpu().numpy() for part in after)
 
     def bounded(self, actions: Array) -> Array:
         """Returns actions (n, …) as the environment takes them: within the bounds of a Box."""
@@ -301,40 +318,209 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
             return unscaled
         return np.clip(actions, self.action_space.low, self.action_space.high)
 
-    def _state_before(self, arrays: Arrays | None, episode_start: Array | None, rows: int) -> State:
-        """Returns the state before a step of `rows` rows, reset where an episode starts."""
-        if arrays is None:
-            initial: State = self.actor_stream.initial_state(rows)
-            return initial
-        if episode_start is None:
-            self._warn()
-        like = self.actor_stream.initial_state(1)
-        state = state_from_arrays(arrays, like, self.device)
-        remedy = "Pass the state that the last call returned, or None at the start."
-        if state.batch_size != rows:
-            raise ValueError(
-                f"{type(self).__name__}.predict: state must have a row for each of the {rows} observations, but has "
-                f"{state.batch_size}. {remedy}"
-            )
-        expected, received = _widths(like), _widths(state)
-        if expected != received:
-            raise ValueError(
-                f"{type(self).__name__}.predict: state must have {expected} dimensions and entries in the last of "
-                f"them, but has {received}. {remedy}"
-            )
-        if episode_start is None:
-            return state
-        starts = torch.as_tensor(np.broadcast_to(np.asarray(episode_start, dtype=bool), (rows,)).copy())
-        return state.reset(starts)
-
     def _warn(self) -> None:
         if not self._warned:
             self._warned = True
             warnings.warn(
                 "predict: got a state but no episode_start, so that the memory of one episode is kept in the next. "
                 "Pass episode_start: what the last step of the environments returned as dones.",
-                stacklevel=5,  # where the algorithm's predict was called
+                stacklevel=4,  # where the algorithm's predict was called
             )
+
+    def get_distribution(  # type: ignore[override]
+        self, obs: Any, lstm_states: States | None = None, episode_starts: Array | Tensor | None = None
+    ) -> tuple[Distribution, tuple[Tensor, ...]]:
+        """Returns the distributions over actions, with gradient, and the actor's state after them.
+
+        The observations are one step of n environments, or T steps of each, as sb3-contrib lays them out: all steps of
+        the first environment, then those of the second.
+
+        Args:
+            obs: (n · T, …) observations as tensors, or a dict of them; see `obs_to_tensor`.
+            lstm_states: of the actor: what the last call, or `predict`, returned; None at the start of n · T episodes.
+            episode_starts: (n · T,) True where the observation is an episode's first; None for nowhere.
+
+        Raises:
+            TypeError: `lstm_states` holds the states of actor and critic.
+            ValueError: the state does not fit the observations.
+        """
+        _check_states("get_distribution", lstm_states, both=False)
+        features = self._features_of_one(0, obs)
+        output, after = self._unrolled(self.actor_stream, features, lstm_states, episode_starts)
+        return self.distribution_of(output), state_to_tensors(after)
+
+    def predict_values(
+        self, obs: Any, lstm_states: States | None = None, episode_starts: Array | Tensor | None = None
+    ) -> Tensor:
+        """Returns the values (n · T, 1), with gradient.
+
+        Args:
+            obs: as for `get_distribution`.
+            lstm_states: of the critic, `RNNStates.vf`; None at the start.
+            episode_starts: as for `get_distribution`.
+
+        Raises:
+            TypeError, ValueError: as `get_distribution`.
+        """
+        _check_states("predict_values", lstm_states, both=False)
+        features = self._features_of_one(1, obs)
+        if self.critic is not None:
+            return self.values_of(self.critic(features)).unsqueeze(1)
+        stream = self.actor_stream if self.critic_stream is None else self.critic_stream
+        output = self._unrolled(stream, features, lstm_states, episode_starts)[0]
+        return self._values(output)
+
+    def forward(  # type: ignore[override]
+        self,
+        obs: Any,
+        lstm_states: Any = None,
+        episode_starts: Array | Tensor | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor, RNNStates]:
+        """Draws actions.
+
+        Args:
+            obs: as for `get_distribution`.
+            lstm_states: of actor and critic, `RNNStates`; None at the start.
+            episode_starts: as for `get_distribution`.
+            deterministic: take the likeliest actions.
+
+        Returns:
+            Actions (n · T, …) as they were drawn, see `bounded`; values (n · T, 1); log-probabilities (n · T,); and the
+            states after them.
+
+        Raises:
+            TypeError: `lstm_states` is not `RNNStates`.
+            ValueError: as `get_distribution`.
+        """
+        distribution, values, after = self._both("forward", obs, lstm_states, episode_starts)
+        actions = distribution.get_actions(deterministic=deterministic)
+        log_prob = distribution.log_prob(actions)
+        return actions.reshape(-1, *(self.action_space.shape or ())), values, log_prob, after
+
+    def evaluate_actions(
+        self,
+        obs: Any,
+        actions: Tensor,
+        lstm_states: Any = None,
+        episode_starts: Array | Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Evaluates actions, with gradient through all T steps; a rollout is learnt from by `evaluate_rows`.
+
+        Args:
+            obs: as for `get_distribution`.
+            actions: (n · T, …) in the numbers of the action space.
+            lstm_states: of actor and critic, `RNNStates`; None at the start.
+            episode_starts: as for `get_distribution`.
+
+        Returns:
+            Values (n · T, 1), log-probabilities and entropies (n · T,); None for an entropy without a formula.
+
+        Raises:
+            TypeError, ValueError: as `forward`.
+        """
+        distribution, values, _ = self._both("evaluate_actions", obs, lstm_states, episode_starts)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            actions = actions.to(values.dtype)  # a buffer holds integers
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def _predict(  # type: ignore[override]
+        self,
+        observation: Any,
+        lstm_states: States | None = None,
+        episode_starts: Array | Tensor | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Draws actions as `predict` does, of observations as for `get_distribution`, and returns the actor's state."""
+        distribution, after = self.get_distribution(observation, lstm_states, episode_starts)
+        return distribution.get_actions(deterministic=deterministic), after
+
+    def _both(
+        self, name: str, obs: Any, states: Any, starts: Array | Tensor | None
+    ) -> tuple[Distribution, Tensor, RNNStates]:
+        """Returns the distributions, the values (N, 1) and the states after them."""
+        _check_states(name, states, both=True)
+        of_actor, of_critic = (None, None) if states is None else (states.pi, states.vf)
+        features = self.features_of(obs)
+        output, after = self._unrolled(self.actor_stream, features.actor, of_actor, starts)
+        pi = vf = state_to_tensors(after)
+        if self.critic is not None:
+            values = self.values_of(self.critic(features.critic)).unsqueeze(1)
+        elif self.critic_stream is None:
+            values = self._values(output)
+            vf = tuple(part.detach() for part in pi)
+        else:
+            of_values, after = self._unrolled(self.critic_stream, features.critic, of_critic, starts)
+            values, vf = self._values(of_values), state_to_tensors(after)
+        return self.distribution_of(output), values, RNNStates(pi, vf)
+
+    def _values(self, output: Tensor) -> Tensor:
+        """Returns the values (N, 1) of outputs of a core: the actor's is only learnt from if `critic_gradient`."""
+        learns = self.critic_stream is not None or self.critic_gradient
+        return self.values_of(output if learns else output.detach()).unsqueeze(1)
+
+    def _unrolled(
+        self, stream: Stream, features: Tensor, parts: States | None, starts: Array | Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Returns the outputs (n · T, D) of a core for features (n · T, F), and the state after them."""
+        N, like = len(features), stream.initial_state(1)
+        state = stream.initial_state(N) if parts is None else self._state_of(parts, like)
+        n = state.batch_size
+        if n == 0 or N % n:
+            raise ValueError(
+                f"{type(self).__name__}: state must have a row for each of the {N} observations, but has {n}. {_REMEDY}"
+            )
+        start = torch.zeros(N, dtype=torch.bool, device=features.device)
+        if starts is not None:
+            given = torch.as_tensor(starts, device=features.device).flatten().bool()
+            if len(given) not in {1, N}:
+                raise ValueError(
+                    f"{type(self).__name__}: episode_start must have a flag for each of the {N} observations, but has "
+                    f"{len(given)}."
+                )
+            start |= given
+        x = features.view(n, N // n, -1).transpose(0, 1)
+        output, after = stream.unroll(x, state, start.view(n, -1).t())
+        return output.transpose(0, 1).flatten(0, 1), after
+
+    def _state_of(self, parts: States, like: State) -> State:
+        """Returns the state of tensors or arrays that one of these methods returned."""
+        try:
+            state = state_from(parts, like, self.device)
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from None
+        expected, received = _widths(like), _widths(state)
+        if expected != received:
+            raise ValueError(
+                f"{type(self).__name__}: state must have {expected} dimensions and entries in the last of them, but "
+                f"has {received}. {_REMEDY}"
+            )
+        return state
+
+    @property
+    def lstm_actor(self) -> Core[Any]:
+        """The actor's core, by sb3-contrib's name: an `LSTM` in the policies of that name, another core in others."""
+        return self.actor_core
+
+    @property
+    def lstm_critic(self) -> Core[Any] | None:
+        """The critic's core, by sb3-contrib's name; None if it has none of its own."""
+        return self.critic_core
+
+    @property
+    def lstm_hidden_state_shape(self) -> tuple[int, int, int]:
+        """The shape of an LSTM's h and c for one environment; other cores carry more, and begin with None."""
+        return self.layers, 1, self.hidden_size
+
+    @property
+    def lstm_output_dim(self) -> int:
+        """D, what the networks behind the core take."""
+        return int(self.actor_core.output_size)
+
+    @property
+    def lstm_kwargs(self) -> dict[str, Any]:
+        """The settings of the core, `lstm_kwargs` and `core_kwargs` together."""
+        return dict(self._core_kwargs)
 
     def save(self, path: archive.Target) -> None:
         """Writes settings and parameters, without the optimiser's state, to an archive that holds no code.
@@ -395,26 +581,16 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         }
         return {**super()._get_constructor_parameters(), **arguments}
 
-    def forward(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises TypeError: a policy with memory acts by `predict`."""
-        self._refuse("forward")
 
-    def evaluate_actions(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises TypeError: a policy with memory evaluates whole rows of a rollout, by `evaluate_rows`."""
-        self._refuse("evaluate_actions")
-
-    def predict_values(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises TypeError: values are computed along a rollout, since the critic has a memory of its own."""
-        self._refuse("predict_values")
-
-    def _predict(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse("_predict")
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise TypeError(
-            f"{type(self).__name__}.{name}: a policy with memory acts by predict(observation, state, episode_start). "
-            "For probabilities call get_distribution(obs, state, episode_starts)."
+def _check_states(name: str, states: Any, *, both: bool) -> None:
+    """Raises TypeError unless the states are those of actor and critic, or of one of them."""
+    if states is not None and both != all(hasattr(states, part) for part in ("pi", "vf")):
+        needed, remedy = (
+            ("those of actor and critic", "Pass RNNStates(pi, vf) of sab_agents.ppo.policies")
+            if both
+            else ("those of one core", "Pass states.pi or states.vf")
         )
+        raise TypeError(f"{name}: lstm_states must be {needed}, but is a {type(states).__name__}. {remedy}.")
 
 
 def _widths(state: State) -> list[tuple[int, int]]:

@@ -29,12 +29,15 @@ from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
-from sab_agents.ppo.policies import RecurrentActorCriticPolicy
+from sab_agents.ppo.policies import RecurrentActorCriticPolicy, RNNStates
 from sab_agents.ppo.saving import SavedAlgorithm
 from sab_agents.streaming import Credit
 from sab_agents.vec_env.make import as_vec_env
 
 Array = npt.NDArray[Any]
+
+UNUSED = ("forward", "evaluate_actions", "predict_values")
+"""Methods of a policy for its users: learning goes by rows, in ways that need no state from outside."""
 
 
 class RecurrentPPO(SavedAlgorithm):
@@ -213,7 +216,8 @@ class RecurrentPPO(SavedAlgorithm):
                 {
                     **locals(),
                     "n_steps": step,
-                    "values": acted.values,
+                    "episode_starts": episode_starts.float(),
+                    "values": acted.values.unsqueeze(1),
                     "log_probs": acted.log_prob,
                     "lstm_states": self.collector.states,
                 }
@@ -234,12 +238,17 @@ class RecurrentPPO(SavedAlgorithm):
             )
             if (step + 1) % self.segment_steps == 0:
                 self.collector.end_segment()
-        episode_starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
-        values = self.collector.values_of_next(obs_as_tensor(new_obs, self.device), episode_starts)  # type: ignore[arg-type]
-        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
-        callback.update_locals(locals())
+        starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
+        last_values = self.collector.values_of_next(obs_as_tensor(new_obs, self.device), starts)  # type: ignore[arg-type]
+        rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
+        callback.update_locals({"values": last_values.unsqueeze(1), "episode_starts": starts.float()})
         callback.on_rollout_end()
         return True
+
+    @property
+    def _last_lstm_states(self) -> RNNStates:
+        """The states after the last step, by sb3-contrib's name."""
+        return self.collector.states
 
     def _value_of(self, observations: Any) -> Array:
         """Returns the values (n,) of observations that continue the episodes."""
@@ -259,8 +268,7 @@ class RecurrentPPO(SavedAlgorithm):
             self.normalize_advantage,
         )
         rollout = self.collector.rollout()
-        discrete = isinstance(self.action_space, spaces.Discrete)
-        batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=discrete)
+        batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps)
         gradient = FlatGradient(list(self.policy.parameters()))
         recorded: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
@@ -351,4 +359,11 @@ def _check_policy(name: str, policy: Any, known: Mapping[str, type[BasePolicy]])
     elif not (isinstance(policy, type) and issubclass(policy, RecurrentActorCriticPolicy)):
         raise TypeError(
             f"{name}: policy must be a name, or a class derived from a policy of this library, but is {policy!r}."
+        )
+    elif replaced := [
+        each for each in UNUSED if getattr(policy, each) is not getattr(RecurrentActorCriticPolicy, each)
+    ]:
+        raise TypeError(
+            f"{name}: {policy.__name__} overrides {', '.join(replaced)}, which learning does not call. Override "
+            "extract_features, distribution_of, values_of or evaluate_rows."
         )

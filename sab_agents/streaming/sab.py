@@ -28,7 +28,7 @@ from sab_agents.kernels import (
     scan,
     stream_kernel,
 )
-from sab_agents.streaming.base import Credit, Stream, checked_step
+from sab_agents.streaming.base import Credit, Stream, checked_step, stepped
 from sab_agents.streaming.credit import push_credit, refresh_memory
 from sab_agents.streaming.sab_window import SABWindow, Steps
 from sab_agents.streaming.slots import SlotState, copied, rules_of
@@ -364,6 +364,24 @@ class SABStream(Stream):
         weights = self.core.step_weights()
         output, after = self._kernel(weights).act(weights, x, state.carried())
         return output, SlotState(*after)
+
+    def unroll(self, x: Tensor, state: SlotState, start: Tensor) -> tuple[Tensor, SlotState]:
+        """Takes T steps of independent rows; see `Stream.unroll`. Gradient flows through h, c and all that is read."""
+        unrolled: tuple[Tensor, SlotState]
+        unrolled = stepped(self.plain_act if torch.is_grad_enabled() else self.act, x, state, start)
+        return unrolled
+
+    def remembered(self) -> Tensor:
+        """Returns the observations that may be replayed, (M, …); see `Stream.remembered`."""
+        if not self.steps:
+            return self._observed_of(self.state)
+        window = self._window.stacked("observation").flatten(0, 1)
+        return torch.cat([self._observed_of(self._before), window])
+
+    def _observed_of(self, state: SlotState) -> Tensor:
+        """Returns what the pieces observed that wrote the memory of a state which the contexts belong to."""
+        row, slot = state.filled.nonzero(as_tuple=True)
+        return self.contexts.observation[row, self.contexts.piece[row, slot]].flatten(0, 1)
 
     def fixed_state(self, rows: int, max_steps: int | None = None) -> SlotState:  # noqa: ARG002
         """Returns empty memories; see `Stream.fixed_state`."""
