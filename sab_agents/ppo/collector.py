@@ -15,7 +15,8 @@ from torch import Tensor
 from sab_agents.checkpoint.archive import on_device, under, within
 from sab_agents.ppo.cores import state_to_tensors
 from sab_agents.ppo.evaluation import Rollout, in_rows
-from sab_agents.ppo.policies import RecurrentActorCriticPolicy, RNNStates
+from sab_agents.ppo.policies import RecurrentActorCriticPolicy
+from sab_agents.ppo.stateful import RNNStates
 from sab_agents.streaming import ClosedWindow
 
 Array = npt.NDArray[Any]

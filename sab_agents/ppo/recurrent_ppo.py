@@ -29,8 +29,9 @@ from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
-from sab_agents.ppo.policies import RecurrentActorCriticPolicy, RNNStates
+from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
+from sab_agents.ppo.stateful import RNNStates
 from sab_agents.streaming import Credit
 from sab_agents.vec_env.make import as_vec_env
 

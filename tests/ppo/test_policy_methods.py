@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from sab_agents import SAB, RecurrentPPO
 from sab_agents.ppo import export_policy
 from sab_agents.ppo.kinds import MlpLstmPolicy, MlpSabPolicy
-from sab_agents.ppo.policies import RecurrentActorCriticPolicy, RNNStates
+from sab_agents.ppo.policies import RecurrentActorCriticPolicy
+from sab_agents.ppo.stateful import RNNStates
 from tests.ppo.cases import ACTIONS, KINDS, agent, collect
 from tests.ppo.test_rows import assert_same
 
