@@ -128,12 +128,18 @@ class Collector:
         stored = in_rows(torch.stack(self._stored), len(self._segments))
         return Rollout(stored, actor, critic[0] if critic else None)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns everything that collecting carries between rollouts, so that it resumes bit-exactly."""
+    def state_dict(self, *, contexts: bool = True) -> dict[str, Any]:
+        """Returns everything that collecting carries between rollouts, so that it resumes bit-exactly.
+
+        Args:
+            contexts: keep what credit replays; without it memories are read, and not credited.
+        """
         state: dict[str, Any] = {}
+        left_out = () if contexts else ("contexts.", "window.")
         for name, stream in self.policy.streams.items():
-            state |= under(name, stream.state_dict())
-        if self.policy.replays_observations:
+            carried = stream.state_dict().items()
+            state |= under(name, {key: value for key, value in carried if not key.startswith(left_out)})
+        if contexts and self.policy.replays_observations:
             state |= under("frames", self.policy.frames.state_dict(self._referred()))
         return state
 

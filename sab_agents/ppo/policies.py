@@ -279,7 +279,15 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
             "arguments": {name: to_json(value) for name, value in arguments.items() if name not in made_anew},
             **{name: to_json(arguments[name]) for name in SPACES},
         }
-        archive.save(path, KIND, settings, self.state_dict())
+        archive.save(path, KIND, settings, self.distinct_parameters())
+
+    def distinct_parameters(self) -> dict[str, Tensor]:
+        """Returns parameters and buffers by one name each: a shared extractor stands under three in `state_dict`."""
+        names: dict[int, str] = {}
+        for name, value in self.state_dict(keep_vars=True).items():
+            names.setdefault(id(value), name)
+        state = self.state_dict()
+        return {name: state[name] for name in names.values()}
 
     @classmethod
     def load(cls, path: archive.Target, device: torch.device | str = "auto", **changes: Any) -> Self:
@@ -308,9 +316,16 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         return policy.to(get_device(device))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Takes over parameters; see `torch.nn.Module`. Names of earlier versions are translated."""
-        known = self.state_dict().keys()
+        """Takes over parameters; see `torch.nn.Module`.
+
+        Names of earlier versions are translated, and of a shared module one name is enough.
+        """
+        known = self.state_dict(keep_vars=True)
         current = {name if name in known else _current_name(name): value for name, value in state_dict.items()}
+        given = {id(known[name]): value for name, value in current.items() if name in known}
+        current |= {
+            name: given[id(value)] for name, value in known.items() if name not in current and id(value) in given
+        }
         return super().load_state_dict(current, strict, assign)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -47,7 +47,9 @@ COUNTS = (
 )
 BUFFERS = ("ep_info_buffer", "ep_success_buffer")
 PLACE = ("_last_obs", "_last_episode_starts")
-NAMES = frozenset({*ATTRIBUTES, *ARGUMENTS, *COUNTS, *BUFFERS, *PLACE})
+CONTEXTS = "contexts"
+"""What `save` can leave out: the observations and states from which credit replays what a memory holds."""
+NAMES = frozenset({*ATTRIBUTES, *ARGUMENTS, *COUNTS, *BUFFERS, *PLACE, CONTEXTS})
 NOISE = ("exploration_mat", "exploration_matrices")
 
 
@@ -74,6 +76,9 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         Args:
             path: `.zip` is added to a name without suffix; or a file that is open for writing bytes.
             exclude: names of arguments, counts and buffers to leave out; `load` takes the defaults in their place.
+                "contexts" leaves out the observations from which a memory with slots is credited, most of the file of
+                an agent that sees images. After `load` that memory is read as before, but gradient that reaches it goes
+                no farther, until its slots are written again.
             include: names to keep although they are in `exclude`.
 
         Raises:
@@ -156,9 +161,9 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         """
         state: dict[str, Any] = {
             "n_envs": self.n_envs,
-            **under("policy", self.policy.state_dict()),
+            **under("policy", self.policy.distinct_parameters()),
             **under("optimizer", _flat_optimizer(self.policy.optimizer.state_dict())),
-            **under("memory", self.collector.state_dict()),
+            **under("memory", self.collector.state_dict(contexts=CONTEXTS in names)),
             **under("count", {name: to_json(getattr(self, name)) for name in COUNTS if name in names}),
             **under("buffer", {name: _entries(getattr(self, name)) for name in BUFFERS if name in names}),
             **under("random", _random_states(self.device)),
