@@ -26,6 +26,7 @@ test-triton: .venv/triton
 # sb3-contrib's own tests of RecurrentPPO, fetched from its source distribution, against ours; some minutes.
 test-contrib: .venv/peers
 	$(BIN)/python -m tests.peers.contrib_suite
+	$(BIN)/python -m tests.peers.image_memory
 
 .venv/peers: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'

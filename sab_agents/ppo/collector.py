@@ -21,6 +21,9 @@ from sab_agents.streaming import ClosedWindow
 
 Array = npt.NDArray[Any]
 
+LEFT_OUT = ("contexts.", "window.")
+"""How the names begin of what a stream carries for credit alone."""
+
 
 class Acted(NamedTuple):
     """One step of n environments.
@@ -135,7 +138,7 @@ class Collector:
             contexts: keep what credit replays; without it memories are read, and not credited.
         """
         state: dict[str, Any] = {}
-        left_out = () if contexts else ("contexts.", "window.")
+        left_out = () if contexts else LEFT_OUT
         for name, stream in self.policy.streams.items():
             carried = stream.state_dict().items()
             state |= under(name, {key: value for key, value in carried if not key.startswith(left_out)})
@@ -144,10 +147,17 @@ class Collector:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resumes where `state_dict` was taken; names of earlier versions are translated."""
-        self.policy.frames.load_state_dict(within("frames", state), self.policy.device)
-        for name, stream in self.policy.streams.items():
-            stream.load_state_dict(on_device(_current_names(within(name, state)), self.policy.device))
+        """Resumes where `state_dict` was taken; names of earlier versions are translated.
+
+        Contexts of earlier versions, which held preprocessed observations, are left out; see `state_dict`.
+        """
+        policy, frames = self.policy, within("frames", state)
+        policy.frames.load_state_dict(frames, policy.device)
+        for name, stream in policy.streams.items():
+            carried = _current_names(within(name, state))
+            if policy.replays_observations and not frames:
+                carried = {key: value for key, value in carried.items() if not key.startswith(LEFT_OUT)}
+            stream.load_state_dict(on_device(carried, policy.device))
 
 
 def _current_names(carried: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from torch import Tensor, nn
 
+from sab_agents.ppo.compression import dtype_named
+
 FIXED = (FlattenExtractor, CombinedExtractor, nn.Flatten, nn.ModuleDict)
 """Modules that have no parameters, no buffers and no training mode of their own."""
 BLOCK = 256
@@ -108,7 +110,7 @@ class Layout(NamedTuple):
     def from_described(cls, described: list[list[Any]]) -> Self:
         """Returns the layout of which `described` was taken."""
         like = {
-            name: torch.empty(1, *shape, dtype=getattr(torch, dtype), device="meta") for name, dtype, shape in described
+            name: torch.empty(1, *shape, dtype=dtype_named(dtype), device="meta") for name, dtype, shape in described
         }
         return cls.of(like.get(None, like))
 

@@ -21,6 +21,7 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import under, within
 from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.ppo.collector import Collector
+from sab_agents.ppo.compression import compressed, expanded
 from sab_agents.ppo.policies import SPACES, RecurrentActorCriticPolicy
 from sab_agents.vec_env.make import as_vec_env
 
@@ -163,7 +164,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             "n_envs": self.n_envs,
             **under("policy", self.policy.distinct_parameters()),
             **under("optimizer", _flat_optimizer(self.policy.optimizer.state_dict())),
-            **under("memory", self.collector.state_dict(contexts=CONTEXTS in names)),
+            **under("memory", _compressed_contexts(self.collector.state_dict(contexts=CONTEXTS in names))),
             **under("count", {name: to_json(getattr(self, name)) for name in COUNTS if name in names}),
             **under("buffer", {name: _entries(getattr(self, name)) for name in BUFFERS if name in names}),
             **under("random", _random_states(self.device)),
@@ -199,7 +200,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
                 "and policy_kwargs that it was saved with."
             ) from error
         if self.n_envs == state["n_envs"]:
-            self.collector.load_state_dict(within("memory", state))
+            self.collector.load_state_dict(expanded(within("memory", state)))
             if "last_episode_starts" in state:
                 rows = {name: value.numpy() for name, value in within("last_obs", state).items()}
                 self._last_obs = rows or state["last_obs"].numpy()
@@ -238,6 +239,12 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         """Returns the policy's name, or the class if it has none."""
         names = (name for name, known in self.policy_aliases.items() if known is self.policy_class)
         return next(names, self.policy_class)
+
+
+def _compressed_contexts(memory: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a collector carries, with contexts and observations compressed."""
+    large = {name: memory[name] for name in memory if ".contexts." in name or name.startswith("frames.")}
+    return {**{name: value for name, value in memory.items() if name not in large}, **compressed(large)}
 
 
 def _arguments(saved: dict[str, Any], replaced: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class SABStream(Stream):
 
     A held slot is *stale* after an update: older weights computed it. `refresh` recomputes all of them.
 
+    What a slot costs: with L = `bptt_steps` and U = L · (top_k + 1), its context holds L observations, U + 2 vectors of
+    H, and 17 · U + 8 · L bytes of indices. With L = 5, top_k = 5, H = 64 and float32 that is 9 KB and 5 observations.
+
     Args:
         core: a `SAB` with a bounded `capacity`. Its own rule of writing to the next slot is replaced by `eviction`.
         rows: B.
@@ -434,7 +437,7 @@ class SABStream(Stream):
             return {key.removeprefix(prefix): state[key].clone() for key in state if key.startswith(prefix)}
 
         self._hold(SlotState(**part("state")), Contexts(**part("contexts")))
-        self._lost = state["lost"].clone() if "lost" in state else None
+        self._lost = state["lost"].clone() if "lost" in state and bool(state["lost"].any()) else None
         self._begin_window()
         self._before = SlotState(**part("before"))
         self._before_carried = self._before.carried()

@@ -1,7 +1,7 @@
 """The memory and the files of agents that see images, next to sb3-contrib's: `python -m tests.peers.image_memory`.
 
-Each agent runs in a process of its own, over stacks of four frames of 84 × 84 bytes: 8 environments for the greatest
-resident size, 4 for the saved file.
+Each agent runs in a process of its own, over stacks of four frames of 84 × 84 bytes. What is
+above its limit is said, and the exit status is 1 then.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Measured(NamedTuple):
         without: size of the agent saved without contexts; that of the file for an agent that has none.
     """
 
-    resident: int
-    file: int
-    without: int
+    resident: float
+    file: float
+    without: float
 
 
 class Frames(gym.Env[Any, Any]):
@@ -88,20 +88,28 @@ def measured(*arguments: Any) -> Measured:
     return Measured(*json.loads(run.stdout.splitlines()[-1]))
 
 
-AGENTS = (("sb3_contrib", "CnnLstmPolicy"), ("sab_agents", "CnnLstmPolicy"), ("sab_agents", "CnnSabPolicy"))
+POLICIES = (("sb3_contrib", "CnnLstmPolicy"), ("sab_agents", "CnnLstmPolicy"), ("sab_agents", "CnnSabPolicy"))
+LIMITS = Measured(1.3, 3.0, 1.2)
+"""How many times sb3-contrib's figures ours may be."""
 
 
-def main(rollouts: int = 3) -> None:
-    """Measures and prints."""
-    print(f"{'agent':28}{'size':>6}{'copies':>8}{'resident MB':>13}{'file MB':>9}{'without contexts':>18}")
-    for size in (64, 256):
-        for module, policy in AGENTS:
-            for copies in (8, 4):
-                found = measured(module, policy, copies, rollouts, size)
-                shown = [f"{each / MEGABYTE:.1f}" for each in found]
-                name = f"{module} {policy}"
-                print(f"{name:28}{size:6}{copies:8}{shown[0]:>13}{shown[1]:>9}{shown[2]:>18}", flush=True)
+def main(rollouts: int = 3, size: int = 64) -> int:
+    """Measures and prints; returns 1 if a limit is exceeded."""
+    print(f"{'agent':28}{'copies':>8}{'resident MB':>13}{'file MB':>9}{'without contexts':>18}")
+    status = 0
+    for copies in (8, 4):
+        theirs: Measured | None = None
+        for module, policy in POLICIES:
+            found = measured(module, policy, copies, rollouts, size)
+            theirs = theirs or found
+            shown = [f"{each / MEGABYTE:.1f}" for each in found]
+            print(f"{f'{module} {policy}':28}{copies:8}{shown[0]:>13}{shown[1]:>9}{shown[2]:>18}", flush=True)
+            for name, mine, other, limit in zip(Measured._fields, found, theirs, LIMITS, strict=True):
+                if mine > limit * other:
+                    print(f"  {name} must be at most {limit} times sb3-contrib's, but is {mine / other:.2f} times it")
+                    status = 1
+    return status
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    sys.exit(main(*map(int, sys.argv[1:])))
