@@ -20,6 +20,8 @@ FIXED = (FlattenExtractor, CombinedExtractor, nn.Flatten, nn.ModuleDict)
 """Modules that have no parameters, no buffers and no training mode of their own."""
 BLOCK = 256
 """Observations for which room is made at once."""
+MOST = 1 << 24
+"""Observations that have numbers of their own: streams carry these as float32, which is exact up to here."""
 
 
 def is_fixed(extractor: nn.Module) -> bool:
@@ -135,6 +137,7 @@ class Frames:
         """Keeps N observations and returns their numbers, (N,) int64.
 
         Raises:
+            RuntimeError: too many are kept.
             ValueError: a dtype or shape is not that of the observations before.
         """
         layout = Layout.of(observations)
@@ -173,16 +176,22 @@ class Frames:
 
     def _by_block(self, numbers: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Returns for each block that numbers (N,) lie in: the places in it, the block, and which of the N they are."""
-        found = []
-        for index, block in enumerate(self._blocks):
-            (chosen,) = (numbers // BLOCK == index).nonzero(as_tuple=True)
-            if len(chosen):
-                found.append((numbers[chosen] - index * BLOCK, block, chosen))
+        if len(self._blocks) == 1:
+            return [(numbers, self._blocks[0], torch.arange(len(numbers), device=numbers.device))]
+        found, index_of = [], numbers // BLOCK
+        for index in sorted({*index_of.tolist()}):
+            (chosen,) = (index_of == index).nonzero(as_tuple=True)
+            found.append((numbers[chosen] - index * BLOCK, self._blocks[index], chosen))
         return found
 
     def _extend(self, like: Tensor) -> None:
         """Makes room for another block of rows like these."""
         first = len(self._blocks) * BLOCK
+        if first >= MOST:
+            raise RuntimeError(
+                f"RecurrentPPO: at most {MOST} observations can be kept. Take fewer steps in a rollout (n_steps), "
+                "environments or slots (capacity)."
+            )
         self._blocks.append(like.new_empty(BLOCK, like.shape[1]))
         self._free = [*reversed(range(first, first + BLOCK)), *self._free]
 

@@ -136,8 +136,13 @@ def test_a_file_without_contexts_reads_its_memory_and_credits_what_is_written_af
     model.save(tmp_path / "without", exclude=["contexts"])
     assert (tmp_path / "without.zip").stat().st_size < (tmp_path / "with.zip").stat().st_size
 
+    def unwrapped(agent: RecurrentPPO) -> Any:
+        env = agent.get_env()
+        assert env is not None
+        return env.unwrapped
+
     def resumed(name: str, where: RecurrentPPO) -> RecurrentPPO:
-        return RecurrentPPO.load(tmp_path / name, copy.deepcopy(where.get_env()), force_reset=False)
+        return RecurrentPPO.load(tmp_path / name, copy.deepcopy(unwrapped(where)), force_reset=False)
 
     loaded = {name: resumed(name, model) for name in ("with", "without")}
     for one, other in zip(loaded["with"]._last_lstm_states.pi, loaded["without"]._last_lstm_states.pi, strict=True):
