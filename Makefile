@@ -27,6 +27,7 @@ test-triton: .venv/triton
 # against ours; and RL Zoo's scripts and other packages' environments with our agents. A quarter of an hour.
 test-contrib: .venv/peers
 	$(BIN)/python -m tests.peers.suites
+	$(BIN)/python -m tests.peers.image_memory
 	$(BIN)/pytest -m peers
 
 .venv/peers: $(READY)

@@ -42,21 +42,30 @@ class ActionDistribution(ABC):
 
 
 class Categorical(ActionDistribution):
-    """A finite set of actions; a row holds their logits."""
+    """A finite set of actions; a row holds their logits.
+
+    Args:
+        size: D, how many actions there are.
+        start: the first action; the others follow it one by one.
+    """
+
+    def __init__(self, size: int, start: int = 0) -> None:
+        super().__init__(size)
+        self.start = start
 
     def choose(self, rows: Array, generator: np.random.Generator | None) -> Array:
         """Returns actions (B,) int64; see `ActionDistribution.choose`."""
         if generator is None:
-            return np.asarray(rows.argmax(axis=1))
+            return np.asarray(rows.argmax(axis=1)) + self.start
         heights = np.exp(rows - rows.max(axis=1, keepdims=True)).cumsum(axis=1)
         drawn = generator.random((len(rows), 1)) * heights[:, -1:]
-        return np.asarray(np.minimum((heights <= drawn).sum(axis=1), self.size - 1))
+        return np.asarray(np.minimum((heights <= drawn).sum(axis=1), self.size - 1)) + self.start
 
     def choose_one(self, row: Array, generator: np.random.Generator) -> Array:
         """Returns an action, int64; see `ActionDistribution.choose_one`."""
         heights = np.exp(row - row.max()).cumsum().tolist()
         drawn = generator.random() * heights[-1]
-        return np.int64(min(bisect_right(heights, drawn), self.size - 1))  # type: ignore[return-value]
+        return np.int64(self.start + min(bisect_right(heights, drawn), self.size - 1))  # type: ignore[return-value]
 
     def gradient(self, row: Array, action: Array, entropy_weight: float) -> Array:
         """Of log p_a it is [i = a] - p_i, of the entropy H it is -p_i (log p_i + H)."""
@@ -65,7 +74,7 @@ class Categorical(ActionDistribution):
         probabilities = np.exp(log_probabilities)
         entropy = -(probabilities @ log_probabilities)
         gradient = -probabilities * (1 + entropy_weight * (log_probabilities + entropy))
-        gradient[int(action)] += 1
+        gradient[int(action) - self.start] += 1
         return np.asarray(gradient)
 
 
@@ -104,7 +113,7 @@ def distribution_over(space: spaces.Space[Any]) -> ActionDistribution:
         TypeError: the space is neither Discrete nor Box.
     """
     if isinstance(space, spaces.Discrete):
-        return Categorical(int(space.n))
+        return Categorical(int(space.n), int(space.start))
     if isinstance(space, spaces.Box):
         return Gaussian(space.shape)
     raise TypeError(

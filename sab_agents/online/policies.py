@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
 import numpy as np
 import torch
@@ -232,8 +232,14 @@ class StreamPolicy(BasePolicy):
             return carried
         return carried.reset(torch.from_numpy(np.broadcast_to(episode_start, (rows,)).astype(bool)))
 
-    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        raise NotImplementedError("A recurrent policy acts by predict(observation, state, episode_start).")
+    def forward(self, *_: Any, **__: Any) -> NoReturn:
+        """Raises TypeError: a policy with memory acts by `predict`, and learns by `decide` and `backward`."""
+        raise TypeError(
+            f"{type(self).__name__}: a policy with memory acts by predict(observation, state, episode_start)."
+        )
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> NoReturn:  # noqa: ARG002
+        self.forward()
 
 
 @cache

@@ -168,11 +168,11 @@ class StreamAC(BaseAlgorithm):
             self._begin_stream()
         callbacks.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
-            rewards, dones, infos = self._learn_one()
-            callbacks.update_locals({"rewards": rewards, "dones": dones, "infos": infos})
+            found = self._learn_one()
+            callbacks.update_locals(found)
             if not callbacks.on_step():
                 break
-            if dones[0] and log_interval is not None and self._episode_num % log_interval == 0:
+            if found["dones"][0] and log_interval is not None and self._episode_num % log_interval == 0:
                 self.dump_logs()
         callbacks.on_training_end()
         return self
@@ -184,13 +184,14 @@ class StreamAC(BaseAlgorithm):
             optimiser.trace.zero_()
         self.observation = self._normalised(self._last_obs)
 
-    def _learn_one(self) -> tuple[Array, Array, list[dict[str, Any]]]:
-        """Takes one step and learns from it; returns the environment's rewards, ends of episodes and infos."""
+    def _learn_one(self) -> dict[str, Any]:
+        """Takes one step and learns from it; returns what callbacks of stable-baselines3 look for."""
         assert self.env is not None
         assert self.observation is not None
         assert self._last_episode_starts is not None
         decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
-        observations, rewards, dones, infos = self.env.step(self.policy.bounded(decision.action)[None])
+        clipped_actions = self.policy.bounded(decision.action)[None]
+        observations, rewards, dones, infos = self.env.step(clipped_actions)
         assert isinstance(observations, np.ndarray)
         done, terminated = bool(dones[0]), bool(dones[0]) and not infos[0].get("TimeLimit.truncated", False)
         after = infos[0]["terminal_observation"][None] if done else observations
@@ -202,7 +203,15 @@ class StreamAC(BaseAlgorithm):
         self.num_timesteps += 1
         self._episode_num += done
         self._update_info_buffer(infos, dones)
-        return rewards, dones, infos
+        return {
+            "env": self.env,
+            "actions": decision.action[None],
+            "clipped_actions": clipped_actions,
+            "new_obs": observations,
+            "rewards": rewards,
+            "dones": dones,
+            "infos": infos,
+        }
 
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
         """Takes one step of ObGD along the traces, for the decision that the reward followed."""

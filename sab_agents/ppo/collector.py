@@ -1,7 +1,6 @@
 """Collects rollouts with a policy: acts, keeps what learning needs, and hands it over in rows.
 
-Dimensions: n environments, T steps of a segment, W segments of a rollout, R = W · n rows, P entries of a stored
-observation.
+Dimensions: n environments, T steps of a segment, W segments of a rollout, R = W · n rows.
 """
 
 from __future__ import annotations
@@ -14,12 +13,16 @@ import torch
 from torch import Tensor
 
 from sab_agents.checkpoint.archive import on_device, under, within
-from sab_agents.core.state import State
+from sab_agents.ppo.cores import state_to_tensors
 from sab_agents.ppo.evaluation import Rollout, in_rows
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
+from sab_agents.ppo.stateful import RNNStates
 from sab_agents.streaming import ClosedWindow
 
 Array = npt.NDArray[Any]
+
+LEFT_OUT = ("contexts.", "window.")
+"""How the names begin of what a stream carries for credit alone."""
 
 
 class Acted(NamedTuple):
@@ -51,15 +54,28 @@ class Collector:
         self._segments: list[list[ClosedWindow]] = []
 
     @property
-    def states(self) -> tuple[State, ...]:
+    def states(self) -> RNNStates:
         """The states of the cores after the last step; they may be changed in place by the next one."""
-        return tuple(stream.state for stream in self.policy.streams.values())
+        states = [state_to_tensors(stream.state) for stream in self.policy.streams.values()]
+        return RNNStates(states[0], states[-1])
 
     def begin(self) -> None:
         """Begins a rollout; nothing is learnt from what is left of one that was broken off."""
         self._stored, self._segments = [], []
         for stream in self.policy.streams.values():
             stream.discard()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forgets the observations to which no memory refers."""
+        if self.policy.encodes:
+            self.policy.frames.keep(self._referred())
+
+    def _referred(self) -> Tensor:
+        """Returns the numbers of the observations to which a memory or an open window refers."""
+        if not self.policy.replays_observations:
+            return torch.empty(0)
+        return torch.cat([stream.remembered().flatten() for stream in self.policy.streams.values()])
 
     @torch.no_grad()
     def step(self, observations: Any, start: Tensor) -> Acted:
@@ -71,10 +87,13 @@ class Collector:
         """
         policy = self.policy
         features = policy.features_of(observations)
-        self._stored.append(features.stored)
-        output = policy.actor_stream.step(self._observed(features.stored, features.actor), start, features.actor)
+        stored = features.actor
+        if policy.encodes:
+            stored = policy.frames.add(observations).unsqueeze(1).to(features.actor.dtype)
+        self._stored.append(stored)
+        output = policy.actor_stream.step(self._observed(stored, features.actor), start, features.actor)
         if policy.critic_stream is not None:
-            observed = self._observed(features.stored, features.critic)
+            observed = self._observed(stored, features.critic)
             values = policy.values_of(policy.critic_stream.step(observed, start, features.critic))
         else:
             values = policy.values_of(output if policy.critic is None else policy.critic(features.critic))
@@ -92,7 +111,8 @@ class Collector:
         stream, x = policy.actor_stream, features.actor
         if policy.critic_stream is not None:
             stream, x = policy.critic_stream, features.critic
-        return policy.values_of(stream.peek(self._observed(features.stored, x), start, x).output)
+        nowhere = x.new_zeros(len(x), 1)  # what is only peeked at is not kept
+        return policy.values_of(stream.peek(self._observed(nowhere, x), start, x).output)
 
     def _observed(self, stored: Tensor, features: Tensor) -> Tensor:
         """Returns what a stream records as its observation."""
@@ -111,17 +131,33 @@ class Collector:
         stored = in_rows(torch.stack(self._stored), len(self._segments))
         return Rollout(stored, actor, critic[0] if critic else None)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Returns everything that collecting carries between rollouts, so that it resumes bit-exactly."""
-        state: dict[str, Tensor] = {}
+    def state_dict(self, *, contexts: bool = True) -> dict[str, Any]:
+        """Returns everything that collecting carries between rollouts, so that it resumes bit-exactly.
+
+        Args:
+            contexts: keep what credit replays; without it memories are read, and not credited.
+        """
+        state: dict[str, Any] = {}
+        left_out = () if contexts else LEFT_OUT
         for name, stream in self.policy.streams.items():
-            state |= under(name, stream.state_dict())
+            carried = stream.state_dict().items()
+            state |= under(name, {key: value for key, value in carried if not key.startswith(left_out)})
+        if contexts and self.policy.replays_observations:
+            state |= under("frames", self.policy.frames.state_dict(self._referred()))
         return state
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Resumes where `state_dict` was taken; names of earlier versions are translated."""
-        for name, stream in self.policy.streams.items():
-            stream.load_state_dict(on_device(_current_names(within(name, state)), self.policy.device))
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resumes where `state_dict` was taken; names of earlier versions are translated.
+
+        Contexts of earlier versions, which held preprocessed observations, are left out; see `state_dict`.
+        """
+        policy, frames = self.policy, within("frames", state)
+        policy.frames.load_state_dict(frames, policy.device)
+        for name, stream in policy.streams.items():
+            carried = _current_names(within(name, state))
+            if policy.replays_observations and not frames:
+                carried = {key: value for key, value in carried.items() if not key.startswith(LEFT_OUT)}
+            stream.load_state_dict(on_device(carried, policy.device))
 
 
 def _current_names(carried: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -5,8 +5,8 @@ Dimensions: n environments, L layers, H hidden size, F output size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -155,30 +155,45 @@ def draws_random_numbers(core: Core[Any]) -> bool:
     return any(getattr(module, "dropout", 0) or isinstance(module, nn.Dropout) for module in core.modules())
 
 
-def state_to_arrays(state: State) -> tuple[Array, ...]:
-    """Returns a state as arrays whose second axis is the row: an LSTM's are h and c, (L, n, H), as sb3-contrib's."""
-    arrays = state.to_numpy()
+def state_to_tensors(state: State) -> tuple[Tensor, ...]:
+    """Returns a state as tensors whose second axis is the row: an LSTM's are h and c, (L, n, H), as sb3-contrib's."""
     if isinstance(state, LSTMState):
-        h, c, _ = arrays
-        return h.swapaxes(0, 1), c.swapaxes(0, 1)
-    return tuple(array[None] for array in arrays)
+        return state.h.transpose(0, 1), state.c.transpose(0, 1)
+    return tuple(tensor.unsqueeze(0) for tensor in state.tensors())
 
 
-def state_from_arrays(arrays: tuple[Array, ...], like: State, device: torch.device) -> State:
-    """Returns the state of which `state_to_arrays` was taken.
+def state_to_arrays(state: State) -> tuple[Array, ...]:
+    """Returns what `state_to_tensors` does, in numpy."""
+    return tuple(tensor.detach().cpu().numpy() for tensor in state_to_tensors(state))
+
+
+def state_from(parts: Sequence[Array | Tensor], like: State, device: torch.device) -> State:
+    """Returns the state of which `state_to_tensors` or `state_to_arrays` was taken.
 
     Args:
-        arrays: what it returned.
+        parts: what it returned.
         like: any state of the same core.
         device: of the tensors.
 
     Raises:
-        ValueError: the number of arrays differs.
+        ValueError: the number of parts differs, or they have other dimensions.
     """
+    names = [field.name for field in fields(like)]
+    if isinstance(like, LSTMState):
+        names = names[:2]
+    if len(parts) != len(names):
+        raise ValueError(
+            f"the state must be {len(names)} arrays ({', '.join(names)}), but is {len(parts)} arrays. Pass the state "
+            "that the last call returned, or None at the start."
+        )
+    kinds = like.tensors()
+    tensors = [part.to(device) if isinstance(part, Tensor) else torch.tensor(part, device=device) for part in parts]
+    for name, tensor, kind in zip(names, tensors, kinds, strict=False):
+        dimensions = kind.dim() + (not isinstance(like, LSTMState))
+        if tensor.dim() != dimensions:
+            raise ValueError(f"the state's {name} must have {dimensions} dimensions, but has {tensor.dim()}.")
     if not isinstance(like, LSTMState):
-        return type(like).from_numpy(tuple(array[0] for array in arrays), device)
-    if len(arrays) != 2:
-        raise ValueError(f"predict: the state of an LSTM must be h and c, but has {len(arrays)} arrays.")
-    h, c = (torch.as_tensor(array, dtype=like.h.dtype, device=device).transpose(0, 1) for array in arrays)
+        return type(like)(*(tensor[0] for tensor in tensors))
+    h, c = (tensor.to(like.h.dtype).transpose(0, 1) for tensor in tensors)
     # Which step of its episode a row has reached does not matter without gradient.
     return LSTMState(h, c, torch.zeros(len(h), dtype=torch.int64, device=device))

@@ -1,7 +1,7 @@
 """Rows of a rollout evaluated with today's weights, and the backward pass through their cores and what they remember.
 
-Dimensions: n environments, T steps of a segment, W segments of a rollout, R = W · n rows, b rows of a minibatch, P
-entries of a stored observation, F output size of a core.
+Dimensions: n environments, T steps of a segment, W segments of a rollout, R = W · n rows, b rows of a minibatch, F
+features or output size of a core.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Rollout(NamedTuple):
     """Collected segments, R rows of T steps.
 
     Attributes:
-        stored: (T, R, P) of `Features`.
+        stored: (T, R, F) features, if they never change, and else (T, R, 1) numbers of the observations.
         actor: segments of the actor's core.
         critic: segments of the critic's core; None if it has none of its own.
     """

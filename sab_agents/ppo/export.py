@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.state import State
+from sab_agents.ppo.observations import for_extractor
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.recurrent_ppo import RecurrentPPO
 
@@ -103,7 +105,7 @@ class PolicyStep(nn.Module):
         max_steps: steps of the longest episode, for a core whose state grows.
 
     Raises:
-        ValueError: the state grows and `max_steps` is None.
+        ValueError: the state grows and `max_steps` is None; or the policy overrides `extract_features`.
     """
 
     low: Tensor
@@ -113,10 +115,15 @@ class PolicyStep(nn.Module):
     def __init__(self, policy: RecurrentActorCriticPolicy, max_steps: int | None = None) -> None:
         super().__init__()
         self.observation_space, self.action_space = policy.observation_space, policy.action_space
-        self.encoder = _copied(policy.encoders[0])
-        # Together, so that the stream's core is the copied one.
-        self.core, self.stream = copy.deepcopy((policy.actor_core, policy.actor_stream))
-        self.core.cpu()
+        if policy.overrides_features:
+            raise ValueError(
+                f"export_policy: the features must be those of an extractor, but {type(policy).__name__} overrides "
+                "extract_features. Move its code into a features_extractor_class."
+            )
+        self.normalize_images = policy.normalize_images
+        self.extractor = _copied(policy.pi_features_extractor)
+        self.core = _copied(policy.actor_core)
+        self.stream = policy.core_settings.make_stream(self.core)
         self.max_steps = max_steps
         scale = policy.output_scale
         self.register_buffer("output_scale", None if scale is None else scale.cpu().clone(), persistent=False)
@@ -148,7 +155,9 @@ class PolicyStep(nn.Module):
             Actions (B, …), and the next state.
         """
         before = type(self.initial_state(1))(*state).reset(episode_start)
-        output, after = self.stream.plain_act(self.encoder(self.encoder.packing.pack(observation)), before)
+        numbered = for_extractor(self.observation_space, observation)
+        seen: Any = preprocess_obs(numbered, self.observation_space, normalize_images=self.normalize_images)
+        output, after = self.stream.plain_act(self.extractor(seen), before)
         if self.output_scale is not None:
             output = output * self.output_scale
         return self._likeliest(self.head(self.mlp(output))), after.tensors()
@@ -157,10 +166,10 @@ class PolicyStep(nn.Module):
         """Returns the likeliest actions (B, …) of distributions with these parameters, the head's outputs (B, …)."""
         space = self.action_space
         if isinstance(space, spaces.Discrete):
-            return parameters.argmax(dim=1)
+            return parameters.argmax(dim=1) + int(space.start)
         if isinstance(space, spaces.MultiDiscrete):
             parts = torch.split(parameters, space.nvec.ravel().tolist(), dim=1)
-            return torch.stack([part.argmax(dim=1) for part in parts], dim=1)
+            return torch.stack([part.argmax(dim=1) for part in parts], dim=1) + torch.as_tensor(space.start)
         if isinstance(space, spaces.MultiBinary):
             return (parameters > 0).to(parameters.dtype)
         actions = parameters.reshape(-1, *(space.shape or ()))
@@ -246,7 +255,8 @@ def _description(step: PolicyStep) -> dict[str, dict[str, Sequence[int] | str]]:
 
 
 def _zeros(space: spaces.Space[Any], rows: int) -> Tensor | dict[str, Tensor]:
-    """Returns observations of zeros in the space's own dtype."""
+    """Returns observations of zeros, or of a discrete space's first numbers, in the space's own dtype."""
     if isinstance(space, spaces.Dict):
         return {key: _zeros(part, rows) for key, part in space.spaces.items()}  # type: ignore[misc]
-    return torch.as_tensor(np.zeros((rows, *(space.shape or ())), space.dtype))
+    start: Any = space.start if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) else 0
+    return torch.as_tensor(np.zeros((rows, *(space.shape or ())), space.dtype) + np.asarray(start, space.dtype))

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 from torch.nn import functional
@@ -37,11 +38,14 @@ class Batch(NamedTuple):
     returns: Tensor
 
     @classmethod
-    def of(cls, buffer: RolloutBuffer, segments: int, *, integers: bool) -> Self:
-        """Returns all steps of a full buffer in rows; `integers` says that an action is a single integer."""
+    def of(cls, buffer: RolloutBuffer, segments: int) -> Self:
+        """Returns all steps of a full buffer in rows."""
+        space = buffer.action_space
         parts = (buffer.actions, buffer.values, buffer.log_probs, buffer.advantages, buffer.returns)
         actions, *estimates = (in_rows(buffer.to_torch(part), segments) for part in parts)
-        return cls(actions.long().squeeze(2) if integers else actions.float(), *estimates)
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+            return cls(actions.long().squeeze(2) if isinstance(space, spaces.Discrete) else actions.long(), *estimates)
+        return cls(actions.float(), *estimates)
 
     def minibatch(self, rows: Tensor) -> Batch:
         """Returns some rows, step by step, the rows of a step side by side."""

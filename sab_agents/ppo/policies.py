@@ -1,18 +1,16 @@
 """Recurrent actor-critic policies on stable-baselines3's: a core of any kind between features and heads.
 
-Dimensions: n environments, T steps of a segment, b rows of a minibatch, P entries of a packed observation, F features,
-D output size of a core.
+Dimensions: n environments, T steps of a segment, b rows of a minibatch, N observations, F features, D output size of a
+core.
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, NoReturn, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
@@ -26,22 +24,14 @@ from torch.optim import Adam
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checks import at_least, plain
+from sab_agents.core.base import Core
 from sab_agents.core.registry import CoreSpec
-from sab_agents.core.state import State
-from sab_agents.ppo.cores import (
-    CoreSettings,
-    draws_random_numbers,
-    output_scale,
-    state_from_arrays,
-    state_to_arrays,
-)
+from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, output_scale
+from sab_agents.ppo.distributions import in_numbers_of
 from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
-from sab_agents.ppo.observations import Encoder, Packing, PastEncoder
+from sab_agents.ppo.observations import Frames, PastEncoder, for_extractor, is_fixed
+from sab_agents.ppo.stateful import Features, StatefulPolicy
 from sab_agents.streaming import Stream
-from sab_agents.vec_env.usable import check_observation
-
-Array = npt.NDArray[Any]
-Arrays = tuple[Array, ...]
 
 KIND = "recurrent-policy"
 """What the archive of a policy is called."""
@@ -49,21 +39,7 @@ SPACES = ("observation_space", "action_space")
 CORES = ("actor_core", "critic_core")
 
 
-class Features(NamedTuple):
-    """What actor and critic see of observations.
-
-    Attributes:
-        stored: (N, P) what is kept: packed observations, or the features themselves if they never change.
-        actor: (N, F).
-        critic: (N, F); the same tensor if actor and critic share an extractor.
-    """
-
-    stored: Tensor
-    actor: Tensor
-    critic: Tensor
-
-
-class RecurrentActorCriticPolicy(ActorCriticPolicy):
+class RecurrentActorCriticPolicy(StatefulPolicy):
     """Actor and critic with memory: features, a recurrent core each (or one for both), MLPs, heads.
 
     Args:
@@ -90,6 +66,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         actor_stream: the stream of the actor's core from which rollouts are collected; `predict` acts by its rules.
         critic_stream: that of the critic's core; None if it has none of its own.
         encodes: whether features can change, so that the past must be kept as it was observed.
+        frames: the observations that are kept.
         replays_observations: whether credit encodes observations from before a rollout once more.
     """
 
@@ -122,7 +99,6 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         self.critic_gradient = critic_gradient
         self._core_kwargs = plain({**(lstm_kwargs or {}), **(core_kwargs or {})})
         self.core_settings = CoreSettings.of(name, self.spec, self.layers, self._core_kwargs)
-        self._warned = False
         if arguments.get("optimizer_class", Adam) is Adam and arguments.get("optimizer_kwargs") is None:
             arguments["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}  # stable-baselines3's, in one pass
         arguments.setdefault("features_extractor_class", self.extractor)
@@ -130,6 +106,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
 
     def _build_mlp_extractor(self) -> None:
         """Builds what lies between features and heads: the base class's constructor calls it at the right moment."""
+        self.action_dist = in_numbers_of(self.action_space, self.action_dist)
         features = int(self.features_dim)  # which may be numpy's
         self.actor_core = self.core_settings.build_core(features, self.hidden_size)
         self.critic_core = (
@@ -142,36 +119,33 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         self.mlp_extractor = MlpExtractor(
             width, net_arch=self.net_arch, activation_fn=self.activation_fn, device=self.device
         )
-        self.packing = Packing(self.observation_space, normalize_images=self.normalize_images)
-        # In a list, so that the extractors' parameters are not counted twice.
-        extractors = [self.pi_features_extractor, self.vf_features_extractor]
-        self._encoders = [Encoder(self.packing, extractor) for extractor in extractors]
-        self.encodes = not all(encoder.is_fixed for encoder in self._encoders)
+        extractors = (self.pi_features_extractor, self.vf_features_extractor)
+        self.encodes = self.overrides_features or not all(map(is_fixed, extractors))
         self.replays_observations = self.encodes and self.core_settings.replays_the_past
         self.make_streams(1)
         self._threaded = not (self.encodes or draws_random_numbers(self.actor_core))
 
     @property
-    def encoders(self) -> tuple[Encoder, Encoder]:
-        """The actor's and the critic's encoder of packed observations."""
-        actor, critic = self._encoders
-        return actor, critic
+    def overrides_features(self) -> bool:
+        """Whether a subclass, or the user of this object, has replaced `extract_features`."""
+        method = getattr(self.extract_features, "__func__", None)
+        return method is not RecurrentActorCriticPolicy.extract_features
 
     def make_streams(self, rows: int) -> None:
         """Replaces the streams by new ones of `rows` environments.
 
-        Their observations are `Features.stored` if `replays_observations`, and otherwise the features.
+        Their observations are numbers of `frames` if `replays_observations`, and otherwise the features.
         """
+        self.frames = Frames()
 
-        def stream(core: Any, encoder: Encoder) -> Stream:
+        def stream(core: Any, index: int) -> Stream:
             if not self.replays_observations:
                 return self.core_settings.make_stream(core, rows)
-            past, shape = PastEncoder(self.packing, encoder.extractor), (self.packing.size,)
-            return self.core_settings.make_stream(core, rows, encoder=past, observation_shape=shape)
+            past = PastEncoder(self.frames, partial(self.features_of_one, index), self._encoding_modules)
+            return self.core_settings.make_stream(core, rows, encoder=past, observation_shape=(1,))
 
-        actor, critic = self.encoders
-        self.actor_stream = stream(self.actor_core, actor)
-        self.critic_stream = None if self.critic_core is None else stream(self.critic_core, critic)
+        self.actor_stream = stream(self.actor_core, 0)
+        self.critic_stream = None if self.critic_core is None else stream(self.critic_core, 1)
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -179,17 +153,68 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         critic = {} if self.critic_stream is None else {"critic": self.critic_stream}
         return {"actor": self.actor_stream, **critic}
 
+    @property
+    def lstm_actor(self) -> Core[Any]:
+        """The actor's core, by sb3-contrib's name: an `LSTM` in the policies of that name, another core in others."""
+        return self.actor_core
+
+    @property
+    def lstm_critic(self) -> Core[Any] | None:
+        """The critic's core, by sb3-contrib's name; None if it has none of its own."""
+        return self.critic_core
+
+    @property
+    def lstm_hidden_state_shape(self) -> tuple[int, int, int]:
+        """The shape of an LSTM's h and c for one environment; other cores carry more, and begin with None."""
+        return self.layers, 1, self.hidden_size
+
+    @property
+    def lstm_output_dim(self) -> int:
+        """D, what the networks behind the core take."""
+        return int(self.actor_core.output_size)
+
+    @property
+    def lstm_kwargs(self) -> dict[str, Any]:
+        """The settings of the core, `lstm_kwargs` and `core_kwargs` together."""
+        return dict(self._core_kwargs)
+
+    def extract_features(  # type: ignore[override]
+        self, obs: Any, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Preprocesses observations and returns their features.
+
+        A subclass may override it: it is called at every step and in every replay, in training mode while the present
+        rollout is learnt from, and in evaluation mode otherwise.
+
+        Args:
+            obs: (N, …) observations as tensors, or a dict of them; see `obs_to_tensor`.
+            features_extractor: of a policy whose actor and critic share one; None is its own.
+
+        Returns:
+            (N, F) features; of the actor and of the critic, if they do not share an extractor.
+        """
+        numbered = for_extractor(self.observation_space, obs)
+        features: Tensor | tuple[Tensor, Tensor] = super().extract_features(numbered, features_extractor)
+        return features
+
     def features_of(self, observations: Any) -> Features:
         """Returns what actor and critic see of observations, tensors (N, …) or a dict of them."""
-        packed = self.packing.pack(observations)
-        actor, critic = self.features_of_stored(packed)
-        return Features(packed if self.encodes else actor, actor, critic)
+        features = self.extract_features(observations)
+        return Features(features, features) if isinstance(features, Tensor) else Features(*features)
 
-    def features_of_stored(self, stored: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the actor's and the critic's features (N, F) of packed observations (N, P)."""
-        actor_encoder, critic_encoder = self.encoders
-        actor: Tensor = actor_encoder(stored)
-        return actor, (actor if self.share_features_extractor or not self.encodes else critic_encoder(stored))
+    def features_of_one(self, index: int, observations: Any) -> Tensor:
+        """Returns the features of the actor (0) or of the critic (1) alone."""
+        if self.share_features_extractor or self.overrides_features:
+            return self.features_of(observations)[index]
+        extractor = (self.pi_features_extractor, self.vf_features_extractor)[index]
+        numbered = for_extractor(self.observation_space, observations)
+        features: Tensor = super(ActorCriticPolicy, self).extract_features(numbered, extractor)
+        return features
+
+    def _encoding_modules(self) -> list[nn.Module]:
+        """Returns the modules that have a part in features."""
+        extractors = [*self.pi_features_extractor.modules(), *self.vf_features_extractor.modules()]
+        return list(self.modules()) if self.overrides_features else extractors
 
     def distribution_of(self, output: Tensor) -> Distribution:
         """Returns the distribution over actions, from outputs (N, D) of the actor's core."""
@@ -219,7 +244,7 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         stored = rollout.stored[:, rows]
         actor_features = critic_features = stored
         if self.encodes:
-            flat = self.features_of_stored(stored.flatten(0, 1))
+            flat = self.features_of(self.frames.get(stored.flatten()))
             actor_features, critic_features = (features.view(*stored.shape[:2], -1) for features in flat)
         replays = Replays(threaded=self._threaded)
         cores = [(rollout.actor, actor_features)]
@@ -241,104 +266,6 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         with torch.no_grad():
             super().reset_noise(n_envs)
 
-    def predict(
-        self,
-        observation: Array | dict[str, Array],
-        state: Arrays | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Array, Arrays | None]:
-        """Acts without learning, on one environment or on a batch.
-
-        Args:
-            observation: one observation of the environment, or n of them.
-            state: what the last call returned; None at the start. The second axis of each array is the environment.
-            episode_start: (n,) bool, True where the observation is an episode's first.
-            deterministic: take the likeliest action instead of drawing one.
-
-        Returns:
-            The action, or n actions, within the space's bounds; and the state for the next call.
-
-        Raises:
-            TypeError: the observation is of another kind, such as the tuple that `reset` of an environment returns.
-            ValueError: the observation does not fit the space, or the state not the observation.
-        """
-        if self.training:  # setting the mode of every module takes a tenth of a step
-            self.set_training_mode(False)
-        check_observation(f"{type(self).__name__}.predict", self.observation_space, observation)
-        observations, vectorised = self.obs_to_tensor(observation)
-        with torch.no_grad():
-            features = self.features_of(observations)
-            before = self._state_before(state, episode_start, features.actor.shape[0])
-            output, after = self.actor_stream.act(features.actor, before)
-            drawn = self.distribution_of(output).get_actions(deterministic=deterministic)
-        actions = self.bounded(drawn.cpu().numpy().reshape(-1, *(self.action_space.shape or ())))
-        return (actions if vectorised else actions[0]), state_to_arrays(after)
-
-    def get_distribution(  # type: ignore[override]
-        self, obs: Any, lstm_states: Arrays | None = None, episode_starts: Array | Tensor | None = None
-    ) -> tuple[Distribution, Arrays]:
-        """Returns the distribution over the actions of one step, and the state for the next call.
-
-        Args:
-            obs: (n, …) observations as tensors, or a dict of them; see `obs_to_tensor`.
-            lstm_states: what the last call, or `predict`, returned; None at the start.
-            episode_starts: (n,) bool, True where the observation is an episode's first.
-
-        Raises:
-            ValueError: the state does not fit the observations.
-        """
-        features = self.features_of(obs)
-        starts = episode_starts.cpu().numpy() if isinstance(episode_starts, Tensor) else episode_starts
-        output, after = self.actor_stream.act(
-            features.actor, self._state_before(lstm_states, starts, features.actor.shape[0])
-        )
-        return self.distribution_of(output), state_to_arrays(after)
-
-    def bounded(self, actions: Array) -> Array:
-        """Returns actions (n, …) as the environment takes them: within the bounds of a Box."""
-        if not isinstance(self.action_space, spaces.Box):
-            return actions
-        if self.squash_output:
-            unscaled: Array = self.unscale_action(actions)
-            return unscaled
-        return np.clip(actions, self.action_space.low, self.action_space.high)
-
-    def _state_before(self, arrays: Arrays | None, episode_start: Array | None, rows: int) -> State:
-        """Returns the state before a step of `rows` rows, reset where an episode starts."""
-        if arrays is None:
-            initial: State = self.actor_stream.initial_state(rows)
-            return initial
-        if episode_start is None:
-            self._warn()
-        like = self.actor_stream.initial_state(1)
-        state = state_from_arrays(arrays, like, self.device)
-        remedy = "Pass the state that the last call returned, or None at the start."
-        if state.batch_size != rows:
-            raise ValueError(
-                f"{type(self).__name__}.predict: state must have a row for each of the {rows} observations, but has "
-                f"{state.batch_size}. {remedy}"
-            )
-        expected, received = _widths(like), _widths(state)
-        if expected != received:
-            raise ValueError(
-                f"{type(self).__name__}.predict: state must have {expected} dimensions and entries in the last of "
-                f"them, but has {received}. {remedy}"
-            )
-        if episode_start is None:
-            return state
-        starts = torch.as_tensor(np.broadcast_to(np.asarray(episode_start, dtype=bool), (rows,)).copy())
-        return state.reset(starts)
-
-    def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                "predict: got a state but no episode_start, so that the memory of one episode is kept in the next. "
-                "Pass episode_start: what the last step of the environments returned as dones.",
-                stacklevel=5,  # where the algorithm's predict was called
-            )
-
     def save(self, path: archive.Target) -> None:
         """Writes settings and parameters, without the optimiser's state, to an archive that holds no code.
 
@@ -352,7 +279,15 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
             "arguments": {name: to_json(value) for name, value in arguments.items() if name not in made_anew},
             **{name: to_json(arguments[name]) for name in SPACES},
         }
-        archive.save(path, KIND, settings, self.state_dict())
+        archive.save(path, KIND, settings, self.distinct_parameters())
+
+    def distinct_parameters(self) -> dict[str, Tensor]:
+        """Returns parameters and buffers by one name each: a shared extractor stands under three in `state_dict`."""
+        names: dict[int, str] = {}
+        for name, value in self.state_dict(keep_vars=True).items():
+            names.setdefault(id(value), name)
+        state = self.state_dict()
+        return {name: state[name] for name in names.values()}
 
     @classmethod
     def load(cls, path: archive.Target, device: torch.device | str = "auto", **changes: Any) -> Self:
@@ -381,9 +316,16 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
         return policy.to(get_device(device))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Takes over parameters; see `torch.nn.Module`. Names of earlier versions are translated."""
-        known = self.state_dict().keys()
+        """Takes over parameters; see `torch.nn.Module`.
+
+        Names of earlier versions are translated, and of a shared module one name is enough.
+        """
+        known = self.state_dict(keep_vars=True)
         current = {name if name in known else _current_name(name): value for name, value in state_dict.items()}
+        given = {id(known[name]): value for name, value in current.items() if name in known}
+        current |= {
+            name: given[id(value)] for name, value in known.items() if name not in current and id(value) in given
+        }
         return super().load_state_dict(current, strict, assign)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -397,32 +339,6 @@ class RecurrentActorCriticPolicy(ActorCriticPolicy):
             "share_features_extractor": self.share_features_extractor,
         }
         return {**super()._get_constructor_parameters(), **arguments}
-
-    def forward(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises TypeError: a policy with memory acts by `predict`."""
-        self._refuse("forward")
-
-    def evaluate_actions(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises TypeError: a policy with memory evaluates whole rows of a rollout, by `evaluate_rows`."""
-        self._refuse("evaluate_actions")
-
-    def predict_values(self, *_: Any, **__: Any) -> NoReturn:
-        """Raises TypeError: values are computed along a rollout, since the critic has a memory of its own."""
-        self._refuse("predict_values")
-
-    def _predict(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse("_predict")
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise TypeError(
-            f"{type(self).__name__}.{name}: a policy with memory acts by predict(observation, state, episode_start). "
-            "For probabilities call get_distribution(obs, state, episode_starts)."
-        )
-
-
-def _widths(state: State) -> list[tuple[int, int]]:
-    """Of each floating-point tensor, its dimensions and the size of the last: a memory may grow along the others."""
-    return [(part.dim(), part.shape[-1]) for part in state.tensors() if part.is_floating_point()]
 
 
 def _current_name(name: str) -> str:

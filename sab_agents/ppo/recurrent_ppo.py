@@ -31,11 +31,15 @@ from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losse
 from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
+from sab_agents.ppo.stateful import RNNStates
 from sab_agents.streaming import Credit
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
 
 Array = npt.NDArray[Any]
+
+UNUSED = ("forward", "evaluate_actions", "predict_values")
+"""Methods of a policy for its users: learning goes by rows, in ways that need no state from outside."""
 
 
 class RecurrentPPO(SavedAlgorithm):
@@ -44,6 +48,11 @@ class RecurrentPPO(SavedAlgorithm):
     Learns from whole rows: a minibatch is `batch_size` steps of some environments, cut into segments of equal length
     if `batch_size` is smaller than `n_steps`; nothing is padded, and episodes may start anywhere in a row. With a
     SAB policy gradient also reaches steps of earlier segments and rollouts that the memory still holds.
+
+    For that, each slot of a SAB keeps what wrote it: in each environment and core up to 8 · (top_k + 1) hidden states,
+    45 KB a slot with the defaults. Where the features extractor learns, as with images, it also keeps up to 8
+    observations, as the environment gave them and once for actor and critic: 226 KB a slot for four frames of 84 × 84
+    bytes. 8 is `rerun_steps`. `save(…, exclude=["contexts"])` leaves all of it out of a file.
 
     Args:
         policy: "MlpSabPolicy", "CnnSabPolicy", "MultiInputSabPolicy", or the same three with `Lstm`, `AttentionLstm`,
@@ -213,7 +222,8 @@ class RecurrentPPO(SavedAlgorithm):
                 {
                     **locals(),
                     "n_steps": step,
-                    "values": acted.values,
+                    "episode_starts": episode_starts.float(),
+                    "values": acted.values.unsqueeze(1),
                     "log_probs": acted.log_prob,
                     "lstm_states": self.collector.states,
                 }
@@ -234,12 +244,17 @@ class RecurrentPPO(SavedAlgorithm):
             )
             if (step + 1) % self.segment_steps == 0:
                 self.collector.end_segment()
-        episode_starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
-        values = self.collector.values_of_next(obs_as_tensor(new_obs, self.device), episode_starts)  # type: ignore[arg-type]
-        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
-        callback.update_locals(locals())
+        starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
+        last_values = self.collector.values_of_next(obs_as_tensor(new_obs, self.device), starts)  # type: ignore[arg-type]
+        rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
+        callback.update_locals({"values": last_values.unsqueeze(1), "episode_starts": starts.float()})
         callback.on_rollout_end()
         return True
+
+    @property
+    def _last_lstm_states(self) -> RNNStates:
+        """The states after the last step, by sb3-contrib's name."""
+        return self.collector.states
 
     def _value_of(self, observations: Any) -> Array:
         """Returns the values (n,) of observations that continue the episodes."""
@@ -259,8 +274,7 @@ class RecurrentPPO(SavedAlgorithm):
             self.normalize_advantage,
         )
         rollout = self.collector.rollout()
-        discrete = isinstance(self.action_space, spaces.Discrete)
-        batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps, integers=discrete)
+        batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps)
         gradient = FlatGradient(list(self.policy.parameters()))
         recorded: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
@@ -352,4 +366,11 @@ def _check_policy(name: str, policy: Any, known: Mapping[str, type[BasePolicy]])
     elif not (isinstance(policy, type) and issubclass(policy, RecurrentActorCriticPolicy)):
         raise TypeError(
             f"{name}: policy must be a name, or a class derived from a policy of this library, but is {policy!r}."
+        )
+    elif replaced := [
+        each for each in UNUSED if getattr(policy, each) is not getattr(RecurrentActorCriticPolicy, each)
+    ]:
+        raise TypeError(
+            f"{name}: {policy.__name__} overrides {', '.join(replaced)}, which learning does not call. Override "
+            "extract_features, distribution_of, values_of or evaluate_rows."
         )

@@ -21,6 +21,7 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import under, within
 from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.ppo.collector import Collector
+from sab_agents.ppo.compression import compressed, expanded
 from sab_agents.ppo.policies import SPACES, RecurrentActorCriticPolicy
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
@@ -48,7 +49,9 @@ COUNTS = (
 )
 BUFFERS = ("ep_info_buffer", "ep_success_buffer")
 PLACE = ("_last_obs", "_last_episode_starts")
-NAMES = frozenset({*ATTRIBUTES, *ARGUMENTS, *COUNTS, *BUFFERS, *PLACE})
+CONTEXTS = "contexts"
+"""What `save` can leave out: the observations and states from which credit replays what a memory holds."""
+NAMES = frozenset({*ATTRIBUTES, *ARGUMENTS, *COUNTS, *BUFFERS, *PLACE, CONTEXTS})
 NOISE = ("exploration_mat", "exploration_matrices")
 
 
@@ -75,6 +78,9 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         Args:
             path: `.zip` is added to a name without suffix; or a file that is open for writing bytes.
             exclude: names of arguments, counts and buffers to leave out; `load` takes the defaults in their place.
+                "contexts" leaves out the observations from which a memory with slots is credited, most of the file of
+                an agent that sees images. After `load` that memory is read as before, but gradient that reaches it goes
+                no farther, until its slots are written again.
             include: names to keep although they are in `exclude`.
 
         Raises:
@@ -160,9 +166,9 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         """
         state: dict[str, Any] = {
             "n_envs": self.n_envs,
-            **under("policy", self.policy.state_dict()),
+            **under("policy", self.policy.distinct_parameters()),
             **under("optimizer", _flat_optimizer(self.policy.optimizer.state_dict())),
-            **under("memory", self.collector.state_dict()),
+            **under("memory", _compressed_contexts(self.collector.state_dict(contexts=CONTEXTS in names))),
             **under("count", {name: to_json(getattr(self, name)) for name in COUNTS if name in names}),
             **under("buffer", {name: _entries(getattr(self, name)) for name in BUFFERS if name in names}),
             **under("random", _random_states(self.device)),
@@ -198,7 +204,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
                 "and policy_kwargs that it was saved with."
             ) from error
         if self.n_envs == state["n_envs"]:
-            self.collector.load_state_dict(within("memory", state))
+            self.collector.load_state_dict(expanded(within("memory", state)))
             if "last_episode_starts" in state:
                 rows = {name: value.numpy() for name, value in within("last_obs", state).items()}
                 self._last_obs = rows or state["last_obs"].numpy()
@@ -237,6 +243,12 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         """Returns the policy's name, or the class if it has none."""
         names = (name for name, known in self.policy_aliases.items() if known is self.policy_class)
         return next(names, self.policy_class)
+
+
+def _compressed_contexts(memory: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a collector carries, with contexts and observations compressed."""
+    large = {name: memory[name] for name in memory if ".contexts." in name or name.startswith("frames.")}
+    return {**{name: value for name, value in memory.items() if name not in large}, **compressed(large)}
 
 
 def _arguments(saved: dict[str, Any], replaced: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -283,6 +283,26 @@ class Stream(ABC):
             (b, F) outputs and the state after the step.
         """
 
+    def unroll(self, x: Tensor, state: Any, start: Tensor) -> tuple[Tensor, Any]:
+        """Takes T steps of independent rows apart from the stream, with gradient unless that is disabled.
+
+        Args:
+            x: (T, b, I) inputs.
+            state: of the rows.
+            start: (T, b) bool, episode starts.
+
+        Returns:
+            (T, b, F) outputs and the state after the steps. Without gradient they are those of `act`, bit for bit.
+        """
+        if torch.is_grad_enabled():
+            unrolled: tuple[Tensor, Any] = self.core(x, state, start)
+            return unrolled
+        return stepped(self.act, x, state, start)
+
+    def remembered(self) -> Tensor:
+        """Returns the observations (M, …) that may be replayed: of pieces that hold a slot, and of the window."""
+        return torch.empty(0, *self.observation_shape)
+
     def fixed_state(self, rows: int, max_steps: int | None = None) -> Any:
         """Returns the state that `initial_state` returns, in a size that `plain_act` keeps.
 
@@ -330,6 +350,24 @@ class Stream(ABC):
         with torch.no_grad():
             x: Tensor = self.encoder(observation)
         return x
+
+
+def stepped(
+    step: Callable[[Tensor, Any], tuple[Tensor, Any]], x: Tensor, state: Any, start: Tensor
+) -> tuple[Tensor, Any]:
+    """Returns the outputs (T, b, F) of steps that are taken one after the other, and the state after them.
+
+    Args:
+        step: takes inputs (b, I) and a state to outputs (b, F) and the next state.
+        x: (T, b, I).
+        state: of the rows.
+        start: (T, b) bool, where the state is reset.
+    """
+    outputs = []
+    for each, starts in zip(x, start, strict=True):
+        output, state = step(each, state.reset(starts) if bool(starts.any()) else state)
+        outputs.append(output)
+    return torch.stack(outputs), state
 
 
 def checked_step(

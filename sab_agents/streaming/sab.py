@@ -28,10 +28,10 @@ from sab_agents.kernels import (
     scan,
     stream_kernel,
 )
-from sab_agents.streaming.base import Credit, Stream, checked_step
+from sab_agents.streaming.base import Credit, Stream, checked_step, stepped
 from sab_agents.streaming.credit import push_credit, refresh_memory
 from sab_agents.streaming.sab_window import SABWindow, Steps
-from sab_agents.streaming.slots import SlotState, copied, rules_of
+from sab_agents.streaming.slots import SlotState, copied, rules_of, without
 from sab_agents.streaming.window import Window
 
 
@@ -67,6 +67,9 @@ class SABStream(Stream):
     The tensors of `state` are changed in place as steps are taken: clone it to keep it. `before` is a copy.
 
     A held slot is *stale* after an update: older weights computed it. `refresh` recomputes all of them.
+
+    What a slot costs: with L = `bptt_steps` and U = L · (top_k + 1), its context holds L observations, U + 2 vectors of
+    H, and 17 · U + 8 · L bytes of indices. With L = 5, top_k = 5, H = 64 and float32 that is 9 KB and 5 observations.
 
     Args:
         core: a `SAB` with a bounded `capacity`. Its own rule of writing to the next slot is replaced by `eviction`.
@@ -127,6 +130,7 @@ class SABStream(Stream):
         self.state: SlotState = state
         self.contexts = contexts
         self._kept = state.filled.clone()
+        self._lost: Tensor | None = None  # slots whose contexts are not there; None for none
         self._bound: StreamKernel | None = None
         self._window = Window()
         self._record: WindowRecord | None = None
@@ -282,7 +286,8 @@ class SABStream(Stream):
     def _credited(self, gradient: Tensor) -> Credit:
         weights = self.core.step_weights()
         kernel = self._kernel(weights)
-        credit = push_credit(kernel, weights, self.encoder, self._before, gradient, self.credit_depth)
+        before = without(self._before, self._lost)
+        credit = push_credit(kernel, weights, self.encoder, before, gradient, self.credit_depth)
         # A window whose update is skipped can have overflowed: such a norm is not counted.
         self.state.credit.add_(credit.norm.nan_to_num(nan=0.0, posinf=0.0) * self._kept)
         return credit
@@ -292,7 +297,9 @@ class SABStream(Stream):
         if not self.steps:
             return
         kernel = self._kernel(self.core.step_weights())
+        lost = None if self._lost is None else self._lost & self._kept
         kernel.advance(self._open_window("advance"), self.steps, self._before.memory)
+        self._lost = lost if lost is not None and bool(lost.any()) else None
         self._begin_window()
 
     def close(self) -> SABWindow:
@@ -303,7 +310,9 @@ class SABStream(Stream):
         record = self._open_window("close")
         steps = Steps(*(getattr(record, field.name)[: self.steps].clone() for field in fields(Steps)))
         contexts = copied(self.contexts)
-        closed = SABWindow(self.core, self.rules, self.encoder, steps, self._before, contexts, self.credit_depth)
+        closed = SABWindow(
+            self.core, self.rules, self.encoder, steps, self._before, contexts, self.credit_depth, self._lost
+        )
         self.advance()
         return closed
 
@@ -317,7 +326,8 @@ class SABStream(Stream):
             raise RuntimeError("SABStream.refresh: a window is open. Call advance() first.")
         weights = self.core.step_weights()
         kernel = self._kernel(weights)
-        refresh_memory(self.rules, weights, self.encoder, self.contexts, self.state)
+        held = without(self.state, self._lost)  # the same memory, which is changed in place
+        refresh_memory(self.rules, weights, self.encoder, self.contexts, held)
         kernel.changed()
         self._begin_window()
 
@@ -327,7 +337,7 @@ class SABStream(Stream):
         if starts or self.steps >= self.rules.bptt_steps:
             self.advance()
         self._stepped = True
-        if self._encodes:
+        if self._encodes or self._lost is not None:
             self.step(observation, episode_start)
             self._replayed = self.replay()
             return self._replayed.outputs[-1]
@@ -365,6 +375,24 @@ class SABStream(Stream):
         output, after = self._kernel(weights).act(weights, x, state.carried())
         return output, SlotState(*after)
 
+    def unroll(self, x: Tensor, state: SlotState, start: Tensor) -> tuple[Tensor, SlotState]:
+        """Takes T steps of independent rows; see `Stream.unroll`. Gradient flows through h, c and all that is read."""
+        unrolled: tuple[Tensor, SlotState]
+        unrolled = stepped(self.plain_act if torch.is_grad_enabled() else self.act, x, state, start)
+        return unrolled
+
+    def remembered(self) -> Tensor:
+        """Returns the observations that may be replayed, (M, …); see `Stream.remembered`."""
+        if not self.steps:
+            return self._observed_of(self.state)
+        window = self._window.stacked("observation").flatten(0, 1)
+        return torch.cat([self._observed_of(self._before), window])
+
+    def _observed_of(self, state: SlotState) -> Tensor:
+        """Returns what the pieces observed that wrote the memory of a state which the contexts belong to."""
+        row, slot = without(state, self._lost).filled.nonzero(as_tuple=True)
+        return self.contexts.observation[row, self.contexts.piece[row, slot]].flatten(0, 1)
+
     def fixed_state(self, rows: int, max_steps: int | None = None) -> SlotState:  # noqa: ARG002
         """Returns empty memories; see `Stream.fixed_state`."""
         return self.initial_state(rows)
@@ -381,12 +409,20 @@ class SABStream(Stream):
             saved |= {f"{part}.{field.name}": getattr(owner, field.name) for field in fields(SlotState)}
         saved |= {f"contexts.{name}": value for name, value in self.contexts._asdict().items()}
         saved |= {f"window.{name}": value for name, value in self._window.state_dict().items()}
+        saved |= {} if self._lost is None else {"lost": self._lost}
         return {name: value.detach().clone() for name, value in saved.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Resumes where `state_dict` was called; see `Stream.load_state_dict`."""
+        """Resumes where `state_dict` was called; see `Stream.load_state_dict`.
+
+        A state of which the contexts were left out ends the window: what the memory holds is read as before, and
+        gradient that reaches it goes no farther.
+        """
         state = updated(state, self.rules.decay)
-        expected, received = _kinds(self.state_dict()), _kinds(state)
+        own = self.state_dict()
+        if not any(name.startswith("contexts.") for name in state):
+            state = without_window(state, own)
+        expected, received = _kinds(own), _kinds(state)
         for name in sorted(expected.keys() | received.keys()):
             if expected.get(name) != received.get(name):
                 raise ValueError(
@@ -401,6 +437,7 @@ class SABStream(Stream):
             return {key.removeprefix(prefix): state[key].clone() for key in state if key.startswith(prefix)}
 
         self._hold(SlotState(**part("state")), Contexts(**part("contexts")))
+        self._lost = state["lost"].clone() if "lost" in state and bool(state["lost"].any()) else None
         self._begin_window()
         self._before = SlotState(**part("before"))
         self._before_carried = self._before.carried()
@@ -417,8 +454,21 @@ def _kinds(state: dict[str, Tensor]) -> dict[str, str]:
     return {
         name: f"{tuple(value.shape)} and dtype {value.dtype}"
         for name, value in state.items()
-        if not name.startswith("window.")
+        if not name.startswith("window.") and name != "lost"
     }
+
+
+def without_window(state: dict[str, Tensor], empty: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a state whose contexts were left out as that of a stream that has none, with an empty window.
+
+    Args:
+        state: what `SABStream.state_dict` returned, without contexts.
+        empty: what it returns of a stream with the same settings, for the shapes.
+    """
+    now = {name: value for name, value in state.items() if name.startswith("state.")}
+    contexts = {name: torch.zeros_like(value) for name, value in empty.items() if name.startswith("contexts.")}
+    before = {f"before.{name.removeprefix('state.')}": value for name, value in now.items()}
+    return {**now, **before, **contexts, "lost": state["state.filled"]}
 
 
 def updated(state: dict[str, Tensor], decay: float) -> dict[str, Tensor]:

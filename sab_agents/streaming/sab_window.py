@@ -16,7 +16,7 @@ from sab_agents.core.sab import SAB
 from sab_agents.kernels import Contexts, Replay, ScanPlan, StreamRules, replay, stream_kernel
 from sab_agents.streaming.base import ClosedWindow, Credit, Encode
 from sab_agents.streaming.credit import push_credit
-from sab_agents.streaming.slots import SlotState
+from sab_agents.streaming.slots import SlotState, without
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class SABWindow(ClosedWindow):
         before: the state before it.
         contexts: of the memory in `before`.
         credit_depth: links that credit follows; None for all.
+        lost: (B, S) bool, slots of the memory in `before` without contexts; None for none.
     """
 
     before: SlotState
@@ -69,9 +70,10 @@ class SABWindow(ClosedWindow):
         before: SlotState,
         contexts: Contexts,
         credit_depth: int | None,
+        lost: Tensor | None = None,
     ) -> None:
         self.core, self.rules, self.encode, self.steps = core, rules, encode, steps
-        self.before, self.contexts, self.credit_depth = before, contexts, credit_depth
+        self.before, self.contexts, self.credit_depth, self.lost = before, contexts, credit_depth, lost
         self._pending: tuple[Tensor, Tensor] | None = None
 
     @classmethod
@@ -88,6 +90,7 @@ class SABWindow(ClosedWindow):
             SlotState.joined([window.before for window in windows]),
             Contexts(*(torch.cat(parts) for parts in zip(*(window.contexts for window in windows), strict=True))),
             first.credit_depth,
+            _joined([window.lost for window in windows], first.before.filled),
         )
 
     def cut_every(self, bptt_steps: int | None) -> None:
@@ -129,4 +132,12 @@ class SABWindow(ClosedWindow):
         before = self.before
         gradient = memory.new_zeros(before.memory.shape).index_copy_(0, rows, memory.grad)
         kernel = stream_kernel(self.rules, before.carried(), self.contexts, before.filled)
-        return push_credit(kernel, self.core.step_weights(), self.encode, before, gradient, self.credit_depth)
+        known = without(before, self.lost)
+        return push_credit(kernel, self.core.step_weights(), self.encode, known, gradient, self.credit_depth)
+
+
+def _joined(lost: Sequence[Tensor | None], like: Tensor) -> Tensor | None:
+    """Returns the lost slots of several windows, one after the other; None if there are none."""
+    if all(each is None for each in lost):
+        return None
+    return torch.cat([torch.zeros_like(like) if each is None else each for each in lost])

@@ -83,6 +83,11 @@ def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay:
     )
 
 
+def without(state: SlotState, lost: Tensor | None) -> SlotState:
+    """Returns the state with only those slots filled that can be credited: all but the lost ones (B, S)."""
+    return state if lost is None else replace(state, filled=state.filled & ~lost)
+
+
 def copied(contexts: Contexts) -> Contexts:
     """Returns an independent copy."""
     return Contexts(*(each.clone() for each in contexts))

@@ -287,3 +287,25 @@ def test_learning_without_an_environment_is_refused(tmp_path: Path) -> None:
     agent().save(tmp_path / "agent")
     with pytest.raises(ValueError, match="needs an environment"):
         StreamAC.load(tmp_path / "agent").learn(1)
+
+
+def test_callbacks_find_the_locals_of_stable_baselines3() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def note(found: dict[str, Any], _: dict[str, Any]) -> bool:
+        seen.append(dict(found))
+        return True
+
+    StreamAC("MlpSabPolicy", "Pendulum-v1", seed=0).learn(3, callback=note)
+    assert len(seen) == 3
+    for found in seen:
+        assert {"self", "env", "callback", "new_obs", "rewards", "dones", "infos"} <= found.keys()
+        assert found["actions"].shape == found["clipped_actions"].shape == (1, 1)
+        np.testing.assert_array_equal(found["clipped_actions"], np.clip(found["actions"], -2, 2))
+
+
+def test_a_policy_without_a_state_says_how_it_acts() -> None:
+    policy = StreamAC("MlpSabPolicy", "CartPole-v1").policy
+    for call in (policy, policy._predict):
+        with pytest.raises(TypeError, match=r"MlpSabPolicy: a policy with memory acts by predict\(observation, state"):
+            call(torch.zeros(1, 4))

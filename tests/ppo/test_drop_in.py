@@ -252,8 +252,7 @@ def test_callbacks_find_sb3_contribs_locals(kind: str) -> None:
     for found in seen:
         assert {*names, "episode_starts", "lstm_states"} <= found.keys()
         np.testing.assert_array_equal(found["clipped_actions"], np.clip(found["actions"], -1, 2))
-        assert len(found["lstm_states"]) == 2  # the actor's and the critic's
-        assert all(state.batch_size == 3 for state in found["lstm_states"])
+        assert all(part.shape[1] == 3 for states in found["lstm_states"] for part in states)
     assert torch.equal(seen[1]["obs_tensor"], torch.as_tensor(seen[0]["new_obs"]))
     assert seen[0]["episode_starts"].tolist() == [True] * 3
     assert seen[1]["episode_starts"].tolist() == seen[0]["dones"].tolist()

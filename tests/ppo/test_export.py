@@ -17,7 +17,7 @@ from gymnasium import spaces
 
 from sab_agents.core.lstm_attention import LSTMAttentionState
 from sab_agents.core.transformer import TransformerState
-from sab_agents.ppo.cores import state_from_arrays
+from sab_agents.ppo.cores import state_from
 from sab_agents.ppo.export import METADATA, PolicyStep, export_policy
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
@@ -116,7 +116,7 @@ def assert_acts_like(policy: RecurrentActorCriticPolicy, step: Step, state: tupl
 
 
 def assert_same_state(policy: RecurrentActorCriticPolicy, state: tuple[Array, ...], carried: tuple[Array, ...]) -> None:
-    expected = state_from_arrays(carried, policy.actor_stream.initial_state(1), torch.device("cpu"))
+    expected = state_from(carried, policy.actor_stream.initial_state(1), torch.device("cpu"))
     grows = isinstance(expected, LSTMAttentionState | TransformerState)
     for field, found in zip(fields(expected), state, strict=True):
         wanted = getattr(expected, field.name).numpy()

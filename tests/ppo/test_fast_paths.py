@@ -43,7 +43,7 @@ def collected(policy: str, corridor_length: int = 6) -> RecurrentPPO:
 def evaluated(model: RecurrentPPO, rows: list[int]) -> tuple[Tensor, ...]:
     """Values and log-probabilities of rows, then the gradient of each parameter from a random loss."""
     chosen = torch.tensor(rows)
-    actions = Batch.of(model.rollout_buffer, 1, integers=True).minibatch(chosen).actions
+    actions = Batch.of(model.rollout_buffer, 1).minibatch(chosen).actions
     model.policy.optimizer.zero_grad()
     found = model.policy.evaluate_rows(model.collector.rollout(), chosen, actions)
     torch.manual_seed(1)

@@ -179,25 +179,3 @@ def test_a_copy_of_a_policy_that_has_learnt_is_independent(kind: str, sde: bool)
             np.testing.assert_array_equal(one, another)
         assert other.actor_stream.core is other.actor_core
     assert not np.array_equal(model.policy.predict(observation, deterministic=True)[0], expected)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_distribution_is_that_by_which_predict_acts(kind: str) -> None:
-    policy = agent(kind).learn(24).policy
-    observation, start = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32), np.zeros(3, bool)
-    state = carried = None
-    for _ in range(3):
-        distribution, state = policy.get_distribution(torch.as_tensor(observation), state, start)
-        action, carried = policy.predict(observation, carried, start, deterministic=True)
-        assert distribution.mode().tolist() == action.tolist()
-        assert carried is not None
-        for one, other in zip(state, carried, strict=True):
-            np.testing.assert_array_equal(one, other)
-    assert distribution.log_prob(torch.as_tensor(action)).shape == (3,)
-
-
-@pytest.mark.parametrize("method", ["forward", "evaluate_actions", "predict_values", "_predict"])
-def test_methods_without_a_state_say_what_to_call(method: str) -> None:
-    policy = agent().policy
-    with pytest.raises(TypeError, match=r"acts by predict\(observation, state, episode_start\)"):
-        getattr(policy, method)(torch.zeros(1, 3), torch.zeros(1))

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from torch import Tensor
 
 from sab_agents import RecurrentPPO, SABState, VectorToVecEnv
-from sab_agents.ppo.cores import state_from_arrays
+from sab_agents.ppo.cores import state_from
 from tests.ppo.cases import SMALL, Noise, agent, collect, memory_of
 
 GAMMA, LAMBDA = 0.9, 0.7
@@ -130,7 +130,7 @@ def test_acting_alone_gives_what_the_collector_gave() -> None:
         _, state = model.predict(observation, state=state, episode_start=np.array([False]))
     assert state is not None
     like = model.policy.actor_stream.initial_state(1)
-    found, collected = state_from_arrays(state, like, model.device), memory_of(model)
+    found, collected = state_from(state, like, model.device), memory_of(model)
     assert isinstance(found, SABState)
     torch.testing.assert_close(found.h, collected.h, rtol=1e-4, atol=1e-6)
     assert torch.equal(found.filled.sum(), collected.filled.sum())

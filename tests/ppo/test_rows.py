@@ -18,8 +18,7 @@ from tests.ppo.cases import ACTIONS, KINDS, OBSERVATIONS, agent, collect
 
 def evaluated(model: RecurrentPPO, rows: Tensor | None = None) -> tuple[Batch, Evaluation]:
     """The rollout in the buffer, or some of its rows, as it was collected and as it is evaluated now."""
-    integers = model.action_space.__class__.__name__ == "Discrete"
-    batch = Batch.of(model.rollout_buffer, model.n_steps // model.segment_steps, integers=integers)
+    batch = Batch.of(model.rollout_buffer, model.n_steps // model.segment_steps)
     rows = torch.arange(batch.values.shape[1]) if rows is None else rows
     mini = batch.minibatch(rows)
     return mini, model.policy.evaluate_rows(model.collector.rollout(), rows, mini.actions)
@@ -149,7 +148,7 @@ def test_credit_of_a_rollout_is_that_of_the_whole_history(learns: bool, gain: fl
     assert isinstance(critic, SAB)
     model.policy.optimizer.zero_grad()
     observations = torch.cat(seen)
-    x = policy.features_of_stored(observations.flatten(0, 1))[1].view(32, 3, -1)
+    x = policy.features_of(observations.flatten(0, 1)).critic.view(32, 3, -1)
     whole = critic(x, None, torch.cat(starts))[0][-8:]
     values = policy.values_of(whole.flatten(0, 1)).view(8, 3)
     (values * weights).sum().backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,327 @@
+"""Acting, evaluating and predicting with the state passed from call to call: the methods of sb3-contrib's policies.
+
+Dimensions: n environments, T steps, N = n · T observations, F features, D output size of a core.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+
+from sab_agents.core.state import State
+from sab_agents.ppo.cores import state_from, state_to_tensors
+from sab_agents.streaming import Stream
+from sab_agents.vec_env.usable import check_observation
+
+Array = npt.NDArray[Any]
+Arrays = tuple[Array, ...]
+States = Sequence[Array | Tensor]
+"""A core's state as arrays or tensors whose second axis is the environment."""
+_REMEDY = "Pass the state that the last call returned, or None at the start."
+
+
+class RNNStates(NamedTuple):
+    """The states of actor and critic, as sb3-contrib's class of that name.
+
+    Each is a tuple of tensors whose second axis is the environment, as in the state that `predict` returns: an LSTM's
+    are h and c, (layers, n, H).
+
+    Attributes:
+        pi: of the actor.
+        vf: of the critic; the actor's if it has no core of its own.
+    """
+
+    pi: tuple[Tensor, ...]
+    vf: tuple[Tensor, ...]
+
+
+class Features(NamedTuple):
+    """What actor and critic see of observations.
+
+    Attributes:
+        actor: (N, F).
+        critic: (N, F); the same tensor if actor and critic share an extractor.
+    """
+
+    actor: Tensor
+    critic: Tensor
+
+
+class StatefulPolicy(ActorCriticPolicy):
+    """What the users of a policy with memory call. The state is theirs: it goes in and comes out of every method.
+
+    Attributes:
+        actor_stream: by whose rules the actor steps.
+        critic_stream: that of the critic's core; None if it has none of its own.
+        critic: the layer in place of a core, for a critic without memory; else None.
+        critic_gradient: with a shared core, whether the critic's loss trains it.
+    """
+
+    actor_stream: Stream
+    critic_stream: Stream | None
+    critic: nn.Linear | None
+    critic_gradient: bool
+    _warned = False
+
+    @abstractmethod
+    def features_of(self, observations: Any) -> Features:
+        """Returns what actor and critic see of observations, tensors (N, …) or a dict of them."""
+
+    @abstractmethod
+    def features_of_one(self, index: int, observations: Any) -> Tensor:
+        """Returns the features (N, F) of the actor (0) or of the critic (1) alone."""
+
+    @abstractmethod
+    def distribution_of(self, output: Tensor) -> Distribution:
+        """Returns the distribution over actions, from outputs (N, D) of the actor's core."""
+
+    @abstractmethod
+    def values_of(self, output: Tensor) -> Tensor:
+        """Returns the values (N,), from outputs (N, D) of the critic's core, or of the layer in place of a core."""
+
+    def predict(
+        self,
+        observation: Array | dict[str, Array],
+        state: Arrays | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, Arrays | None]:
+        """Acts without learning, on one environment or on a batch.
+
+        Args:
+            observation: one observation of the environment, or n of them.
+            state: what the last call returned; None at the start. The second axis of each array is the environment.
+            episode_start: (n,) bool, True where the observation is an episode's first.
+            deterministic: take the likeliest action instead of drawing one.
+
+        Returns:
+            The action, or n actions, within the space's bounds; and the state for the next call.
+
+        Raises:
+            TypeError: the observation is of another kind, such as the tuple that `reset` of an environment returns.
+            ValueError: the observation does not fit the space, or the state not the observation.
+        """
+        if self.training:  # setting the mode of every module takes a tenth of a step
+            self.set_training_mode(False)
+        check_observation(f"{type(self).__name__}.predict", self.observation_space, observation)
+        observations, vectorised = self.obs_to_tensor(observation)
+        if state is not None and episode_start is None:
+            self._warn()
+        with torch.no_grad():
+            drawn, after = self._predict(observations, state, episode_start, deterministic)
+        actions = self.bounded(drawn.cpu().numpy().reshape(-1, *(self.action_space.shape or ())))
+        return (actions if vectorised else actions.squeeze(0)), tuple(part.cpu().numpy() for part in after)
+
+    def bounded(self, actions: Array) -> Array:
+        """Returns actions (n, …) as the environment takes them: within the bounds of a Box."""
+        if not isinstance(self.action_space, spaces.Box):
+            return actions
+        if self.squash_output:
+            unscaled: Array = self.unscale_action(actions)
+            return unscaled
+        return np.clip(actions, self.action_space.low, self.action_space.high)
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "predict: got a state but no episode_start, so that the memory of one episode is kept in the next. "
+                "Pass episode_start: what the last step of the environments returned as dones.",
+                stacklevel=4,  # where the algorithm's predict was called
+            )
+
+    def get_distribution(  # type: ignore[override]
+        self, obs: Any, lstm_states: States | None = None, episode_starts: Array | Tensor | None = None
+    ) -> tuple[Distribution, tuple[Tensor, ...]]:
+        """Returns the distributions over actions, with gradient, and the actor's state after them.
+
+        The observations are one step of n environments, or T steps of each, as sb3-contrib lays them out: all steps of
+        the first environment, then those of the second.
+
+        Args:
+            obs: (n · T, …) observations as tensors, or a dict of them; see `obs_to_tensor`.
+            lstm_states: of the actor: what the last call, or `predict`, returned; None at the start of n · T episodes.
+            episode_starts: (n · T,) True where the observation is an episode's first; None for nowhere.
+
+        Raises:
+            TypeError: `lstm_states` holds the states of actor and critic.
+            ValueError: the state does not fit the observations.
+        """
+        _check_states("get_distribution", lstm_states, both=False)
+        features = self.features_of_one(0, obs)
+        output, after = self._unrolled(self.actor_stream, features, lstm_states, episode_starts)
+        return self.distribution_of(output), state_to_tensors(after)
+
+    def predict_values(
+        self, obs: Any, lstm_states: States | None = None, episode_starts: Array | Tensor | None = None
+    ) -> Tensor:
+        """Returns the values (n · T, 1), with gradient.
+
+        Args:
+            obs: as for `get_distribution`.
+            lstm_states: of the critic, `RNNStates.vf`; None at the start.
+            episode_starts: as for `get_distribution`.
+
+        Raises:
+            TypeError, ValueError: as `get_distribution`.
+        """
+        _check_states("predict_values", lstm_states, both=False)
+        features = self.features_of_one(1, obs)
+        if self.critic is not None:
+            return self.values_of(self.critic(features)).unsqueeze(1)
+        stream = self.actor_stream if self.critic_stream is None else self.critic_stream
+        output = self._unrolled(stream, features, lstm_states, episode_starts)[0]
+        return self._values(output)
+
+    def forward(  # type: ignore[override]
+        self,
+        obs: Any,
+        lstm_states: Any = None,
+        episode_starts: Array | Tensor | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor, RNNStates]:
+        """Draws actions.
+
+        Args:
+            obs: as for `get_distribution`.
+            lstm_states: of actor and critic, `RNNStates`; None at the start.
+            episode_starts: as for `get_distribution`.
+            deterministic: take the likeliest actions.
+
+        Returns:
+            Actions (n · T, …) as they were drawn, see `bounded`; values (n · T, 1); log-probabilities (n · T,); and the
+            states after them.
+
+        Raises:
+            TypeError: `lstm_states` is not `RNNStates`.
+            ValueError: as `get_distribution`.
+        """
+        distribution, values, after = self._both("forward", obs, lstm_states, episode_starts)
+        actions = distribution.get_actions(deterministic=deterministic)
+        log_prob = distribution.log_prob(actions)
+        return actions.reshape(-1, *(self.action_space.shape or ())), values, log_prob, after
+
+    def evaluate_actions(
+        self,
+        obs: Any,
+        actions: Tensor,
+        lstm_states: Any = None,
+        episode_starts: Array | Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Evaluates actions, with gradient through all T steps; a rollout is learnt from by `evaluate_rows`.
+
+        Args:
+            obs: as for `get_distribution`.
+            actions: (n · T, …) in the numbers of the action space.
+            lstm_states: of actor and critic, `RNNStates`; None at the start.
+            episode_starts: as for `get_distribution`.
+
+        Returns:
+            Values (n · T, 1), log-probabilities and entropies (n · T,); None for an entropy without a formula.
+
+        Raises:
+            TypeError, ValueError: as `forward`.
+        """
+        distribution, values, _ = self._both("evaluate_actions", obs, lstm_states, episode_starts)
+        if isinstance(self.action_space, spaces.MultiBinary):
+            actions = actions.to(values.dtype)  # a buffer holds integers
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def _predict(  # type: ignore[override]
+        self,
+        observation: Any,
+        lstm_states: States | None = None,
+        episode_starts: Array | Tensor | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Draws actions as `predict` does, of observations as for `get_distribution`, and returns the actor's state."""
+        distribution, after = self.get_distribution(observation, lstm_states, episode_starts)
+        return distribution.get_actions(deterministic=deterministic), after
+
+    def _both(
+        self, name: str, obs: Any, states: Any, starts: Array | Tensor | None
+    ) -> tuple[Distribution, Tensor, RNNStates]:
+        """Returns the distributions, the values (N, 1) and the states after them."""
+        _check_states(name, states, both=True)
+        of_actor, of_critic = (None, None) if states is None else (states.pi, states.vf)
+        features = self.features_of(obs)
+        output, after = self._unrolled(self.actor_stream, features.actor, of_actor, starts)
+        pi = vf = state_to_tensors(after)
+        if self.critic is not None:
+            values = self.values_of(self.critic(features.critic)).unsqueeze(1)
+        elif self.critic_stream is None:
+            values = self._values(output)
+            vf = tuple(part.detach() for part in pi)
+        else:
+            of_values, after = self._unrolled(self.critic_stream, features.critic, of_critic, starts)
+            values, vf = self._values(of_values), state_to_tensors(after)
+        return self.distribution_of(output), values, RNNStates(pi, vf)
+
+    def _values(self, output: Tensor) -> Tensor:
+        """Returns the values (N, 1) of outputs of a core: the actor's is only learnt from if `critic_gradient`."""
+        learns = self.critic_stream is not None or self.critic_gradient
+        return self.values_of(output if learns else output.detach()).unsqueeze(1)
+
+    def _unrolled(
+        self, stream: Stream, features: Tensor, parts: States | None, starts: Array | Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Returns the outputs (n · T, D) of a core for features (n · T, F), and the state after them."""
+        N, like = len(features), stream.initial_state(1)
+        state = stream.initial_state(N) if parts is None else self._state_of(parts, like)
+        n = state.batch_size
+        if n == 0 or N % n:
+            raise ValueError(
+                f"{type(self).__name__}: state must have a row for each of the {N} observations, but has {n}. {_REMEDY}"
+            )
+        start = torch.zeros(N, dtype=torch.bool, device=features.device)
+        if starts is not None:
+            given = torch.as_tensor(starts, device=features.device).flatten().bool()
+            if len(given) not in {1, N}:
+                raise ValueError(
+                    f"{type(self).__name__}: episode_start must have a flag for each of the {N} observations, but has "
+                    f"{len(given)}."
+                )
+            start |= given
+        x = features.view(n, N // n, -1).transpose(0, 1)
+        output, after = stream.unroll(x, state, start.view(n, -1).t())
+        return output.transpose(0, 1).flatten(0, 1), after
+
+    def _state_of(self, parts: States, like: State) -> State:
+        """Returns the state of tensors or arrays that one of these methods returned."""
+        try:
+            state = state_from(parts, like, self.device)
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from None
+        expected, received = _widths(like), _widths(state)
+        if expected != received:
+            raise ValueError(
+                f"{type(self).__name__}: state must have {expected} dimensions and entries in the last of them, but "
+                f"has {received}. {_REMEDY}"
+            )
+        return state
+
+
+def _check_states(name: str, states: Any, *, both: bool) -> None:
+    """Raises TypeError unless the states are those of actor and critic, or of one of them."""
+    if states is not None and both != all(hasattr(states, part) for part in ("pi", "vf")):
+        needed, remedy = (
+            ("those of actor and critic", "Pass RNNStates(pi, vf) of sab_agents.ppo.stateful")
+            if both
+            else ("those of one core", "Pass states.pi or states.vf")
+        )
+        raise TypeError(f"{name}: lstm_states must be {needed}, but is a {type(states).__name__}. {remedy}.")
+
+
+def _widths(state: State) -> list[tuple[int, int]]:
+    """Of each floating-point tensor, its dimensions and the size of the last: a memory may grow along the others."""
+    return [(part.dim(), part.shape[-1]) for part in state.tensors() if part.is_floating_point()]
