@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor
 
@@ -233,3 +235,41 @@ def test_compressed_tensors_come_back_bit_for_bit_and_damage_is_seen() -> None:
         expanded({**state, "real.compressed_as": ["float32", [20]]})
     with pytest.raises(ValueError, match="a dtype of torch must be named, but the file has 'load'"):
         expanded({**state, "real.compressed_as": ["load", [5]]})
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda policy: pickle.loads(pickle.dumps(policy))])
+def test_a_copy_of_a_policy_keeps_observations_of_its_own(way: Any) -> None:
+    model = agent(observation="image", policy_kwargs=SLOTS).learn(48)
+    twin = way(model.policy)
+    observation: Any = model._last_obs
+    expected = model.predict(observation, deterministic=True)[0]
+    model.learn(48, reset_num_timesteps=False)
+    assert twin.frames is not model.policy.frames
+    numbers = twin.actor_stream.remembered()
+    features = twin.actor_stream.encoder(numbers)
+    assert torch.equal(features, twin.features_of(twin.frames.get(numbers.flatten())).actor)
+    np.testing.assert_array_equal(twin.predict(observation, deterministic=True)[0], expected)
+
+
+class SaveAtStep(BaseCallback):
+    """Saves in the middle of a rollout, and breaks off."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def _on_step(self) -> bool:
+        if self.n_calls == 21:
+            self.model.save(self.path)
+        return self.n_calls < 21
+
+
+def test_a_file_from_inside_a_rollout_holds_the_observations_of_the_open_window(tmp_path: Path) -> None:
+    model = agent(observation="image", policy_kwargs=SLOTS, lengths=[1000] * 3)
+    model.learn(96, callback=SaveAtStep(tmp_path / "model"))
+    loaded = RecurrentPPO.load(tmp_path / "model", copy.deepcopy(model.env.unwrapped), force_reset=False)  # type: ignore[union-attr]
+    for each in (model, loaded):
+        each.set_random_seed(0)
+        each.learn(24, reset_num_timesteps=False)
+    for one, other in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
