@@ -108,8 +108,9 @@ class StatefulPolicy(ActorCriticPolicy):
             The action, or n actions, within the space's bounds; and the state for the next call.
 
         Raises:
-            TypeError: the observation is of another kind, such as the tuple that `reset` of an environment returns.
-            ValueError: the observation does not fit the space, or the state not the observation.
+            TypeError: the observation is of another kind than the space.
+            ValueError: the observation does not fit the space, or is the tuple that `reset` of an environment returns;
+                or the state does not fit the observation.
         """
         if self.training:  # setting the mode of every module takes a tenth of a step
             self.set_training_mode(False)

@@ -85,9 +85,8 @@ def check_observation(owner: str, space: Space, observation: Any) -> None:
     Shapes are left to the caller.
 
     Raises:
-        TypeError: it is what `reset` or `step` returned, a dict where the space is none or the other way round, or no
-            numbers.
-        ValueError: a dict has other keys than the space.
+        TypeError: it is a dict where the space is none or the other way round, or no numbers.
+        ValueError: it is what `reset` or `step` returned, or a dict has other keys than the space.
     """
     if type(observation) is np.ndarray and observation.dtype.kind in NUMBERS and not isinstance(space, spaces.Dict):
         return  # at once, since this is called at every step
@@ -95,9 +94,10 @@ def check_observation(owner: str, space: Space, observation: Any) -> None:
     kind = f"an array of shape {space.shape}, or n of them" if keys is None else f"a dict with {', '.join(keys)}"
     rule = f"{owner}: observation must be {kind}, but"
     if isinstance(observation, tuple) and observation and _are_infos(observation[-1]):
-        raise TypeError(
-            f"{rule} is a tuple of {len(observation)}, as reset or step of an environment returns. Pass the "
-            "observation alone, its first entry: observation, info = env.reset()."
+        raise ValueError(
+            f"{rule} is a tuple of {len(observation)}, as reset or step of an environment returns; a VecEnv's return "
+            "arrays, and this is mixing Gym API and VecEnv API. Pass the observation alone, its first entry: "
+            "observation, info = env.reset()."
         )
     if isinstance(observation, Mapping):
         if keys is None:

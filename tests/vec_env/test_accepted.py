@@ -258,7 +258,7 @@ def test_predict_names_what_is_no_observation(agent: str) -> None:
     vectorised.reset()
     for returned in (start, env.step(0), vectorised.step([0])):
         with pytest.raises(
-            TypeError, match=r"is a tuple of \d, as reset or step .* observation, info = env\.reset\(\)"
+            ValueError, match=r"is a tuple of \d, as reset or step .* observation, info = env\.reset\(\)"
         ):
             model.predict(returned)
     with pytest.raises(TypeError, match=r"must be an array of shape \(4,\), or n of them, but is a dict with a, b"):
@@ -276,7 +276,7 @@ def test_predict_names_what_is_no_dict_of_observations() -> None:
     env = Drawn(spaces.Dict({"a": BOX, "b": spaces.Discrete(2)}))
     model: Any = ppo(env, "MultiInputSabPolicy")
     start = env.reset(seed=0)
-    with pytest.raises(TypeError, match="must be a dict with a, b, but is a tuple of 2"):
+    with pytest.raises(ValueError, match="must be a dict with a, b, but is a tuple of 2"):
         model.predict(start)
     with pytest.raises(TypeError, match="must be a dict with a, b, but is a ndarray"):
         model.predict(start[0]["a"])
