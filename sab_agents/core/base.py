@@ -6,6 +6,8 @@ Dimensions: T steps, B rows, I input size, H hidden size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -121,7 +123,8 @@ class Core(nn.Module, ABC, Generic[StateT]):
         known = isinstance(x, Tensor) and isinstance(state, self.state_class)
         return known and (episode_start is None or isinstance(episode_start, Tensor))
 
-    def _weight(self) -> Tensor:
+    @property
+    def like(self) -> Tensor:
         """A parameter, for the dtype and device of all."""
         return next(self.parameters())
 
@@ -146,7 +149,7 @@ class Core(nn.Module, ABC, Generic[StateT]):
                 f"{name}: x must have shape {form} with I = {self.input_size}, but has {tuple(x.shape)}."
                 + (" Use x.unsqueeze to add the missing axis." if x.dim() == ndim - 1 else "")
             )
-        weight = self._weight()
+        weight = self.like
         if x.dtype != weight.dtype or x.device != weight.device:
             raise ValueError(
                 f"{name}: x must be {weight.dtype} on {weight.device} like the parameters, "
@@ -172,7 +175,7 @@ class Core(nn.Module, ABC, Generic[StateT]):
 
     def _check_state(self, name: str, state: StateT) -> None:
         """Refuses a state of another dtype, device or size; subclasses add their own sizes."""
-        weight = self._weight()
+        weight = self.like
         for tensor in state.tensors():
             wrong_dtype = tensor.is_floating_point() and tensor.dtype != weight.dtype
             if wrong_dtype or tensor.device != weight.device:
@@ -208,3 +211,19 @@ def recompute_weights(*modules: nn.Module | None) -> None:
         for hook in tuple(module._forward_pre_hooks.values()):
             if isinstance(hook, BasePruningMethod | SpectralNorm | WeightNorm):
                 hook(module, ())
+
+
+@contextmanager
+def leaves_of(weights: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """Gives leaves in place of computed weights, to a function that adds to the `.grad` of what it gets.
+
+    What it left there is backpropagated at the end to the parameters that the weights were computed from.
+    """
+    leaves = tuple(weight if weight.is_leaf else weight.detach().requires_grad_() for weight in weights)
+    for weight, leaf in zip(weights, leaves, strict=True):
+        if leaf is not weight:
+            leaf.grad = torch.zeros_like(leaf)
+    yield leaves
+    for weight, leaf in zip(weights, leaves, strict=True):
+        if leaf is not weight and leaf.grad is not None:
+            weight.backward(leaf.grad)  # type: ignore[no-untyped-call]

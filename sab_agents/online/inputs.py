@@ -117,7 +117,9 @@ class WaitingSteps:
         """Lets the stream take them."""
         count, self._count = self._count, 0
         if count:
-            self._stream.take_steps(torch.from_numpy(self._x[:count]), torch.from_numpy(self._start[:count]))
+            like = self._stream.core.like  # which may have been converted since the steps were added
+            x, start = (torch.from_numpy(each[:count]).to(like.device) for each in (self._x, self._start))
+            self._stream.take_steps(x.to(like.dtype), start)
 
     def clear(self) -> None:
         """Drops them."""

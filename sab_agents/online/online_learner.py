@@ -27,6 +27,7 @@ from sab_agents.online.inputs import Inputs, WaitingSteps, flag
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
 from sab_agents.optim.flat import FlatAdam, FlatGradient
+from sab_agents.optim.parameters import Follower
 from sab_agents.streaming import SABStream, Stream, make_stream, stream_settings
 
 KIND = "online-learner"
@@ -134,6 +135,7 @@ class OnlineLearner:
             self.optimizer = FlatAdam(self.gradient, learning_rate)
         else:
             self.optimizer = Adam(self.parameters, lr=learning_rate)
+        self._follower = Follower(self._modules())
         self._inputs = Inputs(rows, shape)
         self.ledger = CreditLedger()
         self.steps = self.updates = self.skipped = 0
@@ -359,6 +361,8 @@ class OnlineLearner:
     def _learn(self, last: int) -> None:
         """Learns from the window, whose last target stands at step `last`."""
         self.gradient.begin()
+        if isinstance(self.optimizer, Optimizer):
+            self._follower.follow(self.optimizer)
         stream = self.stream
         replay = stream.replay()
         replay.backward(self.head.gradient(replay.outputs, self.labels))
@@ -387,8 +391,8 @@ class OnlineLearner:
 
     def _like(self) -> Tensor:
         """Returns a parameter, for the dtype and device of the inputs."""
-        weight: Any = self.head._parameters["weight"]  # `__getattr__` would be noticed at every step
-        return weight  # type: ignore[no-any-return]
+        weight = self.head._parameters.get("weight")  # `__getattr__` would be noticed at every step
+        return next(self.head.parameters()) if weight is None else weight
 
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """Returns the head's output (B, C) for the next step."""

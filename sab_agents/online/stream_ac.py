@@ -181,6 +181,7 @@ class StreamAC(BaseAlgorithm):
         assert self.env is not None
         assert self.observation is not None
         assert self._last_episode_starts is not None
+        self.observation = self.observation.to(self.policy.critic.like)
         decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
         observations, rewards, dones, infos = self.env.step(self.policy.bounded(decision.action)[None])
         assert isinstance(observations, np.ndarray)
@@ -207,7 +208,7 @@ class StreamAC(BaseAlgorithm):
     def _normalised(self, observations: Array) -> Tensor:
         """Adds the environment's one observation (1, …) to the statistics and returns it normalised, (1, O)."""
         row = self.policy.normaliser.update(self.policy.flattened(observations)[0])
-        return torch.from_numpy(row).unsqueeze(0).to(self.device)
+        return torch.from_numpy(row).unsqueeze(0).to(self.policy.critic.like)
 
     def dump_logs(self) -> None:
         """Writes the log: mean return and length of the last episodes, speed and time."""
