@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from sab_agents.checkpoint import archive
-from sab_agents.checkpoint.archive import on_device, under, within
+from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checks import at_least, did_you_mean
 from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
-from sab_agents.online.inputs import Inputs, WaitingSteps, flag
+from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
 from sab_agents.optim.flat import FlatAdam, FlatGradient
@@ -275,8 +275,12 @@ class OnlineLearner:
         """Resumes bit-exactly from what `state_dict` of a learner with the same settings returned.
 
         Raises:
-            ValueError: the encoder or the optimiser is another one.
+            ValueError: the encoder, the optimiser or a setting is another one. Nothing has changed.
         """
+        with all_or_nothing(self, self._load):
+            self._load(state_dict)
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
         self._load_parameters(within("parameter", state_dict))
         self._load_optimizer(within("optimizer", state_dict))
         self.stream.load_state_dict(on_device(within("stream", state_dict), self._like().device))
@@ -310,16 +314,21 @@ class OnlineLearner:
             ValueError: it is damaged or of another kind, or the encoder or optimiser is another one.
         """
         saved, state = archive.load(path, KIND)
+        try:
+            return cls._built(saved, state, optimizer=optimizer, encoder=encoder, device=device)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def _built(cls, saved: dict[str, Any], state: dict[str, Any], **code: Any) -> Self:
+        """Returns a learner of the settings and the state that a file holds."""
         settings = saved["settings"]
         if "counts" in saved:
             settings, state = _translated(saved, state)
         if settings["observation_shape"] is not None:
             settings["observation_shape"] = tuple(settings["observation_shape"])
-        learner = cls(**settings, optimizer=optimizer, encoder=encoder, device=device)
-        try:
-            learner.load_state_dict(state)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        learner = cls(**settings, **code)
+        learner.load_state_dict(state)
         return learner
 
     def _modules(self) -> tuple[nn.Module, ...]:
@@ -381,7 +390,11 @@ class OnlineLearner:
         """Lets the step wait to be taken with others, and returns whether it does; one that was peeked at does not."""
         if self._waiting is None or self._peeked is not None or not self._on_cpu():
             return False
-        array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
+        if isinstance(x, Tensor):
+            if x.is_complex():
+                return False  # and the step is refused
+            x = x.detach().to("cpu", torch.float32).numpy()
+        array = x if isinstance(x, np.ndarray) and x.dtype == np.float32 else numbers("learn_many", x)
         return self._waiting.add(array, None if episode_start is None else np.asarray(episode_start))
 
     def _on_cpu(self) -> bool:
@@ -401,7 +414,7 @@ class OnlineLearner:
     def _peek(self, name: str, x: Any, episode_start: Any) -> _Peeked:
         """Computes the next step without taking it; one that was computed for the same arguments is used again."""
         inputs = self._inputs.tensor(name, x, self._like())
-        start = None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=inputs.device)
+        start = None if episode_start is None else self._inputs.start(name, episode_start).to(inputs.device)
         peeked = self._peeked
         if peeked is not None and torch.equal(peeked.inputs, inputs) and _same(peeked.start, start):
             return peeked

@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sab_agents.checkpoint import archive
-from sab_agents.checkpoint.archive import on_device, under, within
+from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checks import did_you_mean
 from sab_agents.online.distributions import Array
@@ -259,7 +259,15 @@ class StreamAC(BaseAlgorithm):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resumes bit-exactly from what `state_dict` of an agent with the same arguments and spaces returned."""
+        """Resumes bit-exactly from what `state_dict` of an agent with the same arguments and spaces returned.
+
+        Raises:
+            ValueError: it is of another agent. Nothing has changed.
+        """
+        with all_or_nothing(self, self._load):
+            self._load(state_dict)
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
         self.policy.load_state_dict(within("policy", state_dict))
         self.policy.normaliser.load_state_dict(within("normaliser", state_dict))
         self.reward_scaler.load_state_dict(within("reward_scaler", state_dict))

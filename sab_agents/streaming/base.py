@@ -338,7 +338,7 @@ class Stream(ABC):
             form, value = forms.get(name), state.get(name)
             if form is None or value is None or not _has_form(value, *form):
                 raise ValueError(
-                    f"{type(self).__name__}.load_state_dict: {name} must {_described(form)}, but does "
+                    f"{type(self).__name__}.load_state_dict: {name} must be {_described(form)}, but is "
                     f"{_described(None if value is None else (tuple(value.shape), value.dtype))}. "
                     f"Load into a stream with the same core, rows and settings."
                 )
@@ -388,7 +388,7 @@ def _has_form(value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool
 
 
 def _described(form: tuple[tuple[int, ...], torch.dtype] | None) -> str:
-    return "not be there" if form is None else f"have shape {form[0]} and dtype {form[1]}"
+    return "absent" if form is None else f"of shape {form[0]} and dtype {form[1]}"
 
 
 def _moved(value: Tensor, like: Tensor) -> Tensor:
