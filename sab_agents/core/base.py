@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -70,12 +70,15 @@ class Core(nn.Module, ABC, Generic[StateT]):
         Raises:
             TypeError: an argument is not a tensor or not this core's state.
             ValueError: shapes, dtypes or devices do not fit, or x is not finite.
+
+        Under `torch.autocast` on a CPU, x may have any floating-point dtype, and all is computed in the parameters'.
         """
         x, state, episode_start = self._checked_sequence(x, state, episode_start)
         if x.shape[0] == 0:
             output = x.new_zeros(0, x.shape[1], self.output_size)
         else:
-            output, state = self._run(x, state, episode_start)
+            with _without_autocast():
+                output, state = self._run(x, state, episode_start)
         return (output.transpose(0, 1) if self.batch_first else output), state
 
     def step(
@@ -89,7 +92,8 @@ class Core(nn.Module, ABC, Generic[StateT]):
         x, state = self._checked(name, x, state, ndim=2, form="(B, I)")
         if episode_start is not None:
             episode_start = self._checked_episode_start(name, episode_start, x, (x.shape[0],)).unsqueeze(0)
-        output, state = self._run(x.unsqueeze(0), state, episode_start)
+        with _without_autocast():
+            output, state = self._run(x.unsqueeze(0), state, episode_start)
         return output.squeeze(0), state
 
     def fixed_state(self, batch_size: int, max_steps: int | None = None) -> StateT:  # noqa: ARG002
@@ -119,8 +123,10 @@ class Core(nn.Module, ABC, Generic[StateT]):
         return output.squeeze(0), state
 
     def _have_types(self, x: Any, state: Any, episode_start: Any) -> bool:
-        """Whether the arguments of a step have the types that they must have; what is wrong is said by `_checked`."""
+        """Whether the arguments of a step have the types that they must have; what else there is, `_checked` knows."""
         known = isinstance(x, Tensor) and isinstance(state, self.state_class)
+        if torch.is_autocast_enabled("cpu"):  # which `_checked` knows to take
+            return False
         return known and (episode_start is None or isinstance(episode_start, Tensor))
 
     @property
@@ -144,12 +150,19 @@ class Core(nn.Module, ABC, Generic[StateT]):
     def _checked(self, name: str, x: Tensor, state: StateT | None, *, ndim: int, form: str) -> tuple[Tensor, StateT]:
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: x must be a tensor of shape {form}, but is {type(x).__name__}.")
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            raise TypeError(
+                f"{name}: torch.jit.trace would fix sizes and branches of this call. Use torch.export on plain_step, "
+                "or export a trained policy by `sab-agents export`."
+            )
         if x.dim() != ndim or x.shape[-1] != self.input_size:
             raise ValueError(
                 f"{name}: x must have shape {form} with I = {self.input_size}, but has {tuple(x.shape)}."
                 + (" Use x.unsqueeze to add the missing axis." if x.dim() == ndim - 1 else "")
             )
         weight = self.like
+        if x.is_cpu and x.is_floating_point() and torch.is_autocast_enabled("cpu"):
+            x = x.to(weight.dtype)
         if x.dtype != weight.dtype or x.device != weight.device:
             raise ValueError(
                 f"{name}: x must be {weight.dtype} on {weight.device} like the parameters, "
@@ -197,6 +210,11 @@ class Core(nn.Module, ABC, Generic[StateT]):
                 f"but has {tuple(episode_start.shape)}."
             )
         return episode_start.to(x.device)
+
+
+def _without_autocast() -> AbstractContextManager[Any]:
+    """Returns a context in which a CPU computes in the parameters' dtype: a state in bfloat16 would forget."""
+    return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
 
 
 def recompute_weights(*modules: nn.Module | None) -> None:
