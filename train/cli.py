@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from sab_agents.checks import did_you_mean
 from sab_agents.train.errors import UserError
@@ -43,22 +47,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if not arguments or arguments[0] in ("-h", "--help"):
-            print(_help())
-            return 0 if arguments else 2
-        name = arguments[0]
-        if name not in COMMANDS:
-            raise UserError(f"unknown command '{name}'. {did_you_mean(name, COMMANDS)}")
-        return int(importlib.import_module(COMMANDS[name][0]).command(arguments[1:]))
+        with _terminated_as_interrupted():
+            return _run(arguments)
     except UserError as error:
         print(f"sab-agents: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as signalled:
         print(
             "sab-agents: interrupted. Continue a training run with --resume true, a suite with the same command.",
             file=sys.stderr,
         )
-        return 130
+        return 128 + (signalled.args[0] if signalled.args else signal.SIGINT)
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if arguments else 2
+    name = arguments[0]
+    if name not in COMMANDS:
+        raise UserError(f"unknown command '{name}'. {did_you_mean(name, COMMANDS)}")
+    return int(importlib.import_module(COMMANDS[name][0]).command(arguments[1:]))
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Lets SIGTERM, which schedulers and `timeout` send, end a command as Ctrl-C does: files and workers are closed."""
+    if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
+        yield
+        return
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _help() -> str:

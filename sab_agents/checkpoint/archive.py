@@ -10,8 +10,11 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors.torch as safetensors
 import torch
@@ -56,11 +59,15 @@ def save(path: Target, kind: str, settings: dict[str, Any], state: dict[str, Any
     target = with_suffix(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    with unfinished.open("wb") as out:
-        out.write(buffer.getvalue())
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(unfinished, target)
+    try:
+        with unfinished.open("wb") as out:
+            out.write(buffer.getvalue())
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(unfinished, target)
+    except BaseException:  # a full disk, or a signal
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def load(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -82,6 +89,8 @@ def load(path: Target, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise FileNotFoundError(f"{source}: no such file. Save an agent there first, or name another file.") from None
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as error:
         raise ValueError(f"{source}: damaged, or not a file that sab-agents saved ({error}).") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{source}: damaged, or not a file that sab-agents saved (its settings are no JSON object).")
     if settings.get("format") != f"sab-agents/{kind}" or settings.get("version") != VERSION:
         raise ValueError(
             f"{source}: must be sab-agents/{kind} in version {VERSION}, but is {settings.get('format')!r} "
@@ -107,6 +116,40 @@ def under(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
 def within(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
     """Returns what `under` has put under a prefix, by its former names."""
     return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(f"{prefix}.")}
+
+
+class HasState(Protocol):
+    """Whatever is saved by its state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns tensors, and values that JSON can hold, by name."""
+
+
+@contextmanager
+def all_or_nothing(owner: HasState, load: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Gives an object back the state that it had, if it cannot take the state that it is loading.
+
+    Args:
+        owner: of the state.
+        load: takes a state of the owner.
+
+    Raises:
+        ValueError: the state does not fit.
+    """
+    held = owner.state_dict()
+    before = {
+        name: each.detach().clone() if isinstance(each, Tensor) else deepcopy(each) for name, each in held.items()
+    }
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        load(before)
+        if isinstance(error, ValueError):
+            raise
+        raise ValueError(
+            f"{type(owner).__name__}.load_state_dict: this is not the state of an object with the same settings "
+            f"({type(error).__name__}: {error}). Pass what its state_dict returned."
+        ) from error
 
 
 def on_device(state: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

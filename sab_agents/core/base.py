@@ -6,6 +6,8 @@ Dimensions: T steps, B rows, I input size, H hidden size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -66,12 +68,15 @@ class Core(nn.Module, ABC, Generic[StateT]):
         Raises:
             TypeError: an argument is not a tensor or not this core's state.
             ValueError: shapes, dtypes or devices do not fit, or x is not finite.
+
+        Under `torch.autocast` on a CPU, x may have any floating-point dtype, and all is computed in the parameters'.
         """
         x, state, episode_start = self._checked_sequence(x, state, episode_start)
         if x.shape[0] == 0:
             output = x.new_zeros(0, x.shape[1], self.output_size)
         else:
-            output, state = self._run(x, state, episode_start)
+            with _without_autocast():
+                output, state = self._run(x, state, episode_start)
         return (output.transpose(0, 1) if self.batch_first else output), state
 
     def step(
@@ -85,7 +90,8 @@ class Core(nn.Module, ABC, Generic[StateT]):
         x, state = self._checked(name, x, state, ndim=2, form="(B, I)")
         if episode_start is not None:
             episode_start = self._checked_episode_start(name, episode_start, x, (x.shape[0],)).unsqueeze(0)
-        output, state = self._run(x.unsqueeze(0), state, episode_start)
+        with _without_autocast():
+            output, state = self._run(x.unsqueeze(0), state, episode_start)
         return output.squeeze(0), state
 
     def fixed_state(self, batch_size: int, max_steps: int | None = None) -> StateT:  # noqa: ARG002
@@ -115,11 +121,14 @@ class Core(nn.Module, ABC, Generic[StateT]):
         return output.squeeze(0), state
 
     def _have_types(self, x: Any, state: Any, episode_start: Any) -> bool:
-        """Whether the arguments of a step have the types that they must have; what is wrong is said by `_checked`."""
+        """Whether the arguments of a step have the types that they must have; what else there is, `_checked` knows."""
         known = isinstance(x, Tensor) and isinstance(state, self.state_class)
+        if torch.is_autocast_enabled("cpu"):  # which `_checked` knows to take
+            return False
         return known and (episode_start is None or isinstance(episode_start, Tensor))
 
-    def _weight(self) -> Tensor:
+    @property
+    def like(self) -> Tensor:
         """A parameter, for the dtype and device of all."""
         return next(self.parameters())
 
@@ -139,12 +148,19 @@ class Core(nn.Module, ABC, Generic[StateT]):
     def _checked(self, name: str, x: Tensor, state: StateT | None, *, ndim: int, form: str) -> tuple[Tensor, StateT]:
         if not isinstance(x, Tensor):
             raise TypeError(f"{name}: x must be a tensor of shape {form}, but is {type(x).__name__}.")
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            raise TypeError(
+                f"{name}: torch.jit.trace would fix sizes and branches of this call. Use torch.export on plain_step, "
+                "or export a trained policy by `sab-agents export`."
+            )
         if x.dim() != ndim or x.shape[-1] != self.input_size:
             raise ValueError(
                 f"{name}: x must have shape {form} with I = {self.input_size}, but has {tuple(x.shape)}."
                 + (" Use x.unsqueeze to add the missing axis." if x.dim() == ndim - 1 else "")
             )
-        weight = self._weight()
+        weight = self.like
+        if x.is_cpu and x.is_floating_point() and torch.is_autocast_enabled("cpu"):
+            x = x.to(weight.dtype)
         if x.dtype != weight.dtype or x.device != weight.device:
             raise ValueError(
                 f"{name}: x must be {weight.dtype} on {weight.device} like the parameters, "
@@ -170,7 +186,7 @@ class Core(nn.Module, ABC, Generic[StateT]):
 
     def _check_state(self, name: str, state: StateT) -> None:
         """Refuses a state of another dtype, device or size; subclasses add their own sizes."""
-        weight = self._weight()
+        weight = self.like
         for tensor in state.tensors():
             wrong_dtype = tensor.is_floating_point() and tensor.dtype != weight.dtype
             if wrong_dtype or tensor.device != weight.device:
@@ -194,6 +210,11 @@ class Core(nn.Module, ABC, Generic[StateT]):
         return episode_start.to(x.device)
 
 
+def _without_autocast() -> AbstractContextManager[Any]:
+    """Returns a context in which a CPU computes in the parameters' dtype: a state in bfloat16 would forget."""
+    return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+
+
 def recompute_weights(*modules: nn.Module | None) -> None:
     """Recomputes the weights that are computed when a module is called, for modules whose weights are used directly.
 
@@ -206,3 +227,19 @@ def recompute_weights(*modules: nn.Module | None) -> None:
         for hook in tuple(module._forward_pre_hooks.values()):
             if isinstance(hook, BasePruningMethod | SpectralNorm | WeightNorm):
                 hook(module, ())
+
+
+@contextmanager
+def leaves_of(weights: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    """Gives leaves in place of computed weights, to a function that adds to the `.grad` of what it gets.
+
+    What it left there is backpropagated at the end to the parameters that the weights were computed from.
+    """
+    leaves = tuple(weight if weight.is_leaf else weight.detach().requires_grad_() for weight in weights)
+    for weight, leaf in zip(weights, leaves, strict=True):
+        if leaf is not weight:
+            leaf.grad = torch.zeros_like(leaf)
+    yield leaves
+    for weight, leaf in zip(weights, leaves, strict=True):
+        if leaf is not weight and leaf.grad is not None:
+            weight.backward(leaf.grad)  # type: ignore[no-untyped-call]

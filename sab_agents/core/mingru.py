@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sab_agents.checks import at_least
+from sab_agents.core.base import leaves_of, recompute_weights
 from sab_agents.core.real_time import RealTimeCore, Sensitivity
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
@@ -146,8 +147,12 @@ class MinGRU(RealTimeCore[MinGRUState]):
         """Adds to the parameters' `.grad`; see `RealTimeCore.backward_sensitivity`."""
         for layer, each in zip((self.gate, self.candidate), sensitivity, strict=True):
             into = (gradient[0].unsqueeze(2) * each).sum(dim=0)
-            add_gradient(layer.weight, into[:, :-1])
-            add_gradient(layer.bias, into[:, -1])
+            with torch.enable_grad():
+                recompute_weights(layer)
+                weights = layer.weight, layer.bias
+            with leaves_of(weights) as (weight, bias):
+                add_gradient(weight, into[:, :-1])
+                add_gradient(bias, into[:, -1])
 
     def _check_state(self, name: str, state: MinGRUState) -> None:
         super()._check_state(name, state)

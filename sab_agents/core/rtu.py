@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least, fraction
+from sab_agents.core.base import leaves_of, recompute_weights
 from sab_agents.core.real_time import RealTimeCore, Sensitivity
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
@@ -107,7 +108,11 @@ class RTU(RealTimeCore[RTUState]):
     def _unit_parameters(self) -> tuple[Tensor, Tensor, Tensor]:
         """Returns ν (n,), ω (n,) and the weights (2, n, I)."""
         own: Any = self._parameters  # at every step three times: a third of the time of the attributes
-        return own["nu"], own["omega"], own["weight"]
+        try:
+            return own["nu"], own["omega"], own["weight"]
+        except KeyError:
+            recompute_weights(self)
+            return self.nu, self.omega, self.weight
 
     def _run(self, x: Tensor, state: RTUState, episode_start: Tensor | None) -> tuple[Tensor, RTUState]:
         outputs, c = run_units(self._unit_parameters(), x, state.c, episode_start)
@@ -171,12 +176,14 @@ class RTU(RealTimeCore[RTUState]):
     def backward_sensitivity(self, gradient: tuple[Tensor, ...], sensitivity: Sensitivity) -> None:
         """Adds to the parameters' `.grad`; see `RealTimeCore.backward_sensitivity`."""
         gradients = gradient_of_parameters(gradient[0], sensitivity[0])
-        for parameter, each in zip(self._unit_parameters(), gradients, strict=True):
-            add_gradient(parameter, each)
+        with torch.enable_grad(), leaves_of(self._unit_parameters()) as parameters:
+            for parameter, each in zip(parameters, gradients, strict=True):
+                add_gradient(parameter, each)
 
     def backward_step(self, gradient: Tensor, state: RTUState, sensitivity: Sensitivity) -> None:
         """Adds to the parameters' `.grad`; see `RealTimeCore.backward_step`."""
-        self._kernel.backward(self._unit_parameters(), gradient, state.c, sensitivity[0])
+        with leaves_of(self._unit_parameters()) as (nu, omega, weight):
+            self._kernel.backward((nu, omega, weight), gradient, state.c, sensitivity[0])
 
     def _check_state(self, name: str, state: RTUState) -> None:
         super()._check_state(name, state)

@@ -131,7 +131,7 @@ class SAB(Core[SABState]):
     def initial_state(self, batch_size: int) -> SABState:
         """The state of `batch_size` rows at the start of an episode: zeros, and `capacity` empty slots."""
         batch_size = at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
-        weight, slots = self._weight(), self.rules.capacity or 0
+        weight, slots = self.like, self.rules.capacity or 0
         return SABState(
             h=weight.new_zeros(batch_size, self.hidden_size),
             c=weight.new_zeros(batch_size, self.hidden_size),
@@ -307,9 +307,11 @@ class SAB(Core[SABState]):
         """
         return replay(self.step_weights(), x, h, c, memory, plan)
 
-    def _weight(self) -> Tensor:
+    @property
+    def like(self) -> Tensor:
+        """A parameter, for the dtype and device of all."""
         weight = self.cell._parameters.get("weight_hh")
-        return super()._weight() if weight is None else weight
+        return super().like if weight is None else weight
 
     def _check_state(self, name: str, state: SABState) -> None:
         super()._check_state(name, state)

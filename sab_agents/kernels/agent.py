@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sab_agents.kernels.backend import NATIVE, kernel_in_use
 from sab_agents.kernels.binding import Binding, gradient_of
@@ -21,7 +21,7 @@ from sab_agents.kernels.native_backend.agent import CompiledDescent, CompiledRea
 from sab_agents.kernels.torch_backend import agent as torch_agent
 from sab_agents.kernels.torch_backend.agent import TorchDescent, TorchReadout
 
-Parameters = tuple[nn.Parameter, ...]
+Parameters = tuple[Tensor, ...]
 
 
 class ReadoutKernel:

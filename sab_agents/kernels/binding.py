@@ -40,22 +40,31 @@ class Binding:
     def __init__(self, parameters: Sequence[Tensor | None]) -> None:
         there = [parameter for parameter in parameters if parameter is not None]
         self._gradients = [gradient_of(each) if each.requires_grad else None for each in there]
-        self._addresses = [each.data_ptr() for each in there]
+        self._addresses = [(each.data_ptr(), _address(held)) for each, held in zip(there, self._gradients, strict=True)]
 
     def holds(self, parameters: Sequence[Tensor | None]) -> bool:
         """Returns whether these have the same storage and gradients, and require them as they did."""
         return _all_lie_at(tuple(parameters), self._addresses, self._gradients)
 
 
-def _in_python(parameters: tuple[Tensor | None, ...], addresses: list[int], gradients: list[Tensor | None]) -> bool:
+def _address(gradient: Tensor | None) -> int:
+    return 0 if gradient is None else gradient.data_ptr()
+
+
+def _in_python(
+    parameters: tuple[Tensor | None, ...], addresses: list[tuple[int, int]], gradients: list[Tensor | None]
+) -> bool:
     there = [parameter for parameter in parameters if parameter is not None]
-    return addresses == [each.data_ptr() for each in there] and all(
-        each.grad is gradient and each.requires_grad == (gradient is not None)
-        for each, gradient in zip(there, gradients, strict=True)
+    return len(there) == len(addresses) and all(
+        each.data_ptr() == address
+        and each.grad is gradient
+        and each.requires_grad == (gradient is not None)
+        and _address(gradient) == place
+        for each, (address, place), gradient in zip(there, addresses, gradients, strict=True)
     )
 
 
 # Every step asks several times, and it takes a third of the time.
-_all_lie_at: Callable[[tuple[Tensor | None, ...], list[int], list[Tensor | None]], bool] = getattr(
+_all_lie_at: Callable[[tuple[Tensor | None, ...], list[tuple[int, int]], list[Tensor | None]], bool] = getattr(
     extension.native, "all_lie_at", _in_python
 )

@@ -15,9 +15,9 @@ def all_finite(x: Tensor) -> bool:
     """Whether no element is NaN or infinite.
 
     True for a tensor whose elements are not known: while a transform of `torch.func`, a trace or a dispatch mode is
-    active, and for subclasses such as fake tensors.
+    active, for subclasses such as fake tensors, and on the meta device.
     """
-    if not is_plain(x):
+    if not is_plain(x) or x.is_meta:
         return True
     # The answer is the same whatever computes it, so that `SAB_KERNEL` need not be asked.
     if native is not None and x.dtype is torch.float32 and x.is_cpu:

@@ -263,12 +263,14 @@ def _save(ctx: Any, kernel: str, settings: Sequence[Any], tensors: Sequence[Tens
     ctx.set_materialize_grads(False)
 
 
+@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]  # the backward pass may be run where the forward pass was not
 def _gradients(
     ctx: Any, grad_output: Tensor | None, grad_c: Tensor | None, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients of the arguments, None for those not wanted; differentiable if gradients are recorded."""
-    *tensors, versions, weights = ctx.saved_tensors[: ALL + 2]
-    tape = ScanTape(versions, weights, tuple(ctx.saved_tensors[ALL + 2 :]))
+    saved = ctx.saved_tensors  # asked for once: a checkpoint that recomputes them gives each a single time
+    *tensors, versions, weights = saved[: ALL + 2]
+    tape = ScanTape(versions, weights, tuple(saved[ALL + 2 :]))
     x, h = tensors[0], tensors[9]
     if grad_output is None:
         grad_output = x.new_zeros(*x.shape[:2], 2 * h.shape[1])

@@ -44,7 +44,9 @@ class Inputs:
         Raises:
             ValueError: x has another shape. The stream checks that it is finite.
         """
-        copied = x.detach().clone() if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=np.float32))
+        copied = x.detach().clone() if isinstance(x, Tensor) else torch.from_numpy(numbers(name, x))
+        if copied.is_complex():
+            raise ValueError(f"OnlineLearner.{name}: x must be real numbers, but is {copied.dtype}. Pass its parts.")
         if copied.shape != self.shape:
             raise ValueError(
                 f"OnlineLearner.{name}: x must have shape {self.shape}, one row for each of the {self.rows} "
@@ -65,16 +67,52 @@ class Inputs:
             )
         self._pending = None
         if isinstance(x, Mapping):
+            if not all(isinstance(key, str) for key in x):
+                raise ValueError(f"OnlineLearner.{name}: the names of a mapping must be strings, but are {[*x]}.")
             names = self._pending = self.names or sorted(x)
             if set(names) != set(x):
                 raise ValueError(f"OnlineLearner.{name}: x must have the names {names}, but has {sorted(x)}.")
-            return [[x[key] for key in names]]
-        return x.unsqueeze(0) if isinstance(x, Tensor) else np.asarray(x, dtype=np.float32)[None]
+            return numbers(name, [[x[key] for key in names]])
+        return x.unsqueeze(0) if isinstance(x, Tensor) else numbers(name, x)[None]
+
+    def start(self, name: str, episode_start: Any) -> Tensor:
+        """Returns episode starts (B,) bool as a tensor.
+
+        Raises:
+            ValueError: they are not B flags.
+        """
+        array = np.asarray(episode_start)
+        if array.dtype != np.bool_ or array.shape != self.shape[:1]:
+            raise ValueError(
+                f"OnlineLearner.{name}: episode_start must be bool of shape {self.shape[:1]}, but is {array.dtype} of "
+                f"shape {array.shape}."
+            )
+        return torch.from_numpy(array)
 
     def accept(self) -> None:
         """Fixes the names of later mappings as those that `one` read last, after the rest of its step was checked."""
         if self._pending is not None:
             self.names = self._pending
+
+
+def numbers(name: str, x: Any) -> npt.NDArray[np.float32]:
+    """Returns a copy of x as float32; what is too large for that becomes infinite, which others refuse.
+
+    Args:
+        name: of the method of a learner, for errors.
+        x: whatever `numpy.array` takes.
+
+    Raises:
+        ValueError: x is anything but real numbers.
+    """
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(x, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"OnlineLearner.{name}: x must be real numbers, or with the methods for one row also a mapping from names "
+            f"to them, but is {x!r:.100} ({error})."
+        ) from error
 
 
 def flag(episode_start: bool) -> npt.NDArray[np.bool_] | None:
@@ -117,7 +155,9 @@ class WaitingSteps:
         """Lets the stream take them."""
         count, self._count = self._count, 0
         if count:
-            self._stream.take_steps(torch.from_numpy(self._x[:count]), torch.from_numpy(self._start[:count]))
+            like = self._stream.core.like  # which may have been converted since the steps were added
+            x, start = (torch.from_numpy(each[:count]).to(like.device) for each in (self._x, self._start))
+            self._stream.take_steps(x.to(like.dtype), start)
 
     def clear(self) -> None:
         """Drops them."""

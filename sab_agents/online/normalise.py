@@ -41,10 +41,17 @@ class ObservationNormaliser:
             raise ValueError(
                 f"An observation must be finite, but is {observation.tolist()}. Clean it in the environment first."
             )
-        self.count += 1
-        difference = observation - self.mean
-        self.mean = self.mean + difference / self.count
-        self.squares = self.squares + difference * (observation - self.mean)
+        count = self.count + 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference = observation - self.mean
+            mean = self.mean + difference / count
+            squares = self.squares + difference * (observation - mean)
+        if not all_finite(squares):
+            raise ValueError(
+                f"An observation's distance from the mean must have a finite square, but the observation is "
+                f"{observation.tolist()}. Scale or clip it in the environment first."
+            )
+        self.count, self.mean, self.squares = count, mean, squares
         return self.normalise(observation)
 
     def normalise(self, observation: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -89,11 +96,17 @@ class RewardScaler:
         """
         if not math.isfinite(reward):
             raise ValueError(f"A reward must be finite, but is {reward}. Clean it in the environment first.")
-        self.discounted_sum = (0.0 if episode_end else self.gamma * self.discounted_sum) + reward
-        self.count += 1
-        difference = self.discounted_sum - self.mean
-        self.mean += difference / self.count
-        self.squares += difference * (self.discounted_sum - self.mean)
+        discounted_sum = (0.0 if episode_end else self.gamma * self.discounted_sum) + reward
+        count = self.count + 1
+        difference = discounted_sum - self.mean
+        mean = self.mean + difference / count
+        squares = self.squares + difference * (discounted_sum - mean)
+        if not math.isfinite(squares):
+            raise ValueError(
+                f"The discounted sum of rewards must have a finite square, but a reward is {reward}. Scale or clip it "
+                f"in the environment first."
+            )
+        self.discounted_sum, self.count, self.mean, self.squares = discounted_sum, count, mean, squares
         variance = self.squares / (self.count - 1) if self.count > 1 else 1.0
         return reward / math.sqrt(variance + EPSILON)
 

@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from sab_agents.checkpoint import archive
-from sab_agents.checkpoint.archive import on_device, under, within
+from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checks import at_least, did_you_mean, plain
 from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
-from sab_agents.online.inputs import Inputs, WaitingSteps, flag
+from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
 from sab_agents.optim.flat import FlatAdam, FlatGradient
+from sab_agents.optim.parameters import Follower
 from sab_agents.streaming import SABStream, Stream, make_stream, stream_settings
 
 KIND = "online-learner"
@@ -138,6 +139,7 @@ class OnlineLearner:
             self.optimizer = FlatAdam(self.gradient, learning_rate)
         else:
             self.optimizer = Adam(self.parameters, lr=learning_rate)
+        self._follower = Follower(self._modules())
         self._inputs = Inputs(rows, shape)
         self.ledger = CreditLedger()
         self.steps = self.updates = self.skipped = 0
@@ -277,8 +279,12 @@ class OnlineLearner:
         """Resumes bit-exactly from what `state_dict` of a learner with the same settings returned.
 
         Raises:
-            ValueError: the encoder or the optimiser is another one.
+            ValueError: the encoder, the optimiser or a setting is another one. Nothing has changed.
         """
+        with all_or_nothing(self, self._load):
+            self._load(state_dict)
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
         self._load_parameters(within("parameter", state_dict))
         self._load_optimizer(within("optimizer", state_dict))
         self.stream.load_state_dict(on_device(within("stream", state_dict), self._like().device))
@@ -312,16 +318,21 @@ class OnlineLearner:
             ValueError: it is damaged or of another kind, or the encoder or optimiser is another one.
         """
         saved, state = archive.load(path, KIND)
+        try:
+            return cls._built(saved, state, optimizer=optimizer, encoder=encoder, device=device)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def _built(cls, saved: dict[str, Any], state: dict[str, Any], **code: Any) -> Self:
+        """Returns a learner of the settings and the state that a file holds."""
         settings = saved["settings"]
         if "counts" in saved:
             settings, state = _translated(saved, state)
         if settings["observation_shape"] is not None:
             settings["observation_shape"] = tuple(settings["observation_shape"])
-        learner = cls(**settings, optimizer=optimizer, encoder=encoder, device=device)
-        try:
-            learner.load_state_dict(state)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        learner = cls(**settings, **code)
+        learner.load_state_dict(state)
         return learner
 
     def _modules(self) -> tuple[nn.Module, ...]:
@@ -363,6 +374,8 @@ class OnlineLearner:
     def _learn(self, last: int) -> None:
         """Learns from the window, whose last target stands at step `last`."""
         self.gradient.begin()
+        if isinstance(self.optimizer, Optimizer):
+            self._follower.follow(self.optimizer)
         stream = self.stream
         replay = stream.replay()
         replay.backward(self.head.gradient(replay.outputs, self.labels))
@@ -381,7 +394,11 @@ class OnlineLearner:
         """Lets the step wait to be taken with others, and returns whether it does; one that was peeked at does not."""
         if self._waiting is None or self._peeked is not None or not self._on_cpu():
             return False
-        array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
+        if isinstance(x, Tensor):
+            if x.is_complex():
+                return False  # and the step is refused
+            x = x.detach().to("cpu", torch.float32).numpy()
+        array = x if isinstance(x, np.ndarray) and x.dtype == np.float32 else numbers("learn_many", x)
         return self._waiting.add(array, None if episode_start is None else np.asarray(episode_start))
 
     def _on_cpu(self) -> bool:
@@ -391,8 +408,8 @@ class OnlineLearner:
 
     def _like(self) -> Tensor:
         """Returns a parameter, for the dtype and device of the inputs."""
-        weight: Any = self.head._parameters["weight"]  # `__getattr__` would be noticed at every step
-        return weight  # type: ignore[no-any-return]
+        weight = self.head._parameters.get("weight")  # `__getattr__` would be noticed at every step
+        return next(self.head.parameters()) if weight is None else weight
 
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """Returns the head's output (B, C) for the next step."""
@@ -401,7 +418,7 @@ class OnlineLearner:
     def _peek(self, name: str, x: Any, episode_start: Any) -> _Peeked:
         """Computes the next step without taking it; one that was computed for the same arguments is used again."""
         inputs = self._inputs.tensor(name, x, self._like())
-        start = None if episode_start is None else torch.as_tensor(np.asarray(episode_start), device=inputs.device)
+        start = None if episode_start is None else self._inputs.start(name, episode_start).to(inputs.device)
         peeked = self._peeked
         if peeked is not None and torch.equal(peeked.inputs, inputs) and _same(peeked.start, start):
             return peeked

@@ -5,9 +5,9 @@ Dimensions: B rows, O features of an observation, F features of a core's output,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, NoReturn, Self
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -100,16 +100,6 @@ class StreamPolicy(BasePolicy):
     def _built(self, hidden_size: int, settings: dict[str, Any]) -> Core[Any]:
         return build_core(self.core, self.input_size, hidden_size, **settings)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the parameters, as `nn.Module.to` does; if that changes dtype or device, the streams begin again."""
-        before = self.critic.like
-        dtype, device = before.dtype, before.device
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if (dtype, device) != (self.critic.like.dtype, self.critic.like.device):
-            for stream in self.streams().values():
-                stream.reset()
-        return self
-
     @property
     def shared_core(self) -> bool:
         """Whether actor and critic have one core."""
@@ -189,7 +179,7 @@ class StreamPolicy(BasePolicy):
             ValueError: the observation does not fit the observation space, or the state not the observation.
         """
         observations, single = self._batch(observation)
-        features = torch.from_numpy(self.normaliser.normalise(self.flattened(observations))).to(self.device)
+        features = torch.from_numpy(self.normaliser.normalise(self.flattened(observations))).to(self.critic.like)
         carried = self._carried(state, episode_start, len(observations))
         with torch.no_grad():
             output, carried = self.actor_stream.act(features, carried)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import fraction
+from sab_agents.core.base import leaves_of, recompute_weights
 from sab_agents.kernels.agent import ReadoutKernel
 
 SLOPE, EPSILON = 0.01, 1e-5
@@ -40,7 +41,7 @@ class Readout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the outputs (…, D) for x (…, F), with a graph if gradient is enabled."""
-        return self._kernel.forward(self._weights(), x)
+        return self._kernel.forward(self._weights(graph=torch.is_grad_enabled()), x)
 
     def peek(self, x: Tensor) -> Tensor:
         """Returns the output (D,) for one row x (F,), without gradient; the last `step` can still be learnt from."""
@@ -56,17 +57,24 @@ class Readout(nn.Module):
         Raises:
             RuntimeError: there was no step.
         """
-        return self._kernel.backward(self._weights(), gradient)
+        with leaves_of(self._weights(graph=True)) as weights:
+            return self._kernel.backward(weights, gradient)
 
     @property
     def like(self) -> Tensor:
         """A parameter, for the dtype and device of all."""
         return self._weights()[3]
 
-    def _weights(self) -> tuple[nn.Parameter, ...]:
+    def _weights(self, *, graph: bool = False) -> tuple[Tensor, ...]:
+        """Returns the weights as they are now; `graph` is whether those that are computed from others have one."""
         modules: Any = self._modules  # `__getattr__` would take as long as the layers
         first, second = modules["first"]._parameters, modules["second"]._parameters
-        return first["weight"], first["bias"], second["weight"], second["bias"]
+        try:
+            return first["weight"], first["bias"], second["weight"], second["bias"]
+        except KeyError:
+            with torch.set_grad_enabled(graph):
+                recompute_weights(self.first, self.second)
+                return self.first.weight, self.first.bias, self.second.weight, self.second.bias
 
 
 def sparse_linear(inputs: int, outputs: int, sparsity: float = 0.9) -> nn.Linear:

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sab_agents.checkpoint import archive
-from sab_agents.checkpoint.archive import on_device, under, within
+from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checks import above_zero, did_you_mean, plain
 from sab_agents.online.distributions import Array
@@ -189,6 +189,7 @@ class StreamAC(BaseAlgorithm):
         assert self.env is not None
         assert self.observation is not None
         assert self._last_episode_starts is not None
+        self.observation = self.observation.to(self.policy.critic.like)
         decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
         clipped_actions = self.policy.bounded(decision.action)[None]
         observations, rewards, dones, infos = self.env.step(clipped_actions)
@@ -224,7 +225,7 @@ class StreamAC(BaseAlgorithm):
     def _normalised(self, observations: Array) -> Tensor:
         """Adds the environment's one observation (1, …) to the statistics and returns it normalised, (1, O)."""
         row = self.policy.normaliser.update(self.policy.flattened(observations)[0])
-        return torch.from_numpy(row).unsqueeze(0).to(self.device)
+        return torch.from_numpy(row).unsqueeze(0).to(self.policy.critic.like)
 
     def dump_logs(self) -> None:
         """Writes the log: mean return and length of the last episodes, speed and time."""
@@ -275,7 +276,15 @@ class StreamAC(BaseAlgorithm):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resumes bit-exactly from what `state_dict` of an agent with the same arguments and spaces returned."""
+        """Resumes bit-exactly from what `state_dict` of an agent with the same arguments and spaces returned.
+
+        Raises:
+            ValueError: it is of another agent. Nothing has changed.
+        """
+        with all_or_nothing(self, self._load):
+            self._load(state_dict)
+
+    def _load(self, state_dict: dict[str, Any]) -> None:
         self.policy.load_state_dict(within("policy", state_dict))
         self.policy.normaliser.load_state_dict(within("normaliser", state_dict))
         self.reward_scaler.load_state_dict(within("reward_scaler", state_dict))

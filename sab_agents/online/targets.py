@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sab_agents.core.base import leaves_of, recompute_weights
 from sab_agents.kernels.agent import head_gradient
 
 LossName = Literal["cross_entropy", "binary_cross_entropy", "squared_error"]
@@ -229,4 +230,6 @@ class Head(nn.Linear):
     def gradient(self, outputs: Tensor, labels: WindowLabels) -> Tensor:
         """Adds the gradient of the mean loss of a window to the head's; returns that of a core's outputs (T, B, F)."""
         place, target = labels.selected()
-        return head_gradient(self.targets.loss, self.weight, self.bias, outputs, place, target)
+        recompute_weights(self)
+        with leaves_of((self.weight, self.bias)) as (weight, bias):
+            return head_gradient(self.targets.loss, weight, bias, outputs, place, target)

@@ -13,32 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.kernels import norm
-
-Place = tuple[dict[str, nn.Parameter], str]
-"""A dictionary and the name under which it holds a parameter."""
-
-
-def places_of(owners: Iterable[nn.Module | nn.Parameter]) -> list[Place]:
-    """Returns where the parameters of modules are held, each once, in the order of `nn.Module.parameters`.
-
-    `load_state_dict(assign=True)` replaces the parameters of a module: who looks a parameter up at its place finds the
-    present one. A parameter that is given itself can't be replaced.
-    """
-    places: dict[int, Place] = {}
-    for owner in owners:
-        if isinstance(owner, nn.Parameter):
-            places.setdefault(id(owner), ({"": owner}, ""))
-            continue
-        for module in owner.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is not None:
-                    places.setdefault(id(parameter), (module._parameters, name))  # type: ignore[arg-type]
-    return list(places.values())
-
-
-def at(places: list[Place]) -> list[nn.Parameter]:
-    """Returns the parameters that are there now."""
-    return [held[name] for held, name in places]
+from sab_agents.optim.parameters import Parameters, Successors
 
 
 class FlatGradient:
@@ -51,15 +26,20 @@ class FlatGradient:
     """
 
     def __init__(self, owners: Iterable[nn.Module | nn.Parameter]) -> None:
-        self._places = [place for place in places_of(owners) if place[0][place[1]].requires_grad]
+        self._owned = Parameters(owners)
         self._build()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_places": self._places}  # pickle would give each view a storage of its own
+        return {"_owned": self._owned}  # pickle would give each view a storage of its own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._build()
+
+    @property
+    def named(self) -> dict[str, nn.Parameter]:
+        """All parameters by name, as they were at the last `begin`, those that require no gradient among them."""
+        return self._named
 
     @property
     def parts(self) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
@@ -69,11 +49,14 @@ class FlatGradient:
     def begin(self) -> None:
         """Sets every gradient to zero, and makes it a view again if something else was put there.
 
-        Parameters that were replaced or converted since get new vectors.
+        Parameters that were replaced, converted, frozen or thawed since get new vectors.
         """
-        parameters = at(self._places)
-        if [_kind(parameter) for parameter in parameters] != self._kinds or any(
-            one is not other for one, other in zip(parameters, self._parameters, strict=True)
+        named = self._owned.now()
+        if (
+            named is not self._named
+            or list(map(_kind, named.values())) != self._kinds
+            # `nn.Module.to` gives each gradient another storage in place: there and back, it shows nowhere else.
+            or [view.data_ptr() for _, views in self._parts for view in views] != self._addresses
         ):
             self._build()
         for vector in self._vectors:
@@ -91,11 +74,14 @@ class FlatGradient:
         return whole
 
     def _build(self) -> None:
-        self._parameters = at(self._places)
-        self._kinds = [_kind(parameter) for parameter in self._parameters]
+        self._named = self._owned.now()
+        self._kinds = list(map(_kind, self._named.values()))
         groups: dict[tuple[torch.dtype, torch.device], list[nn.Parameter]] = {}
-        for parameter, (dtype, device, _) in zip(self._parameters, self._kinds, strict=True):
-            groups.setdefault((dtype, device), []).append(parameter)
+        for parameter in self._named.values():
+            if parameter.requires_grad:
+                groups.setdefault((parameter.dtype, parameter.device), []).append(parameter)
+            else:
+                parameter.grad = None  # an optimiser passes over it
         self._vectors: list[Tensor] = []
         self._parts: list[tuple[list[nn.Parameter], list[Tensor]]] = []
         for (dtype, device), members in groups.items():
@@ -104,12 +90,20 @@ class FlatGradient:
             views = zip(members, torch.split(vector, sizes), strict=True)
             self._vectors.append(vector)
             self._parts.append((members, [part.view(parameter.shape) for parameter, part in views]))
+        self._addresses = [view.data_ptr() for _, views in self._parts for view in views]
+
+
+Moments = tuple[Tensor, Tensor]
+"""The running means of a gradient and of its square."""
 
 
 class FlatAdam:
     """What `torch.optim.Adam(fused=True)` computes, bit for bit, from the gradients of a `FlatGradient`.
 
     What torch's class does around that computation takes several times as long as the step of a small network.
+
+    Parameters that were replaced or converted keep their moments; those of a frozen parameter wait until it is thawed.
+    The steps are counted for all parameters of a vector together.
 
     Args:
         gradient: of the parameters.
@@ -120,22 +114,21 @@ class FlatAdam:
 
     def __init__(self, gradient: FlatGradient, learning_rate: float) -> None:
         self._gradient = gradient
-        self._steps = [views[0].new_zeros((), dtype=torch.float32) for _, views in gradient.parts]
-        self._moments = [
-            ([torch.zeros_like(view) for view in views], [torch.zeros_like(view) for view in views])
-            for _, views in gradient.parts
-        ]
+        self._known: dict[str, nn.Parameter] = {}
+        self._kept: dict[str, Moments] = {}
+        self._steps: list[Tensor] = []
+        self._join()
         count = sum(len(views) for _, views in gradient.parts)
         settings = {"lr": learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
         self.param_groups: list[dict[str, Any]] = [settings | {"params": list(range(count))}]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_joined": None}  # views of the gradient, of which a copy makes its own
+
     @torch.no_grad()
     def step(self) -> None:
-        """Takes one step.
-
-        Raises:
-            RuntimeError: the parameters were converted to another dtype or device since this optimiser was made.
-        """
+        """Takes one step."""
+        self._require_joined()
         group, parts = self.param_groups[0], self._gradient.parts
         for (parameters, gradients), step, (first, second) in zip(parts, self._steps, self._moments, strict=True):
             if step.is_cpu:  # by numpy, which does it in a tenth of the time
@@ -157,6 +150,7 @@ class FlatAdam:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns steps, moments and settings, in the form that torch's optimisers give them."""
+        self._require_joined()
         return {"state": dict(enumerate(self._states())), "param_groups": self.param_groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -165,6 +159,7 @@ class FlatAdam:
         Raises:
             ValueError: it is another optimiser's, or of other parameters.
         """
+        self._require_joined()
         states = self._states()
         loaded = [state_dict["state"].get(index, {}) for index in range(len(states))]
         if state_dict["state"] and [_shapes(state) for state in states] != [_shapes(state) for state in loaded]:
@@ -174,6 +169,35 @@ class FlatAdam:
             for name, value in other.items():
                 state[name].copy_(value)
 
+    def _require_joined(self) -> None:
+        """Continues with the parameters of the gradient, if they are no longer those of the last step."""
+        if self._joined is not self._gradient.parts:
+            self._join()
+            self.param_groups[0]["params"] = list(range(sum(len(views) for _, views in self._gradient.parts)))
+
+    def _join(self) -> None:
+        named, parts = self._gradient.named, self._gradient.parts
+        successors, kept = Successors(self._known), self._kept
+        former = {name: successors.name_before(name, parameter) for name, parameter in named.items()}
+        self._kept = {name: kept[old] for name, old in former.items() if old is not None and old in kept}
+        names = {id(parameter): name for name, parameter in named.items()}
+        steps = max((float(step) for step in self._steps), default=0.0)
+        self._steps = [torch.full((), steps, dtype=torch.float32, device=views[0].device) for _, views in parts]
+        self._moments: list[tuple[list[Tensor], list[Tensor]]] = []
+        for members, views in parts:
+            first: list[Tensor] = []
+            second: list[Tensor] = []
+            for parameter, view in zip(members, views, strict=True):
+                name = names[id(parameter)]
+                moments = self._kept.get(name)
+                if moments is None or moments[0].shape != view.shape:
+                    moments = torch.zeros_like(view), torch.zeros_like(view)
+                self._kept[name] = moments[0].to(view), moments[1].to(view)
+                first.append(self._kept[name][0])
+                second.append(self._kept[name][1])
+            self._moments.append((first, second))
+        self._known, self._joined = named, parts
+
     def _states(self) -> list[dict[str, Tensor]]:
         return [
             {"step": step, "exp_avg": first, "exp_avg_sq": second}
@@ -182,8 +206,8 @@ class FlatAdam:
         ]
 
 
-def _kind(parameter: Tensor) -> tuple[torch.dtype, torch.device, torch.Size]:
-    return parameter.dtype, parameter.device, parameter.shape
+def _kind(parameter: Tensor) -> tuple[torch.dtype, torch.device, torch.Size, bool]:
+    return parameter.dtype, parameter.device, parameter.shape, parameter.requires_grad
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

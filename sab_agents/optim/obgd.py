@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sab_agents.checks import above_zero, fraction
 from sab_agents.kernels.agent import Descent, descent
 from sab_agents.kernels.binding import Binding
-from sab_agents.optim.flat import at, places_of
+from sab_agents.optim.parameters import Parameters, Successors
 
 
 class ObGD:
@@ -26,8 +26,9 @@ class ObGD:
     w ← w + min(α, α / M) δ z with M = α κ max(|δ|, 1) ‖z‖₁. So g points the way that a positive δ should go.
 
     The parameters become views of one vector, and so do their gradients: a step is a handful of operations whatever the
-    number of parameters. If either is replaced later, as by `copy`, `pickle`, `nn.Module.to` or `load_state_dict`, the
-    next step makes them views of new vectors with their present values, and the trace continues.
+    number of parameters. If either is replaced later, as by `copy`, `pickle`, `nn.Module.to`, `load_state_dict` or
+    `parametrize`, the next step makes them views of new vectors with their present values, and the trace continues;
+    that of a parameter that is new, or requires no gradient, is zero.
 
     Args:
         owners: parameters, or modules whose parameters are meant, of one dtype on one device.
@@ -58,14 +59,18 @@ class ObGD:
         above_zero("ObGD", "kappa", kappa)
         fraction("ObGD", "gamma", gamma)
         fraction("ObGD", "trace_decay", trace_decay)
-        self._places = places_of(owners)
-        if not self._places:
+        self._owned = Parameters(owners)
+        if not self._owned.now():
             raise ValueError("ObGD: needs at least one parameter, but got none. Pass module.parameters().")
+        self.trace = torch.zeros(0)
+        self._laid: dict[str, slice] = {}  # where each parameter's part of the vectors lies
+        self._known: dict[str, nn.Parameter] = {}
         self._settings = {"decay": gamma * trace_decay, "learning_rate": learning_rate, "kappa": kappa}
         self._bind()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_places": self._places, "_settings": self._settings, "trace": self.trace}
+        laid = {"trace": self.trace, "_laid": self._laid, "_known": self._known}
+        return {"_owned": self._owned, "_settings": self._settings, **laid}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -84,8 +89,7 @@ class ObGD:
         Raises:
             FloatingPointError: δ or the trace is not finite; the parameters are as they were.
         """
-        if not self._binding.holds(at(self._places)):
-            self._bind()
+        self._require_bound()
         size, norm = self._descent.step(delta, reset=reset)
         if math.isnan(size):
             raise FloatingPointError(
@@ -96,25 +100,42 @@ class ObGD:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns the trace (P,), which is all that it carries beside the parameters."""
+        self._require_bound()
         return {"trace": self.trace}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         """Copies a trace (P,) that `state_dict` returned."""
+        self._require_bound()
         self.trace.copy_(state_dict["trace"])
+
+    def _require_bound(self) -> None:
+        named = self._owned.now()
+        if named is not self._known or not self._binding.holds(tuple(named.values())):
+            self._bind()
 
     def _bind(self) -> None:
         """Makes the parameters and their gradients views of two vectors, with the values that they have."""
-        parameters = at(self._places)
+        named = self._owned.now()
+        parameters = list(named.values())
         gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
         self.vector = torch.cat([each.detach().reshape(-1) for each in parameters])
         self.gradient = torch.cat([each.reshape(-1) for each in gradients]).to(self.vector)
-        known: Tensor | None = getattr(self, "trace", None)
-        self.trace = torch.zeros_like(self.vector) if known is None else known.to(self.vector)
+        trace, laid, successors = self.trace, self._laid, Successors(self._known)
+        self.trace = torch.zeros_like(self.vector)
+        self._known, self._laid = named, {}
         first = 0
-        for parameter in parameters:
-            end = first + parameter.numel()
-            parameter.data = self.vector[first:end].view_as(parameter)
-            parameter.grad = self.gradient[first:end].view_as(parameter)
-            first = end
+        for name, parameter in named.items():
+            part = slice(first, first + parameter.numel())
+            first = part.stop
+            self._laid[name] = part
+            parameter.data = self.vector[part].view_as(parameter)
+            old = successors.name_before(name, parameter)
+            if not parameter.requires_grad:
+                parameter.grad = None
+                self.gradient[part] = 0
+                continue
+            parameter.grad = self.gradient[part].view_as(parameter)
+            if old is not None and len(trace[laid[old]]) == parameter.numel():
+                self.trace[part] = trace[laid[old]]
         self._binding = Binding(parameters)
         self._descent: Descent = descent(self.vector, self.gradient, self.trace, **self._settings)

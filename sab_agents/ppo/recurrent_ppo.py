@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sab_agents.checks import at_least, plain
 from sab_agents.optim.flat import FlatGradient
+from sab_agents.optim.parameters import Follower
 from sab_agents.ppo.collector import Collector, bootstrapped
 from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
@@ -180,6 +181,7 @@ class RecurrentPPO(SavedAlgorithm):
         )
         assert isinstance(built, RecurrentActorCriticPolicy)
         self.policy = built.to(self.device)
+        self._follower = Follower([self.policy])
         self.collector = Collector(self.policy, self.n_envs)
         whole = self.n_steps * self.n_envs
         batch_size = whole if self.batch_size is None else min(self.batch_size, whole)
@@ -264,6 +266,7 @@ class RecurrentPPO(SavedAlgorithm):
     def train(self) -> None:
         """Learns from the rollout in the buffer, `n_epochs` times."""
         self.policy.set_training_mode(True)
+        self._follower.follow(self.policy.optimizer)
         self._update_learning_rate(self.policy.optimizer)
         progress = self._current_progress_remaining
         weights = Weights(

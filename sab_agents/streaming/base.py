@@ -335,13 +335,69 @@ class Stream(ABC):
         The parameters of core and encoder are not among them.
         """
 
-    @abstractmethod
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Resumes where `state_dict` was called on a stream with the same settings.
 
         Raises:
-            ValueError: a tensor is missing, unexpected or of another shape. Nothing has changed.
+            ValueError: a tensor is missing, unexpected, or of another shape or dtype. Nothing has changed.
         """
+        state = self._updated(state)
+        self._refuse_others(state)
+        self._load(state)
+
+    def _refuse_others(self, state: dict[str, Tensor]) -> None:
+        """Raises ValueError if the tensors are not those of a stream like this one."""
+        prefix = "window."
+        recorded = {name for name in state if name.startswith(prefix)}
+        at_times = {name: like for name, like in self._carried_at_times().items() if name in state}
+        carried = self._carried_like() | at_times
+        forms = {name: (tuple(like.shape), like.dtype) for name, like in carried.items()}
+        if recorded:
+            steps = len(state[min(recorded)])
+            record = {f"{prefix}{name}": like for name, like in self._recorded_like().items()}
+            forms |= {name: ((steps, *like.shape), like.dtype) for name, like in record.items()}
+        for name in sorted(forms.keys() | state.keys()):
+            form, value = forms.get(name), state.get(name)
+            if form is None or value is None or not _has_form(value, *form):
+                raise ValueError(
+                    f"{type(self).__name__}.load_state_dict: {name} must be {_described(form)}, but is "
+                    f"{_described(None if value is None else (tuple(value.shape), value.dtype))}. "
+                    f"Load into a stream with the same core, rows and settings."
+                )
+
+    def _require_followed(self, like: Tensor) -> None:
+        """Converts what is carried and the open window if the core was converted to another dtype or device.
+
+        Args:
+            like: one of the core's weights.
+        """
+        held = self._held()
+        if like.dtype is not held.dtype or like.device != held.device:
+            self._load({name: _moved(value, like) for name, value in self.state_dict().items()})
+
+    @abstractmethod
+    def _held(self) -> Tensor:
+        """Returns a tensor of the dtype and on the device of what is carried."""
+
+    def _updated(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns what `state_dict` gives today, from what an earlier version gave."""
+        return state
+
+    @abstractmethod
+    def _carried_like(self) -> dict[str, Tensor]:
+        """Returns tensors like those of `state_dict` but the window's; an axis of size 0 may have any size there."""
+
+    def _carried_at_times(self) -> dict[str, Tensor]:
+        """Returns tensors like those that `state_dict` has at times only."""
+        return {}
+
+    @abstractmethod
+    def _recorded_like(self) -> dict[str, Tensor]:
+        """Returns tensors (B, …) like those that are recorded of a step."""
+
+    @abstractmethod
+    def _load(self, state: dict[str, Tensor]) -> None:
+        """Takes a checked state that `state_dict` returned."""
 
     def _encoded(self, observation: Tensor) -> Tensor:
         """Returns what the encoder makes of observations, without gradient."""
@@ -368,6 +424,19 @@ def stepped(
         output, state = step(each, state.reset(starts) if bool(starts.any()) else state)
         outputs.append(output)
     return torch.stack(outputs), state
+
+
+def _has_form(value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    sizes = zip(value.shape, shape, strict=False)
+    return value.dtype is dtype and value.dim() == len(shape) and all(size in (own, 0) for own, size in sizes)
+
+
+def _described(form: tuple[tuple[int, ...], torch.dtype] | None) -> str:
+    return "absent" if form is None else f"of shape {form[0]} and dtype {form[1]}"
+
+
+def _moved(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(device=like.device, dtype=like.dtype if value.is_floating_point() else value.dtype)
 
 
 def checked_step(

@@ -72,6 +72,7 @@ class RealTimeStream(TruncatedStream):
     def advance(self) -> None:
         """Ends the window; see `Stream.advance`."""
         if self.steps:
+            self._require_followed(self.core.like)
             observation, start = (self._window.stacked(name) for name in ("observation", "start"))
             x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
             self._sensitivity = self.core.advance_sensitivity(x, self.before, start, self._sensitivity)
@@ -119,12 +120,14 @@ class RealTimeStream(TruncatedStream):
     def state_dict(self) -> dict[str, Tensor]:
         """Returns everything that is carried; see `Stream.state_dict`."""
         parts = {f"sensitivity.{index}": each.clone() for index, each in enumerate(self._sensitivity)}
-        real = {name: torch.view_as_real(each) if each.is_complex() else each for name, each in parts.items()}
-        return super().state_dict() | real
+        return super().state_dict() | {name: real(each) for name, each in parts.items()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Resumes where `state_dict` was called; see `Stream.load_state_dict`."""
-        super().load_state_dict(state)
+    def _carried_like(self) -> dict[str, Tensor]:
+        parts = enumerate(self.core.initial_sensitivity(self.rows))
+        return super()._carried_like() | {f"sensitivity.{index}": real(each) for index, each in parts}
+
+    def _load(self, state: dict[str, Tensor]) -> None:
+        super()._load(state)
         self._sensitivity = tuple(
             torch.view_as_complex(state[f"sensitivity.{index}"].clone())
             if each.is_complex()
@@ -185,6 +188,11 @@ class RealTimeWindow(TruncatedWindow):
         (rows, state), self._pending = self._pending, None
         self.core.backward_sensitivity(gradients_of(state), tuple(each[rows] for each in self.sensitivity))
         return Credit(torch.zeros(self.rows, 0), 0, 0)
+
+
+def real(each: Tensor) -> Tensor:
+    """Returns complex numbers as pairs of real ones, and real ones as they are."""
+    return torch.view_as_real(each) if each.is_complex() else each
 
 
 def requiring_gradient(state: State) -> State:

@@ -159,16 +159,13 @@ class SABStream(Stream):
 
     def _kernel(self, weights: StepWeights) -> StreamKernel:
         """Returns the kernel for the tensors that are held, which follow the weights to another device or dtype."""
-        like = weights.weight_hh
-        if like.dtype is not self.state.h.dtype or like.device != self.state.h.device:
-            self._load({name: self._moved(value, like) for name, value in self.state_dict().items()})
+        self._require_followed(weights.weight_hh)
         if self._bound is None or not self._bound.current:
             self._bound = stream_kernel(self.rules, self.state.carried(), self.contexts, self._kept)
         return self._bound
 
-    @staticmethod
-    def _moved(value: Tensor, like: Tensor) -> Tensor:
-        return value.to(device=like.device, dtype=like.dtype if value.is_floating_point() else value.dtype)
+    def _held(self) -> Tensor:
+        return self.state.h
 
     def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> SlotStep:
         """Computes the next step; see `Stream.peek`."""
@@ -197,23 +194,23 @@ class SABStream(Stream):
 
     def take(self, step: SlotStep) -> None:
         """Takes the step that `peek` computed last; see `Stream.take`."""
-        record = self._recording(step.observation)
+        record = self._recording()
         kernel = self._kernel(self.core.step_weights())
         kernel.take(step.computed, step.observation, step.start, record, self._window.steps)
         self._window.steps += 1
 
-    def _recording(self, observation: Tensor) -> WindowRecord:
-        """Returns the tensors of the window with room for a step like this one."""
+    def _recording(self) -> WindowRecord:
+        """Returns the tensors of the window with room for a step."""
         window = self._window
         if window.full or self._record is None:
             if window.full:
-                window.make_room(self._recorded_like(observation))
+                window.make_room(self._recorded_like())
             self._record = WindowRecord(**window.tensors)
         return self._record
 
-    def _recorded_like(self, observation: Tensor) -> dict[str, Tensor]:
-        """Returns tensors (B, …) like those that are recorded of a step."""
+    def _recorded_like(self) -> dict[str, Tensor]:
         state, R = self.state, self.rules.reading.ranks
+        observation = state.h.new_empty(self._shape)
         flag, slots, weight = state.filled[:, 0], state.step.new_empty(self.rows, R), state.h.new_empty(self.rows, R)
         like = (observation, flag, flag, state.step, state.h, state.h, state.h, slots, slots, weight, state.step)
         return dict(zip(WindowRecord._fields, like, strict=True))
@@ -226,7 +223,7 @@ class SABStream(Stream):
         weights, done = self.core.step_weights(), 0
         kernel = self._kernel(weights)
         while done < len(observations):
-            record = self._recording(observations[done])
+            record = self._recording()
             part = slice(done, done + self._window.room)
             kernel.take_steps(weights, observations[part], starts[part], record, self._window.steps)
             self._window.steps += len(observations[part])
@@ -234,21 +231,23 @@ class SABStream(Stream):
 
     def window(self) -> Tensor:
         """Replays the window with a graph: (T, B, 2H); see `Stream.window`."""
-        record, before = self._open_window("window"), self._before
         weights = self.core.step_weights()
+        kernel = self._kernel(weights)
+        record, before = self._open_window("window"), self._before
         # A copy: the graph outlives the record, in which the next window is recorded.
         x = observation = record.observation[: self.steps].clone()
         if self._encodes:
             x = self.encoder(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        plan = self._kernel(weights).plan(record, self.steps, self._before_carried)
+        plan = kernel.plan(record, self.steps, self._before_carried)
         return scan(weights, x, before.h, before.c, self._receiving(), plan).output
 
     def replay(self) -> Replay:
         """Replays the window; see `Stream.replay`."""
         if self._encodes:
             return graph_replay(self.window())
-        record, weights = self._open_window("replay"), self.core.step_weights()
-        return self._kernel(weights).replay(weights, record, self.steps, self._before_carried, self._receiving())
+        weights = self.core.step_weights()
+        kernel, record = self._kernel(weights), self._open_window("replay")
+        return kernel.replay(weights, record, self.steps, self._before_carried, self._receiving())
 
     def _open_window(self, name: str) -> WindowRecord:
         if not self.steps:
@@ -307,6 +306,7 @@ class SABStream(Stream):
 
         The gradient that reaches a slot from there is not counted in `state.credit`: slots are chosen by that time.
         """
+        self._kernel(self.core.step_weights())
         record = self._open_window("close")
         steps = Steps(*(getattr(record, field.name)[: self.steps].clone() for field in fields(Steps)))
         contexts = copied(self.contexts)
@@ -336,19 +336,20 @@ class SABStream(Stream):
         starts = episode_start is not None and bool(episode_start.all())
         if starts or self.steps >= self.rules.bptt_steps:
             self.advance()
-        self._stepped = True
         if self._encodes or self._lost is not None:
+            self._stepped = True
             self.step(observation, episode_start)
             self._replayed = self.replay()
             return self._replayed.outputs[-1]
         weights = self.core.step_weights()
         kernel = self._kernel(weights)
         observation, episode_start = self._checked(observation, episode_start)
-        record, before = self._recording(observation), self._before_carried
+        record, before = self._recording(), self._before_carried
         output = kernel.step_and_replay(
             weights, observation, episode_start, record, self.steps, before, self.credit_depth
         )
         self._window.steps += 1
+        self._stepped = True
         return output
 
     def backward(self, gradient: Tensor) -> None:
@@ -412,24 +413,18 @@ class SABStream(Stream):
         saved |= {} if self._lost is None else {"lost": self._lost}
         return {name: value.detach().clone() for name, value in saved.items()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Resumes where `state_dict` was called; see `Stream.load_state_dict`.
-
-        A state of which the contexts were left out ends the window: what the memory holds is read as before, and
-        gradient that reaches it goes no farther.
-        """
+    def _updated(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = updated(state, self.rules.decay)
-        own = self.state_dict()
         if not any(name.startswith("contexts.") for name in state):
-            state = without_window(state, own)
-        expected, received = _kinds(own), _kinds(state)
-        for name in sorted(expected.keys() | received.keys()):
-            if expected.get(name) != received.get(name):
-                raise ValueError(
-                    f"SABStream.load_state_dict: {name} must have shape {expected.get(name)}, but has "
-                    f"{received.get(name)}. Load into a stream with the same core, rows and settings."
-                )
-        self._load(state)
+            return without_window(state, self.state_dict())
+        return state
+
+    def _carried_like(self) -> dict[str, Tensor]:
+        own = self.state_dict().items()
+        return {name: value for name, value in own if not name.startswith("window.") and name != "lost"}
+
+    def _carried_at_times(self) -> dict[str, Tensor]:
+        return {"lost": self.state.filled}
 
     def _load(self, state: dict[str, Tensor]) -> None:
         def part(name: str) -> dict[str, Tensor]:
@@ -447,15 +442,6 @@ class SABStream(Stream):
             write_slot, slots = window.stacked("write_slot"), torch.arange(self.state.slots, device=self._kept.device)
             self._kept &= ~window.stacked("start").any(dim=0).unsqueeze(1)
             self._kept &= (write_slot.unsqueeze(2) != slots).all(dim=0)
-
-
-def _kinds(state: dict[str, Tensor]) -> dict[str, str]:
-    """Returns shape and dtype of each tensor but those of the window, whose length is free."""
-    return {
-        name: f"{tuple(value.shape)} and dtype {value.dtype}"
-        for name, value in state.items()
-        if not name.startswith("window.") and name != "lost"
-    }
 
 
 def without_window(state: dict[str, Tensor], empty: dict[str, Tensor]) -> dict[str, Tensor]:

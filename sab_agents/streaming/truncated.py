@@ -223,8 +223,17 @@ class TruncatedStream(Stream):
         carried |= {f"window.{name}": value for name, value in self._window.state_dict().items()}
         return {name: value.detach().clone() for name, value in carried.items()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Resumes where `state_dict` was called; see `Stream.load_state_dict`."""
+    def _held(self) -> Tensor:
+        return self._like
+
+    def _carried_like(self) -> dict[str, Tensor]:
+        initial = enumerate(self.initial_state(self.rows).tensors())
+        return {f"{part}.{index}": like for index, like in initial for part in ("state", "before")}
+
+    def _recorded_like(self) -> dict[str, Tensor]:
+        return {"observation": self._like.new_empty(self._shape), "start": self._no_start}
+
+    def _load(self, state: dict[str, Tensor]) -> None:
         count = len(self.state.tensors())
         self._hold(type(self.state)(*(state[f"state.{index}"].clone() for index in range(count))))
         self._begin_window()
@@ -238,6 +247,7 @@ class TruncatedStream(Stream):
 
     def _checked(self, observation: Any, episode_start: Any) -> tuple[Tensor, Tensor]:
         """Returns the arguments of a step, checked; the usual ones are looked at without more ado."""
+        self._require_followed(self.core.like)
         like = self._like
         if (
             episode_start is None
@@ -255,6 +265,7 @@ class TruncatedStream(Stream):
             raise RuntimeError(
                 f"{type(self).__name__}.{name}: no step was taken since the last advance(). Call step() first."
             )
+        self._require_followed(self.core.like)
 
 
 class TruncatedWindow(ClosedWindow):

@@ -302,5 +302,5 @@ def test_indices_out_of_range_are_refused(name: str, message: str) -> None:
 def test_a_saved_stream_of_other_dtypes_is_refused() -> None:
     stream = Side(0, "native").stream
     saved = stream.state_dict()
-    with pytest.raises(ValueError, match=r"state\.step must have shape .* and dtype"):
+    with pytest.raises(ValueError, match=r"state\.step must be of shape .* and dtype"):
         stream.load_state_dict(saved | {"state.step": saved["state.step"].float()})

@@ -88,7 +88,7 @@ def test_it_goes_on_to_the_bit_from_a_state_dict(settings: dict[str, Any], stop:
 
 def test_a_state_of_other_sizes_is_refused() -> None:
     stream = make_stream(rows=1)
-    with pytest.raises(ValueError, match=r"load_state_dict: .* must have shape .*same core, rows"):
+    with pytest.raises(ValueError, match=r"load_state_dict: .* must be of shape .*same core, rows"):
         make_stream(rows=2).load_state_dict(stream.state_dict())
 
 

@@ -272,6 +272,10 @@ def _run_chains(
                     yield from ((number, ran) for ran in future.result())
                 except TrainingError as error:
                     yield number, error
+        except KeyboardInterrupt:  # Ctrl-C reaches the workers, too, but a signal sent to this process does not
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupt or an error starts no further cells
 

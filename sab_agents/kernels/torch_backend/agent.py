@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from sab_agents.kernels.binding import gradient_of
@@ -31,7 +31,7 @@ class TorchReadout:
         epsilon: added to the variance by layer normalisation.
     """
 
-    def __init__(self, parameters: tuple[nn.Parameter, ...], slope: float, epsilon: float) -> None:
+    def __init__(self, parameters: tuple[Tensor, ...], slope: float, epsilon: float) -> None:
         self._parameters, self._slope, self._epsilon = parameters, slope, epsilon
         self._saved: tuple[Tensor, Tensor, Tensor] | None = None  # input, normalised and activated features
 

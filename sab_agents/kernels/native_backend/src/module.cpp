@@ -103,18 +103,29 @@ bool find_names() {
     return names.data_ptr != nullptr && names.grad != nullptr && names.requires_grad != nullptr;
 }
 
-// 1 if a tensor lies at an address and has this gradient, None where it requires none; 0 if not, −1 with an error set.
-int lies_at(PyObject* tensor, PyObject* address, PyObject* gradient) {
+// 1 if a tensor lies at an address, 0 if not, −1 with an error set.
+int starts_at(PyObject* tensor, PyObject* address) {
     PyObject* const now = PyObject_CallMethodNoArgs(tensor, names.data_ptr);
-    int same = now == nullptr ? -1 : PyObject_RichCompareBool(now, address, Py_EQ);
+    const int same = now == nullptr ? -1 : PyObject_RichCompareBool(now, address, Py_EQ);
     Py_XDECREF(now);
+    return same;
+}
+
+// 1 if a tensor and its gradient lie at two addresses and the gradient is this object, None where it requires none; 0 if
+// not, −1 with an error set.
+int lies_at(PyObject* tensor, PyObject* addresses, PyObject* gradient) {
+    if (!PyTuple_Check(addresses) || PyTuple_GET_SIZE(addresses) != 2) {
+        PyErr_SetString(PyExc_TypeError, "expected the addresses of a tensor and of its gradient");
+        return -1;
+    }
+    int same = starts_at(tensor, PyTuple_GET_ITEM(addresses, 0));
     if (same != 1) return same;
     PyObject* const held = PyObject_GetAttr(tensor, names.grad);
     PyObject* const wants = held == nullptr ? nullptr : PyObject_GetAttr(tensor, names.requires_grad);
     same = wants == nullptr ? -1 : held == gradient && (wants == Py_True) == (gradient != Py_None);
     Py_XDECREF(held);
     Py_XDECREF(wants);
-    return same;
+    return same == 1 && gradient != Py_None ? starts_at(gradient, PyTuple_GET_ITEM(addresses, 1)) : same;
 }
 
 // Whether tensors lie at addresses and have these gradients; a tensor that is None is passed over.
