@@ -77,6 +77,13 @@ def test_contributing_names_files_that_exist() -> None:
     assert {path for path in named - there if "NAME" not in path} == set()
 
 
+def test_what_is_compatible_names_the_tests_that_hold_it() -> None:
+    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    assert len(named) > 10
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
 @pytest.mark.parametrize("module", ["sab_agents.core.sab"])
 def test_examples_in_docstrings_give_what_they_show(module: str) -> None:
     loaded = importlib.import_module(module)

@@ -128,6 +128,8 @@ class RTU(RealTimeCore[RTUState]):
 
     def _fits(self, x: Tensor, state: RTUState) -> bool:
         """Returns whether x and the state are what `Core.step` accepts, if they are ordinary arguments for one row."""
+        if not self._have_types(x, state, None):
+            return False
         like, c = self.nu, state.c
         return (
             (x.shape, c.shape) == ((1, self.input_size), (1, self.hidden_size, 2))

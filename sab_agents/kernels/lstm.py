@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sab_agents.kernels.backend import NATIVE, is_plain, kernel_in_use
-from sab_agents.kernels.scan import Replay, graph_replay, replay, scan
+from sab_agents.kernels.scan import Replay, gradient_like, graph_replay, replay, scan
 from sab_agents.kernels.types import ScanPlan, StepWeights
 
 LSTMWeights = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -73,6 +73,7 @@ def replay_lstm(
     H = h.shape[2]
 
     def backward(gradient: Tensor) -> None:
+        gradient = gradient_like(found.outputs[..., :H], gradient)
         found.backward(torch.cat([gradient, torch.zeros_like(gradient)], dim=2))
 
     return Replay(found.outputs[..., :H], backward)

@@ -176,8 +176,11 @@ def gradient_like(output: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of a replay's outputs, contiguous.
 
     Raises:
+        TypeError: it is not a tensor.
         ValueError: its shape or dtype is not theirs.
     """
+    if not isinstance(gradient, Tensor):
+        raise TypeError(f"replay: the gradient must be a tensor, as the outputs, but is {type(gradient).__name__}.")
     if gradient.shape != output.shape or gradient.dtype is not output.dtype:
         raise ValueError(
             f"replay: the gradient must be {output.dtype} of shape {tuple(output.shape)}, as the outputs, but is "

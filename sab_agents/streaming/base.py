@@ -263,7 +263,22 @@ class Stream(ABC):
 
         Raises:
             RuntimeError: there is no such output.
+            TypeError: the gradient is not a tensor.
+            ValueError: it has another shape or dtype than the output.
         """
+
+    def _require_gradient(self, gradient: Tensor) -> None:
+        """Raises TypeError or ValueError if this is no gradient of an output of `step_and_replay`."""
+        name, shape, like = type(self).__name__, (self.rows, self.core.output_size), self._held()
+        if not isinstance(gradient, Tensor):
+            raise TypeError(
+                f"{name}.backward: the gradient must be a tensor of shape {shape}, but is {type(gradient).__name__}."
+            )
+        if gradient.shape != shape or gradient.dtype is not like.dtype or gradient.device != like.device:
+            raise ValueError(
+                f"{name}.backward: the gradient must be {like.dtype} of shape {shape} on {like.device}, as the output, "
+                f"but is {gradient.dtype} of shape {tuple(gradient.shape)} on {gradient.device}."
+            )
 
     @abstractmethod
     def initial_state(self, rows: int) -> Any:

@@ -115,6 +115,7 @@ class RealTimeStream(TruncatedStream):
         """Multiplies the gradient of the last output with the sensitivity; see `Stream.backward`."""
         if not self._stepped:
             raise RuntimeError("RealTimeStream.backward: there is no output. Call step_and_replay() first.")
+        self._require_gradient(gradient)
         self.core.backward_step(gradient, self.state, self._sensitivity)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -356,6 +356,7 @@ class SABStream(Stream):
         """Backpropagates to the segment's start and into the slots; see `Stream.backward`."""
         if not self._stepped:
             raise RuntimeError("SABStream.backward: there is no output. Call step_and_replay() first.")
+        self._require_gradient(gradient)
         if self._replayed is not None:
             whole = torch.zeros_like(self._replayed.outputs)
             whole[-1] = gradient
@@ -415,7 +416,7 @@ class SABStream(Stream):
 
     def _updated(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = updated(state, self.rules.decay)
-        if not any(name.startswith("contexts.") for name in state):
+        if "state.filled" in state and not any(name.startswith("contexts.") for name in state):
             return without_window(state, self.state_dict())
         return state
 

@@ -197,6 +197,7 @@ class TruncatedStream(Stream):
         replayed = self._replayed
         if replayed is None:
             raise RuntimeError(f"{type(self).__name__}.backward: there is no output. Call step_and_replay() first.")
+        self._require_gradient(gradient)
         if isinstance(replayed, LSTMSegment):
             replayed.backward(self.core.weights()[0], gradient)
             return
