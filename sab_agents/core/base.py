@@ -129,7 +129,12 @@ class Core(nn.Module, ABC, Generic[StateT]):
 
     @property
     def like(self) -> Tensor:
-        """A parameter, for the dtype and device of all."""
+        """A parameter, for the dtype and device of all; `parameters()` would take as long as a step to find one."""
+        for module in (self, *self._modules.values()):
+            if module is not None:
+                for parameter in module._parameters.values():
+                    if parameter is not None:
+                        return parameter
         return next(self.parameters())
 
     def _checked_sequence(

@@ -307,12 +307,6 @@ class SAB(Core[SABState]):
         """
         return replay(self.step_weights(), x, h, c, memory, plan)
 
-    @property
-    def like(self) -> Tensor:
-        """A parameter, for the dtype and device of all."""
-        weight = self.cell._parameters.get("weight_hh")
-        return super().like if weight is None else weight
-
     def _check_state(self, name: str, state: SABState) -> None:
         super()._check_state(name, state)
         if state.h.shape[1] != self.hidden_size:

@@ -105,6 +105,8 @@ def numbers(name: str, x: Any) -> npt.NDArray[np.float32]:
     Raises:
         ValueError: x is anything but real numbers.
     """
+    if type(x) is np.ndarray and x.dtype == np.float32:
+        return x.copy()
     try:
         with np.errstate(over="ignore"):
             return np.array(x, dtype=np.float32)
