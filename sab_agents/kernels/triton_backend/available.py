@@ -24,10 +24,13 @@ def imports() -> bool:
     return True
 
 
-def scores() -> tuple[str, ...]:
-    """The kinds of score that the kernel has, where Triton can be imported."""
-    known: tuple[str, ...] = import_module("sab_agents.kernels.triton_backend.scores").SCORES
-    return known
+def lacks(score: str) -> bool:
+    """Whether the kernel does not have a kind of score; where Triton cannot be imported it is not asked."""
+    try:
+        known: tuple[str, ...] = import_module("sab_agents.kernels.triton_backend.scores").SCORES
+    except ImportError:
+        return False
+    return score not in known
 
 
 def interpreted() -> bool:
