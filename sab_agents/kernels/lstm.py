@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sab_agents.kernels.backend import NATIVE, is_plain, kernel_in_use
-from sab_agents.kernels.scan import Replay, gradient_like, graph_replay, replay, scan
+from sab_agents.kernels.scan import Replay, graph_replay, replay, scan
 from sab_agents.kernels.types import ScanPlan, StepWeights
 
 LSTMWeights = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -69,14 +69,7 @@ def replay_lstm(
         with torch.enable_grad():
             return graph_replay(lstm(x, layers, h, c, start, cut, dropout=dropout)[0])
     plan, memory = ScanPlan.without_memory(start, start if cut is None else start | cut), _no_memory(x, h)
-    found = replay(_with_attention(layers[0], h), x, h[:, 0], c[:, 0], memory, plan)
-    H = h.shape[2]
-
-    def backward(gradient: Tensor) -> None:
-        gradient = gradient_like(found.outputs[..., :H], gradient)
-        found.backward(torch.cat([gradient, torch.zeros_like(gradient)], dim=2))
-
-    return Replay(found.outputs[..., :H], backward)
+    return replay(_with_attention(layers[0], h), x, h[:, 0], c[:, 0], memory, plan, summary=False)
 
 
 def _by_scan(

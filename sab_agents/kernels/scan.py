@@ -117,11 +117,14 @@ class Replay(NamedTuple):
     backward: Callable[[Tensor], None]
 
 
-def replay(weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan) -> Replay:
+def replay(
+    weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan, *, summary: bool = True
+) -> Replay:
     """Computes a scan whose gradient goes straight to each leaf's `.grad`, without a graph where that is possible.
 
     It is for float32 on a CPU if all weights are leaves (`are_leaves`) and neither x nor h nor c requires a gradient.
-    The arguments are those of `scan`, and must stay as they are until `backward` is done.
+    The arguments are those of `scan`, and must stay as they are until `backward` is done. Without `summary` the outputs
+    are h alone, (T, B, H).
 
     Raises:
         ValueError: as `scan`; from `backward`, if the gradient does not have the shape and dtype of the outputs.
@@ -138,9 +141,10 @@ def replay(weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor
     )
     if not direct:
         with torch.enable_grad():
-            return graph_replay(scan(weights, x, h, c, memory, plan).output)
+            outputs = scan(weights, x, h, c, memory, plan)
+            return graph_replay(outputs.output if summary else outputs.h)
     check_scan(inputs, plan)
-    return native_replay(*scan_run(weights, x, h, c, memory, plan), memory)
+    return native_replay(*scan_run(weights, x, h, c, memory, plan, summary=summary), memory)
 
 
 class NativeRun(Protocol):

@@ -194,7 +194,7 @@ class Run:
         given: what it is given.
         slots: S and those beyond, which begin empty.
         reading: how the memory is read.
-        output: (T, B, 2H), gets [h, s] of each step.
+        output: (T, B, 2H), gets [h, s] of each step; None if they are not wanted.
 
     Raises:
         ValueError: a slot is out of range.
@@ -208,7 +208,7 @@ class Run:
         *,
         slots: int,
         reading: Reading,
-        output: Tensor,
+        output: Tensor | None,
     ) -> None:
         self._network, self._given, self._space = Network(weights, weights, reading), given, Space(sizes)
         forward = self._network.forward(self._space, given, slots=slots)
@@ -216,11 +216,20 @@ class Run:
         if not forward.run():
             raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
 
+    def hidden(self) -> Tensor:
+        """Returns h of each step, (T, B, H)."""
+        T, B, _, H, _, held, _ = self._space.sizes
+        hidden = self._space.tape.hidden
+        assert isinstance(hidden, tuple)
+        assert hidden
+        first = hidden[1] + held * B * H
+        return hidden[0][first : first + T * B * H].view(T, B, H).clone()  # which others may change
+
     def backward(self, gradient: Tensor, memory: Tensor | None) -> None:
         """Computes the backward pass, once.
 
         Args:
-            gradient: (T, B, 2H) of [h, s], contiguous.
+            gradient: (T, B, 2H) of [h, s], or (T, B, H) of h alone, contiguous.
             memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
         """
         weights = self._network.weights
@@ -230,7 +239,7 @@ class Run:
             self._space,
             self._given,
             grad_hidden=gradient,
-            grad_summary=(gradient, gradient.shape[2] // 2),
+            grad_summary=None if gradient.shape[2] == self._network.sizes[1] else (gradient, gradient.shape[2] // 2),
             stride=gradient.shape[2],
             grad_memory=memory,
         ).run()
@@ -250,7 +259,7 @@ def _own_gradient(weight: Tensor | tuple[()] | None) -> Tensor | None:
 
 
 def scan_run(
-    weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan
+    weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan, *, summary: bool
 ) -> tuple[Run, Tensor]:
     """Computes a scan without a graph; the arguments are checked, and the weights are contiguous.
 
@@ -261,16 +270,17 @@ def scan_run(
         c: (B, H) before the first step.
         memory: (B, S, H) the starting memory.
         plan: of the scan.
+        summary: whether the outputs are to have s.
 
     Returns:
-        The run, and its outputs [h, s] (T, B, 2H).
+        The run, and its outputs: [h, s] (T, B, 2H), or h (T, B, H).
     """
     (T, B, inputs), (_, S, H), A = x.shape, memory.shape, len(weights.query_bias)
     x, h, c, memory = (tensor.contiguous() for tensor in (x, h, c, memory))
     start, cut, write_slot, filled = (
         tensor.contiguous() for tensor in (plan.start, plan.cut, plan.write_slot, plan.filled)
     )
-    output = new_empty(T, B, 2 * H)
+    output = new_empty(T, B, 2 * H) if summary else None
     run = Run(
         weights,
         Sizes(T, B, inputs, H, A, S, plan.reading.ranks),
@@ -279,4 +289,4 @@ def scan_run(
         reading=plan.reading,
         output=output,
     )
-    return run, output
+    return run, run.hidden() if output is None else output
