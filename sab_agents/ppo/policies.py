@@ -15,7 +15,14 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, MlpExtractor
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    MlpExtractor,
+    NatureCNN,
+)
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, nn
@@ -101,7 +108,8 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         self.core_settings = CoreSettings.of(name, self.spec, self.layers, self._core_kwargs)
         if arguments.get("optimizer_class", Adam) is Adam and arguments.get("optimizer_kwargs") is None:
             arguments["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}  # stable-baselines3's, in one pass
-        arguments.setdefault("features_extractor_class", self.extractor)
+        if arguments.setdefault("features_extractor_class", self.extractor) is self.extractor:
+            _check_extractor(name, self.extractor, observation_space, arguments)
         super().__init__(observation_space, action_space, lr_schedule, net_arch, **arguments)
 
     def _build_mlp_extractor(self) -> None:
@@ -346,6 +354,38 @@ def _current_name(name: str) -> str:
     for core in CORES:
         name = name.replace(f"{core}.core.", f"{core}.", 1) if name.startswith(f"{core}.core.") else name
     return name
+
+
+SMALLEST = 36
+"""Pixels along each side of an image that stable-baselines3's `NatureCNN` takes."""
+
+
+def _check_extractor(
+    name: str, extractor: type[BaseFeaturesExtractor], space: spaces.Space[Any], arguments: dict[str, Any]
+) -> None:
+    """Raises TypeError or ValueError if a policy's own extractor does not take the observations."""
+    if isinstance(space, spaces.Dict) and extractor is not CombinedExtractor:
+        raise TypeError(
+            f"{name}: observations are a dict with {', '.join(space)}, which {extractor.__name__} does not take. Use "
+            "the MultiInput policy with the same core, or choose an entry with gymnasium.wrappers.TransformObservation."
+        )
+    if not isinstance(space, spaces.Dict) and extractor is CombinedExtractor:
+        raise TypeError(f"{name}: observations must be a dict, but are of {space}. Use the Mlp or Cnn policy.")
+    if extractor is not NatureCNN:
+        return
+    normalized = bool((arguments.get("features_extractor_kwargs") or {}).get("normalized_image", False))
+    if not is_image_space(space, check_channels=False, normalized_image=normalized):
+        raise TypeError(
+            f"{name}: observations must be images, uint8 from 0 to 255 of three axes, but are of {space}. Use the Mlp "
+            "policy with the same core, or, for images scaled to 0 … 1, normalize_images=False and "
+            "features_extractor_kwargs=dict(normalized_image=True) in policy_kwargs."
+        )
+    sides = sorted(space.shape or ())[1:]
+    if min(sides) < SMALLEST:
+        raise ValueError(
+            f"{name}: images must have at least {SMALLEST} pixels along each side, but have shape {space.shape}. Use "
+            "the Mlp policy with the same core, or pass a features_extractor_class for small images in policy_kwargs."
+        )
 
 
 def _check_sharing(name: str, shared: bool, separate: bool, shared_extractor: bool) -> None:
