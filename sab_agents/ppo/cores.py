@@ -162,13 +162,8 @@ def state_to_tensors(state: State) -> tuple[Tensor, ...]:
     return tuple(tensor.unsqueeze(0) for tensor in state.tensors())
 
 
-def state_to_arrays(state: State) -> tuple[Array, ...]:
-    """Returns what `state_to_tensors` does, in numpy."""
-    return tuple(tensor.detach().cpu().numpy() for tensor in state_to_tensors(state))
-
-
 def state_from(parts: Sequence[Array | Tensor], like: State, device: torch.device) -> State:
-    """Returns the state of which `state_to_tensors` or `state_to_arrays` was taken.
+    """Returns the state of which `state_to_tensors` was taken, also if its tensors were made arrays.
 
     Args:
         parts: what it returned.
