@@ -23,15 +23,19 @@ class Attention(nn.Module):
 
     "mlp": a_i = w₃ᵀ tanh(W₁ m_i + W₂ ĥ + b₂), the paper's. "dot": a_i = (W₁ m_i)·(W₂ ĥ + b₂)/√A.
 
+    With `age`, λ(ĥ) · log(1 + age_i) is subtracted from each score, where λ(ĥ) = u·ĥ + β begins as 0 and age_i is the
+    number of steps since m_i was written, less one: what is asked for can be the newest or the oldest.
+
     Args:
         hidden_size: H.
         attention_size: A.
         kind: "mlp" or "dot".
+        age: whether scores know age.
 
     Raises:
         ValueError: `kind` is neither.
 
-    Source: Ke et al. 2018, section 3.1.
+    Source: Ke et al. 2018, section 3.1, for the scores without age.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Attention(nn.Module):
         hidden_size: int,
         attention_size: int,
         kind: AttentionKind = "mlp",
+        age: bool = False,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -52,3 +57,17 @@ class Attention(nn.Module):
         self.score: nn.Linear | None = None
         if SCORES[kind].has_vector:
             self.score = nn.Linear(attention_size, 1, bias=False, device=device, dtype=dtype)
+        self.age: nn.Linear | None = None
+        if age:
+            self.age = constant_linear(hidden_size, 1, bias=0.0, device=device, dtype=dtype)
+
+
+def constant_linear(
+    inputs: int, outputs: int, *, bias: float, device: torch.device | str | None, dtype: torch.dtype | None
+) -> nn.Linear:
+    """Returns a linear layer that begins with weights 0 and a constant bias, and draws no random numbers."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, device=device or torch.get_default_device(), dtype=dtype)
+    assert isinstance(layer, nn.Linear)
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, bias)
+    return layer

@@ -5,25 +5,28 @@ Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S sl
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
 
-from sab_agents.checks import at_least
-from sab_agents.core.attention import Attention, AttentionKind
+from sab_agents.checks import at_least, did_you_mean
+from sab_agents.core.attention import Attention, AttentionKind, constant_linear
 from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import SABState
 from sab_agents.core.timeline import Rules, Timeline, make_timeline, next_state, read_steps
 from sab_agents.kernels import (
+    STORED,
     Reading,
     Replay,
     ScanOutputs,
     ScanPlan,
     StepState,
     StepWeights,
+    Stored,
     replay,
     scan,
     step,
@@ -48,6 +51,25 @@ class ReadLog:
     weights: Tensor
 
 
+class Recipe(NamedTuple):
+    """How what was read is weighed, enters the network and is stored: the settings of `SAB` of the same names."""
+
+    summary_gain: float | Literal["gate"]
+    age: bool
+    floor: float
+    stored: Stored
+
+
+RECIPES = {
+    "default": Recipe(summary_gain=1.0, age=False, floor=0.0, stored="output"),
+    "paper": Recipe(summary_gain=1.0, age=False, floor=0.0, stored="output"),
+}
+"""What `SAB` does where a setting is not given. "paper" is the network of Ke et al. 2018."""
+
+GATE_BIAS = -3.0
+"""With which a gate begins: nearly shut, so that the network begins as an LSTM."""
+
+
 @register_core("sab", "Sparse Attentive Backtracking", policy="Sab")
 class SAB(Core[SABState]):
     """Sparse Attentive Backtracking: an LSTM with a memory of its own past states.
@@ -67,8 +89,15 @@ class SAB(Core[SABState]):
         capacity: slots that the memory can hold; when all are filled the oldest is overwritten. None: unbounded.
         attention: "mlp", the paper's a_i = w₃ᵀ tanh(W₁m_i + W₂ĥ + b₂), or "dot", (W₁m_i)·(W₂ĥ + b₂)/√A.
         attention_size: A; None is H.
-        summary_gain: g in h = ĥ + g · s; 1 is the paper's. What is read holds what was read before it, so that with 1 h
-            can grow with the number of reads; below 1 it is bounded, and with 0 memory is read into the output alone.
+        recipe: values of the next four settings where they are None, by name: "default" or "paper".
+        summary_gain: g in h = ĥ + g · s; 1 is the paper's, and with 0 memory is read into the output alone. "gate" is
+            g = σ(W ĥ + b) for each feature, which begins with W = 0 and b = −3.
+        age: whether λ(ĥ) · log(1 + age) is subtracted from the score of a slot, with λ(ĥ) = u·ĥ + β, which begins as 0;
+            the age of a slot is the number of steps since it was written, less one. False is the paper's.
+        floor: m in the weights u_i / (m + Σu), u_i what the score of slot i stands above the threshold. With m > 0 the
+            weights sum to less than 1, and a read can be declined. 0 is the paper's.
+        stored: what is written to a slot: "output" is h, the paper's, which holds what was read before, so that it can
+            grow with the number of reads; "cell" is ĥ, whose features lie in (−1, 1).
         batch_first: sequences are (B, T, …), as in `nn.LSTM`.
         device: where the parameters are made.
         dtype: of the parameters.
@@ -100,7 +129,11 @@ class SAB(Core[SABState]):
         capacity: int | None = None,
         attention: AttentionKind = "mlp",
         attention_size: int | None = None,
-        summary_gain: float = 1.0,
+        recipe: str = "default",
+        summary_gain: float | Literal["gate"] | None = None,
+        age: bool | None = None,
+        floor: float | None = None,
+        stored: Stored | None = None,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -109,23 +142,27 @@ class SAB(Core[SABState]):
         input_size, hidden_size = self.input_size, self.hidden_size
         name = type(self).__name__
         self.rules = Rules(
-            reading=Reading(top_k=at_least(name, "top_k", top_k, 1), score=attention, gain=float(summary_gain)),
+            reading=_reading(name, top_k, attention, _chosen(name, recipe, summary_gain, age, floor, stored)),
             write_every=at_least(name, "write_every", write_every, 1),
             bptt_steps=at_least(name, "bptt_steps", bptt_steps, 1),
             capacity=None if capacity is None else at_least(name, "capacity", capacity, 1),
         )
-        if not 0 <= summary_gain <= 1:
-            raise ValueError(f"{name}: summary_gain must lie between 0 and 1, but is {summary_gain!r}.")
         size = hidden_size if attention_size is None else at_least(name, "attention_size", attention_size, 1)
         self.cell = nn.LSTMCell(input_size, hidden_size, device=device, dtype=dtype)
-        self.attention = Attention(hidden_size, size, attention, device=device, dtype=dtype)
+        reading = self.rules.reading
+        self.attention = Attention(hidden_size, size, attention, reading.age, device=device, dtype=dtype)
+        self.gate: nn.Linear | None = None
+        if reading.gate:
+            self.gate = constant_linear(hidden_size, hidden_size, bias=GATE_BIAS, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
         """The settings, for `print`."""
-        rules = self.rules
+        rules, reading = self.rules, self.rules.reading
         return (
-            f"{self.input_size}, {self.hidden_size}, top_k={rules.reading.top_k}, write_every={rules.write_every}, "
-            f"bptt_steps={rules.bptt_steps}, capacity={rules.capacity}, attention={self.attention.kind!r}"
+            f"{self.input_size}, {self.hidden_size}, top_k={reading.top_k}, write_every={rules.write_every}, "
+            f"bptt_steps={rules.bptt_steps}, capacity={rules.capacity}, attention={self.attention.kind!r}, "
+            f"summary_gain={'gate' if reading.gate else reading.gain!r}, age={reading.age}, floor={reading.floor}, "
+            f"stored={reading.stored!r}"
         )
 
     def initial_state(self, batch_size: int) -> SABState:
@@ -228,8 +265,9 @@ class SAB(Core[SABState]):
         try:
             return self._parameter_weights()
         except KeyError:
-            cell, attention = self.cell, self.attention
-            recompute_weights(cell, attention.key, attention.query, attention.score)
+            cell, attention, gate = self.cell, self.attention, self.gate
+            age = attention.age
+            recompute_weights(cell, attention.key, attention.query, attention.score, age, gate)
             return StepWeights(
                 cell.weight_ih,
                 cell.weight_hh,
@@ -239,6 +277,10 @@ class SAB(Core[SABState]):
                 attention.query.weight,
                 attention.query.bias,
                 None if attention.score is None else attention.score.weight,
+                None if age is None else age.weight,
+                None if age is None else age.bias,
+                None if gate is None else gate.weight,
+                None if gate is None else gate.bias,
             )
 
     def _parameter_weights(self) -> StepWeights:
@@ -250,7 +292,8 @@ class SAB(Core[SABState]):
         cell: Any = self._modules["cell"]
         attention: Any = self._modules["attention"]
         lstm, modules = cell._parameters, attention._modules
-        query, score = modules["query"]._parameters, modules.get("score")
+        query, gate = modules["query"]._parameters, self._modules.get("gate")
+        score, age = modules.get("score"), modules.get("age")
         return StepWeights(
             lstm["weight_ih"],
             lstm["weight_hh"],
@@ -260,6 +303,10 @@ class SAB(Core[SABState]):
             query["weight"],
             query["bias"],
             None if score is None else score._parameters["weight"],
+            None if age is None else age._parameters["weight"],
+            None if age is None else age._parameters["bias"],
+            None if gate is None else gate._parameters["weight"],
+            None if gate is None else gate._parameters["bias"],
         )
 
     def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
@@ -328,6 +375,36 @@ class SAB(Core[SABState]):
             received = getattr(state, field).dtype
             if received != dtype:
                 raise ValueError(f"{name}: state.{field} must be {dtype}, but is {received}.")
+
+
+def _chosen(name: str, recipe: str, *settings: Any) -> Recipe:
+    """The settings of a recipe, but those that are given."""
+    if recipe not in RECIPES:
+        raise ValueError(f"{name}: unknown recipe {recipe!r}. {did_you_mean(str(recipe), RECIPES)}")
+    given = zip(Recipe._fields, settings, strict=True)
+    return RECIPES[recipe]._replace(**{field: value for field, value in given if value is not None})
+
+
+def _reading(name: str, top_k: int, attention: str, recipe: Recipe) -> Reading:
+    gain, age, floor, stored = recipe
+    gated = gain == "gate"
+    if not gated and not (isinstance(gain, int | float) and 0 <= gain <= 1):
+        raise ValueError(f'{name}: summary_gain must lie between 0 and 1, or be "gate", but is {gain!r}.')
+    if not isinstance(age, bool):
+        raise TypeError(f"{name}: age must be True or False, but is {age!r}.")
+    if not (isinstance(floor, int | float) and 0 <= floor < math.inf):
+        raise ValueError(f"{name}: floor must be at least 0 and finite, but is {floor!r}.")
+    if stored not in STORED:
+        raise ValueError(f"{name}: stored must be one of {', '.join(map(repr, STORED))}, but is {stored!r}.")
+    return Reading(
+        top_k=at_least(name, "top_k", top_k, 1),
+        score=attention,
+        gain=0.0 if gated else float(gain),
+        age=age,
+        floor=float(floor),
+        gate=gated,
+        stored=stored,
+    )
 
 
 def _fields(state: SABState) -> tuple[Tensor, ...]:

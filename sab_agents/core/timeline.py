@@ -36,10 +36,6 @@ class Rules:
         """The rules of a single step, with a bounded memory."""
         return StepRules(self.capacity or 0, self.write_every, self.reading)
 
-    def plan(self, *, start: Tensor, cut: Tensor, write_slot: Tensor, filled: Tensor, slots: int) -> ScanPlan:
-        """The plan of a scan by these rules; the arguments are those of `ScanPlan`."""
-        return ScanPlan(start, cut, write_slot, filled, slots, self.reading)
-
 
 @dataclass(frozen=True)
 class Timeline:
@@ -69,17 +65,25 @@ def make_timeline(state: SABState, steps: int, episode_start: Tensor | None, rul
         held=state.slots,
     )
     slots = max(state.slots, counted.highest + 1) if rules.capacity is None else rules.capacity
-    plan = rules.plan(start=start, cut=counted.cut, write_slot=counted.write_slot, filled=state.filled, slots=slots)
+    plan = ScanPlan(
+        start=start,
+        cut=counted.cut,
+        write_slot=counted.write_slot,
+        filled=state.filled,
+        slots=slots,
+        reading=rules.reading,
+        step=state.step,
+        written_at=state.written_at,
+    )
     return Timeline(plan, counted.step)
 
 
 def next_state(state: SABState, timeline: Timeline, outputs: ScanOutputs) -> SABState:
     """The state after a scan; gradient flows through it."""
-    h = outputs.h
-    held = remember(timeline.plan, timeline.step, state.written_at, state.memory, h)
+    held = remember(timeline.plan, timeline.step, state.written_at, state.memory, outputs.stored)
     return SABState(
         # Copies: a view would keep the whole sequence alive as long as the state.
-        h=h[-1].clone(),
+        h=outputs.h[-1].clone(),
         c=outputs.c.clone(),
         memory=held.memory,
         filled=held.filled,

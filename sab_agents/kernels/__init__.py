@@ -28,6 +28,7 @@ from sab_agents.kernels.torch_backend.units import (
 )
 from sab_agents.kernels.types import (
     EVICTIONS,
+    STORED,
     WRITES,
     Contexts,
     Counted,
@@ -41,6 +42,7 @@ from sab_agents.kernels.types import (
     StepRules,
     StepState,
     StepWeights,
+    Stored,
     StreamRules,
     StreamState,
     StreamStep,
@@ -52,6 +54,7 @@ from sab_agents.kernels.units import UnitsKernel
 __all__ = [
     "EVICTIONS",
     "SCORES",
+    "STORED",
     "WRITES",
     "Contexts",
     "Counted",
@@ -70,6 +73,7 @@ __all__ = [
     "StepRules",
     "StepState",
     "StepWeights",
+    "Stored",
     "StreamKernel",
     "StreamRules",
     "StreamState",

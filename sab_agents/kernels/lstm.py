@@ -102,7 +102,7 @@ def _by_scan(
 def _with_attention(weights: LSTMWeights, like: Tensor) -> StepWeights:
     """The weights of an LSTM as those of a scan, whose attention has nothing to read."""
     unused = like.new_zeros(1, like.shape[2])
-    return StepWeights(*weights, unused, unused, unused[:, 0], None)
+    return StepWeights(*weights, unused, unused, unused[:, 0])
 
 
 def _no_memory(x: Tensor, like: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ def replay(
     """
     inputs = ScanArguments(x, *weights, h, c, memory)
     direct = (
-        is_plain(*inputs, plan.start, plan.cut, plan.write_slot, plan.filled)
+        is_plain(*_tensors(inputs, plan))
         and scan_kernel(inputs, plan) == NATIVE
         and are_leaves(*weights)
         and all(weight is None or weight.is_contiguous() for weight in weights)
@@ -217,12 +217,12 @@ def _is_exporting() -> bool:
 # ---- forward and backward, however they are differentiated --------------------------------------------------------
 
 COUNT = len(ScanArguments._fields)
-ALL = COUNT + 4
+ALL = COUNT + 6
 """Tensors of a scan: its arguments and those of its plan."""
 
 
 def _tensors(inputs: ScanArguments, plan: ScanPlan) -> tuple[Tensor | None, ...]:
-    return *inputs, plan.start, plan.cut, plan.write_slot, plan.filled
+    return *inputs, plan.start, plan.cut, plan.write_slot, plan.filled, plan.step, plan.written_at
 
 
 def _settings(plan: ScanPlan) -> tuple[Any, ...]:
@@ -230,9 +230,9 @@ def _settings(plan: ScanPlan) -> tuple[Any, ...]:
 
 
 def _parsed(tensors: Sequence[Any], settings: Sequence[Any]) -> tuple[ScanArguments, ScanPlan]:
-    start, cut, write_slot, filled = tensors[COUNT:]
+    start, cut, write_slot, filled, step, written_at = tensors[COUNT:]
     return ScanArguments(*tensors[:COUNT]), ScanPlan(
-        start, cut, write_slot, filled, settings[0], Reading(*settings[1:])
+        start, cut, write_slot, filled, settings[0], Reading(*settings[1:]), step, written_at
     )
 
 
@@ -278,9 +278,9 @@ def _gradients(
     saved = ctx.saved_tensors  # asked for once: a checkpoint that recomputes them gives each a single time
     *tensors, versions, weights = saved[: ALL + 2]
     tape = ScanTape(versions, weights, tuple(saved[ALL + 2 :]))
-    x, h = tensors[0], tensors[9]
+    x, h = tensors[0], tensors[COUNT - 3]
     if grad_output is None:
-        grad_output = x.new_zeros(*x.shape[:2], 2 * h.shape[1])
+        grad_output = x.new_zeros(*x.shape[:2], _width(ctx.settings) * h.shape[1])
     grad_c = torch.zeros_like(h) if grad_c is None else grad_c
     known = ctx.kernel, ctx.settings, wanted
     if is_batched(grad_output) or is_batched(grad_c):
@@ -298,6 +298,11 @@ def _gradients(
         *(grad_output, grad_c, *tensors, *ctx.settings, ctx.kernel, versions, weights, list(tape.kept), list(wanted))
     )
     return [gradient if wants else None for gradient, wants in zip(found, wanted, strict=True)]
+
+
+def _width(settings: Sequence[Any]) -> int:
+    """How many vectors of H a scan's outputs have at each step."""
+    return 3 if Reading(*settings[1:]).apart else 2
 
 
 def _spread(found: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
@@ -344,7 +349,7 @@ def _by_reference(tensors: Sequence[Any], settings: Sequence[Any]) -> Callable[.
 
     def results(*arguments: Tensor) -> tuple[Tensor, Tensor]:
         outputs = reference_scan(ScanArguments(*_spread(arguments, there)), plan)  # type: ignore[arg-type]
-        return outputs.output, outputs.c
+        return outputs.whole, outputs.c
 
     def pull(grads: tuple[Tensor, Tensor], *arguments: Tensor) -> tuple[Tensor, ...]:
         return torch.func.vjp(results, *arguments)[1](grads)  # type: ignore[no-any-return]
@@ -354,8 +359,8 @@ def _by_reference(tensors: Sequence[Any], settings: Sequence[Any]) -> Callable[.
 
 # ---- as autograd functions ------------------------------------------------------------------------------------------
 
-ROW_AXES = {0: 1, 9: 0, 10: 0, 11: 0, 12: 1, 13: 1, 14: 1, 15: 0}
-"""The axis of rows in x, h, c, memory, start, cut, write_slot and filled, by their place among a scan's tensors."""
+ROW_AXES = {0: 1} | dict(zip(range(COUNT - 3, ALL), (0, 0, 0, 1, 1, 1, 0, 0, 0), strict=True))
+"""The axis of rows in x, h, c, memory and what the plan holds, by their place among a scan's tensors."""
 
 
 class _Scan(torch.autograd.Function):
@@ -375,7 +380,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_c: Tensor | None, *_: Any) -> tuple[Any, ...]:
         wanted = tuple(ctx.needs_input_grad[2 : 2 + COUNT])
-        return None, None, *_gradients(ctx, grad_output, grad_c, wanted), None, None, None, None
+        return None, None, *_gradients(ctx, grad_output, grad_c, wanted), *[None] * (ALL - COUNT)
 
     @staticmethod
     def vmap(
@@ -388,6 +393,8 @@ class _Scan(torch.autograd.Function):
         given = list(tensors)
         for index, rows in ROW_AXES.items():
             tensor, axis = tensors[index], axes[index]
+            if tensor is None:
+                continue
             first = tensor.expand(N, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
             given[index] = first.movedim(0, rows).flatten(rows, rows + 1)
         output, c, versions, weights = _Scan.apply(kernel, settings, *given)  # type: ignore[no-untyped-call]
@@ -449,9 +456,11 @@ def _looped(
 # ---- as operators ---------------------------------------------------------------------------------------------------
 
 TENSORS = """Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, Tensor key_weight,
-    Tensor query_weight, Tensor query_bias, Tensor? score_weight, Tensor h, Tensor c, Tensor memory, Tensor start,
-    Tensor cut, Tensor write_slot, Tensor filled"""
-SETTINGS = "SymInt slots, int top_k, bool credit, str score, float gain, str sparsifier, float temperature"
+    Tensor query_weight, Tensor query_bias, Tensor? score_weight, Tensor? age_weight, Tensor? age_bias,
+    Tensor? gate_weight, Tensor? gate_bias, Tensor h, Tensor c, Tensor memory, Tensor start, Tensor cut,
+    Tensor write_slot, Tensor filled, Tensor? step, Tensor? written_at"""
+SETTINGS = """SymInt slots, int top_k, bool credit, str score, float gain, str sparsifier, float temperature, bool age,
+    float floor, bool gate, str stored"""
 SCHEMAS = {
     "scan": f"({TENSORS}, {SETTINGS}, str kernel) -> "
     "(Tensor output, Tensor last_c, Tensor versions, Tensor weights, Tensor[] kept)",
@@ -473,7 +482,7 @@ def _scan_fake(*arguments: Any) -> tuple[Any, ...]:
     check_scan(inputs, plan)
     (T, B, _), H, R, new = inputs.x.shape, inputs.h.shape[1], plan.reads, inputs.x.new_empty
     kept = [new(shape, dtype=dtype) for shape, dtype in _kernel(kernel).tape_shapes(inputs, plan)] if kernel else []
-    return new(T, B, 2 * H), new(B, H), new(T, B, R, dtype=torch.int64), new(T, B, R), kept
+    return new(T, B, _width(arguments[ALL:-1]) * H), new(B, H), new(T, B, R, dtype=torch.int64), new(T, B, R), kept
 
 
 def _scan_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:

@@ -227,6 +227,8 @@ class StreamKernel(ABC):
             filled=before.filled,
             slots=before.memory.shape[1],
             reading=self.rules.reading,
+            step=before.step,
+            written_at=before.written_at,
         )
 
 
@@ -254,7 +256,7 @@ class TorchStream(StreamKernel):
             step=after.step,
             h_before=state.h,
             c_before=state.c,
-            h=after.h,
+            h=after.h if step.stored is None else step.stored,
             read_slot=step.read_slot,
             read_step=state.written_at.gather(1, step.read_slot.clamp(min=0)),
             weight=step.weight,
@@ -301,7 +303,7 @@ class TorchStream(StreamKernel):
             last = written_at.masked_fill(~chosen, -1).argmax(dim=1, keepdim=True)
             chosen &= self.contexts.piece == self.contexts.piece.gather(1, last)
         norm.add_(reached * chosen)
-        return plain.TorchPieces(self.contexts, chosen)
+        return plain.TorchPieces(self.contexts, chosen, written_at)
 
     def replay_pieces(self, weights: StepWeights, pieces: Pieces, gradient: Tensor, *, onward: bool) -> Tensor | None:
         """Replays pieces."""
@@ -437,11 +439,13 @@ def replay_inputs(
         filled=inputs.used,
         slots=memory.shape[1] + inputs.target.shape[0],
         reading=rules.reading,
+        step=inputs.step,
+        written_at=inputs.written_at,
     )
     with torch.enable_grad():
-        output = scan(weights, x, inputs.h, inputs.c, memory, plan).output
-    if output.requires_grad:
-        torch.autograd.backward(output, torch.cat([inputs.grad_hidden, torch.zeros_like(inputs.grad_hidden)], dim=2))
+        stored = scan(weights, x, inputs.h, inputs.c, memory, plan).stored
+    if stored.requires_grad:
+        torch.autograd.backward(stored, inputs.grad_stored)
     return memory.grad
 
 

@@ -19,18 +19,25 @@ from torch import Tensor
 from sab_agents.kernels.torch_backend.scores import SCORES
 
 Sparsifier = Literal["top_k", "softmax"]
+Stored = Literal["output", "cell"]
+STORED: tuple[Stored, ...] = get_args(Stored)
 
 
 class Reading(NamedTuple):
-    """How a step reads its memory, and what becomes of what it read.
+    """How a step reads its memory, what becomes of what it read, and what it stores.
 
     Attributes:
         top_k: K.
         credit: whether gradient flows into the memories that are read.
         score: the kind of score, by its name.
-        gain: of s in h = ĥ + gain · s.
+        gain: g in h = ĥ + g · s, where there is no gate.
         sparsifier: how scores become weights: "top_k" is the paper's (`sparsify`), "softmax" reads every filled slot.
         temperature: the scores are divided by it before the softmax.
+        age: whether λ(ĥ) · log(1 + age) is subtracted from each score, with λ(ĥ) = u·ĥ + β. The age of a slot is the
+            number of steps since it was written, less one.
+        floor: m in weight_i = u_i / (m + Σu), u_i the part of the score that is above the threshold.
+        gate: whether g = σ(W_g ĥ + b_g), for each feature, is in place of the gain.
+        stored: what is written to a slot: "output" is h, "cell" is ĥ.
     """
 
     top_k: int
@@ -39,11 +46,24 @@ class Reading(NamedTuple):
     gain: float = 1.0
     sparsifier: Sparsifier = "top_k"
     temperature: float = 1.0
+    age: bool = False
+    floor: float = 0.0
+    gate: bool = False
+    stored: Stored = "output"
 
     @property
     def ranks(self) -> int:
         """K + 1, the slots that the sparsifier touches: the last one sets the threshold."""
         return self.top_k + 1
+
+    @property
+    def apart(self) -> bool:
+        """Whether what is stored is not h."""
+        return self.stored == "cell" and (self.gate or self.gain != 0)
+
+    def attended(self, hidden_size: int, attention_size: int) -> int:
+        """Q, how many linear functions of ĥ a read takes: A of the query, one of the age, H of the gate."""
+        return attention_size + self.age + self.gate * hidden_size
 
 
 NOTHING_READ = Reading(top_k=1, credit=False, score="dot")
@@ -61,6 +81,9 @@ class ScanPlan:
         filled: (B, S₀) bool, slots of the starting memory that hold something.
         slots: S.
         reading: how the memory is read.
+        step: (B,) int64, steps that each row's episode took before the scan; None where no read looks at ages.
+        written_at: (B, S₀) int64, 0-based step of the episode at which each slot of the starting memory was written;
+            None as for `step`.
     """
 
     start: Tensor
@@ -69,6 +92,15 @@ class ScanPlan:
     filled: Tensor
     slots: int
     reading: Reading
+    step: Tensor | None = None
+    written_at: Tensor | None = None
+
+    @property
+    def first_ages(self) -> Tensor:
+        """(B, S₀) int64, the age of each slot of the starting memory at the first step; never negative."""
+        assert self.step is not None
+        assert self.written_at is not None
+        return (self.step.unsqueeze(1) - self.written_at - 1).clamp(min=0)
 
     @classmethod
     def without_memory(cls, start: Tensor, cut: Tensor) -> ScanPlan:
@@ -94,6 +126,10 @@ class StepWeights(NamedTuple):
         query_weight: (A, H) W₂.
         query_bias: (A,) b₂.
         score_weight: (1, A) w₃ᵀ, None if the kind of score has none.
+        age_weight: (1, H) u, None where scores do not know age.
+        age_bias: (1,) β, None as u.
+        gate_weight: (H, H) W_g, None where there is no gate.
+        gate_bias: (H,) b_g, None as W_g.
     """
 
     weight_ih: Tensor
@@ -103,7 +139,14 @@ class StepWeights(NamedTuple):
     key_weight: Tensor
     query_weight: Tensor
     query_bias: Tensor
-    score_weight: Tensor | None
+    score_weight: Tensor | None = None
+    age_weight: Tensor | None = None
+    age_bias: Tensor | None = None
+    gate_weight: Tensor | None = None
+    gate_bias: Tensor | None = None
+
+
+WEIGHTS = len(StepWeights._fields)
 
 
 class ScanArguments(NamedTuple):
@@ -111,7 +154,7 @@ class ScanArguments(NamedTuple):
 
     Attributes:
         x: (T, B, I) inputs.
-        weight_ih: this and the next seven as in `StepWeights`.
+        weight_ih: this and the next eleven as in `StepWeights`.
         weight_hh: see there.
         bias_ih: see there.
         bias_hh: see there.
@@ -119,6 +162,10 @@ class ScanArguments(NamedTuple):
         query_weight: see there.
         query_bias: see there.
         score_weight: see there.
+        age_weight: see there.
+        age_bias: see there.
+        gate_weight: see there.
+        gate_bias: see there.
         h: (B, H) hidden state before the first step.
         c: (B, H) cell state before the first step.
         memory: (B, S₀, H) the starting memory.
@@ -133,9 +180,18 @@ class ScanArguments(NamedTuple):
     query_weight: Tensor
     query_bias: Tensor
     score_weight: Tensor | None
+    age_weight: Tensor | None
+    age_bias: Tensor | None
+    gate_weight: Tensor | None
+    gate_bias: Tensor | None
     h: Tensor
     c: Tensor
     memory: Tensor
+
+    @property
+    def weights(self) -> StepWeights:
+        """The weights among them."""
+        return StepWeights._make(self[1 : 1 + WEIGHTS])
 
 
 class ScanInputs(NamedTuple):
@@ -145,8 +201,8 @@ class ScanInputs(NamedTuple):
         gates: (T, B, 4H) x·W_ihᵀ + b_ih + b_hh for all steps, in PyTorch's order i, f, g, o.
         weight_hh: (4H, H).
         key_weight: (A, H) W₁.
-        query_weight: (A, H) W₂.
-        query_bias: (A,) b₂.
+        query_weight: (Q, H) W₂, then u and W_g where they are: see `Reading.attended`.
+        query_bias: (Q,) b₂, then β and b_g.
         score_weight: (A,) w₃, None if the kind of score has none.
         h: (B, H) hidden state before the first step.
         c: (B, H) cell state before the first step.
@@ -168,26 +224,40 @@ class ScanOutputs(NamedTuple):
     """The results of a scan.
 
     Attributes:
-        output: (T, B, 2H) [h, s]: hidden states h = ĥ + gain · s and summaries s of all steps.
+        whole: (T, B, 2H) [h, s]: hidden states h = ĥ + g · s and summaries s of all steps; (T, B, 3H) [h, s, ĥ] where
+            ĥ is what steps store, and is not h.
         c: (B, H) cell state after the last step.
         versions: (T, B, R) int64, the versions that were scored best, −1 where there was none; no gradient.
         weights: (T, B, R) their weights; no gradient.
     """
 
-    output: Tensor
+    whole: Tensor
     c: Tensor
     versions: Tensor
     weights: Tensor
 
     @property
+    def output(self) -> Tensor:
+        """(T, B, 2H) [h, s]."""
+        width = 2 * self.c.shape[-1]
+        return self.whole if self.whole.shape[-1] == width else self.whole[..., :width]
+
+    @property
     def h(self) -> Tensor:
-        """(T, B, H) hidden states, a view of `output`."""
-        return self.output[..., : self.c.shape[-1]]
+        """(T, B, H) hidden states, a view of `whole`."""
+        return self.whole[..., : self.c.shape[-1]]
 
     @property
     def summary(self) -> Tensor:
-        """(T, B, H) summaries, a view of `output`."""
-        return self.output[..., self.c.shape[-1] :]
+        """(T, B, H) summaries, a view of `whole`."""
+        H = self.c.shape[-1]
+        return self.whole[..., H : 2 * H]
+
+    @property
+    def stored(self) -> Tensor:
+        """(T, B, H) what each step stores if it writes, a view of `whole`."""
+        H = self.c.shape[-1]
+        return self.h if self.whole.shape[-1] == 2 * H else self.whole[..., 2 * H :]
 
 
 class ScanTape(NamedTuple):
@@ -293,14 +363,16 @@ class StreamStep(NamedTuple):
         c: (B, H) cell state after it.
         read_slot: (B, R) int64, the slots that were scored best, −1 where there was none.
         weight: (B, R) their weights.
-        novel: (B,) bool, rows whose h lies far from every filled slot; None if this was not asked.
+        stored: (B, H) what it stores if it writes; None where that is h.
+        near: (B,) int64, the slot that holds nearly that, −1 where none does; None if this was not asked.
     """
 
     output: Tensor
     c: Tensor
     read_slot: Tensor
     weight: Tensor
-    novel: Tensor | None
+    stored: Tensor | None
+    near: Tensor | None
 
 
 class WindowRecord(NamedTuple):
@@ -313,7 +385,7 @@ class WindowRecord(NamedTuple):
         step: (T, B) int64, 1-based step of the episode.
         h_before: (T, B, H) hidden state before each step, zeros at an episode's start.
         c_before: (T, B, H) cell state before each step, zeros at an episode's start.
-        h: (T, B, H) hidden state after each step.
+        h: (T, B, H) what each step stores if it writes.
         read_slot: (T, B, R) int64, slots that were scored best, −1 where there was none.
         read_step: (T, B, R) int64, 0-based step of the episode at which what they held was written.
         weight: (T, B, R) attention weights.
@@ -335,7 +407,7 @@ class WindowRecord(NamedTuple):
 
 Eviction = Literal["oldest", "least_used", "least_credited", "most_redundant", "reservoir"]
 EVICTIONS: tuple[Eviction, ...] = get_args(Eviction)
-Write = Literal["every", "novel"]
+Write = Literal["every", "novel", "refresh"]
 WRITES: tuple[Write, ...] = get_args(Write)
 
 
@@ -347,9 +419,10 @@ class StreamRules(NamedTuple):
         write_every: steps between two writes.
         bptt_steps: L, steps between two cuts.
         eviction: which slot a write takes when all are filled.
-        novelty: a write is skipped if h lies within novelty · ‖h‖ of a slot; None skips none.
+        novelty: h lies near a slot if it is within novelty · ‖h‖ of it; None if no write asks.
         decay: of usage and credit, for each step.
         seed: of the reservoir.
+        refresh: whether a write near a slot goes to that slot; else it is skipped.
     """
 
     reading: Reading
@@ -359,6 +432,7 @@ class StreamRules(NamedTuple):
     novelty: float | None
     decay: float
     seed: int
+    refresh: bool = False
 
 
 class StreamState(NamedTuple):
@@ -458,7 +532,9 @@ class PieceInputs(NamedTuple):
         target: (T, M) int64, as in `Contexts`.
         start: (T, M) bool: no episode starts.
         cut: (T, M) bool: the first steps alone are cut.
-        grad_hidden: (T, M, H) gradient of the h of all steps.
+        grad_stored: (T, M, H) gradient of what each step stored.
+        step: (M,) int64, steps of the episode before the first step.
+        written_at: (M, U) int64, 0-based step of the episode at which each memory was written.
     """
 
     observation: Tensor
@@ -469,7 +545,9 @@ class PieceInputs(NamedTuple):
     target: Tensor
     start: Tensor
     cut: Tensor
-    grad_hidden: Tensor
+    grad_stored: Tensor
+    step: Tensor
+    written_at: Tensor
 
 
 def check_scan(inputs: ScanArguments, plan: ScanPlan) -> None:
@@ -497,22 +575,39 @@ def check_scan(inputs: ScanArguments, plan: ScanPlan) -> None:
     slot = plan.write_slot
     if slot.shape != (T, B) or slot.dtype != torch.int64 or slot.device != x.device:
         raise _mismatch("scan", "plan.write_slot", slot, (T, B), torch.int64, x.device)
-    score = plan.reading.score
+    reading = plan.reading
+    for name, needed, given in (
+        ("age", reading.age, (inputs.age_weight, inputs.age_bias)),
+        ("gate", reading.gate, (inputs.gate_weight, inputs.gate_bias)),
+    ):
+        if any((each is not None) != needed for each in given):
+            raise ValueError(f"scan: {name}_weight and {name}_bias must be there if plan.reading.{name}, and only then.")
+    if reading.age:
+        _check_times(plan, B, held, x.device)
+    score = reading.score
     if score not in SCORES or SCORES[score].has_vector != (inputs.score_weight is not None):
         raise ValueError(
             f"scan: plan.reading.score must be one of {', '.join(map(repr, SCORES))}, with a score_weight where it has "
             f"one, but is {score!r} with{'out' if inputs.score_weight is None else ''} it."
         )
-    if held > plan.slots or plan.reading.top_k < 1 or T < 1:
+    if held > plan.slots or reading.top_k < 1 or T < 1:
         raise ValueError(
             f"scan: there must be at least one step, {held} slots and a top_k of 1, but there are {T} steps, "
-            f"{plan.slots} slots and a top_k of {plan.reading.top_k}."
+            f"{plan.slots} slots and a top_k of {reading.top_k}."
         )
+
+
+def _check_times(plan: ScanPlan, rows: int, held: int, device: torch.device) -> None:
+    for name, tensor, shape in (("step", plan.step, (rows,)), ("written_at", plan.written_at, (rows, held))):
+        if tensor is None:
+            raise ValueError(f"scan: plan.{name} must be there if plan.reading.age.")
+        if tensor.shape != shape or tensor.dtype != torch.int64 or tensor.device != device:
+            raise _mismatch("scan", f"plan.{name}", tensor, shape, torch.int64, device)
 
 
 def _shapes(T: int, B: int, width: int, H: int, A: int, held: int) -> tuple[tuple[int, ...], ...]:
     """The shapes of `ScanArguments`."""
-    weights = (4 * H, width), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A)
+    weights = (4 * H, width), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A), (1, H), (1,), (H, H), (H,)
     return (T, B, width), *weights, (B, H), (B, H), (B, held, H)
 
 
@@ -550,8 +645,8 @@ def contiguous(inputs: ScanArguments, plan: ScanPlan) -> tuple[ScanArguments, Sc
     """Both with contiguous tensors, for kernels that are handed addresses."""
     if not all(x is None or x.is_contiguous() for x in inputs):
         inputs = ScanArguments(*(None if x is None else x.contiguous() for x in inputs))  # type: ignore[arg-type]
-    tensors = plan.start, plan.cut, plan.write_slot, plan.filled
-    if not all(x.is_contiguous() for x in tensors):
-        start, cut, write_slot, filled = (x.contiguous() for x in tensors)
-        plan = replace(plan, start=start, cut=cut, write_slot=write_slot, filled=filled)
+    names = "start", "cut", "write_slot", "filled", "step", "written_at"
+    tensors = {name: getattr(plan, name) for name in names}
+    if not all(x is None or x.is_contiguous() for x in tensors.values()):
+        plan = replace(plan, **{name: None if x is None else x.contiguous() for name, x in tensors.items()})
     return inputs, plan

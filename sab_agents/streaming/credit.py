@@ -91,6 +91,8 @@ def refresh_memory(
         observation = contexts.observation[row, place].transpose(0, 1)
         x = encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         target = contexts.target[row, place].t()
+        written = state.filled[row] & (contexts.piece[row] == place.unsqueeze(1))
+        began = (state.written_at[row] - contexts.offset[row]).masked_fill(~written, 0).amax(dim=1)
         plan = ScanPlan(
             start=torch.zeros_like(target, dtype=torch.bool),
             cut=torch.zeros_like(target, dtype=torch.bool),
@@ -98,12 +100,13 @@ def refresh_memory(
             filled=contexts.used[row, place],
             slots=value.shape[1] + len(target),
             reading=rules.reading,
+            step=began,
+            written_at=written_at,
         )
-        output = scan(weights, x, contexts.h[row, place], contexts.c[row, place], value, plan).output
-        written = state.filled[row] & (contexts.piece[row] == place.unsqueeze(1))
+        stored = scan(weights, x, contexts.h[row, place], contexts.c[row, place], value, plan).stored
         column, slots = written.nonzero(as_tuple=True)
         at = row[column], slots
-        memory.index_put_(at, output[contexts.offset[at], column, : memory.shape[2]])
+        memory.index_put_(at, stored[contexts.offset[at], column])
 
 
 def _oldest_first(contexts: Contexts, state: SABState) -> list[tuple[Tensor, Tensor]]:

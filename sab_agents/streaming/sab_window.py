@@ -109,6 +109,8 @@ class SABWindow(ClosedWindow):
             filled=before.filled[rows],
             slots=before.slots,
             reading=rules.reading,
+            step=before.step[rows],
+            written_at=before.written_at[rows],
         )
         memory = before.memory[rows].requires_grad_(self.credit_depth != 0)
         self._pending = rows, memory

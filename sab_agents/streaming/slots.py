@@ -77,9 +77,10 @@ def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay:
         write_every=core.rules.write_every,
         bptt_steps=core.rules.bptt_steps,
         eviction=eviction,
-        novelty=float(novelty) if write == "novel" else None,
+        novelty=None if write == "every" else float(novelty),
         decay=float(decay),
         seed=at_least("SABStream", "seed", seed, 0) % (1 << 32),
+        refresh=write == "refresh",
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +26,6 @@ from sab_agents.kernels import (
     ScanArguments,
     ScanOutputs,
     ScanPlan,
-    StepWeights,
     forced_kernel,
     reference_scan,
     scan,
@@ -40,7 +40,7 @@ def by(kernel: str) -> Compute:
 
     def compute(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
         with forced_kernel(kernel):
-            return scan(StepWeights(*inputs[1:9]), inputs.x, inputs.h, inputs.c, inputs.memory, plan)
+            return scan(inputs.weights, inputs.x, inputs.h, inputs.c, inputs.memory, plan)
 
     return compute
 
@@ -56,6 +56,7 @@ def place(field: str) -> int:
 def shapes_of(T: int, B: int, inputs: int, H: int, A: int, held: int) -> list[tuple[int, ...]]:
     """The shapes of `ScanArguments`."""
     weights = [(4 * H, inputs), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A)]
+    weights += [(1, H), (1,), (H, H), (H,)]
     return [(T, B, inputs), *weights, (B, H), (B, H), (B, held, H)]
 
 
@@ -73,7 +74,7 @@ def random_plan(choose: random.Random, T: int, B: int, held: int, score: str) ->
     else:
         slots = held
         write_slot = torch.randint(-1, held, (T, 1 if writes == "together" else B)).expand(T, B)
-    return ScanPlan(
+    plan = ScanPlan(
         start=start,
         cut=(torch.rand(T, B) < choose.choice([0.0, 0.3, 1.0])) | start,
         write_slot=write_slot,
@@ -86,12 +87,32 @@ def random_plan(choose: random.Random, T: int, B: int, held: int, score: str) ->
             score=score,
         ),
     )
+    return beyond_the_paper(choose, plan) if choose.random() < 0.7 else plan
+
+
+def beyond_the_paper(choose: random.Random, plan: ScanPlan) -> ScanPlan:
+    """The plan with reads that may know age, may be declined, and enter and store what they like."""
+    B, held = plan.filled.shape
+    step = torch.randint(0, 10 ** choose.randint(1, 9), (B,))
+    reading = plan.reading._replace(
+        age=choose.random() < 0.6,
+        floor=choose.choice([0.0, 0.1, 1.0]),
+        gate=choose.random() < 0.4,
+        stored=choose.choice(["output", "cell"]),
+    )
+    return replace(
+        plan, reading=reading, step=step, written_at=(torch.rand(B, held) * step.unsqueeze(1)).long()
+    )
 
 
 def fitting(arguments: list[Any], plan: ScanPlan) -> list[Any]:
-    """The arguments without w₃ if the plan's kind of score has none."""
-    if not SCORES[plan.reading.score].has_vector:
+    """The arguments without the weights that the plan's reading does not have."""
+    reading = plan.reading
+    if not SCORES[reading.score].has_vector:
         arguments[place("score_weight")] = None
+    for part, there in (("age", reading.age), ("gate", reading.gate)):
+        if not there:
+            arguments[place(f"{part}_weight")] = arguments[place(f"{part}_bias")] = None
     return arguments
 
 
@@ -123,14 +144,14 @@ def results(compute: Compute, arguments: list[Any], plan: ScanPlan) -> list[Tens
     """Outputs, weights by version, and the gradient of a random loss with respect to every argument."""
     outputs = compute(ScanArguments(*arguments), plan)
     torch.manual_seed(0)
-    parts = (outputs.h, outputs.summary, outputs.c)
+    parts = (outputs.h, outputs.summary, outputs.stored, outputs.c)
     loss = torch.stack([(part * torch.randn(part.shape, dtype=torch.float64)).sum() for part in parts]).sum()
     tensors = [argument for argument in arguments if argument is not None]
     gradients = torch.autograd.grad(loss, tensors, materialize_grads=True)
     return [*parts, by_version(outputs, plan.filled.shape[1] + len(plan.start)), *gradients]
 
 
-VALUES = 4  # the first of `results` that are no gradients
+VALUES = 5  # the first of `results` that are no gradients
 
 
 def in_single(arguments: list[Any]) -> list[Any]:

@@ -135,7 +135,7 @@ def test_several_python_threads_at_once() -> None:
     def work(case: tuple[list[Any], Any]) -> list[Tensor]:
         inputs = ScanArguments(*case[0])
         # The native kernel is in use by itself here: threads that force a kernel would undo each other's choice.
-        outputs = scan(StepWeights(*inputs[1:9]), inputs.x, inputs.h, inputs.c, inputs.memory, case[1])
+        outputs = scan(inputs.weights, inputs.x, inputs.h, inputs.c, inputs.memory, case[1])
         return [outputs.h.detach(), outputs.summary.detach(), outputs.c.detach()]
 
     with ThreadPoolExecutor(8) as pool:

@@ -7,6 +7,7 @@ read without gradient. So the graph has exactly the paths that count, and nothin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -23,14 +24,16 @@ def scores(sab: SAB, memories: list[Tensor], hidden: Tensor) -> Tensor:
     return torch.cat([sab.attention.score(torch.tanh(key + query)) for key in keys])
 
 
-def read(sab: SAB, memories: list[Tensor], hidden: Tensor) -> Tensor:
+def read(sab: SAB, memories: list[Tensor], ages: list[int], hidden: Tensor) -> Tensor:
     if not memories:
         return torch.zeros_like(hidden)
-    a, top_k = scores(sab, memories, hidden), sab.rules.reading.top_k
+    a, top_k, floor = scores(sab, memories, hidden), sab.rules.reading.top_k, sab.rules.reading.floor
+    if sab.attention.age is not None:
+        a = a - sab.attention.age(hidden) * torch.tensor([math.log(1 + age) for age in ages], dtype=a.dtype)
     ranked = a.sort(descending=True).values
     threshold = ranked[top_k] if len(memories) > top_k else ranked[-1] - 1
     u = (a - threshold).clamp(min=0)
-    weights = u / u.sum().clamp(min=1e-8)
+    weights = u / (floor + u.sum()).clamp(min=1e-8)
     return torch.stack(memories).t() @ weights
 
 
@@ -55,6 +58,7 @@ class Row:
     windows: list[int]
     depth: int | None
     hidden: list[Tensor] = field(default_factory=list)
+    stored: list[Tensor] = field(default_factory=list)
     cell: list[Tensor] = field(default_factory=list)
     memory: list[dict[int, int]] = field(default_factory=list)
     piece: list[int] = field(default_factory=list)
@@ -70,19 +74,23 @@ class Row:
             self.piece.append(t if begins else self.piece[-1])
             self.memory.append(memory)
             with torch.no_grad():
-                h, c, _ = self.step(t, h, c, [self.hidden[u] for u in memory.values()])
+                h, c, _, stored = self.step(t, h, c, [self.stored[u] for u in memory.values()])
             self.hidden.append(h)
+            self.stored.append(stored)
             self.cell.append(c)
             age += 1
             if self.write[t] >= 0:
                 memory = memory | {self.write[t]: t}
         self.final = memory
 
-    def step(self, t: int, h: Tensor, c: Tensor, memories: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.encoder(self.observation[t].unsqueeze(0))
-        h, c = (value.squeeze(0) for value in self.sab.cell(x, (h.unsqueeze(0), c.unsqueeze(0))))
-        summary = read(self.sab, memories, h)
-        return h + self.sab.rules.reading.gain * summary, c, summary
+    def step(self, t: int, h: Tensor, c: Tensor, memories: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """h and c after the step, what it read, and what it would store."""
+        x, sab = self.encoder(self.observation[t].unsqueeze(0)), self.sab
+        cell, c = (value.squeeze(0) for value in sab.cell(x, (h.unsqueeze(0), c.unsqueeze(0))))
+        summary = read(sab, memories, [t - u - 1 for u in self.memory[t].values()], cell)
+        gain = sab.rules.reading.gain if sab.gate is None else torch.sigmoid(sab.gate(cell))
+        h = cell + gain * summary
+        return h, c, summary, h if sab.rules.reading.stored == "output" else cell
 
     def outputs(self, number: int) -> Tensor:
         """What the steps of a window put out, with the graph that its loss may use."""
@@ -90,7 +98,7 @@ class Row:
         copies: dict[tuple[int, int], dict[int, Tensor]] = {}
         held = set(self.memory[first].values()) if not self.start[first] else set()
         found = self.run(first, end, 0, first, held, copies)
-        return torch.stack([torch.cat(found[t]) for t in range(first, end)])
+        return torch.stack([torch.cat(found[t][:2]) for t in range(first, end)])
 
     def run(
         self,
@@ -100,27 +108,28 @@ class Row:
         own: int,
         held: set[int],
         copies: dict[tuple[int, int], dict[int, Tensor]],
-    ) -> dict[int, tuple[Tensor, Tensor]]:
+    ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
         """Steps first … end − 1; what was written from `own` on is read from this very copy."""
         zeros = torch.zeros(self.sab.hidden_size, dtype=self.observation.dtype)
-        mine: dict[int, tuple[Tensor, Tensor]] = {}
+        mine: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         h = c = zeros
         for t in range(first, end):
             if t == self.piece[t]:
                 h, c = (zeros, zeros) if self.start[t] or t == 0 else (self.hidden[t - 1], self.cell[t - 1])
             memories = [
-                mine[u][0] if u >= own else self.linked(u, level, held, copies) for u in self.memory[t].values()
+                mine[u][2] if u >= own else self.linked(u, level, held, copies) for u in self.memory[t].values()
             ]
-            h, c, summary = self.step(t, h, c, memories)
-            mine[t] = (h, summary)
+            h, c, summary, stored = self.step(t, h, c, memories)
+            mine[t] = (h, summary, stored)
         return mine
 
     def linked(self, u: int, level: int, held: set[int], copies: dict[tuple[int, int], dict[int, Tensor]]) -> Tensor:
         """The memory that step u wrote, as it is read across `level` links from the loss."""
         if u not in held or self.depth == level:
-            return self.hidden[u]
+            return self.stored[u]
         piece, farther = self.piece[u], 0 if self.depth is None else level + 1
         if (piece, farther) not in copies:
             end = next((t for t in range(piece + 1, len(self.piece)) if self.piece[t] != piece), len(self.piece))
-            copies[piece, farther] = {t: h for t, (h, _) in self.run(piece, end, farther, piece, held, copies).items()}
+            found = self.run(piece, end, farther, piece, held, copies)
+            copies[piece, farther] = {t: stored for t, (_, _, stored) in found.items()}
         return copies[piece, farther][u]

@@ -16,6 +16,7 @@ from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.stream import NativeStream, TorchStream
 from sab_agents.streaming import EVICTIONS, SABStream, TruncatedStream
 from tests.kernels.extension import needs_native
+from tests.readings import random_reading
 
 pytestmark = needs_native
 OBSERVED = 3
@@ -49,11 +50,11 @@ class Side:
             capacity=rng.choice([2, 3, 7, 20]),
             attention=rng.choice(["mlp", "dot"]),
             attention_size=rng.choice([3, 9]),
-            summary_gain=(1.0, 0.5, 0.0, 1.0)[seed % 4],
+            **random_reading(seed),
         )
         for parameter in self.sab.parameters():
             nn.init.uniform_(parameter, -0.8, 0.8)
-        self.settings = random_settings(rng)
+        self.settings = random_settings(rng) | ({"write": "refresh"} if seed % 5 == 3 else {})
         self.stream = self.made()
 
     def made(self) -> SABStream:

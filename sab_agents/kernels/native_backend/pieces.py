@@ -75,7 +75,9 @@ class Replayed(NamedTuple):
         target: (L, M) int64, where each step writes.
         start: (L, M) bool, no episode starts.
         cut: (L, M) bool, the first steps alone.
-        grad_hidden: (L, M, H) gradient of the h of each step.
+        grad_stored: (L, M, H) gradient of what each step stored.
+        step: (M,) int64, steps of the episode before the first.
+        written_at: (M, U) int64, when each memory was written.
     """
 
     observation: Array
@@ -86,7 +88,9 @@ class Replayed(NamedTuple):
     target: Array
     start: Array
     cut: Array
-    grad_hidden: Array
+    grad_stored: Array
+    step: Array
+    written_at: Array
 
     @classmethod
     def empty(cls, of: Shape, count: int) -> Self:
@@ -95,16 +99,19 @@ class Replayed(NamedTuple):
         observation, state, value, hidden = L * M * of.observed, M * H, M * U * H, L * M * H
         reals = new_empty(observation + 2 * state + value + hidden)
         flags = new_empty(M * U + 2 * L * M, dtype=FLAG)
+        wholes = new_empty(L * M + M + M * U, dtype=WHOLE)
         return cls(
             observation=reals,
             h=(reals, observation),
             c=(reals, observation + state),
             value=(reals, observation + 2 * state),
             used=flags,
-            target=new_empty(L * M, dtype=WHOLE),
+            target=wholes,
             start=(flags, M * U),
             cut=(flags, M * U + L * M),
-            grad_hidden=(reals, observation + 2 * state + value),
+            grad_stored=(reals, observation + 2 * state + value),
+            step=(wholes, L * M),
+            written_at=(wholes, L * M + M),
         )
 
     def gather(self, of: Shape) -> Any:
@@ -125,12 +132,17 @@ class Replayed(NamedTuple):
             target=self.target,
             start=self.start,
             cut=self.cut,
-            grad_hidden=self.grad_hidden,
+            step=self.step,
+            written_at=self.written_at,
+            grad_stored=self.grad_stored,
         )
 
-    def given(self) -> Given:
-        """Returns what a replay by the network alone is given: its inputs are what was observed."""
-        return Given(self.observation, self.h, self.c, self.value, self.start, self.cut, self.target, self.used)
+    def given(self, *, age: bool) -> Given:
+        """Returns what a replay by the network alone is given: its inputs are what was observed; with ages or not."""
+        times = (self.step, self.written_at) if age else (None, None)
+        return Given(
+            self.observation, self.h, self.c, self.value, self.start, self.cut, self.target, self.used, *times
+        )
 
 
 class Pieces:
@@ -142,10 +154,12 @@ class Pieces:
         row: (M,) int64, rows.
         place: (M,) int64, places of the pieces.
         selected: as they were selected.
+        written_at: (B, S) int64, 0-based step of the episode at which each slot was written.
     """
 
-    def __init__(self, shape: Shape, selected: Selected, count: int, steps: int) -> None:
+    def __init__(self, shape: Shape, selected: Selected, count: int, steps: int, written_at: Tensor) -> None:
         self.count, self.steps, self.selected, self._shape = count, steps, selected, shape
+        self.written_at = written_at
         self.row, self.place = selected.row[:count], selected.place[:count]
 
     def gather(self, gradient: Tensor) -> PieceInputs:
@@ -153,14 +167,19 @@ class Pieces:
         of, M, T = self._shape, self.count, self.steps
         L, U, H = of.steps, of.union, of.size
         observation = new_empty(L, M, *of.contexts.observation.shape[3:])
-        h, c, value, grad_hidden = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
+        h, c, value, grad_stored = new_empty(M, H), new_empty(M, H), new_empty(M, U, H), new_empty(L, M, H)
+        step, written_at = new_empty(M, dtype=WHOLE), new_empty(M, U, dtype=WHOLE)
         used, target = new_empty(M, U, dtype=FLAG), new_empty(L, M, dtype=WHOLE)
         start, cut = new_empty(L, M, dtype=FLAG), new_empty(L, M, dtype=FLAG)
-        gather = Replayed(observation, h, c, value, used, target, start, cut, grad_hidden).gather(of)
+        room = Replayed(observation, h, c, value, used, target, start, cut, grad_stored, step, written_at)
+        gather = room.gather(of)
         gather.gradient, gather.count = gradient, M
         gather.column, gather.row, gather.place = self.selected
+        gather.slot_written_at = self.written_at
         gather.run()
-        return PieceInputs(observation[:T], h, c, value, used, target[:T], start[:T], cut[:T], grad_hidden[:T])
+        return PieceInputs(
+            observation[:T], h, c, value, used, target[:T], start[:T], cut[:T], grad_stored[:T], step, written_at
+        )
 
 
 class PieceReplays:
@@ -181,13 +200,29 @@ class PieceReplays:
         self.capacity = M = min(count, of.rows * of.slots)
         room = Replayed.empty(of, M)
         self._gather = room.gather(of)
-        space, given = Space(Sizes(of.steps, M, inputs, H, A, of.union, of.reads)), room.given()
+        reading = self._network.reading
+        space = Space(Sizes.of(of.steps, M, inputs, H, A, of.union, reading))
+        given = room.given(age=reading.age)
         self._forward = self._network.forward(space, given, slots=of.union + of.steps)
         self._backward = self._network.backward(
-            space, given, grad_hidden=room.grad_hidden, grad_summary=None, stride=H, grad_memory=None
+            space,
+            given,
+            grad_hidden=None if reading.apart else room.grad_stored,
+            grad_summary=None,
+            grad_stored=room.grad_stored if reading.apart else None,
+            stride=H,
+            grad_memory=None,
         )
 
-    def run(self, gradient: Tensor, selected: Selected, count: int, steps: int, sent: Tensor | None) -> None:
+    def run(
+        self,
+        gradient: Tensor,
+        selected: Selected,
+        count: int,
+        steps: int,
+        written_at: Tensor,
+        sent: Tensor | None,
+    ) -> None:
         """Replays pieces, and adds to the gradients of the weights.
 
         Args:
@@ -195,6 +230,7 @@ class PieceReplays:
             selected: the pieces.
             count: M.
             steps: T, the first of each piece that the gradient reaches.
+            written_at: (B, S) int64, 0-based step of the episode at which each slot was written.
             sent: (M, U, H), gets the gradient of the memories that the pieces read; None if it is not wanted.
 
         Raises:
@@ -205,6 +241,7 @@ class PieceReplays:
         gather, forward, backward = self._gather, self._forward, self._backward
         gather.gradient, gather.count = gradient, count
         gather.column, gather.row, gather.place = selected
+        gather.slot_written_at = written_at
         forward.rows = backward.rows = count
         forward.steps = backward.steps = steps
         backward.grad_memory = sent

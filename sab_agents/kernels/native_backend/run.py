@@ -31,6 +31,8 @@ class Given(NamedTuple):
         cut: (T, B) bool.
         write_slot: (T, B) int64, −1 for no write.
         filled: (B, S) bool.
+        step: (B,) int64, steps of the episode before; None where no read looks at ages.
+        written_at: (B, S) int64, when each slot was written; None as for `step`.
     """
 
     x: Array
@@ -41,6 +43,8 @@ class Given(NamedTuple):
     cut: Array
     write_slot: Array
     filled: Array
+    step: Array | None
+    written_at: Array | None
 
 
 class Network(NamedTuple):
@@ -90,7 +94,7 @@ class Network(NamedTuple):
             given: what it is given.
             slots: S and those beyond, which begin empty.
         """
-        T, B, inputs, H, A, S, R = space.sizes
+        T, B, inputs, H, A, S, R, _, apart = space.sizes
         return native.Forward(
             threads=space.threads,
             steps=T,
@@ -104,6 +108,8 @@ class Network(NamedTuple):
             keep=True,
             score=SCORES.index(self.reading.score),
             gain=self.reading.gain,
+            floor=self.reading.floor,
+            apart=apart,
             x=given.x,
             projection=self.weights,
             recurrence=self.weights,
@@ -113,7 +119,10 @@ class Network(NamedTuple):
             start=given.start,
             write_slot=given.write_slot,
             filled=given.filled,
+            step=given.step,
+            written_at=given.written_at,
             tape=space.tape,
+            parts=2,
             outputs=None,
             last_output=None,
         )
@@ -125,6 +134,7 @@ class Network(NamedTuple):
         *,
         grad_hidden: Array | int | None,
         grad_summary: Array | int | None,
+        grad_stored: Array | None = None,
         stride: int,
         last_only: bool = False,
         grad_memory: Tensor | None,
@@ -136,11 +146,12 @@ class Network(NamedTuple):
             given: what the forward pass was given.
             grad_hidden: (T, B, H) gradient of h, or its address; None for zeros.
             grad_summary: (T, B, H) gradient of s, or its address; None for zeros.
-            stride: floats between two rows of both.
+            grad_stored: (T, B, H) gradient of ĥ, where that is stored; None for zeros.
+            stride: floats between two rows of each.
             last_only: whether both are of the last step alone, (B, H).
             grad_memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
         """
-        T, B, inputs, H, A, S, R = space.sizes
+        T, B, inputs, H, A, S, R, _, apart = space.sizes
         return native.Backward(
             threads=space.threads,
             steps=T,
@@ -154,11 +165,15 @@ class Network(NamedTuple):
             add=True,
             score=SCORES.index(self.reading.score),
             gain=self.reading.gain,
+            floor=self.reading.floor,
+            apart=apart,
             last_only=last_only,
             hidden_stride=stride,
             summary_stride=stride,
+            stored_stride=stride,
             grad_hidden=grad_hidden,
             grad_summary=grad_summary,
+            grad_stored=grad_stored,
             grad_last_cell=None,
             recurrence=self.weights,
             x=given.x,
@@ -166,6 +181,8 @@ class Network(NamedTuple):
             start=given.start,
             cut=given.cut,
             write_slot=given.write_slot,
+            step=given.step,
+            written_at=given.written_at,
             tape=space.tape,
             sent=space.sent,
             grad_memory=grad_memory,
@@ -218,12 +235,12 @@ class Run:
 
     def hidden(self) -> Tensor:
         """Returns h of each step, (T, B, H)."""
-        T, B, _, H, _, held, _ = self._space.sizes
-        hidden = self._space.tape.hidden
-        assert isinstance(hidden, tuple)
-        assert hidden
-        first = hidden[1] + held * B * H
-        return hidden[0][first : first + T * B * H].view(T, B, H).clone()  # which others may change
+        T, B, _, H, _, held, *_, apart = self._space.sizes
+        states, before = (self._space.tape.later, 0) if apart else (self._space.tape.hidden, held * B * H)
+        assert isinstance(states, tuple)
+        assert states
+        first = states[1] + before
+        return states[0][first : first + T * B * H].view(T, B, H).clone()  # which others may change
 
     def backward(self, gradient: Tensor, memory: Tensor | None) -> None:
         """Computes the backward pass, once.
@@ -280,11 +297,13 @@ def scan_run(
     start, cut, write_slot, filled = (
         tensor.contiguous() for tensor in (plan.start, plan.cut, plan.write_slot, plan.filled)
     )
+    times = (plan.step, plan.written_at) if plan.reading.age else (None, None)
+    step, written_at = (None if tensor is None else tensor.contiguous() for tensor in times)
     output = new_empty(T, B, 2 * H) if summary else None
     run = Run(
         weights,
-        Sizes(T, B, inputs, H, A, S, plan.reading.ranks),
-        Given(x, h, c, memory, start, cut, write_slot, filled),
+        Sizes.of(T, B, inputs, H, A, S, plan.reading),
+        Given(x, h, c, memory, start, cut, write_slot, filled, step, written_at),
         slots=plan.slots,
         reading=plan.reading,
         output=output,

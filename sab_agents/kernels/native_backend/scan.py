@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import SCORES, WHOLE, native, new_empty, threads
-from sab_agents.kernels.native_backend.tape import SentParts, Sizes, TapeParts, layout, padded, tape_counts
-from sab_agents.kernels.types import ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights, contiguous
+from sab_agents.kernels.native_backend.tape import Sizes, TapeParts, layout, padded, tape_counts
+from sab_agents.kernels.types import WEIGHTS, ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights, contiguous
 
-IN_BUFFER = ("cell", "output", "query", "keys", "scores")
+IN_BUFFER = ("cell", "output", "query", "keys", "scores", "later")
 """The parts of the tape that share a buffer: the others are results or tensors of their own."""
 
-SENT_IN_BUFFER = ("states", "keys", "query", "score_weight")
+SENT_IN_BUFFER = ("states", "keys", "query", "later", "score_weight")
 """The same of what the backward pass leaves."""
 
 
@@ -28,10 +28,10 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`."""
     inputs, plan = contiguous(inputs, plan)
     sizes = _sizes(inputs, plan)
-    T, B, width, H, A, held, R = sizes
+    T, B, width, H, A, held, R, _, apart = sizes
     gates, buffer = new_empty(T, B, 4 * H), new_empty(layout(sizes, keep=keep, tape=IN_BUFFER, sent=()).floats)
     summary, hidden = new_empty(T, B, H), new_empty(held + T, B, H)
-    output, c = new_empty(T, B, 2 * H), new_empty(B, H)
+    output, c = new_empty(T, B, (3 if apart else 2) * H), new_empty(B, H)
     versions, weights = new_empty(T, B, R, dtype=WHOLE), new_empty(T, B, R)
     in_range = native.Forward(
         threads=sizes.threads,
@@ -46,6 +46,8 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
         keep=keep,
         score=SCORES.index(plan.reading.score),
         gain=plan.reading.gain,
+        floor=plan.reading.floor,
+        apart=apart,
         x=inputs.x,
         projection=inputs,
         recurrence=inputs,
@@ -55,7 +57,10 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
         start=plan.start,
         write_slot=plan.write_slot,
         filled=plan.filled,
+        step=plan.step if plan.reading.age else None,
+        written_at=plan.written_at if plan.reading.age else None,
         tape=_tape(sizes, keep, gates, buffer, summary, hidden, versions, weights, c),
+        parts=3 if apart else 2,
         outputs=output,
         last_output=None,
     ).run()
@@ -70,7 +75,7 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
 def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Returns shapes and dtypes of the tape; see `sab_agents.kernels.scan.ScanKernel`."""
     sizes = _sizes(inputs, plan)
-    T, B, _, H, _, held, _ = sizes
+    T, B, _, H, _, held, *_ = sizes
     counts = tape_counts(sizes)
     buffer = sum(padded(counts[part]) for part in IN_BUFFER)
     shapes = (T, B, 4 * H), (buffer,), (T, B, H), (held + T, B, H)
@@ -83,17 +88,19 @@ def backward(
     """Returns the gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
     inputs, plan = contiguous(inputs, plan)
     sizes, (gates, buffer, summary, hidden) = _sizes(inputs, plan), tape.kept
-    T, B, width, H, A, held, R = sizes
+    T, B, width, H, A, held, R, _, apart = sizes
     grad_hidden, hidden_stride = _rows(grad_output[..., :H])
-    grad_summary, summary_stride = _rows(grad_output[..., H:])
+    grad_summary, summary_stride = _rows(grad_output[..., H : 2 * H])
+    grad_stored, stored_stride = _rows(grad_output[..., 2 * H :]) if apart else (None, 0)
     lies = layout(sizes, tape=(), sent=SENT_IN_BUFFER)
     _, sent = lies.within(new_empty(lies.floats))
     into = StepWeights._make(
         None if weight is None or not wants else new_empty(*weight.shape)
-        for weight, wants in zip(inputs[1:9], wanted[1:9], strict=True)
+        for weight, wants in zip(inputs.weights, wanted[1 : 1 + WEIGHTS], strict=True)
     )
     grad_gates, grad_h, grad_cell = new_empty(T, B, 4 * H), new_empty(B, H), new_empty(B, H)
-    grad_memory = new_empty(B, held, H) if wanted[11] else None
+    wants_h, wants_c, wants_memory = wanted[1 + WEIGHTS :]
+    grad_memory = new_empty(B, held, H) if wants_memory else None
     native.Backward(
         threads=sizes.threads,
         steps=T,
@@ -107,11 +114,15 @@ def backward(
         add=False,
         score=SCORES.index(plan.reading.score),
         gain=plan.reading.gain,
+        floor=plan.reading.floor,
+        apart=apart,
         last_only=False,
         hidden_stride=hidden_stride,
         summary_stride=summary_stride,
+        stored_stride=stored_stride,
         grad_hidden=grad_hidden,
         grad_summary=grad_summary,
+        grad_stored=grad_stored,
         grad_last_cell=grad_c.contiguous(),
         recurrence=inputs,
         x=inputs.x,
@@ -119,18 +130,22 @@ def backward(
         start=plan.start,
         cut=plan.cut,
         write_slot=plan.write_slot,
+        step=plan.step if plan.reading.age else None,
+        written_at=plan.written_at if plan.reading.age else None,
         tape=_tape(sizes, True, gates, buffer, summary, hidden, tape.versions, tape.weights, grad_c),
-        sent=SentParts(sent.states, sent.keys, sent.query, sent.score_weight, grad_gates, grad_h, grad_cell),
+        sent=sent._replace(gates=grad_gates, h=grad_h, cell=grad_cell),
         grad_memory=grad_memory,
         gradients=into,
     ).run()
     grad_x = product(grad_gates, inputs.weight_ih) if wanted[0] else None
-    return [grad_x, *into, grad_h if wanted[9] else None, grad_cell if wanted[10] else None, grad_memory]
+    return [grad_x, *into, grad_h if wants_h else None, grad_cell if wants_c else None, grad_memory]
 
 
 def _sizes(inputs: ScanArguments, plan: ScanPlan) -> Sizes:
     T, B, width = inputs.x.shape
-    return Sizes(T, B, width, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1], plan.reads)
+    return Sizes.of(
+        T, B, width, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1], plan.reading
+    )
 
 
 def _tape(

@@ -44,9 +44,9 @@ class CompiledLSTM:
 
     def _arguments(self, network: Network, steps: int) -> tuple[Any, Any]:
         """Returns those of a forward and of a backward pass of at most `steps` steps, but for x and the states."""
-        H, space = self._hidden_size, Space(Sizes(steps, 1, self._inputs, self._hidden_size, 0, 0, 1))
+        H, space = self._hidden_size, Space(Sizes.of(steps, 1, self._inputs, self._hidden_size, 0, 0, network.reading))
         space.tape = space.tape._replace(last_cell=self._cell)
-        given = Given((), (), (), (), self._start, self._cut, self._nowhere, ())
+        given = Given((), (), (), (), self._start, self._cut, self._nowhere, (), None, None)
         backward = network.backward(
             space, given, grad_hidden=None, grad_summary=None, stride=H, last_only=True, grad_memory=None
         )
@@ -121,12 +121,14 @@ class CompiledSegment:
         H, S, L, R = stream.size, stream.slots, stream.bptt_steps, stream.reads
         self._output, new_c, weight = new_empty(1, 2 * H), new_empty(H), new_empty(R)
         read_slot = new_empty(R, dtype=WHOLE)
-        novel = None if stream.limit is None else new_empty(1, dtype=FLAG)
-        self._space = Space(Sizes(L, 1, self._inputs, H, attention, S, R))
-        step = self._step = stream.step_arguments(new_c, read_slot, weight, novel)
+        near = None if stream.limit is None else new_empty(1, dtype=WHOLE)
+        reading = network.reading
+        stored = new_empty(H) if reading.apart else None
+        self._space = Space(Sizes.of(L, 1, self._inputs, H, attention, S, reading))
+        step = self._step = stream.step_arguments(new_c, read_slot, weight, stored, near)
         step.threads, step.input, step.attention = 1, self._inputs, attention
         step.projection, step.recurrence = network.weights, network.weights
-        take = self._take = stream.take_arguments(new_c, read_slot, weight, novel)
+        take = self._take = stream.take_arguments(new_c, read_slot, weight, stored, near)
         take.output = self._output
         self._cut = torch.zeros(L, 1, dtype=FLAG)
         self._cut[0] = True
@@ -148,7 +150,8 @@ class CompiledSegment:
             place=self._selected.place,
         )
         self._pieces = PieceReplays(stream.shape, network, 8)
-        nothing = Given((), (), (), (), (), self._cut, (), ())  # until a window is entered
+        times = ((), ()) if reading.age else (None, None)
+        nothing = Given((), (), (), (), (), self._cut, (), (), *times)  # until a window is entered
         self._forward = network.forward(self._space, nothing, slots=S)
         self._backward = network.backward(
             self._space,
@@ -194,6 +197,9 @@ class CompiledSegment:
         backward.x, backward.h = record.observation, before.h
         backward.start, backward.write_slot = record.start, record.write_slot
         select.filled, select.written_at = before.filled, before.written_at
+        if self.stream.rules.reading.age:
+            forward.step, forward.written_at = before.step, before.written_at
+            backward.step, backward.written_at = before.step, before.written_at
         self._take.window = record
 
     def step(self, time: int, x: Tensor, start: Tensor | None) -> Tensor | None:
@@ -249,5 +255,7 @@ class CompiledSegment:
         if selected < 0:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
         if selected > 0:
-            self._pieces.run(self._grad_memory, self._selected, selected, self._select.steps_reached, None)
+            assert self._window is not None
+            written_at, reached = self._window[1].written_at, self._select.steps_reached
+            self._pieces.run(self._grad_memory, self._selected, selected, reached, written_at, None)
         return None

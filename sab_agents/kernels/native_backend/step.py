@@ -49,6 +49,8 @@ def step(
         write_every=rules.write_every,
         score=SCORES.index(rules.reading.score),
         gain=rules.reading.gain,
+        floor=rules.reading.floor,
+        apart=rules.reading.apart,
         x=x,
         projection=weights,
         recurrence=weights,
@@ -59,8 +61,9 @@ def step(
         new_state=new,
         read_slot=None,
         weight=None,
+        stored=None,
         novelty=None,
-        novel=None,
+        near=None,
     ).run()
     return (output, new) if finite else None
 
@@ -99,6 +102,8 @@ def lstm_step(
         write_every=1,
         score=SCORES.index(NOTHING_READ.score),
         gain=0.0,
+        floor=0.0,
+        apart=False,
         x=x,
         projection=network,
         recurrence=network,
@@ -109,8 +114,9 @@ def lstm_step(
         new_state=None,
         read_slot=None,
         weight=None,
+        stored=None,
         novelty=None,
-        novel=None,
+        near=None,
     ).run()
     return (output[:, :H].contiguous(), new_c) if finite else None
 
@@ -126,6 +132,10 @@ class LSTMWeights(NamedTuple):
     query_weight: tuple[()] = ()
     query_bias: tuple[()] = ()
     score_weight: None = None
+    age_weight: None = None
+    age_bias: None = None
+    gate_weight: None = None
+    gate_bias: None = None
 
 
 class LSTMState(NamedTuple):
@@ -153,6 +163,7 @@ def state_fits(state: StepState, B: int, S: int, H: int) -> bool:
 
 def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
     """Returns whether the native kernel can take each weight."""
+    age, gate = weights.age_weight, weights.gate_weight
     return (
         fits(weights.weight_ih, (4 * H, inputs), REAL)
         and fits(weights.weight_hh, (4 * H, H), REAL)
@@ -162,4 +173,10 @@ def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
         and fits(weights.query_weight, (A, H), REAL)
         and fits(weights.query_bias, (A,), REAL)
         and (weights.score_weight is None or fits(weights.score_weight, (1, A), REAL))
+        and (age is None or (fits(age, (1, H), REAL) and _fits(weights.age_bias, (1,))))
+        and (gate is None or (fits(gate, (H, H), REAL) and _fits(weights.gate_bias, (H,))))
     )
+
+
+def _fits(tensor: Tensor | None, shape: tuple[int, ...]) -> bool:
+    return tensor is not None and fits(tensor, shape, REAL)

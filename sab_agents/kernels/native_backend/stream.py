@@ -52,7 +52,8 @@ class CompiledStream:
         self._known = new_empty(1, dtype=WHOLE).zero_()
         self._c, self._weight = new_empty(B, H), new_empty(B, self.reads)
         self._read_slot = new_empty(B, self.reads, dtype=WHOLE)
-        self._novel = None if self.limit is None else new_empty(B, dtype=FLAG)
+        self._near = None if self.limit is None else new_empty(B, dtype=WHOLE)
+        self._stored = new_empty(B, H) if rules.reading.apart else None
         self._output = new_empty(B, 2 * H)  # of steps whose output is not returned
         self._known_weights: list[int] = []
         self._inputs = self._attention = self._work = 0
@@ -60,11 +61,13 @@ class CompiledStream:
         self._bound: tuple[Binding, Network | None] | None = None
         self._replayed: WindowReplay | None = None
         self._pieces: PieceReplays | None = None
-        self._step = self.step_arguments(self._c, self._read_slot, self._weight, self._novel)
-        self._take = self.take_arguments(self._c, self._read_slot, self._weight, self._novel)
+        self._step = self.step_arguments(self._c, self._read_slot, self._weight, self._stored, self._near)
+        self._take = self.take_arguments(self._c, self._read_slot, self._weight, self._stored, self._near)
         self._steps = native.TakeSteps(step=self._step, take=self._take)
 
-    def step_arguments(self, new_c: Tensor, read_slot: Tensor, weight: Tensor, novel: Tensor | None) -> Any:
+    def step_arguments(
+        self, new_c: Tensor, read_slot: Tensor, weight: Tensor, stored: Tensor | None, near: Tensor | None
+    ) -> Any:
         """Returns the arguments of `Step` that leave their results in these tensors; weights and x must be set."""
         return native.Step(
             rows=self.rows,
@@ -74,16 +77,21 @@ class CompiledStream:
             write_every=self.rules.write_every,
             score=SCORES.index(self.rules.reading.score),
             gain=self.rules.reading.gain,
+            floor=self.rules.reading.floor,
+            apart=self.rules.reading.apart,
             state=self.state,
             new_c=new_c,
             new_state=None,
             read_slot=read_slot,
             weight=weight,
+            stored=stored,
             novelty=self.limit,
-            novel=novel,
+            near=near,
         )
 
-    def take_arguments(self, new_c: Tensor, read_slot: Tensor, weight: Tensor, novel: Tensor | None) -> Any:
+    def take_arguments(
+        self, new_c: Tensor, read_slot: Tensor, weight: Tensor, stored: Tensor | None, near: Tensor | None
+    ) -> Any:
         """Returns the arguments of `Take` for a step that left its results there; what was observed must be set."""
         return native.Take(
             rows=self.rows,
@@ -96,12 +104,14 @@ class CompiledStream:
             eviction=EVICTIONS.index(self.rules.eviction),
             seed=self.rules.seed,
             decay=self.rules.decay,
+            refresh=self.rules.refresh,
             distance=self._distance,
             known=self._known,
             new_c=new_c,
             read_slot=read_slot,
             weight=weight,
-            novel=novel,
+            stored=stored,
+            near=near,
             kept=self.kept,
             state=self.state,
             window=None,
@@ -141,7 +151,7 @@ class CompiledStream:
         self._set_step(x, start, output)
         if not self._step.run():
             return None
-        return StreamStep(output, self._c, self._read_slot, self._weight, self._novel)
+        return StreamStep(output, self._c, self._read_slot, self._weight, self._stored, self._near)
 
     def _set_step(self, x: Tensor, start: Tensor | None, output: Tensor) -> None:
         step = self._step
@@ -340,7 +350,7 @@ class CompiledStream:
         count = select.run()
         if count < 0:
             raise ValueError("SABStream.credit: the contexts must name pieces and steps that are there.")
-        return Pieces(self.shape, selected, count, select.steps_reached)
+        return Pieces(self.shape, selected, count, select.steps_reached, written_at)
 
     @property
     def shape(self) -> Shape:
@@ -364,7 +374,7 @@ class CompiledStream:
             return False
         if self._pieces is None:
             self._pieces = PieceReplays(self.shape, network, pieces.count)
-        self._pieces.run(gradient, pieces.selected, pieces.count, pieces.steps, sent)
+        self._pieces.run(gradient, pieces.selected, pieces.count, pieces.steps, pieces.written_at, sent)
         return True
 
     def _know(self, record: WindowRecord, observed: torch.Size) -> None:
@@ -399,11 +409,12 @@ class WindowReplay:
     def __init__(self, network: Network, record: WindowRecord, slots: int) -> None:
         self.record, self.waits = record, False
         inputs, H, A = network.sizes
-        T, B, R = record.read_slot.shape
-        self._shape = B, 2 * H
-        space = Space(Sizes(T, B, inputs, H, A, slots, R))
+        T, B, _ = record.read_slot.shape
+        self._shape, self._age = (B, 2 * H), network.reading.age
+        space = Space(Sizes.of(T, B, inputs, H, A, slots, network.reading))
+        times = ((), ()) if self._age else (None, None)
         given = Given(
-            record.observation, (), (), (), record.start, record.cut, record.write_slot, ()
+            record.observation, (), (), (), record.start, record.cut, record.write_slot, (), *times
         )  # the rest is of each window
         self._slots = slots
         self._forward = network.forward(space, given, slots=slots)
@@ -421,6 +432,9 @@ class WindowReplay:
         forward.steps = backward.steps = steps
         forward.h = backward.h = before.h
         forward.c, forward.memory, forward.filled, forward.outputs = before.c, before.memory, before.filled, output
+        if self._age:
+            forward.step, forward.written_at = before.step, before.written_at
+            backward.step, backward.written_at = before.step, before.written_at
         if not forward.run():
             raise ValueError(f"SABStream: the slots that steps write to must lie in -1 … {self._slots - 1}.")
         self.waits = True

@@ -1,7 +1,7 @@
 """What a forward pass leaves for its backward pass, and what that leaves for the weights: sizes, and where it all lies.
 
 Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S₀ slots of the starting memory, V = S₀ + T
-versions, R = K + 1 slots that a read touches. The parts' shapes stand in src/arguments.h, `Tape` and `Sent`.
+versions, R = K + 1 slots that a read touches, Q linear functions of ĥ that it takes. The parts' shapes stand in src/arguments.h, `Tape` and `Sent`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import WHOLE, new_empty, threads
+from sab_agents.kernels.types import Reading
 
 LINE = 16  # floats in a cache line, where each part begins
 
 
 class Sizes(NamedTuple):
-    """The sizes of a scan: T, B, I, H, A, S₀ and R."""
+    """The sizes of a scan: T, B, I, H, A, S₀, R, Q, and whether ĥ is stored, and not h."""
 
     steps: int
     rows: int
@@ -27,6 +28,14 @@ class Sizes(NamedTuple):
     attention: int
     held: int
     reads: int
+    attended: int
+    apart: bool
+
+    @classmethod
+    def of(cls, steps: int, rows: int, inputs: int, size: int, attention: int, held: int, reading: Reading) -> Sizes:
+        """Returns the sizes of a scan that reads its memory so."""
+        attended = reading.attended(size, attention)
+        return cls(steps, rows, inputs, size, attention, held, reading.ranks, attended, reading.apart)
 
     @property
     def threads(self) -> int:
@@ -49,6 +58,7 @@ class TapeParts(NamedTuple):
     scores: Array
     summary: Array
     hidden: Array
+    later: Array | None
     versions: Array
     weights: Array
     last_cell: Array
@@ -63,6 +73,7 @@ class SentParts(NamedTuple):
     states: Array
     keys: Array
     query: Array
+    later: Array | None
     score_weight: Array
     gates: Array
     h: Array
@@ -75,6 +86,7 @@ class Layout:
     Args:
         of_tape: floats of each part of the tape, 0 for those that lie elsewhere.
         of_sent: floats of each part of what the backward pass leaves.
+        apart: whether ĥ is stored, and not h.
 
     Attributes:
         places: where each part begins, in floats.
@@ -82,16 +94,18 @@ class Layout:
         floats: of the buffer.
     """
 
-    def __init__(self, of_tape: list[int], of_sent: list[int]) -> None:
+    def __init__(self, of_tape: list[int], of_sent: list[int], *, apart: bool) -> None:
+        self._apart = apart
         counts = [*of_tape, *of_sent]
         *self.places, self.floats = accumulate((padded(count) for count in counts), initial=0)
         self.ends = [place + count for place, count in zip(self.places, counts, strict=True)]
 
     def within(self, buffer: Tensor, versions: Array = ()) -> tuple[TapeParts, SentParts]:
         """Returns all parts in a buffer, and the versions beside it; other parts that lie elsewhere mean nothing."""
-        parts: list[Array] = [(buffer, place) for place in self.places]
+        parts: list[Array | None] = [(buffer, place) for place in self.places]
         parts[VERSIONS] = versions
-        return TapeParts._make(parts[:TAPE_PARTS]), SentParts._make(parts[TAPE_PARTS:])
+        tape, sent = TapeParts._make(parts[:TAPE_PARTS]), SentParts._make(parts[TAPE_PARTS:])
+        return (tape, sent) if self._apart else (tape._replace(later=None), sent._replace(later=None))
 
 
 def padded(floats: int) -> int:
@@ -115,12 +129,13 @@ def layout(
         tape: parts of the tape that lie in the buffer.
         sent: parts of what the backward pass leaves that lie in the buffer.
     """
-    T, B, _, H, A, held, _ = sizes
+    T, B, _, H, A, held, _, Q, apart = sizes
     of_tape = tape_counts(sizes, keep=keep)
     of_sent = {
         "states": (held + T) * B * H,
         "keys": (held + T) * B * A,
-        "query": T * B * A,
+        "query": T * B * Q,
+        "later": T * B * H if apart else 0,
         "score_weight": B * A,
         "gates": T * B * 4 * H,
         "h": B * H,
@@ -129,22 +144,24 @@ def layout(
     return Layout(
         [of_tape[name] if name in tape else 0 for name in TapeParts._fields],
         [of_sent[name] if name in sent else 0 for name in SentParts._fields],
+        apart=apart,
     )
 
 
 def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
     """Returns how many floats each part of the tape has, also for sizes that are symbols; `keep` as for `layout`."""
-    T, B, _, H, A, held, R = sizes
+    T, B, _, H, A, held, R, Q, apart = sizes
     steps, cells, keyed = (T, T + 1, held + T) if keep else (1, 1, 1)
     return {
         "gates": steps * B * 4 * H,
         "cell": cells * B * H,
         "output": steps * B * H,
-        "query": steps * B * A,
+        "query": steps * B * Q,
         "keys": keyed * B * A,
         "scores": steps * B * R,
         "summary": T * B * H,
         "hidden": (held + T) * B * H,
+        "later": T * B * H if apart else 0,
         "versions": 0,  # integers, never here
         "weights": T * B * R,
         "last_cell": B * H,

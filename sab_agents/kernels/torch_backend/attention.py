@@ -12,22 +12,24 @@ EPSILON = 1e-8
 """Smallest sum that the weights are divided by, so that exact ties give zeros and not NaN."""
 
 
-def sparsify(scores: Tensor, filled: Tensor, top_k: int) -> Tensor:
-    """Keeps the `top_k` best scores, shifted so that the next one is zero, and scales them to sum 1.
+def sparsify(scores: Tensor, filled: Tensor, top_k: int, floor: float = 0.0) -> Tensor:
+    """Keeps the `top_k` best scores, shifted so that the next one is zero, and scales them to sum 1 at most.
 
     With n filled slots, θ is the (K+1)-th largest score, or the smallest filled score − 1 where n ≤ K, so that every
-    filled slot takes part; the weights are max(a − θ, 0) / max(Σ max(a − θ, 0), 1e-8). θ carries gradient. At an
-    exact tie with θ the subgradient of max is 0; which of several slots that tie for θ is credited is not specified.
-    The slope grows without bound as the best scores approach a tie: clip the gradient norm when you train.
+    filled slot takes part; with u_i = max(a_i − θ, 0) and the floor m the weights are u_i / max(m + Σu, 1e-8). θ
+    carries gradient. At an exact tie with θ the subgradient of max is 0; which of several slots that tie for θ is
+    credited is not specified. Without a floor the slope grows without bound as the best scores approach a tie: clip the
+    gradient norm when you train. With one it is at most about 1/m.
 
     Args:
         scores: (B, S) any finite real numbers; values of empty slots are ignored.
         filled: (B, S) bool, which slots hold a memory.
         top_k: how many slots may take part, at least 1.
+        floor: m, at least 0; 0 is the paper's.
 
     Returns:
-        (B, S) weights: at most `top_k` non-zero in a row, rows sum to 1, or to 0 where the best scores tie exactly
-        with θ or nothing is filled.
+        (B, S) weights: at most `top_k` non-zero in a row. Rows sum to 1 without a floor, to less with one, and to 0
+        where the best scores tie exactly with θ or nothing is filled.
 
     Raises:
         ValueError: top_k < 1, or shapes differ.
@@ -53,7 +55,12 @@ def sparsify(scores: Tensor, filled: Tensor, top_k: int) -> Tensor:
         next_best = masked.topk(top_k + 1, dim=1).values[:, top_k:]
         lowest = torch.where(next_best > -torch.inf, next_best, lowest)
     above = torch.relu(scores - lowest).masked_fill(~filled, 0.0)
-    return above / above.sum(dim=1, keepdim=True).clamp(min=EPSILON)
+    return above / divisor(above.sum(dim=1, keepdim=True), floor)
+
+
+def divisor(total: Tensor, floor: float) -> Tensor:
+    """What the parts above the threshold, whose sum is `total`, are divided by."""
+    return (total + floor if floor else total).clamp(min=EPSILON)
 
 
 def softmax(scores: Tensor, filled: Tensor, temperature: float) -> Tensor:
@@ -72,21 +79,22 @@ def threshold(best: Tensor, *, full: bool) -> Tensor:
     return torch.where(last > -torch.inf, last, smallest - 1)
 
 
-def summary_by_scores(best: Tensor, weights: Tensor, values: Tensor, summary: Tensor) -> Tensor:
+def summary_by_scores(best: Tensor, weights: Tensor, values: Tensor, summary: Tensor, floor: float) -> Tensor:
     """∂s/∂scores of the sparsifier, transposed: (steps, B, R, H), written over `values`.
 
-    With D = max(Σu, ε) and u_i = relu(a_i − θ): ∂s/∂u_i = (m_i − [Σu > ε]·s)/D where u_i > 0, else 0; a_i receives
-    it, and the score that set θ receives minus their sum.
+    With u_i = relu(a_i − θ), Σ = m + Σu and D = max(Σ, ε): ∂s/∂u_i = (m_i − [Σ > ε]·s)/D where u_i > 0, else 0; a_i
+    receives it, and the score that set θ receives minus their sum.
 
     Args:
         best: (steps, B, R) scores, falling, −inf where there is none.
         weights: (steps, B, R) of these.
         values: (steps, B, R, H) what the slots held.
         summary: (steps, B, H).
+        floor: m.
     """
     filled = best > -torch.inf
     above = torch.relu(best - threshold(best, full=False))
-    total = above.sum(dim=-1, keepdim=True)
+    total = above.sum(dim=-1, keepdim=True) + floor
     scale = (above > 0) / total.clamp(min=EPSILON)
     normalised = (total > EPSILON).to(summary.dtype)
     derivative = values.sub_((summary * normalised).unsqueeze(2)).mul_(scale.unsqueeze(3))

@@ -30,12 +30,19 @@ class Tape(NamedTuple):
     tanh_cell: Tensor  # (T, B, H) tanh of c after each step
     output: Tensor  # (T, B, H) ĥ
     summary: Tensor  # (T, B, H) s
-    query: Tensor  # (T, B, A); 0 where nothing could be read
+    apart: Tensor  # (T, B, H) h where that is not what is stored, else no elements
+    query: Tensor  # (T, B, Q) the query, λ and the gate; 0 where nothing could be read
     hidden: Tensor  # (V, B, H) all versions: starting memory, h of each step, and one of zeros
     keys: Tensor  # (V, B, A) W₁ of those that were written
     read: Tensor  # (T, B, R) row of (V·B) that was read
     scores: Tensor  # (T, B, R) their scores, falling, −inf where the slot is empty
     weights: Tensor  # (T, B, R) their weights
+
+    @property
+    def state(self) -> Tensor:
+        """(T, B, H) h of each step."""
+        T = len(self.output)
+        return self.apart if self.apart.numel() else self.hidden[len(self.hidden) - T - 1 : -1]
 
 
 class _Block(NamedTuple):
@@ -43,6 +50,7 @@ class _Block(NamedTuple):
 
     score_by_summary: Tensor  # (steps, B, R, H) how the score's gradient follows from that of s
     score: ScoreDerivatives  # (steps, B, R, A) each
+    log_age: Tensor | None  # (steps, B, R) log(1 + age) of what was read; None where scores do not know age
     input_gates: Tensor  # (steps, B, 3, H) derivative of c by the pre-activations of i, f and g
     output_gate: Tensor  # (steps, B, H) derivative of ĥ by the pre-activation of o
     cell: Tensor  # (steps, B, H) derivative of ĥ by c
@@ -67,30 +75,40 @@ class Backward:
     ) -> None:
         self.inputs, self.tape, self.plan, self.schedule = inputs, tape, plan, schedule
         T, B, R = tape.read.shape
-        H, A, S = tape.output.shape[2], tape.query.shape[2], plan.filled.shape[1]
+        H, A, S = tape.output.shape[2], tape.keys.shape[2], plan.filled.shape[1]
         self.size, self.held = H, S
         # One table of the gradients that versions receive: of the stored state (H), then of its key (A).
         self.versions = tape.hidden.new_zeros(S + T + 1, B, H + A)
+        # And of those that h receives, where it is not what is stored.
+        self.states = tape.output.new_zeros(tape.output.shape) if plan.reading.apart else None
         self.gates = torch.empty_like(tape.gates)
         self.query = torch.zeros_like(tape.query)
         self.scores = torch.zeros_like(tape.weights)
         self.received = tape.hidden.new_zeros(B, R, H + A)
         self.score_weight = None if inputs.score_weight is None else torch.zeros_like(inputs.score_weight)
 
-    def run(self, grad_h: Tensor, grad_summary: Tensor, grad_cell: Tensor) -> ScanInputs:
-        """The gradient of every input, from that of h and s, (T, B, H), and of c after the last step, (B, H)."""
-        steps = self.tape.read.shape[0]
-        self.versions[self.held : self.held + steps, :, : self.size] = grad_h
+    def run(self, grad_output: Tensor, grad_cell: Tensor) -> ScanInputs:
+        """The gradient of every input, from that of the outputs and of c after the last step, (B, H)."""
+        steps, H = self.tape.read.shape[0], self.size
+        grad_summary = grad_output[..., H : 2 * H]
+        of_versions = self.versions[self.held : self.held + steps, :, :H]
+        if self.states is None:
+            of_versions.copy_(grad_output[..., :H])
+        else:
+            self.states.copy_(grad_output[..., :H])
+            of_versions.copy_(grad_output[..., 2 * H :])
         size = max(1, BLOCK_ELEMENTS // max(1, self.received[..., : self.size].numel()))
         for end in range(steps, 0, -size):
             first = max(0, end - size)
-            block = _local_derivatives(self.plan.reading.score, self.inputs, self.tape, first, end)
+            block = _local_derivatives(self.plan, self.inputs, self.tape, first, end)
             for t in range(end - 1, first - 1, -1):
                 grad_state = self.versions[self.held + t, :, : self.size]
                 if self.plan.reading.credit and self.schedule.write[t] != NO_WRITE:
                     grad_state.addmm_(self.versions[self.held + t, :, self.size :], self.inputs.key_weight)
                 if self.schedule.extent[t] > 0:
                     self._read(t, block, t - first, grad_state, grad_summary[t])
+                elif self.states is not None:
+                    grad_state += self.states[t]
                 grad_cell = self._cell(t, block, t - first, grad_state, grad_cell)
             by_vector = block.score.vector
             if self.score_weight is not None and by_vector is not None:
@@ -98,11 +116,22 @@ class Backward:
         return self._gather(grad_cell)
 
     def _read(self, t: int, block: _Block, i: int, grad_state: Tensor, grad_summary: Tensor) -> None:
-        """Sends the gradient of s to the slots that were read and, through their scores, to keys and query."""
+        """Sends the gradient of h and s to the slots that were read and, through their scores, to keys and query."""
         H, scores, query, received = self.size, self.scores[t], self.query[t], self.received
-        grad_summary = torch.add(grad_summary, grad_state, alpha=self.plan.reading.gain)
+        reading, A = self.plan.reading, self.received.shape[2] - self.size
+        grad_h = grad_state if self.states is None else self.states[t]
+        if reading.gate:
+            gate = self.tape.query[t, :, -H:]
+            torch.mul(grad_h * self.tape.summary[t], gate * (1 - gate), out=query[:, -H:])
+            grad_summary = torch.addcmul(grad_summary, grad_h, gate)
+        else:
+            grad_summary = torch.add(grad_summary, grad_h, alpha=reading.gain)
+        if self.states is not None:
+            grad_state += grad_h
         torch.bmm(block.score_by_summary[i], grad_summary.unsqueeze(2), out=scores.unsqueeze(2))
-        torch.bmm(scores.unsqueeze(1), block.score.query[i], out=query.unsqueeze(1))
+        query[:, :A] = torch.bmm(scores.unsqueeze(1), block.score.query[i]).squeeze(1)
+        if block.log_age is not None:
+            query[:, A] = -(scores * block.log_age[i]).sum(dim=1)
         torch.mul(scores.unsqueeze(2), block.score.key[i], out=received[:, :, H:])
         if self.plan.reading.credit:
             torch.mul(self.tape.weights[t].unsqueeze(2), grad_summary.unsqueeze(1), out=received[:, :, :H])
@@ -124,7 +153,8 @@ class Backward:
             gates = gates.masked_fill(cut, 0)
             grad_cell.masked_fill_(cut, 0)
         if t > 0:
-            self.versions[self.held + t - 1, :, :H].addmm_(gates, self.inputs.weight_hh)
+            before = self.versions[self.held + t - 1, :, :H] if self.states is None else self.states[t - 1]
+            before.addmm_(gates, self.inputs.weight_hh)
         return grad_cell
 
     def _gather(self, grad_cell: Tensor) -> ScanInputs:
@@ -137,23 +167,39 @@ class Backward:
             cell=grad_cell,
         )
         any_start = any(self.schedule.any_start)
-        return input_gradients(self.inputs, self.plan, any_start, self.tape.hidden, self.tape.output, found)
+        tape = self.tape
+        return input_gradients(self.inputs, self.plan, any_start, tape.hidden, tape.state, tape.output, found)
 
 
-def _local_derivatives(kind: str, inputs: ScanInputs, tape: Tape, first: int, end: int) -> _Block:
+def _local_derivatives(plan: ScanPlan, inputs: ScanInputs, tape: Tape, first: int, end: int) -> _Block:
     """The derivatives that follow from the forward pass alone, for steps first … end − 1."""
+    reading = plan.reading
     index, weights, summary = tape.read[first:end], tape.weights[first:end], tape.summary[first:end]
-    H, A = tape.output.shape[2], tape.query.shape[2]
+    H, A = tape.output.shape[2], tape.keys.shape[2]
     values = tape.hidden.view(-1, H).index_select(0, index.view(-1)).view(*index.shape, H)
     keys = tape.keys.view(-1, A).index_select(0, index.view(-1)).view(*index.shape, A)
-    score = SCORES[kind].derivatives(keys, tape.query[first:end].unsqueeze(2), inputs.score_weight)
+    query = tape.query[first:end, :, :A].unsqueeze(2)
+    score = SCORES[reading.score].derivatives(keys, query, inputs.score_weight)
     i, f, g, o = tape.gates[first:end].chunk(4, dim=2)
     tanh_cell = tape.tanh_cell[first:end]
     input_gates = torch.stack([g * i * (1 - i), tape.cell[first:end] * f * (1 - f), i * (1 - g * g)], dim=2)
     return _Block(
-        score_by_summary=summary_by_scores(tape.scores[first:end], weights, values, summary),
+        score_by_summary=summary_by_scores(tape.scores[first:end], weights, values, summary, reading.floor),
         score=score,
+        log_age=_log_ages(plan, index, first, weights.dtype) if reading.age else None,
         input_gates=input_gates,
         output_gate=tanh_cell * o * (1 - o),
         cell=o * (1 - tanh_cell * tanh_cell),
     )
+
+
+def _log_ages(plan: ScanPlan, read: Tensor, first: int, dtype: torch.dtype) -> Tensor:
+    """log(1 + age) of what steps `first` … read (steps, B, R); meaningless where nothing was read."""
+    rows, held = plan.filled.shape
+    version = read.div(rows, rounding_mode="floor")
+    time = torch.arange(first, first + len(read), device=read.device).view(-1, 1, 1)
+    age = (time - (version - held) - 1).clamp(min=0)
+    if held:
+        of_start = plan.first_ages.expand(len(read), rows, held).gather(2, version.clamp(max=held - 1)) + time
+        age = torch.where(version < held, of_start, age)
+    return torch.log1p(age.to(dtype))

@@ -18,7 +18,7 @@ class LoopGradients(NamedTuple):
     gates: Tensor  # (T, B, 4H)
     states: Tensor  # (V, B, H) of every version
     keys: Tensor  # (V, B, A) of their keys
-    query: Tensor  # (T, B, A)
+    query: Tensor  # (T, B, Q)
     score_weight: Tensor | None  # (A,)
     cell: Tensor  # (B, H) of c before the first step
 
@@ -33,6 +33,7 @@ def input_gradients(
     plan: ScanPlan,
     any_start: bool,
     hidden: Tensor,
+    state: Tensor,
     output: Tensor,
     found: LoopGradients,
 ) -> ScanInputs:
@@ -43,11 +44,11 @@ def input_gradients(
         plan: of the scan.
         any_start: whether an episode starts within it.
         hidden: (V, B, H) all versions.
+        state: (T, B, H) h of every step.
         output: (T, B, H) ĥ of every step.
         found: what the loop left.
     """
-    steps, held = plan.start.shape[0], plan.filled.shape[1]
-    before, later = inputs.h, hidden[held : held + steps - 1]
+    held, before, later = plan.filled.shape[1], inputs.h, state[:-1]
     if any_start:
         before = before.masked_fill(plan.start[0].unsqueeze(1), 0)
         later = later.masked_fill(plan.start[1:].unsqueeze(2), 0)

@@ -17,7 +17,7 @@ from sab_agents.kernels.types import ScanArguments, ScanOutputs, ScanPlan
 
 
 def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
-    """Computes a scan, step by step, by section 2 of the mathematics; gradient flows by automatic differentiation.
+    """Computes a scan, step by step, by sections 2 and 7 of the mathematics; gradient flows by automatic differentiation.
 
     Args:
         inputs: the differentiable arguments.
@@ -37,7 +37,8 @@ def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
     score = SCORES[plan.reading.score]
     score_weight = None if inputs.score_weight is None else inputs.score_weight.squeeze(0)
     version = torch.arange(S, device=h.device).expand(B, S)
-    extent = _extents(plan)
+    extent, reading = _extents(plan), plan.reading
+    born = -1 - functional.pad(plan.first_ages, (0, S - held)) if reading.age else None
     outputs, versions, weights_read = [], [], []
 
     for t in range(T):
@@ -49,30 +50,40 @@ def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
 
         i, f, g, o = (gates[t] + h @ inputs.weight_hh.t()).chunk(4, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
+        h = cell = torch.sigmoid(o) * torch.tanh(c)
 
-        query = functional.linear(h, inputs.query_weight, inputs.query_bias)
-        weights = _weights(score.of(keys[:, :n], query, score_weight), filled[:, :n], plan)
+        query = functional.linear(cell, inputs.query_weight, inputs.query_bias)
+        scores = score.of(keys[:, :n], query, score_weight)
+        if born is not None:
+            rate = functional.linear(cell, inputs.age_weight, inputs.age_bias)  # type: ignore[arg-type]
+            scores = scores - rate * torch.log1p((t - born[:, :n] - 1).to(scores.dtype))
+        weights = _weights(scores, filled[:, :n], plan)
         summary = (weights.unsqueeze(1) @ memory[:, :n]).squeeze(1)
-        h = h + plan.reading.gain * summary
+        if reading.gate:
+            gate = torch.sigmoid(functional.linear(cell, inputs.gate_weight, inputs.gate_bias))  # type: ignore[arg-type]
+            h = cell + gate * summary
+        else:
+            h = cell + reading.gain * summary
         versions.append(functional.pad(version[:, :n].masked_fill(~filled[:, :n], -1), (0, S - n), value=-1))
         weights_read.append(functional.pad(weights.detach(), (0, S - n)))
 
         if bool((plan.write_slot[t] >= 0).any()):
             written = plan.write_slot[t].unsqueeze(1) == torch.arange(S, device=h.device)
-            stored = h if plan.reading.credit else h.detach()
+            stored = cell if reading.stored == "cell" else h
+            stored = stored if reading.credit else stored.detach()
             memory = torch.where(written.unsqueeze(2), stored.unsqueeze(1), memory)
             keys = torch.where(written.unsqueeze(2), (stored @ inputs.key_weight.t()).unsqueeze(1), keys)
             filled = filled | written
             version = torch.where(written, held + t, version)
-        outputs.append(torch.cat([h, summary], dim=1))
+            born = None if born is None else torch.where(written, t, born)
+        outputs.append(torch.cat([h, summary, cell] if reading.apart else [h, summary], dim=1))
     return ScanOutputs(torch.stack(outputs), c, torch.stack(versions), torch.stack(weights_read))
 
 
 def _weights(scores: Tensor, filled: Tensor, plan: ScanPlan) -> Tensor:
     if plan.reading.sparsifier == "softmax":
         return softmax(scores, filled, plan.reading.temperature)
-    return sparsify(scores, filled, plan.reading.top_k)
+    return sparsify(scores, filled, plan.reading.top_k, plan.reading.floor)
 
 
 def _extents(plan: ScanPlan) -> list[int]:

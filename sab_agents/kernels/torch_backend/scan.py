@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels.torch_backend.attention import EPSILON, threshold
+from sab_agents.kernels.torch_backend.attention import divisor, threshold
 from sab_agents.kernels.torch_backend.backward import Backward, Tape
 from sab_agents.kernels.torch_backend.gather import outer
 from sab_agents.kernels.torch_backend.reference import reference_scan
@@ -31,11 +31,11 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`."""
     if plan.reading.sparsifier == "softmax":
         return Scanned(reference_scan(inputs, plan), ())
-    steps, batch, held = plan.start.shape[0], plan.start.shape[1], plan.filled.shape[1]
+    steps, batch = plan.start.shape
     tape = _Forward(with_gates(inputs), plan, make_schedule(plan)).run()
     versions = (tape.read.div(batch, rounding_mode="floor")).masked_fill_(tape.scores == -torch.inf, -1)
-    output = torch.cat([tape.hidden[held : held + steps], tape.summary], dim=2)
-    outputs = ScanOutputs(output, tape.cell[steps].clone(), versions, tape.weights)
+    parts = [tape.state, tape.summary, tape.output] if plan.reading.apart else [tape.state, tape.summary]
+    outputs = ScanOutputs(torch.cat(parts, dim=2), tape.cell[steps].clone(), versions, tape.weights)
     return Scanned(outputs, tape[:-1] if keep else ())
 
 
@@ -44,10 +44,10 @@ def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, 
     if plan.reading.sparsifier == "softmax":
         return []
     (T, B, _), H, A, R = inputs.x.shape, inputs.h.shape[1], inputs.query_bias.shape[0], plan.reads
-    V, dtype = plan.filled.shape[1] + T + 1, inputs.x.dtype
+    V, Q, dtype = plan.filled.shape[1] + T + 1, plan.reading.attended(H, A), inputs.x.dtype
     state = (T, B, H)
     real: list[tuple[int, ...]] = [(T, B, 4 * H), (T + 1, B, H), state, state, state]
-    real += [(T, B, A), (V, B, H), (V, B, A)]
+    real += [state if plan.reading.apart else (0,), (T, B, Q), (V, B, H), (V, B, A)]
     return [*((shape, dtype) for shape in real), ((T, B, R), torch.int64), ((T, B, R), dtype)]
 
 
@@ -57,9 +57,9 @@ def backward(
     """The gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
     if plan.reading.sparsifier == "softmax":
         return _softmax_gradients(inputs, plan, grad_output, grad_c, wanted)
-    H, gated = inputs.h.shape[1], with_gates(inputs, gates=tape.kept[0])
+    gated = with_gates(inputs, gates=tape.kept[0])
     own = Tape._make((*tape.kept, tape.weights))
-    found = Backward(gated, own, plan, make_schedule(plan)).run(grad_output[..., :H], grad_output[..., H:], grad_c)
+    found = Backward(gated, own, plan, make_schedule(plan)).run(grad_output, grad_c)
     return argument_gradients(inputs, found, wanted)
 
 
@@ -72,13 +72,31 @@ def with_gates(inputs: ScanArguments, gates: Tensor | None = None) -> ScanInputs
         gates=gates,
         weight_hh=inputs.weight_hh,
         key_weight=inputs.key_weight,
-        query_weight=inputs.query_weight,
-        query_bias=inputs.query_bias,
+        query_weight=_joined(inputs.query_weight, inputs.age_weight, inputs.gate_weight),
+        query_bias=_joined(inputs.query_bias, inputs.age_bias, inputs.gate_bias),
         score_weight=None if score is None else score.squeeze(0),
         h=inputs.h,
         c=inputs.c,
         memory=inputs.memory,
     )
+
+
+def _joined(*parts: Tensor | None) -> Tensor:
+    there = [part for part in parts if part is not None]
+    return there[0] if len(there) == 1 else torch.cat(there)
+
+
+def _parted(inputs: ScanArguments, weight: Tensor, bias: Tensor) -> dict[str, Tensor | None]:
+    """The gradients of the parts of which the query's weight (Q, H) and bias (Q,) were joined."""
+    found: dict[str, Tensor | None] = {}
+    first = 0
+    for name in ("query", "age", "gate"):
+        own = getattr(inputs, f"{name}_bias")
+        last = first + (0 if own is None else len(own))
+        found |= {f"{name}_weight": None if own is None else weight[first:last]}
+        found |= {f"{name}_bias": None if own is None else bias[first:last]}
+        first = last
+    return found
 
 
 def argument_gradients(inputs: ScanArguments, found: ScanInputs, wanted: Sequence[bool]) -> list[Tensor | None]:
@@ -93,8 +111,7 @@ def argument_gradients(inputs: ScanArguments, found: ScanInputs, wanted: Sequenc
         bias_ih=bias,  # type: ignore[arg-type]
         bias_hh=bias.clone() if bias is not None and want["bias_ih"] else bias,  # type: ignore[arg-type]
         key_weight=found.key_weight,
-        query_weight=found.query_weight,
-        query_bias=found.query_bias,
+        **_parted(inputs, found.query_weight, found.query_bias),  # type: ignore[arg-type]
         score_weight=None if score is None else score.unsqueeze(0),
         h=found.h,
         c=found.c,
@@ -113,7 +130,7 @@ def _softmax_gradients(
         for index, tensor in zip(asked, tensors, strict=True):
             arguments[index] = tensor
         outputs = reference_scan(ScanArguments(*arguments), plan)  # type: ignore[arg-type]
-        return outputs.output, outputs.c
+        return outputs.whole, outputs.c
 
     vjp: Any = torch.func.vjp
     _, pull = vjp(results, *(inputs[index] for index in asked))
@@ -130,7 +147,8 @@ class _Forward:
         self.steps, self.batch, width = inputs.gates.shape
         self.size, self.held, self.reads = width // 4, plan.filled.shape[1], plan.reading.ranks
         T, B, H, S, R = self.steps, self.batch, self.size, self.held, self.reads
-        A = inputs.key_weight.shape[0]
+        A, Q = inputs.key_weight.shape[0], len(inputs.query_bias)
+        reading = plan.reading
 
         hidden, keys = new(S + T + 1, B, H), new(S + T + 1, B, A)
         hidden[:S] = inputs.memory.transpose(0, 1)
@@ -145,7 +163,8 @@ class _Forward:
             tanh_cell=new(T, B, H),
             output=new(T, B, H),
             summary=new(T, B, H),
-            query=cell.new_zeros(T, B, A),
+            apart=new(T, B, H) if reading.apart else new(0),
+            query=cell.new_zeros(T, B, Q),
             hidden=hidden,
             keys=keys,
             read=torch.full((T, B, R), (S + T) * B, device=cell.device),
@@ -164,6 +183,9 @@ class _Forward:
         self.slot_keys[:, S:] = 0
         self.empty = torch.ones(B, width, dtype=torch.bool, device=cell.device)
         self.empty[:, :S] = ~plan.filled
+        self.born = torch.zeros(B, width, dtype=torch.int64, device=cell.device)
+        if reading.age:
+            self.born[:, :S] = -1 - plan.first_ages
         self.best_slots = torch.empty(B, R, dtype=torch.int64, device=cell.device)
         self.minus_one = new(()).fill_(-1)
         self.weight_hh_t = inputs.weight_hh.t()
@@ -177,6 +199,7 @@ class _Forward:
         self.query, self.read, self.scores, self.weights = (
             x.unbind() for x in (tape.query, tape.read, tape.scores, tape.weights)
         )
+        self.state = tape.state.unbind()
 
     def run(self) -> Tape:
         h = self.inputs.h
@@ -190,11 +213,21 @@ class _Forward:
                 self._read(t)
             else:
                 self.summary[t].zero_()
-            h = self.tape.hidden[self.held + t]
-            torch.add(self.output[t], self.summary[t], alpha=self.plan.reading.gain, out=h)
+            h = self._enter(t)
             if self.schedule.write[t] != NO_WRITE:
-                self._write(t, h)
+                self._write(t, self.tape.hidden[self.held + t])
         return self.tape
+
+    def _enter(self, t: int) -> Tensor:
+        """Computes h of ĥ and s."""
+        h, reading = self.state[t], self.plan.reading
+        if reading.gate:
+            torch.addcmul(self.output[t], self.query[t][:, -self.size :], self.summary[t], out=h)
+        else:
+            torch.add(self.output[t], self.summary[t], alpha=reading.gain, out=h)
+        if reading.apart:
+            self.tape.hidden[self.held + t] = self.output[t]
+        return h
 
     def _cell(self, t: int, h: Tensor) -> None:
         H = self.size
@@ -215,17 +248,22 @@ class _Forward:
 
     def _read(self, t: int) -> None:
         R = self.reads
-        query = self.query[t]
+        query, reading, A = self.query[t], self.plan.reading, self.slot_keys.shape[2]
         torch.addmm(self.inputs.query_bias, self.output[t], self.query_weight_t, out=query)
+        if reading.gate:
+            query[:, -self.size :].sigmoid_()
         n = max(self.schedule.extent[t], R)
-        scores = self.scores_of.of(self.slot_keys[:, :n], query)
+        scores = self.scores_of.of(self.slot_keys[:, :n], query[:, :A])
+        if reading.age:
+            age = (t - self.born[:, :n]).to(scores.dtype)  # and one
+            scores = scores.addcmul_(query[:, A : A + 1], age.log_(), value=-1)
         masked = self.schedule.masked[t] or n > self.schedule.extent[t]
         if masked:
             scores = scores.masked_fill_(self.empty[:, :n], -torch.inf)
         best, slots = torch.topk(scores, R, dim=1, out=(self.scores[t], self.best_slots))
         torch.gather(self.slot_index, 1, slots, out=self.read[t])
         above = (best - threshold(best, full=not masked)).relu_()
-        weights = torch.div(above, above.sum(dim=1, keepdim=True).clamp_(min=EPSILON), out=self.weights[t])
+        weights = torch.div(above, divisor(above.sum(dim=1, keepdim=True), reading.floor), out=self.weights[t])
         values = self.tape.hidden.view(-1, self.size).index_select(0, self.read[t].view(-1))
         torch.bmm(weights.unsqueeze(1), values.view(self.batch, R, self.size), out=self.summary[t].unsqueeze(1))
 
@@ -238,6 +276,7 @@ class _Forward:
             torch.mul(key, self.scores_of.key_scale, out=self.slot_keys[:, slot])
             self.slot_index[:, slot] = index
             self.empty[:, slot] = False
+            self.born[:, slot] = t
             return
         target = self.plan.write_slot[t]
         rows = (target >= 0).nonzero().squeeze(1)
@@ -245,3 +284,4 @@ class _Forward:
         self.slot_keys[rows, target] = self.scores_of.key_scale * key[rows]
         self.slot_index[rows, target] = index[rows]
         self.empty[rows, target] = False
+        self.born[rows, target] = t

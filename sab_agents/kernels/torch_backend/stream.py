@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels.torch_backend.attention import EPSILON, threshold
+from sab_agents.kernels.torch_backend.attention import divisor, threshold
 from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.types import (
     Contexts,
@@ -43,32 +43,43 @@ def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamS
     keys = functional.linear(state.memory, weights.key_weight)
     query = functional.linear(hidden, weights.query_weight, weights.query_bias)
     vector = None if weights.score_weight is None else weights.score_weight.squeeze(0)
-    scores = SCORES[rules.reading.score].of(keys, query, vector)
-    scores, reads = scores.masked_fill(~state.filled, -torch.inf), rules.reading.ranks
+    reading, reads = rules.reading, rules.reading.ranks
+    scores = SCORES[reading.score].of(keys, query, vector)
+    if reading.age:
+        rate = functional.linear(hidden, weights.age_weight, weights.age_bias)  # type: ignore[arg-type]
+        age = (state.step.unsqueeze(1) - state.written_at - 1).clamp(min=0)
+        scores = scores - rate * torch.log1p(age.to(scores.dtype))
+    scores = scores.masked_fill(~state.filled, -torch.inf)
     if scores.shape[1] < reads:
         scores = functional.pad(scores, (0, reads - scores.shape[1]), value=-torch.inf)
     best, slot = scores.topk(reads, dim=1)
     there = best > -torch.inf
     above = (best - threshold(best, full=False)).masked_fill(~there, 0).relu()
-    weight = above / above.sum(dim=1, keepdim=True).clamp(min=EPSILON)
+    weight = above / divisor(above.sum(dim=1, keepdim=True), reading.floor)
     index = slot.masked_fill(~there, 0).unsqueeze(2).expand(-1, -1, hidden.shape[1])
     summary = (weight.unsqueeze(2) * state.memory.gather(1, index)).sum(dim=1)
-    h = hidden + rules.reading.gain * summary
+    if reading.gate:
+        gate = torch.sigmoid(functional.linear(hidden, weights.gate_weight, weights.gate_bias))  # type: ignore[arg-type]
+        h = hidden + gate * summary
+    else:
+        h = hidden + reading.gain * summary
+    stored = hidden if reading.apart else h
     return StreamStep(
         output=torch.cat([h, summary], dim=1),
         c=c,
         read_slot=slot.masked_fill(~there, -1),
         weight=weight,
-        novel=None if rules.novelty is None else is_novel(h, state.memory, state.filled, rules.novelty),
+        stored=hidden if reading.apart else None,
+        near=None if rules.novelty is None else near_slot(stored, state.memory, state.filled, rules.novelty),
     )
 
 
-def is_novel(h: Tensor, memory: Tensor, filled: Tensor, novelty: float) -> Tensor:
-    """Which rows' h (B, H) is farther than `novelty` · ‖h‖ from every slot that is held, (B,) bool."""
+def near_slot(h: Tensor, memory: Tensor, filled: Tensor, novelty: float) -> Tensor:
+    """The slot nearest to each row's h (B, H), (B,) int64; −1 if it is farther than `novelty` · ‖h‖, or none is held."""
     # By differences: of near vectors, products keep no digit of the distance in float32.
     distance = (memory - h.unsqueeze(1)).norm(dim=2).masked_fill(~filled, torch.inf)
-    novel: Tensor = distance.amin(dim=1) > novelty * h.norm(dim=1)
-    return novel
+    least, slot = distance.min(dim=1)
+    return slot.masked_fill(least > novelty * h.norm(dim=1), -1)
 
 
 def taken(step: StreamStep, state: StreamState, rules: StreamRules) -> tuple[StreamState, Tensor]:
@@ -81,8 +92,9 @@ def taken(step: StreamStep, state: StreamState, rules: StreamRules) -> tuple[Str
     usage = (state.usage * rules.decay).scatter_add(1, read, step.weight)
     credit = state.credit * rules.decay
     writing = count % rules.write_every == 0
-    if step.novel is not None:
-        writing = writing & step.novel
+    h = step.output[:, : state.h.shape[1]]
+    near = torch.full_like(count, -1) if step.near is None else step.near.masked_fill(~writing, -1)
+    again, writing = near >= 0, writing & (near < 0)
     writes, draws = state.writes, state.draws
     if rules.eviction == "reservoir":
         writes, draws = writes + writing, draws + writing
@@ -90,17 +102,21 @@ def taken(step: StreamStep, state: StreamState, rules: StreamRules) -> tuple[Str
     else:
         slot = next_slot(rules.eviction, state._replace(usage=usage, credit=credit))
     slot = slot.masked_fill(~writing, -1)
-    h = step.output[:, : state.h.shape[1]]
-    at = slot.unsqueeze(1) == torch.arange(state.memory.shape[1], device=slot.device)
+    places = torch.arange(state.memory.shape[1], device=slot.device)
+    fresh = at = slot.unsqueeze(1) == places
+    if rules.refresh:  # the slot that holds nearly the same keeps its statistics
+        slot = torch.where(again, near, slot)
+        at = slot.unsqueeze(1) == places
+    stored = h if step.stored is None else step.stored
     after = StreamState(
         h=h,
         c=step.c,
-        memory=torch.where(at.unsqueeze(2), h.unsqueeze(1), state.memory),
+        memory=torch.where(at.unsqueeze(2), stored.unsqueeze(1), state.memory),
         filled=state.filled | at,
         written_at=torch.where(at, (count - 1).unsqueeze(1), state.written_at),
         step=count,
-        usage=usage.masked_fill(at, 0),
-        credit=credit.masked_fill(at, 0),
+        usage=usage.masked_fill(fresh, 0),
+        credit=credit.masked_fill(fresh, 0),
         writes=writes,
         draws=draws,
     )
@@ -193,6 +209,7 @@ class TorchPieces:
     Args:
         contexts: where the pieces lie.
         chosen: (B, S) bool, the slots.
+        written_at: (B, S) int64, 0-based step of the episode at which each slot was written.
 
     Attributes:
         count: M.
@@ -200,8 +217,9 @@ class TorchPieces:
         place: (M,) int64, places of the pieces.
     """
 
-    def __init__(self, contexts: Contexts, chosen: Tensor) -> None:
+    def __init__(self, contexts: Contexts, chosen: Tensor, written_at: Tensor) -> None:
         self._contexts, places = contexts, chosen.shape[1]
+        self._written_at = written_at
         self._row, self._slot = chosen.nonzero(as_tuple=True)
         piece, self._column = torch.unique(
             self._row * places + contexts.piece[self._row, self._slot], return_inverse=True
@@ -219,6 +237,7 @@ class TorchPieces:
         gradient[slots] = 0
         cut = torch.zeros_like(target, dtype=torch.bool)
         cut[:1] = True
+        step = self._written_at.new_zeros(self.count).index_put_((self._column,), self._written_at[slots] - offset)
         return PieceInputs(
             observation=contexts.observation[at].transpose(0, 1)[:steps],
             h=contexts.h[at],
@@ -228,5 +247,7 @@ class TorchPieces:
             target=target,
             start=torch.zeros_like(cut),
             cut=cut,
-            grad_hidden=into,
+            grad_stored=into,
+            step=step,
+            written_at=contexts.written_at[at],
         )

@@ -57,7 +57,9 @@ def backward(
     own = _Tape._make((*tape.kept, tape.versions, tape.weights, grad_c))  # c itself is not asked for
     found = _backward(gated, plan, own, grad_output[..., :H], grad_output[..., H:], grad_c)
     # Whether an episode starts at all would have to be waited for; masking costs less.
-    return argument_gradients(inputs, input_gradients(gated, plan, True, own.hidden, own.output, found), wanted)
+    held = plan.filled.shape[1]
+    state = own.hidden[held : held + len(own.summary)]
+    return argument_gradients(inputs, input_gradients(gated, plan, True, own.hidden, state, own.output, found), wanted)
 
 
 class _Tape(NamedTuple):

@@ -27,6 +27,15 @@ struct Recurrence {
     FIELD(const float*, query_weight);          // (A, H)
     FIELD(const float*, query_bias);            // (A)
     FIELD(Optional<const float>, score_weight); // (A) w₃, if the kind of score has it
+    FIELD(Optional<const float>, age_weight);   // (H) u, there where scores know age
+    FIELD(Optional<const float>, age_bias);     // (1) β
+    FIELD(Optional<const float>, gate_weight);  // (H, H) W_g, there where what was read enters through a gate
+    FIELD(Optional<const float>, gate_bias);    // (H) b_g
+
+    bool ages() const { return age_weight != nullptr; }
+    bool gated() const { return gate_weight != nullptr; }
+    // Q, how many linear functions of ĥ a read takes: those of the query, then λ, then the gate's.
+    int64_t attended(int64_t attention, int64_t size) const { return attention + ages() + (gated() ? size : 0); }
 };
 
 struct Gradients {  // of weights; absent for those that want none
@@ -39,6 +48,10 @@ struct Gradients {  // of weights; absent for those that want none
     FIELD(Optional<float>, query_weight);
     FIELD(Optional<float>, query_bias);
     FIELD(Optional<float>, score_weight);
+    FIELD(Optional<float>, age_weight);
+    FIELD(Optional<float>, age_bias);
+    FIELD(Optional<float>, gate_weight);
+    FIELD(Optional<float>, gate_bias);
 };
 
 // --- A scan and its backward pass
@@ -48,11 +61,12 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
     FIELD(float*, gates);                       // * (T, B, 4H) activated, the forget gate 0 at episode starts
     FIELD(float*, cell);                        // * (T + 1, B, H) c before the first step and after each
     FIELD(float*, output);                      // * (T, B, H) ĥ
-    FIELD(float*, query);                       // * (T, B, A)
+    FIELD(float*, query);                       // * (T, B, Q) the query, λ, and the gate after its activation
     FIELD(float*, keys);                        // * (V, B, A) of the versions that were written
     FIELD(float*, scores);                      // * (T, B, R) falling, −inf where there was nothing to read
     FIELD(float*, summary);                     // (T, B, H)
     FIELD(float*, hidden);                      // (V, B, H) all versions
+    FIELD(Optional<float>, later);              // (T, B, H) h, there where that is not what is stored
     FIELD(int64_t*, versions);                  // (T, B, R) that were read, −1 where there was nothing to read
     FIELD(float*, weights);                     // (T, B, R) of these
     FIELD(float*, last_cell);                   // (B, H) c after the last step
@@ -62,7 +76,8 @@ struct Sent {  // what the backward pass leaves
     STRUCTURE(Sent);
     FIELD(float*, states);                      // (V, B, H)
     FIELD(float*, keys);                        // (V, B, A)
-    FIELD(float*, query);                       // (T, B, A)
+    FIELD(float*, query);                       // (T, B, Q)
+    FIELD(Optional<float>, later);              // (T, B, H) of h, there where that is not what is stored
     FIELD(float*, score_weight);                // (B, A)
     FIELD(float*, gates);                       // (T, B, 4H)
     FIELD(float*, h);                           // (B, H)
@@ -82,7 +97,9 @@ struct Forward {
     FIELD(int64_t, reads);
     FIELD(int64_t, keep);                       // 1: the tape has every step, for a backward pass
     FIELD(int64_t, score);                      // the kind, by its place in `Scores`
-    FIELD(double, gain);                        // of s in h = ĥ + gain · s
+    FIELD(double, gain);                        // of s in h = ĥ + gain · s, where there is no gate
+    FIELD(double, floor);                       // what is added to the sum that the weights are divided by
+    FIELD(int64_t, apart);                      // 1: ĥ is stored, and not h
     FIELD(const float*, x);                     // (T, B, I); or (T, B, 4H), the gates, where there is no projection
     FIELD(Optional<Projection>, projection);
     FIELD(Recurrence, recurrence);
@@ -92,11 +109,15 @@ struct Forward {
     FIELD(const uint8_t*, start);               // (T, B)
     FIELD(const int64_t*, write_slot);          // (T, B), −1 where nothing is written; its range is checked
     FIELD(const uint8_t*, filled);              // (B, S0)
+    FIELD(Optional<const int64_t>, step);       // (B) steps of the episode before; there, as the next, where ages count
+    FIELD(Optional<const int64_t>, written_at); // (B, S0)
     FIELD(Tape, tape);                          // out; its gates may be x
-    FIELD(Optional<float>, outputs);            // out: (T, B, 2H) h and s
+    FIELD(int64_t, parts);                      // of `outputs`: 2, or 3 with what is stored
+    FIELD(Optional<float>, outputs);            // out: (T, B, 2H) h and s, or (T, B, 3H)
     FIELD(Optional<float>, last_output);        // out: (B, 2H) h and s of the last step
 
     const float* gates() const { return projection.weight_ih == nullptr ? x : tape.gates; }
+    float* states() const { return apart ? tape.later.address : tape.hidden + held * rows * size; }  // (T, B, H) h of each step
 };
 
 struct Backward {
@@ -113,11 +134,15 @@ struct Backward {
     FIELD(int64_t, add);                        // 1: the gradients of weights are added to what is there
     FIELD(int64_t, score);                      // the kind, by its place in `Scores`
     FIELD(double, gain);
+    FIELD(double, floor);
+    FIELD(int64_t, apart);
     FIELD(int64_t, last_only);                  // 1: the gradients of h and s are those of the last step, (B, H)
     FIELD(int64_t, hidden_stride);              // floats between two rows of grad_hidden
     FIELD(int64_t, summary_stride);
-    FIELD(Optional<const float>, grad_hidden);  // (T, B, H) of h; zeros where it is absent, as the next two
+    FIELD(int64_t, stored_stride);
+    FIELD(Optional<const float>, grad_hidden);  // (T, B, H) of h; zeros where it is absent, as the next three
     FIELD(Optional<const float>, grad_summary); // (T, B, H)
+    FIELD(Optional<const float>, grad_stored);  // (T, B, H) of ĥ, where that is stored
     FIELD(Optional<const float>, grad_last_cell);  // (B, H)
     FIELD(Recurrence, recurrence);
     FIELD(Optional<const float>, x);            // (T, B, I), absent where no gradient of weight_ih is wanted
@@ -125,10 +150,14 @@ struct Backward {
     FIELD(const uint8_t*, start);               // (T, B)
     FIELD(const uint8_t*, cut);                 // (T, B)
     FIELD(const int64_t*, write_slot);          // (T, B)
+    FIELD(Optional<const int64_t>, step);       // (B), as the next of the forward pass
+    FIELD(Optional<const int64_t>, written_at); // (B, S0)
     FIELD(Tape, tape);                          // of the forward pass, with every step
     FIELD(Sent, sent);                          // out
     FIELD(Optional<float>, grad_memory);        // out: (B, S0, H)
     FIELD(Gradients, gradients);                // out
+
+    const float* states() const { return apart ? tape.later.address : tape.hidden + held * rows * size; }
 
     // The row (t, r) of the gradient of h or s; null for zeros.
     const float* row_of(const float* gradient, int64_t stride, int64_t t, int64_t row) const {
@@ -240,7 +269,9 @@ struct Step {
     FIELD(int64_t, reads);
     FIELD(int64_t, write_every);
     FIELD(int64_t, score);                      // the kind, by its place in `Scores`
-    FIELD(double, gain);                        // of s in h
+    FIELD(double, gain);                        // of s in h, where there is no gate
+    FIELD(double, floor);                       // as in `Forward`, as the next
+    FIELD(int64_t, apart);
     FIELD(const float*, x);                     // (B, I)
     FIELD(Projection, projection);
     FIELD(Recurrence, recurrence);
@@ -251,8 +282,9 @@ struct Step {
     FIELD(Optional<State>, new_state);          // out: shares no memory with `state`; a stream takes the step later
     FIELD(Optional<int64_t>, read_slot);        // out: (B, R) slots that were scored best, −1 where there was none
     FIELD(Optional<float>, weight);             // out: (B, R) of these
-    FIELD(Optional<const float>, novelty);      // one number, there where `novel` is
-    FIELD(Optional<uint8_t>, novel);            // out: (B) whether h lies farther than novelty · ‖h‖ from every slot
+    FIELD(Optional<float>, stored);             // out: (B, H) what it stores if it writes
+    FIELD(Optional<const float>, novelty);      // one number, there where `near` is
+    FIELD(Optional<int64_t>, near);             // out: (B) the slot nearest to that, −1 if beyond novelty · its norm
 };
 
 struct Window {  // the steps that a stream records, (T, B, …) each: `WindowRecord`
@@ -281,6 +313,7 @@ struct Take {  // takes the step that was computed last
     FIELD(int64_t, eviction);                   // `Eviction` in stream.h
     FIELD(int64_t, seed);                       // of the reservoir
     FIELD(double, decay);                       // of usage and credit, for each step
+    FIELD(int64_t, refresh);                    // 1: a write near a slot goes there; 0: it is skipped
     FIELD(Optional<float>, distance);           // (B, S, S) between slots, there where the eviction goes by it
     FIELD(int64_t*, known);                     // one number: whether `distance` holds what it should
     FIELD(int64_t, bytes);                      // of one row's observation
@@ -291,7 +324,8 @@ struct Take {  // takes the step that was computed last
     FIELD(const float*, new_c);                 // (B, H)
     FIELD(const int64_t*, read_slot);           // (B, R)
     FIELD(const float*, weight);                // (B, R)
-    FIELD(Optional<const uint8_t>, novel);      // (B), absent where every h is worth a slot
+    FIELD(Optional<const float>, stored);       // (B, H), absent where that is h
+    FIELD(Optional<const int64_t>, near);       // (B), absent where no write asks; its range is checked
     FIELD(uint8_t*, kept);                      // changed: (B, S) whether a slot holds what it held before the window
     FIELD(Carried, state);                      // changed
     FIELD(Optional<Window>, window);            // changed; absent where nothing is recorded
@@ -367,6 +401,7 @@ struct Gather {  // what M selected pieces are replayed with; zeroes what it tak
     FIELD(const int64_t*, column);              // as `Select` left it, as the next two
     FIELD(const int64_t*, row);
     FIELD(const int64_t*, place);
+    FIELD(const int64_t*, slot_written_at);     // (B, S)
     FIELD(Contexts, contexts);                  // not changed
     FIELD(uint8_t*, observation);               // out: (L, M, bytes)
     FIELD(float*, h);                           // out: (M, H)
@@ -376,7 +411,9 @@ struct Gather {  // what M selected pieces are replayed with; zeroes what it tak
     FIELD(int64_t*, target);                    // out: (L, M)
     FIELD(uint8_t*, start);                     // out: (L, M), no episode starts
     FIELD(uint8_t*, cut);                       // out: (L, M), the first steps alone
-    FIELD(float*, grad_hidden);                 // out: (L, M, H)
+    FIELD(int64_t*, step);                      // out: (M) steps of the episode before the piece
+    FIELD(int64_t*, written_at);                // out: (M, U) of the memories that it read
+    FIELD(float*, grad_stored);                 // out: (L, M, H)
 };
 
 // --- What a learner does beside its scans

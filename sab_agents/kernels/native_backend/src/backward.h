@@ -2,20 +2,22 @@
 // of gates, keys and queries, to be summed by one product each outside.
 
 struct BackwardWeights {
-    float *hh, *key, *query;
+    float *hh, *key, *query, *joined = nullptr;
     int64_t used;
 
     BackwardWeights(const Backward& of, float* base) {
         Carver carver{base};
         hh = carver.floats(packed_size(4 * of.size, of.size));
         key = carver.floats(packed_size(of.attention, of.size));
-        query = carver.floats(packed_size(of.attention, of.size));
+        query = carver.floats(packed_size(of.recurrence.attended(of.attention, of.size), of.size));
+        const int64_t room = joined_size(of.recurrence, of.attention, of.size);
+        if (room > 0) joined = carver.floats(room);
         used = carver.used;
     }
 };
 
 struct BackwardScratch {
-    float *sent, *value_grads, *score_grads, *grad_summary;
+    float *sent, *value_grads, *score_grads, *grad_summary, *log_ages;
     int64_t used;
 
     BackwardScratch(const Backward& of, float* base) {
@@ -24,6 +26,7 @@ struct BackwardScratch {
         value_grads = carver.floats(of.reads);
         score_grads = carver.floats(of.reads);
         grad_summary = carver.floats(of.size);
+        log_ages = carver.floats(round_up(of.reads, LANES));
         used = carver.used;
     }
 };
@@ -35,6 +38,7 @@ struct BackwardGroup {
     const BackwardScratch scratch;
     const int64_t first, count;
     const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, R = of.reads;
+    const int64_t Q = of.recurrence.attended(A, H), gate = Q - H;  // gate: where it begins among the Q
 
     void run() {
         begin();
@@ -50,9 +54,11 @@ struct BackwardGroup {
             if (version < of.held) clear(of.sent.states + at(version, 0) * H, count * H);
         }
         for (int64_t t = 0; t < T; ++t) {
-            clear(of.sent.query + at(t, 0) * A, count * A);
-            for (int64_t r = 0; r < count; ++r)
-                copy(of.row_of(of.grad_hidden, of.hidden_stride, t, first + r), 0, grad_state(t, r));
+            clear(of.sent.query + at(t, 0) * Q, count * Q);
+            for (int64_t r = 0; r < count; ++r) {
+                copy(of.row_of(of.grad_hidden, of.hidden_stride, t, first + r), 0, grad_later(t, r));
+                if (of.apart) copy(of.row_of(of.grad_stored, of.stored_stride, t, first + r), 0, grad_state(t, r));
+            }
         }
         for (int64_t r = 0; r < count; ++r)
             copy(of.grad_last_cell, (first + r) * H, of.sent.cell + (first + r) * H);
@@ -69,7 +75,9 @@ struct BackwardGroup {
 
     int64_t at(int64_t t, int64_t r) const { return t * B + first + r; }
     int64_t version(int64_t t) const { return of.held + t; }
+    // What a step's version receives, and what its h does: the same where h is what is stored.
     float* grad_state(int64_t t, int64_t r) const { return of.sent.states + at(version(t), r) * H; }
+    float* grad_later(int64_t t, int64_t r) const { return of.apart ? of.sent.later + at(t, r) * H : grad_state(t, r); }
 
     void step(int64_t t) {
         if (t > 0)
@@ -83,9 +91,10 @@ struct BackwardGroup {
             const int64_t filled = filled_ranks(of.tape.versions + at(t, r) * R, R);
             if (filled > 0) read(t, r, filled);
             any_read |= filled > 0;
+            if (of.apart) add_scaled(grad_state(t, r), 1.0f, grad_later(t, r), H);
         }
         if (any_read) {
-            send(of.sent.query + at(t, 0) * A, A, weights.query);
+            send(of.sent.query + at(t, 0) * Q, Q, weights.query);
             for (int64_t r = 0; r < count; ++r) receive(grad_state(t, r), r);
         }
         cell(t);
@@ -116,25 +125,59 @@ struct BackwardGroup {
         }
     }
 
-    // The gradient of s goes to the slots that were read and, through their scores, to their keys and to the query.
+    // The gradient of h and s goes to the slots that were read and, through their scores, to their keys, to the query and
+    // to the rate of age; and to the gate.
     void read(int64_t t, int64_t r, int64_t filled) {
         const int64_t now = at(t, r);
         const int64_t* versions = of.tape.versions + now * R;
         float* grad_summary = scratch.grad_summary;
         copy(of.row_of(of.grad_summary, of.summary_stride, t, first + r), 0, grad_summary);
-        add_scaled(grad_summary, static_cast<float>(of.gain), grad_state(t, r), H);
+        if (of.recurrence.gated()) open_gate(t, r, grad_summary);
+        else add_scaled(grad_summary, static_cast<float>(of.gain), grad_later(t, r), H);
         for (int64_t i = 0; i < filled; ++i)
             scratch.value_grads[i] = dot(of.tape.hidden + at(versions[i], r) * H, grad_summary, H);
-        score_gradients(of.tape.scores + now * R, filled, R, scratch.value_grads,
+        score_gradients(of.tape.scores + now * R, filled, R, static_cast<float>(of.floor), scratch.value_grads,
                         dot(of.tape.summary + now * H, grad_summary, H), scratch.score_grads);
+        if (of.recurrence.ages()) {
+            log_ages(t, r, filled);
+            of.sent.query[now * Q + A] = -dot(scratch.score_grads, scratch.log_ages, filled);
+        }
         for (int64_t i = 0; i < filled; ++i) {
             const float weight = of.tape.weights[now * R + i], grad_score = scratch.score_grads[i];
             const int64_t place = at(versions[i], r);
             if (of.credit && weight != 0.0f) add_scaled(of.sent.states + place * H, weight, grad_summary, H);
             if (grad_score == 0.0f) continue;
-            SCORE::backward(A, grad_score, of.tape.keys + place * A, of.tape.query + now * A, of.recurrence.score_weight,
-                            of.sent.keys + place * A, of.sent.query + now * A, of.sent.score_weight + (first + r) * A);
+            SCORE::backward(A, grad_score, of.tape.keys + place * A, of.tape.query + now * Q, of.recurrence.score_weight,
+                            of.sent.keys + place * A, of.sent.query + now * Q, of.sent.score_weight + (first + r) * A);
         }
+    }
+
+    // The gradient of h goes through the gate to that of s, and to what opened it.
+    void open_gate(int64_t t, int64_t r, float* grad_summary) const {
+        const int64_t now = at(t, r);
+        const float *opened = of.tape.query + now * Q + gate, *summary = of.tape.summary + now * H;
+        const float* grad_h = grad_later(t, r);
+        float* to = of.sent.query + now * Q + gate;
+        for (int64_t j = 0; j < H; j += LANES) {
+            const int64_t left = H - j;
+            const Vec g = load(opened + j, left), grad = load(grad_h + j, left);
+            store(grad_summary + j, load(grad_summary + j, left) + g * grad, left);
+            store(to + j, grad * load(summary + j, left) * g * (1.0f - g), left);
+        }
+    }
+
+    // log(1 + age) of each slot that was read.
+    void log_ages(int64_t t, int64_t r, int64_t filled) const {
+        const int64_t* versions = of.tape.versions + at(t, r) * R;
+        const int64_t row = first + r;
+        for (int64_t i = 0; i < round_up(filled, LANES); ++i) {
+            int64_t born = t - 1;
+            if (i < filled && versions[i] >= of.held) born = versions[i] - of.held;
+            else if (i < filled)
+                born = born_before(of.step[row] - of.written_at[row * of.held + versions[i]] - 1);
+            scratch.log_ages[i] = static_cast<float>(t - born);
+        }
+        for (int64_t i = 0; i < filled; i += LANES) store(scratch.log_ages + i, logarithm(load(scratch.log_ages + i)));
     }
 
     // The gradient of ĥ and c goes to the gates and, where the step is not cut, to the step before.
@@ -151,7 +194,7 @@ struct BackwardGroup {
         if (all_cut) return;
         send(of.sent.gates + at(t, 0) * 4 * H, 4 * H, weights.hh);
         for (int64_t r = 0; r < count; ++r)
-            if (!of.cut[at(t, r)]) receive(t == 0 ? of.sent.h + (first + r) * H : grad_state(t - 1, r), r);
+            if (!of.cut[at(t, r)]) receive(t == 0 ? of.sent.h + (first + r) * H : grad_later(t - 1, r), r);
     }
 
     // A slot of the starting memory receives what was sent to it and, through its key, what was sent there.
@@ -181,7 +224,8 @@ void backward_prepare(const Backward& of, float* shared) {
     const int64_t H = of.size;
     pack(of.recurrence.weight_hh, 4 * H, H, H, 1, weights.hh);
     pack(of.recurrence.key_weight, of.attention, H, H, 1, weights.key);
-    pack(of.recurrence.query_weight, of.attention, H, H, 1, weights.query);
+    const int64_t Q = of.recurrence.attended(of.attention, H);
+    pack(joined_weights(of.recurrence, of.attention, H, weights.joined), Q, H, H, 1, weights.query);
 }
 
 void backward_run(const Backward& of, const float* shared, float* scratch, int64_t first, int64_t last) {

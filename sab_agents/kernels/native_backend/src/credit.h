@@ -67,7 +67,7 @@ inline int64_t select_pieces(Select& of) {
 inline void gather_pieces(const Gather& of) {
     const int64_t M = of.count, L = of.steps, H = of.size, U = L * of.reads;
     const auto bytes = static_cast<size_t>(of.bytes);
-    std::memset(of.grad_hidden, 0, floats(L * M * H));
+    std::memset(of.grad_stored, 0, floats(L * M * H));
     std::memset(of.start, 0, static_cast<size_t>(L * M));
     std::memset(of.cut, 0, static_cast<size_t>(L * M));
     std::memset(of.cut, 1, static_cast<size_t>(M));
@@ -77,6 +77,7 @@ inline void gather_pieces(const Gather& of) {
         std::memcpy(of.c + m * H, of.contexts.c + from * H, floats(H));
         std::memcpy(of.value + m * U * H, of.contexts.value + from * U * H, floats(U * H));
         std::memcpy(of.used + m * U, of.contexts.used + from * U, static_cast<size_t>(U));
+        std::memcpy(of.written_at + m * U, of.contexts.written_at + from * U, static_cast<size_t>(U) * sizeof(int64_t));
         for (int64_t o = 0; o < L; ++o) {
             of.target[o * M + m] = of.contexts.target[from * L + o];
             const uint8_t* seen = of.contexts.observation + (from * L + o) * of.bytes;
@@ -85,7 +86,8 @@ inline void gather_pieces(const Gather& of) {
     }
     for (int64_t i = 0; i < of.rows * of.slots; ++i) {
         if (of.column[i] < 0) continue;
-        std::memcpy(of.grad_hidden + (of.contexts.offset[i] * M + of.column[i]) * H, of.gradient + i * H, floats(H));
+        std::memcpy(of.grad_stored + (of.contexts.offset[i] * M + of.column[i]) * H, of.gradient + i * H, floats(H));
+        of.step[of.column[i]] = of.slot_written_at[i] - of.contexts.offset[i];
         std::memset(of.gradient + i * H, 0, floats(H));
     }
 }

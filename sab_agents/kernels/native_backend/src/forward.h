@@ -2,15 +2,31 @@
 
 constexpr int64_t GROUP = 16;  // rows that share one pass over the packed weights
 
+// The weights (Q, H) of all linear functions of ĥ that a read takes, one after the other; copied to `room` if need be.
+inline const float* joined_weights(const Recurrence& of, int64_t A, int64_t H, float* room) {
+    if (room == nullptr) return of.query_weight;
+    const auto bytes = [H](int64_t rows) { return static_cast<size_t>(rows * H) * sizeof(float); };
+    std::memcpy(room, of.query_weight, bytes(A));
+    if (of.ages()) std::memcpy(room + A * H, of.age_weight, bytes(1));
+    if (of.gated()) std::memcpy(room + (of.attended(A, H) - H) * H, of.gate_weight, bytes(H));
+    return room;
+}
+
+inline int64_t joined_size(const Recurrence& of, int64_t A, int64_t H) {
+    return of.attended(A, H) == A ? 0 : of.attended(A, H) * H;
+}
+
 struct ForwardWeights {  // packed once, shared by all threads
-    float *hh, *key, *query;
+    float *hh, *key, *query, *joined = nullptr;
     int64_t used;
 
     ForwardWeights(const Forward& of, float* base) {
         Carver carver{base};
         hh = carver.floats(packed_size(of.size, 4 * of.size));
         key = carver.floats(packed_size(of.size, of.attention));
-        query = carver.floats(packed_size(of.size, of.attention));
+        query = carver.floats(packed_size(of.size, of.recurrence.attended(of.attention, of.size)));
+        const int64_t room = joined_size(of.recurrence, of.attention, of.size);
+        if (room > 0) joined = carver.floats(room);
         used = carver.used;
     }
 };
@@ -19,12 +35,13 @@ template <class SCORE>
 struct ForwardScratch {  // of one thread
     float *recurrent, *attended, *before, *slot_scores, *slot_keys, *slot_prepared, *slot_empty, *query_workspace;
     int64_t* slot_versions;
+    int32_t* slot_born;
     int64_t used;
 
     ForwardScratch(const Forward& of, float* base) {
         Carver carver{base};
         recurrent = carver.floats(GROUP * padded(4 * of.size));
-        attended = carver.floats(GROUP * padded(of.attention));
+        attended = carver.floats(GROUP * padded(of.recurrence.attended(of.attention, of.size)));
         before = carver.floats(GROUP * of.size);
         slot_scores = carver.floats(round_up(of.slots, LANES));
         slot_keys = carver.floats(GROUP * Slots::keys_size(of.slots, of.attention));
@@ -32,6 +49,7 @@ struct ForwardScratch {  // of one thread
         query_workspace = carver.floats(of.attention);
         slot_empty = carver.floats(GROUP * round_up(of.slots, LANES));
         slot_versions = carver.integers(GROUP * of.slots);
+        slot_born = carver.short_integers(GROUP * round_up(of.slots, LANES));
         used = carver.used;
     }
 };
@@ -43,7 +61,9 @@ struct ForwardGroup {
     const ForwardScratch<SCORE> scratch;
     const int64_t first, count;  // rows
     const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, R = of.reads;
+    const int64_t Q = of.recurrence.attended(A, H), gate = Q - H;  // gate: where it begins among the Q
     const float* gates = of.gates();
+    float* const states = of.states();
     Slots slots[GROUP];
 
     void run() {
@@ -65,6 +85,7 @@ struct ForwardGroup {
         if (SCORE::PREPARES) slots[r].prepared = scratch.slot_prepared + r * Slots::keys_size(of.slots, A);
         slots[r].empty = scratch.slot_empty + r * round_up(of.slots, LANES);
         slots[r].versions = scratch.slot_versions + r * of.slots;
+        slots[r].born = scratch.slot_born + r * round_up(of.slots, LANES);
         std::memcpy(of.tape.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
     }
 
@@ -79,8 +100,13 @@ struct ForwardGroup {
             if (!held_by_any(slot)) continue;
             product(of.tape.hidden + at(slot, 0) * H, H, count, H, A, weights.key, scratch.attended);
             for (int64_t r = 0; r < count; ++r)
-                if (holds(slot, r)) store_key(slot, slot, r);
+                if (holds(slot, r)) store_key(slot, slot, born(slot, r), r);
         }
+    }
+
+    int32_t born(int64_t slot, int64_t r) const {
+        if (of.step == nullptr) return 0;
+        return born_before(of.step[first + r] - of.written_at[(first + r) * of.held + slot] - 1);
     }
 
     bool held_by_any(int64_t slot) const {
@@ -105,7 +131,7 @@ struct ForwardGroup {
             extent = slots[r].extent > extent ? slots[r].extent : extent;
         }
         if (extent > 0)
-            product(of.tape.output + taped(t, 0) * H, H, count, H, A, weights.query, scratch.attended);
+            product(of.tape.output + taped(t, 0) * H, H, count, H, Q, weights.query, scratch.attended);
         for (int64_t r = 0; r < count; ++r) read(t, r);
         for (int64_t r = 0; r < count; ++r) sum_up(t, r);
         write(t);
@@ -113,7 +139,7 @@ struct ForwardGroup {
 
     // h of the step before, (count, H), zeros for the rows that start an episode.
     const float* hidden_before(int64_t t) const {
-        const float* before = t == 0 ? of.h + first * H : of.tape.hidden + at(version(t - 1), 0) * H;
+        const float* before = t == 0 ? of.h + first * H : states + at(t - 1, 0) * H;
         bool any = false;
         for (int64_t r = 0; r < count; ++r) any |= of.start[at(t, r)] != 0;
         if (!any) return before;
@@ -127,32 +153,43 @@ struct ForwardGroup {
         Ranking best{of.tape.scores + now * R, of.tape.versions + at(t, r) * R, R};
         float* weight = of.tape.weights + at(t, r) * R;
         if (slots[r].extent > 0) {
-            float* query = of.tape.query + now * A;
-            const float* raw = scratch.attended + r * padded(A);
+            float* query = of.tape.query + now * Q;
+            const float* raw = scratch.attended + r * padded(Q);
             for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.recurrence.query_bias[a];
             SCORE::score(slots[r], query, of.recurrence.score_weight, scratch.query_workspace, scratch.slot_scores);
+            if (of.recurrence.ages()) {
+                query[A] = raw[A] + *of.recurrence.age_bias;
+                slots[r].subtract_ages(t, query[A], scratch.slot_scores);
+            }
+            if (of.recurrence.gated())
+                for (int64_t j = 0; j < H; j += LANES)
+                    store(query + gate + j, sigmoid(load(raw + gate + j, H - j) + load(of.recurrence.gate_bias + j, H - j)),
+                          H - j);
         }
         rank_slots(slots[r], scratch.slot_scores, best);
-        weigh(best, weight);
+        weigh(best, static_cast<float>(of.floor), weight);
         for (int64_t i = 0; i < best.count; ++i) prefetch(of.tape.hidden + at(best.versions[i], r) * H, H);
     }
 
-    // s = Σ weight · m and h = ĥ + gain · s
+    // s = Σ weight · m and h = ĥ + g · s
     void sum_up(int64_t t, int64_t r) {
         const int64_t* versions = of.tape.versions + at(t, r) * R;
         const float* weight = of.tape.weights + at(t, r) * R;
         const int64_t filled = filled_ranks(versions, R);
         float* summary = of.tape.summary + at(t, r) * H;
         const float* output = of.tape.output + taped(t, r) * H;
-        float* hidden = of.tape.hidden + at(version(t), r) * H;
+        float* state = states + at(t, r) * H;
+        const float* opened = of.recurrence.gated() && filled > 0 ? of.tape.query + taped(t, r) * Q + gate : nullptr;
         const Vec gain = broadcast(static_cast<float>(of.gain));
         for (int64_t j = 0; j < H; j += LANES) {
             Vec s{};
             for (int64_t i = 0; i < filled; ++i)
                 s += broadcast(weight[i]) * load(of.tape.hidden + at(versions[i], r) * H + j, H - j);
             store(summary + j, s, H - j);
-            store(hidden + j, load(output + j, H - j) + gain * s, H - j);
+            store(state + j, load(output + j, H - j) + (opened == nullptr ? gain : load(opened + j, H - j)) * s, H - j);
         }
+        if (of.apart)
+            std::memcpy(of.tape.hidden + at(version(t), r) * H, output, static_cast<size_t>(H) * sizeof(float));
     }
 
     void write(int64_t t) {
@@ -161,13 +198,14 @@ struct ForwardGroup {
         if (!any) return;
         product(of.tape.hidden + at(version(t), 0) * H, H, count, H, A, weights.key, scratch.attended);
         for (int64_t r = 0; r < count; ++r)
-            if (of.write_slot[at(t, r)] >= 0) store_key(of.write_slot[at(t, r)], version(t), r);
+            if (of.write_slot[at(t, r)] >= 0)
+                store_key(of.write_slot[at(t, r)], version(t), static_cast<int32_t>(t), r);
     }
 
     // The key of a version, from scratch.attended, to its slot and to the tape.
-    void store_key(int64_t slot, int64_t version, int64_t r) {
+    void store_key(int64_t slot, int64_t version, int32_t at, int64_t r) {
         const float* key = scratch.attended + r * padded(A);
-        slots[r].template write<SCORE>(slot, version, key);
+        slots[r].template write<SCORE>(slot, version, at, key);
         float* taped_key = of.tape.keys + (of.keep * version * B + first + r) * A;
         std::memcpy(taped_key, key, static_cast<size_t>(A) * sizeof(float));
     }
@@ -186,7 +224,8 @@ void forward_prepare(const Forward& of, float* shared) {
     const int64_t H = of.size;
     pack(of.recurrence.weight_hh, H, 4 * H, 1, H, weights.hh);
     pack(of.recurrence.key_weight, H, of.attention, 1, H, weights.key);
-    pack(of.recurrence.query_weight, H, of.attention, 1, H, weights.query);
+    const int64_t Q = of.recurrence.attended(of.attention, H);
+    pack(joined_weights(of.recurrence, of.attention, H, weights.joined), H, Q, 1, H, weights.query);
 }
 
 void forward_run(const Forward& of, const float* shared, float* scratch, int64_t first, int64_t last) {

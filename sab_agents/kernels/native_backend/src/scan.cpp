@@ -15,13 +15,15 @@ bool slots_in_range(const Forward& of) {
     return true;
 }
 
-// h and s of `count` steps of a row, from step `first` on, counted over all rows.
-void join_outputs(const Forward& of, int64_t first, int64_t count, float* outputs) {
+// h, s and, as the third part, what is stored, of `count` steps of a row, from step `first` on, counted over all rows.
+void join_outputs(const Forward& of, int64_t first, int64_t count, int64_t parts, float* outputs) {
     const int64_t H = of.size;
     const auto bytes = static_cast<size_t>(H) * sizeof(float);
     for (int64_t i = 0; i < count; ++i) {
-        std::memcpy(outputs + 2 * i * H, of.tape.hidden + (of.held * of.rows + first + i) * H, bytes);
-        std::memcpy(outputs + (2 * i + 1) * H, of.tape.summary + (first + i) * H, bytes);
+        float* to = outputs + parts * i * H;
+        std::memcpy(to, of.states() + (first + i) * H, bytes);
+        std::memcpy(to + H, of.tape.summary + (first + i) * H, bytes);
+        if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + (of.held * of.rows + first + i) * H, bytes);
     }
 }
 
@@ -54,10 +56,39 @@ struct WeightSums {
         sum(T * B, 4 * H, of.sent.gates, into.bias_ih);
         sum(T * B, 4 * H, of.sent.gates, into.bias_hh);
         if (into.key_weight != nullptr) keys();
-        if (into.query_weight != nullptr)
-            run(product(A, H, T * B, of.sent.query, of.tape.output, into.query_weight));
-        sum(T * B, A, of.sent.query, into.query_bias);
+        attended();
         sum(B, A, of.sent.score_weight, into.score_weight);
+    }
+
+    // Those of all linear functions of ĥ that a read takes, which share a product.
+    void attended() const {
+        const int64_t Q = of.recurrence.attended(A, H);
+        if (Q == A) {
+            if (into.query_weight != nullptr)
+                run(product(A, H, T * B, of.sent.query, of.tape.output, into.query_weight));
+            return sum(T * B, A, of.sent.query, into.query_bias);
+        }
+        const Buffer weight = allocate(Q * H), bias = allocate(Q);
+        Outer whole = product(Q, H, T * B, of.sent.query, of.tape.output, weight.get());
+        whole.add = 0;
+        run(whole);
+        std::memset(bias.get(), 0, static_cast<size_t>(Q) * sizeof(float));
+        for (int64_t i = 0; i < T * B; ++i)
+            for (int64_t q = 0; q < Q; ++q) bias.get()[q] += of.sent.query[i * Q + q];
+        hand_over(A, 0, weight.get(), bias.get(), into.query_weight, into.query_bias);
+        if (of.recurrence.ages()) hand_over(1, A, weight.get(), bias.get(), into.age_weight, into.age_bias);
+        if (of.recurrence.gated()) hand_over(H, Q - H, weight.get(), bias.get(), into.gate_weight, into.gate_bias);
+    }
+
+    void hand_over(int64_t count, int64_t from, const float* weight, const float* bias, float* to_weight,
+                   float* to_bias) const {
+        hand_over(count * H, weight + from * H, to_weight);
+        hand_over(count, bias + from, to_bias);
+    }
+
+    void hand_over(int64_t count, const float* from, float* to) const {
+        if (to == nullptr) return;
+        for (int64_t i = 0; i < count; ++i) to[i] = of.add ? to[i] + from[i] : from[i];
     }
 
     Outer product(int64_t rows, int64_t columns, int64_t terms, const float* left, const float* right,
@@ -82,7 +113,7 @@ struct WeightSums {
 
     // The first step follows h, every other the step before; a start follows nothing.
     void recurrent() const {
-        const float* hidden = of.tape.hidden + of.held * B * H;
+        const float* hidden = of.states();
         if (T * B <= FEW) {
             const Buffer before = allocate(T * B * H);
             const size_t bytes = static_cast<size_t>(B * H) * sizeof(float);
@@ -123,8 +154,8 @@ bool forward(const Forward& of) {
         run(by.linear, gates);
     }
     run(by.forward, of);
-    if (of.outputs != nullptr) join_outputs(of, 0, of.steps * of.rows, of.outputs);
-    if (of.last_output != nullptr) join_outputs(of, (of.steps - 1) * of.rows, of.rows, of.last_output);
+    if (of.outputs != nullptr) join_outputs(of, 0, of.steps * of.rows, of.parts, of.outputs);
+    if (of.last_output != nullptr) join_outputs(of, (of.steps - 1) * of.rows, of.rows, 2, of.last_output);
     return true;
 }
 

@@ -1,7 +1,8 @@
 // The K + 1 best slots of one row, their weights, and how a gradient comes back through them (section 3).
 //
 // n filled slots are ranked by their scores. If n ≥ R = K + 1 the last rank's score is the threshold; otherwise the
-// lowest score minus 1 is, so that every filled slot takes part.
+// lowest score minus 1 is, so that every filled slot takes part. With u_i the part of a score that is above it, the
+// weights are u_i / (floor + Σu).
 
 constexpr float EPSILON = 1e-8f;  // smallest divisor
 
@@ -48,20 +49,20 @@ INLINE float total_above(const float* scores, int64_t count, float theta) {
 
 INLINE float at_least_epsilon(float x) { return x < EPSILON ? EPSILON : x; }
 
-inline void weigh(const Ranking& best, float* weights) {
+inline void weigh(const Ranking& best, float floor, float* weights) {
     for (int64_t i = best.count; i < best.ranks; ++i) weights[i] = 0.0f;
     if (best.count == 0) return;
     const float theta = threshold(best.scores, best.count, best.ranks);
-    const float divisor = at_least_epsilon(total_above(best.scores, best.count, theta));
+    const float divisor = at_least_epsilon(floor + total_above(best.scores, best.count, theta));
     for (int64_t i = 0; i < best.count; ++i) weights[i] = positive_part(best.scores[i] - theta) / divisor;
 }
 
 // The gradients of the scores from value_grads, those of the weights: m_i · ∂loss/∂s, and summary_grad = s · ∂loss/∂s.
 // The score that set the threshold gets minus the sum of all. Where ranks tie with it their gradient is 0.
-inline void score_gradients(const float* scores, int64_t count, int64_t ranks, const float* value_grads,
+inline void score_gradients(const float* scores, int64_t count, int64_t ranks, float floor, const float* value_grads,
                             float summary_grad, float* grads) {
     const float theta = threshold(scores, count, ranks);
-    const float total = total_above(scores, count, theta);
+    const float total = floor + total_above(scores, count, theta);
     const float scale = 1.0f / at_least_epsilon(total), normalised = total > EPSILON ? summary_grad : 0.0f;
     float all = 0.0f;
     for (int64_t i = 0; i < count; ++i) {

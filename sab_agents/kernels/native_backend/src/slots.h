@@ -5,6 +5,7 @@ struct Slots {
     float* prepared;    // what the kind of score keeps of them, in the same places; null for none
     float* empty;       // −inf for an empty slot, 0 for a filled one
     int64_t* versions;  // of each slot, −1 where it is empty
+    int32_t* born;      // the step at which each slot was written; negative before the first, see `born_before`
     int64_t attention;
     int64_t extent = 0;  // slots beyond are empty
 
@@ -21,15 +22,33 @@ struct Slots {
     }
 
     template <class SCORE>
-    void write(int64_t slot, int64_t version, const float* key) {
+    void write(int64_t slot, int64_t version, int32_t at, const float* key) {
         float* to = keys + slot / LANES * attention * LANES + slot % LANES;
         for (int64_t a = 0; a < attention; ++a) to[a * LANES] = key[a];
         if (SCORE::PREPARES) SCORE::prepare(attention, key, prepared + (to - keys));
         for (; extent <= slot; ++extent) vacate(extent);
         versions[slot] = version;
+        born[slot] = at;
         empty[slot] = 0.0f;
     }
+
+    // Subtracts rate · log(1 + age) from the scores of step t.
+    INLINE void subtract_ages(int64_t t, float rate, float* scores) const {
+        for (int64_t i = 0; i < extent; i += LANES) {
+            IntVec at;
+            std::memcpy(&at, born + i, sizeof at);
+            const Vec elapsed = __builtin_convertvector(static_cast<int32_t>(t) - at, Vec);  // 1 + age
+            store(scores + i, load(scores + i) - rate * logarithm(elapsed));
+        }
+    }
 };
+
+constexpr int64_t OLDEST_AGE = int64_t{1} << 30;  // older is counted as this
+
+// The step, counted from the first, at which a slot was written that has this age there.
+inline int32_t born_before(int64_t age) {
+    return -1 - static_cast<int32_t>(age < 0 ? 0 : age > OLDEST_AGE ? OLDEST_AGE : age);
+}
 
 // A score that at least `ranks` slots reach, so that few others need a look, whatever their order: of the best score in
 // each lane of all blocks, the one of that rank. −inf where that says nothing.

@@ -3,8 +3,9 @@
 
 template <class SCORE>
 struct StepScratch {  // of one row
-    float *raw, *bias, *gates, *output, *query, *keys, *scores, *empty, *best, *weights;
+    float *raw, *bias, *gates, *output, *query, *opened, *keys, *scores, *empty, *best, *weights;
     int64_t *versions, *best_slots;
+    int32_t* born;
     int64_t used;
 
     StepScratch(const Step& of, float* base) {
@@ -15,6 +16,7 @@ struct StepScratch {  // of one row
         gates = carver.floats(4 * H);
         output = carver.floats(H);
         query = carver.floats(round_up(A, LANES));
+        opened = of.recurrence.gated() ? carver.floats(H) : nullptr;
         keys = carver.floats(SCORE::step_floats(of.slots, H, A));
         scores = carver.floats(round_up(of.slots, LANES));
         empty = carver.floats(round_up(of.slots, LANES));
@@ -22,6 +24,7 @@ struct StepScratch {  // of one row
         weights = carver.floats(of.reads);
         versions = carver.integers(of.slots);
         best_slots = carver.integers(of.reads);
+        born = carver.short_integers(round_up(of.slots, LANES));
         used = carver.used;
     }
 };
@@ -36,15 +39,18 @@ struct StepRow {
     const bool whole = of.new_state.h != nullptr;  // the whole new state, not only c and what was read
     const float* memory = of.state.memory + row * S * H;
     // A version is the slot that holds it.
-    Slots slots{scratch.keys, nullptr, scratch.empty, scratch.versions, A};
+    Slots slots{scratch.keys, nullptr, scratch.empty, scratch.versions, scratch.born, A};
 
     void run() {
         cell();
         hold();
         read();
         if (whole) write();
-        if (of.novel != nullptr) of.novel[row] = is_novel();
+        if (of.stored != nullptr) std::memcpy(of.stored + row * H, stored(), static_cast<size_t>(H) * sizeof(float));
+        if (of.near != nullptr) of.near[row] = near();
     }
+
+    const float* stored() const { return of.apart ? scratch.output : of.output + row * 2 * H; }
 
     void cell() {
         for (int64_t i = 0; i < 4 * H; i += LANES) {
@@ -69,6 +75,8 @@ struct StepRow {
             if (!holds) continue;
             scratch.versions[i] = i;
             scratch.empty[i] = 0.0f;
+            if (of.recurrence.ages())
+                scratch.born[i] = born_before(of.state.step[row] - of.state.written_at[row * S + i] - 1);
             slots.extent = i + 1;
         }
         for (int64_t i = S; i < round_up(S, LANES); ++i) scratch.empty[i] = -INFINITY;
@@ -88,7 +96,8 @@ struct StepRow {
         Ranking best{scratch.best, of.read_slot == nullptr ? scratch.best_slots : of.read_slot + row * R, R};
         float* weights = of.weight == nullptr ? scratch.weights : of.weight + row * R;
         rank_slots(slots, scratch.scores, best);
-        weigh(best, weights);
+        weigh(best, static_cast<float>(of.floor), weights);
+        const float* opened = best.count > 0 ? scratch.opened : nullptr;
         float* h = of.output + row * 2 * H;
         const Vec gain = broadcast(static_cast<float>(of.gain));
         for (int64_t j = 0; j < H; j += LANES) {
@@ -96,7 +105,7 @@ struct StepRow {
             for (int64_t i = 0; i < best.count; ++i)
                 s += broadcast(weights[i]) * load(memory + best.versions[i] * H + j, H - j);
             store(h + H + j, s, H - j);
-            const Vec sum = load(scratch.output + j, H - j) + gain * s;
+            const Vec sum = load(scratch.output + j, H - j) + (opened == nullptr ? gain : load(opened + j, H - j)) * s;
             store(h + j, sum, H - j);
             if (whole) store(of.new_state.h + row * H + j, sum, H - j);
         }
@@ -110,20 +119,39 @@ struct StepRow {
         }
         SCORE::score_states({memory, of.recurrence.key_weight, S, H}, scratch.query, of.recurrence.score_weight, slots,
                             scratch.scores);
+        if (of.recurrence.ages()) {
+            const float rate = dot(of.recurrence.age_weight, scratch.output, H) + *of.recurrence.age_bias;
+            slots.subtract_ages(0, rate, scratch.scores);
+        }
+        if (of.recurrence.gated()) gate();
     }
 
-    bool is_novel() const {
-        const float* h = of.output + row * 2 * H;
+    void gate() {
+        for (int64_t j = 0; j < H; j += LANES) {
+            RowProducts found;
+            found.add(of.recurrence.gate_weight + j * H, H - j, scratch.output, H);
+            store(scratch.opened + j, sigmoid(found.total() + load(of.recurrence.gate_bias + j, H - j)), H - j);
+        }
+    }
+
+    // The slot nearest to what would be stored; −1 if it is farther than novelty · its norm, or there is none.
+    int64_t near() const {
+        const float* h = stored();
         Vec nearest = broadcast(INFINITY);  // squared, in each lane of all blocks
+        IntVec from{};                      // the block of each
         for (int64_t i = 0; i < slots.extent; i += LANES) {
             RowProducts found;
             found.add_distances(memory + i * H, S - i, h, H);
             const Vec distance = found.total() - load(scratch.empty + i);
+            const IntVec closer = distance < nearest;
             nearest = distance < nearest ? distance : nearest;
+            from = (closer & static_cast<int32_t>(i)) | (~closer & from);
         }
-        float least = nearest[0];
-        for (int lane = 1; lane < LANES; ++lane) least = nearest[lane] < least ? nearest[lane] : least;
-        return std::sqrt(least) > *of.novelty * std::sqrt(dot(h, h, H));
+        int best = 0;
+        for (int lane = 1; lane < LANES; ++lane)
+            if (nearest[lane] < nearest[best] || (nearest[lane] == nearest[best] && from[lane] < from[best])) best = lane;
+        const float limit = *of.novelty * std::sqrt(dot(h, h, H));
+        return slots.extent == 0 || std::sqrt(nearest[best]) > limit ? -1 : from[best] + best;
     }
 
     void write() {
@@ -131,7 +159,7 @@ struct StepRow {
         of.new_state.step[row] = step;
         if (step % of.write_every != 0) return;
         const int64_t place = row * S + slot_of(step, of.write_every, S);
-        std::memcpy(of.new_state.memory + place * H, of.new_state.h + row * H, static_cast<size_t>(H) * sizeof(float));
+        std::memcpy(of.new_state.memory + place * H, stored(), static_cast<size_t>(H) * sizeof(float));
         of.new_state.filled[place] = 1;
         of.new_state.written_at[place] = step - 1;
     }

@@ -46,21 +46,24 @@ struct TakenRow {
     bool sound() const {
         for (int64_t i = row * R; i < (row + 1) * R; ++i)
             if (!within(of.read_slot[i], -1, S)) return false;
-        return true;
+        return of.near == nullptr || within(of.near[row], -1, S);
     }
 
     void run() {
         if (start) clear();
         count_reads();
+        const bool again = of.near != nullptr && of.near[row] >= 0;  // a slot holds nearly the same
         int64_t slot = -1;
-        if (step % of.write_every == 0 && (of.novel == nullptr || of.novel[row] != 0)) slot = next_slot();
+        if (step % of.write_every == 0) slot = !again ? next_slot() : of.refresh ? of.near[row] : -1;
         if (of.window.step != nullptr) record(slot);
         const Carried& state = of.state;
         std::memcpy(state.h + row * H, of.output + row * 2 * H, floats(H));
         std::memcpy(state.c + row * H, of.new_c + row * H, floats(H));
         state.step[row] = step;
-        if (slot >= 0) write(slot);
+        if (slot >= 0) write(slot, again);
     }
+
+    const float* stored() const { return of.stored == nullptr ? of.output + row * 2 * H : of.stored + row * H; }
 
     void clear() {
         const Carried& state = of.state;
@@ -146,11 +149,12 @@ struct TakenRow {
         }
     }
 
-    void write(int64_t slot) const {
-        std::memcpy(of.state.memory + (row * S + slot) * H, of.output + row * 2 * H, floats(H));
+    // A slot that is refreshed keeps its statistics.
+    void write(int64_t slot, bool again) const {
+        std::memcpy(of.state.memory + (row * S + slot) * H, stored(), floats(H));
         filled[slot] = 1;
         written_at[slot] = step - 1;
-        usage[slot] = credit[slot] = 0.0f;
+        if (!again) usage[slot] = credit[slot] = 0.0f;
         of.kept[row * S + slot] = 0;
         if (of.distance != nullptr) measure(slot);
     }
@@ -164,7 +168,7 @@ struct TakenRow {
         to.step[now] = step;
         std::memcpy(to.h_before + now * H, of.state.h + row * H, floats(H));
         std::memcpy(to.c_before + now * H, of.state.c + row * H, floats(H));
-        std::memcpy(to.h + now * H, of.output + row * 2 * H, floats(H));
+        std::memcpy(to.h + now * H, stored(), floats(H));
         std::memcpy(to.weight + now * R, of.weight + row * R, floats(R));
         for (int64_t i = 0; i < R; ++i) {
             const int64_t read = of.read_slot[row * R + i];

@@ -82,6 +82,28 @@ INLINE Vec tanh(Vec x) {
     return x * p / q;
 }
 
+// log(x) for 1 ≤ x < ∞: x = m · 2^e with √½ ≤ m < √2. Relative error below 2e-7.
+INLINE Vec logarithm(Vec x) {
+    IntVec bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    const IntVec fraction = (bits & 0x7fffff) | 0x3f000000;
+    Vec m;
+    std::memcpy(&m, &fraction, sizeof m);
+    const IntVec low = m < 0.707106781f;  // −1 where it is
+    const Vec e = __builtin_convertvector((bits >> 23) - 126 + low, Vec);
+    const Vec r = (m < 0.707106781f ? m + m : m) - 1.0f;
+    Vec p = r * 7.0376836292e-2f - 1.1514610310e-1f;
+    p = p * r + 1.1676998740e-1f;
+    p = p * r - 1.2420140846e-1f;
+    p = p * r + 1.4249322787e-1f;
+    p = p * r - 1.6668057665e-1f;
+    p = p * r + 2.0000714765e-1f;
+    p = p * r - 2.4999993993e-1f;
+    p = p * r + 3.3333331174e-1f;
+    const Vec z = r * r;
+    return r + (p * r * z + e * -2.12194440e-4f - 0.5f * z) + e * 0.693359375f;
+}
+
 // Σ a_j b_j
 INLINE float dot(const float* a, const float* b, int64_t count) {
     Vec total{};
@@ -113,4 +135,5 @@ struct Carver {
         return part;
     }
     int64_t* integers(int64_t count) { return reinterpret_cast<int64_t*>(floats(2 * count)); }
+    int32_t* short_integers(int64_t count) { return reinterpret_cast<int32_t*>(floats(count)); }
 };

@@ -1,0 +1,19 @@
+"""Ways of reading a memory that go beyond the paper, for the tests of everything that reads one."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+
+def random_reading(seed: int) -> dict[str, Any]:
+    """Settings of a SAB; every fourth seed has those of the paper."""
+    rng = random.Random(seed)
+    if seed % 4 == 0:
+        return {"recipe": "paper"}
+    return {
+        "summary_gain": rng.choice([1.0, 0.5, 0.0, "gate", "gate"]),
+        "age": rng.random() < 0.7,
+        "floor": rng.choice([0.0, 0.1, 1.0]),
+        "stored": rng.choice(["output", "cell"]),
+    }
