@@ -59,13 +59,13 @@ def float_between(owner: str, name: str, value: object, minimum: float, maximum:
 
 def fraction(owner: str, name: str, value: object) -> None:
     """Raises ValueError unless `value` is a number from 0 to 1."""
-    if not _is_number(value) or not 0 <= value <= 1:  # type: ignore[operator]
+    if not is_number(value) or not 0 <= value <= 1:  # type: ignore[operator]
         raise ValueError(f"{owner}: {name} must be a number from 0 to 1, but is {value!r}.")
 
 
 def above_zero(owner: str, name: str, value: object) -> None:
     """Raises ValueError unless `value` is a finite number above 0."""
-    if not _is_number(value) or not 0 < value < math.inf:  # type: ignore[operator]
+    if not is_number(value) or not 0 < value < math.inf:  # type: ignore[operator]
         raise ValueError(f"{owner}: {name} must be a number above 0, but is {value!r}.")
 
 
@@ -118,5 +118,6 @@ def did_you_mean(word: object, valid: Iterable[str]) -> str:
     return f"Did you mean '{near}'?" if near else f"Valid are: {', '.join(words)}."
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Returns whether `value` is a real number, NumPy's included; a bool is none here."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
-from sab_agents.checks import at_least, did_you_mean
+from sab_agents.checks import at_least, did_you_mean, is_number, one_of
 from sab_agents.core.attention import Attention, AttentionKind, constant_linear
 from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.registry import register_core
@@ -388,14 +388,12 @@ def _chosen(name: str, recipe: str, *settings: Any) -> Recipe:
 def _reading(name: str, top_k: int, attention: str, recipe: Recipe) -> Reading:
     gain, age, floor, stored = recipe
     gated = gain == "gate"
-    if not gated and not (isinstance(gain, int | float) and 0 <= gain <= 1):
-        raise ValueError(f'{name}: summary_gain must lie between 0 and 1, or be "gate", but is {gain!r}.')
+    if not gated and not (is_number(gain) and 0 <= gain <= 1):  # type: ignore[operator]
+        raise ValueError(f'{name}: summary_gain must be a number from 0 to 1, or "gate", but is {gain!r}.')
     if not isinstance(age, bool):
         raise TypeError(f"{name}: age must be True or False, but is {age!r}.")
-    if not (isinstance(floor, int | float) and 0 <= floor < math.inf):
-        raise ValueError(f"{name}: floor must be at least 0 and finite, but is {floor!r}.")
-    if stored not in STORED:
-        raise ValueError(f"{name}: stored must be one of {', '.join(map(repr, STORED))}, but is {stored!r}.")
+    if not (is_number(floor) and 0 <= floor < math.inf):
+        raise ValueError(f"{name}: floor must be a finite number of at least 0, but is {floor!r}.")
     return Reading(
         top_k=at_least(name, "top_k", top_k, 1),
         score=attention,
@@ -403,7 +401,7 @@ def _reading(name: str, top_k: int, attention: str, recipe: Recipe) -> Reading:
         age=age,
         floor=float(floor),
         gate=gated,
-        stored=stored,
+        stored=one_of(name, "stored", stored, STORED),
     )
 
 

@@ -15,6 +15,18 @@ from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, sc
 from sab_agents.kernels.segment import LSTMSegment
 from sab_agents.kernels.step import lstm_step, step
 from sab_agents.kernels.stream import Pieces, StreamKernel, replay_inputs, stream_kernel
+from sab_agents.kernels.stream_types import (
+    EVICTIONS,
+    WRITES,
+    Contexts,
+    Eviction,
+    PieceInputs,
+    StreamRules,
+    StreamState,
+    StreamStep,
+    WindowRecord,
+    Write,
+)
 from sab_agents.kernels.torch_backend.attention import sparsify
 from sab_agents.kernels.torch_backend.bookkeeping import steps_in_episode
 from sab_agents.kernels.torch_backend.reference import reference_scan
@@ -27,14 +39,9 @@ from sab_agents.kernels.torch_backend.units import (
     run_units,
 )
 from sab_agents.kernels.types import (
-    EVICTIONS,
     STORED,
-    WRITES,
-    Contexts,
     Counted,
-    Eviction,
     Held,
-    PieceInputs,
     Reading,
     ScanArguments,
     ScanOutputs,
@@ -43,11 +50,6 @@ from sab_agents.kernels.types import (
     StepState,
     StepWeights,
     Stored,
-    StreamRules,
-    StreamState,
-    StreamStep,
-    WindowRecord,
-    Write,
 )
 from sab_agents.kernels.units import UnitsKernel
 

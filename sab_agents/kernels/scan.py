@@ -20,18 +20,10 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.backend import NATIVE, TORCH, TRITON, is_batched, is_plain, scan_kernel, transforms_active
+from sab_agents.kernels.check import check_scan
 from sab_agents.kernels.native_backend.run import scan_run
 from sab_agents.kernels.torch_backend.reference import reference_scan
-from sab_agents.kernels.types import (
-    Reading,
-    ScanArguments,
-    Scanned,
-    ScanOutputs,
-    ScanPlan,
-    ScanTape,
-    StepWeights,
-    check_scan,
-)
+from sab_agents.kernels.types import Reading, ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights
 
 
 class ScanKernel(Protocol):

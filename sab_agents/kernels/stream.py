@@ -22,18 +22,10 @@ from sab_agents.kernels.native_backend.segment import CompiledSegment
 from sab_agents.kernels.native_backend.stream import CompiledStream
 from sab_agents.kernels.reductions import all_finite
 from sab_agents.kernels.scan import Replay, are_leaves, native_replay, replay, scan
+from sab_agents.kernels.stream_types import Contexts, PieceInputs, StreamRules, StreamState, StreamStep, WindowRecord
 from sab_agents.kernels.torch_backend import stream as plain
 from sab_agents.kernels.torch_backend.contexts import remember
-from sab_agents.kernels.types import (
-    Contexts,
-    PieceInputs,
-    ScanPlan,
-    StepWeights,
-    StreamRules,
-    StreamState,
-    StreamStep,
-    WindowRecord,
-)
+from sab_agents.kernels.types import ScanPlan, StepWeights
 
 
 class Pieces(Protocol):

@@ -1,4 +1,4 @@
-"""What goes into a scan and comes out of it, and the checks of it: the same for every kernel.
+"""What goes into a scan and comes out of it: the same for every kernel.
 
 Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots, S₀ of them in the starting memory,
 K = top_k, R slots that a read names: K + 1 for the sparsifier (the last one sets the threshold), S for softmax.
@@ -15,8 +15,6 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
-
-from sab_agents.kernels.torch_backend.scores import SCORES
 
 Sparsifier = Literal["top_k", "softmax"]
 Stored = Literal["output", "cell"]
@@ -58,7 +56,7 @@ class Reading(NamedTuple):
 
     @property
     def apart(self) -> bool:
-        """Whether what is stored is not h."""
+        """Whether ĥ is stored, and h is something else."""
         return self.stored == "cell" and (self.gate or self.gain != 0)
 
     def attended(self, hidden_size: int, attention_size: int) -> int:
@@ -81,9 +79,9 @@ class ScanPlan:
         filled: (B, S₀) bool, slots of the starting memory that hold something.
         slots: S.
         reading: how the memory is read.
-        step: (B,) int64, steps that each row's episode took before the scan; None where no read looks at ages.
-        written_at: (B, S₀) int64, 0-based step of the episode at which each slot of the starting memory was written;
-            None as for `step`.
+        step: (B,) int64, steps that each row's episode took before the scan; may be None where scores do not know age.
+        written_at: (B, S₀) int64, 0-based step of the episode at which each slot of the starting memory was written; as
+            `step`.
     """
 
     start: Tensor
@@ -355,292 +353,6 @@ class StepRules(NamedTuple):
     reading: Reading
 
 
-class StreamStep(NamedTuple):
-    """A stream's next step, computed and not yet taken; all but `output` hold until the next one is computed.
-
-    Attributes:
-        output: (B, 2H) [h, s].
-        c: (B, H) cell state after it.
-        read_slot: (B, R) int64, the slots that were scored best, −1 where there was none.
-        weight: (B, R) their weights.
-        stored: (B, H) what it stores if it writes; None where that is h.
-        near: (B,) int64, the slot that holds nearly that, −1 where none does; None if this was not asked.
-    """
-
-    output: Tensor
-    c: Tensor
-    read_slot: Tensor
-    weight: Tensor
-    stored: Tensor | None
-    near: Tensor | None
-
-
-class WindowRecord(NamedTuple):
-    """What a stream records of each step of a window, (T, B, …) each.
-
-    Attributes:
-        observation: (T, B, …).
-        start: (T, B) bool, episode starts.
-        cut: (T, B) bool, segment starts.
-        step: (T, B) int64, 1-based step of the episode.
-        h_before: (T, B, H) hidden state before each step, zeros at an episode's start.
-        c_before: (T, B, H) cell state before each step, zeros at an episode's start.
-        h: (T, B, H) what each step stores if it writes.
-        read_slot: (T, B, R) int64, slots that were scored best, −1 where there was none.
-        read_step: (T, B, R) int64, 0-based step of the episode at which what they held was written.
-        weight: (T, B, R) attention weights.
-        write_slot: (T, B) int64, −1 where nothing was written.
-    """
-
-    observation: Tensor
-    start: Tensor
-    cut: Tensor
-    step: Tensor
-    h_before: Tensor
-    c_before: Tensor
-    h: Tensor
-    read_slot: Tensor
-    read_step: Tensor
-    weight: Tensor
-    write_slot: Tensor
-
-
-Eviction = Literal["oldest", "least_used", "least_credited", "most_redundant", "reservoir"]
-EVICTIONS: tuple[Eviction, ...] = get_args(Eviction)
-Write = Literal["every", "novel", "refresh"]
-WRITES: tuple[Write, ...] = get_args(Write)
-
-
-class StreamRules(NamedTuple):
-    """When the steps of a stream write, to which slot, and how they read.
-
-    Attributes:
-        reading: how the memory is read.
-        write_every: steps between two writes.
-        bptt_steps: L, steps between two cuts.
-        eviction: which slot a write takes when all are filled.
-        novelty: h lies near a slot if it is within novelty · ‖h‖ of it; None if no write asks.
-        decay: of usage and credit, for each step.
-        seed: of the reservoir.
-        refresh: whether a write near a slot goes to that slot; else it is skipped.
-    """
-
-    reading: Reading
-    write_every: int
-    bptt_steps: int
-    eviction: Eviction
-    novelty: float | None
-    decay: float
-    seed: int
-    refresh: bool = False
-
-
-class StreamState(NamedTuple):
-    """What a stream carries from step to step; empty slots hold zeros.
-
-    Attributes:
-        h: (B, H) hidden state.
-        c: (B, H) cell state.
-        memory: (B, S, H).
-        filled: (B, S) bool, slots that hold something.
-        written_at: (B, S) int64, 0-based step of the episode at which each slot was written.
-        step: (B,) int64, steps taken since the episode's start.
-        usage: (B, S) decayed sum of the attention weights with which each slot was read since it was written.
-        credit: (B, S) decayed sum of the norms of the gradients that reached it.
-        writes: (B,) int64, of a reservoir the writes since the episode's start, whether it kept them or not; else 0.
-        draws: (B,) int64, of a reservoir the writes in all episodes, which an episode's start does not reset; else 0.
-    """
-
-    h: Tensor
-    c: Tensor
-    memory: Tensor
-    filled: Tensor
-    written_at: Tensor
-    step: Tensor
-    usage: Tensor
-    credit: Tensor
-    writes: Tensor
-    draws: Tensor
-
-
-class Contexts(NamedTuple):
-    """What each slot must carry so that the steps which wrote it can be replayed: the context of its piece.
-
-    A *piece* is a stretch of consecutive steps of one row and one episode that plain backpropagation does not leave: it
-    begins at a segment's start, an episode's start or a window's start. Slots that were written in one piece share it.
-    There are S places for pieces, since each piece that is kept wrote at least one slot. With L = bptt_steps, the most
-    steps of a piece, and R slots that a step touches, a piece reads at most U = L·R memories.
-
-    Attributes:
-        piece: (B, S) int64, place of the piece that wrote each slot; meaningless where the slot is empty.
-        offset: (B, S) int64, step of that piece that wrote it, from 0.
-        observation: (B, S, L, …) what the piece's steps observed; zeros after its last step.
-        h: (B, S, H) hidden state before the piece's first step.
-        c: (B, S, H) cell state before it.
-        value: (B, S, U, H) the memories from before the piece that its steps read, each once.
-        used: (B, S, U) bool, which of those U are there.
-        slot: (B, S, U) int64, the slot that each was read from.
-        written_at: (B, S, U) int64, 0-based step of the episode at which each was written.
-        target: (B, S, L) int64, where each step writes in a replay's memory: one of the U, or U + its offset; −1 for
-            no write.
-    """
-
-    piece: Tensor
-    offset: Tensor
-    observation: Tensor
-    h: Tensor
-    c: Tensor
-    value: Tensor
-    used: Tensor
-    slot: Tensor
-    written_at: Tensor
-    target: Tensor
-
-    @classmethod
-    def empty(
-        cls, like: Tensor, rows: int, slots: int, steps: int, reads: int, observation: tuple[int, ...], hidden_size: int
-    ) -> Contexts:
-        """Returns contexts of an empty memory, with the dtype and on the device of `like`."""
-        union = steps * reads
-
-        def whole(*shape: int) -> Tensor:
-            return like.new_zeros(rows, slots, *shape, dtype=torch.int64)
-
-        return cls(
-            piece=whole(),
-            offset=whole(),
-            observation=like.new_zeros(rows, slots, steps, *observation),
-            h=like.new_zeros(rows, slots, hidden_size),
-            c=like.new_zeros(rows, slots, hidden_size),
-            value=like.new_zeros(rows, slots, union, hidden_size),
-            used=like.new_zeros(rows, slots, union, dtype=torch.bool),
-            slot=whole(union),
-            written_at=whole(union),
-            target=whole(steps),
-        )
-
-
-class PieceInputs(NamedTuple):
-    """What M pieces are replayed with, up to the last step that gradient reached.
-
-    Attributes:
-        observation: (T, M, …).
-        h: (M, H) before the first step.
-        c: (M, H) before it.
-        value: (M, U, H) memories that were read.
-        used: (M, U) bool, which of these are there.
-        target: (T, M) int64, as in `Contexts`.
-        start: (T, M) bool: no episode starts.
-        cut: (T, M) bool: the first steps alone are cut.
-        grad_stored: (T, M, H) gradient of what each step stored.
-        step: (M,) int64, steps of the episode before the first step.
-        written_at: (M, U) int64, 0-based step of the episode at which each memory was written.
-    """
-
-    observation: Tensor
-    h: Tensor
-    c: Tensor
-    value: Tensor
-    used: Tensor
-    target: Tensor
-    start: Tensor
-    cut: Tensor
-    grad_stored: Tensor
-    step: Tensor
-    written_at: Tensor
-
-
-def check_scan(inputs: ScanArguments, plan: ScanPlan) -> None:
-    """Compares every shape, dtype and device with those that the sizes of x, of the weights and of the plan demand.
-
-    Whether each entry of `write_slot` lies in −1 … S − 1 is left to the kernels: on a GPU it would have to wait.
-
-    Raises:
-        ValueError: one of them differs.
-    """
-    x = inputs.x
-    if x.dim() != 3 or inputs.h.dim() != 2 or plan.filled.dim() != 2:
-        raise ValueError(
-            f"scan: x must have shape (T, B, I), h (B, H) and plan.filled (B, S), but have {tuple(x.shape)}, "
-            f"{tuple(inputs.h.shape)} and {tuple(plan.filled.shape)}."
-        )
-    (T, B, width), H, A, held = x.shape, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1]
-    for field, tensor, shape in zip(ScanArguments._fields, inputs, _shapes(T, B, width, H, A, held), strict=True):
-        if tensor is not None and (tensor.shape != shape or tensor.dtype != x.dtype or tensor.device != x.device):
-            raise _mismatch("scan", field, tensor, shape, x.dtype, x.device)
-    flags = (plan.start, (T, B)), (plan.cut, (T, B)), (plan.filled, (B, held))
-    for name, (tensor, size) in zip(("start", "cut", "filled"), flags, strict=True):
-        if tensor.shape != size or tensor.dtype != torch.bool or tensor.device != x.device:
-            raise _mismatch("scan", f"plan.{name}", tensor, size, torch.bool, x.device)
-    slot = plan.write_slot
-    if slot.shape != (T, B) or slot.dtype != torch.int64 or slot.device != x.device:
-        raise _mismatch("scan", "plan.write_slot", slot, (T, B), torch.int64, x.device)
-    reading = plan.reading
-    for name, needed, given in (
-        ("age", reading.age, (inputs.age_weight, inputs.age_bias)),
-        ("gate", reading.gate, (inputs.gate_weight, inputs.gate_bias)),
-    ):
-        if any((each is not None) != needed for each in given):
-            raise ValueError(f"scan: {name}_weight and {name}_bias must be there if plan.reading.{name}, and only then.")
-    if reading.age:
-        _check_times(plan, B, held, x.device)
-    score = reading.score
-    if score not in SCORES or SCORES[score].has_vector != (inputs.score_weight is not None):
-        raise ValueError(
-            f"scan: plan.reading.score must be one of {', '.join(map(repr, SCORES))}, with a score_weight where it has "
-            f"one, but is {score!r} with{'out' if inputs.score_weight is None else ''} it."
-        )
-    if held > plan.slots or reading.top_k < 1 or T < 1:
-        raise ValueError(
-            f"scan: there must be at least one step, {held} slots and a top_k of 1, but there are {T} steps, "
-            f"{plan.slots} slots and a top_k of {reading.top_k}."
-        )
-
-
-def _check_times(plan: ScanPlan, rows: int, held: int, device: torch.device) -> None:
-    for name, tensor, shape in (("step", plan.step, (rows,)), ("written_at", plan.written_at, (rows, held))):
-        if tensor is None:
-            raise ValueError(f"scan: plan.{name} must be there if plan.reading.age.")
-        if tensor.shape != shape or tensor.dtype != torch.int64 or tensor.device != device:
-            raise _mismatch("scan", f"plan.{name}", tensor, shape, torch.int64, device)
-
-
-def _shapes(T: int, B: int, width: int, H: int, A: int, held: int) -> tuple[tuple[int, ...], ...]:
-    """The shapes of `ScanArguments`."""
-    weights = (4 * H, width), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A), (1, H), (1,), (H, H), (H,)
-    return (T, B, width), *weights, (B, H), (B, H), (B, held, H)
-
-
-def check_remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, hidden: Tensor) -> None:
-    """The same for the arguments of `remember`.
-
-    Raises:
-        ValueError: a shape, dtype or device differs.
-    """
-    (T, B, H), held = hidden.shape, plan.filled.shape[1]
-    for name, tensor, shape, dtype in (
-        ("step", step, (T, B), torch.int64),
-        ("plan.start", plan.start, (T, B), torch.bool),
-        ("plan.write_slot", plan.write_slot, (T, B), torch.int64),
-        ("plan.filled", plan.filled, (B, held), torch.bool),
-        ("written_at", written_at, (B, held), torch.int64),
-        ("memory", memory, (B, held, H), hidden.dtype),
-    ):
-        if tensor.shape != shape or tensor.dtype != dtype or tensor.device != hidden.device:
-            raise _mismatch("remember", name, tensor, shape, dtype, hidden.device)
-    if held > plan.slots:
-        raise ValueError(f"remember: plan.slots must be at least {held}, but is {plan.slots}.")
-
-
-def _mismatch(
-    function: str, name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> ValueError:
-    return ValueError(
-        f"{function}: {name} must have shape {tuple(shape)} and be {dtype} on {device}, but has shape "
-        f"{tuple(tensor.shape)} and is {tensor.dtype} on {tensor.device}."
-    )
-
-
 def contiguous(inputs: ScanArguments, plan: ScanPlan) -> tuple[ScanArguments, ScanPlan]:
     """Both with contiguous tensors, for kernels that are handed addresses."""
     if not all(x is None or x.is_contiguous() for x in inputs):
@@ -648,5 +360,5 @@ def contiguous(inputs: ScanArguments, plan: ScanPlan) -> tuple[ScanArguments, Sc
     names = "start", "cut", "write_slot", "filled", "step", "written_at"
     tensors = {name: getattr(plan, name) for name in names}
     if not all(x is None or x.is_contiguous() for x in tensors.values()):
-        plan = replace(plan, **{name: None if x is None else x.contiguous() for name, x in tensors.items()})
+        plan = replace(plan, **{name: None if x is None else x.contiguous() for name, x in tensors.items()})  # type: ignore[arg-type]
     return inputs, plan

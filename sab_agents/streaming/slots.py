@@ -15,7 +15,7 @@ from sab_agents.checks import at_least, fraction
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
 from sab_agents.kernels import EVICTIONS, WRITES, Contexts, StreamRules, StreamState
-from sab_agents.kernels.types import Eviction, Write
+from sab_agents.kernels.stream_types import Eviction, Write
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def test_episode_starts_of_another_shape_or_dtype_are_refused() -> None:
         ({"bptt_steps": -1}, ValueError, "bptt_steps"),
         ({"capacity": 0}, ValueError, "capacity"),
         ({"attention_size": 0}, ValueError, "attention_size"),
-        ({"summary_gain": 1.5}, ValueError, "summary_gain must lie between 0 and 1, but is 1.5"),
+        ({"summary_gain": 1.5}, ValueError, 'summary_gain must be a number from 0 to 1, or "gate", but is 1.5'),
         ({"top_k": 2.0}, TypeError, "top_k must be an int"),
         ({"attention": "cosine"}, ValueError, "one of 'mlp', 'dot', but is 'cosine'"),
     ],

@@ -100,9 +100,7 @@ def beyond_the_paper(choose: random.Random, plan: ScanPlan) -> ScanPlan:
         gate=choose.random() < 0.4,
         stored=choose.choice(["output", "cell"]),
     )
-    return replace(
-        plan, reading=reading, step=step, written_at=(torch.rand(B, held) * step.unsqueeze(1)).long()
-    )
+    return replace(plan, reading=reading, step=step, written_at=(torch.rand(B, held) * step.unsqueeze(1)).long())
 
 
 def fitting(arguments: list[Any], plan: ScanPlan) -> list[Any]:

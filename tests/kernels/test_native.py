@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sab_agents import SAB
-from sab_agents.kernels import Reading, ScanArguments, ScanPlan, StepWeights, scan
+from sab_agents.kernels import Reading, ScanArguments, ScanPlan, scan
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.kernels.native_backend.scan import product
@@ -72,6 +72,10 @@ def test_keys_and_queries_that_cancel_are_scored_whatever_their_size(size: float
         query_weight=torch.zeros(H, H, dtype=torch.float64),
         query_bias=torch.full((H,), size, dtype=torch.float64),
         score_weight=torch.randn(1, H, dtype=torch.float64),
+        age_weight=None,
+        age_bias=None,
+        gate_weight=None,
+        gate_bias=None,
         h=torch.zeros(2, H, dtype=torch.float64),
         c=torch.zeros(2, H, dtype=torch.float64),
         memory=torch.randn(2, slots, H, dtype=torch.float64) - size,

@@ -390,8 +390,13 @@ def test_a_replay_has_the_gradients_of_the_scan(dtype: torch.dtype, wrap: Any) -
     with torch.no_grad():
         _, state = sab(inputs(dtype))
     x, start = inputs(dtype), torch.zeros(T, B, dtype=torch.bool)
-    plan = ScanPlan(reading=sab.rules.reading, 
-        start=start, cut=start, write_slot=torch.full((T, B), -1), filled=state.filled, slots=state.slots
+    plan = ScanPlan(
+        reading=sab.rules.reading,
+        start=start,
+        cut=start,
+        write_slot=torch.full((T, B), -1),
+        filled=state.filled,
+        slots=state.slots,
     )
     gradient = torch.randn(T, B, 2 * H, dtype=dtype)
     found = replayed(sab, x, state, plan, gradient)
@@ -412,7 +417,14 @@ def test_a_hook_of_a_parameter_is_called_by_a_replay() -> None:
     sab, calls = made("mlp", torch.float32), list[Tensor]()
     state = sab.initial_state(B)
     start = torch.zeros(T, B, dtype=torch.bool)
-    plan = ScanPlan(reading=sab.rules.reading, start=start, cut=start, write_slot=torch.full((T, B), -1), filled=state.filled, slots=4)
+    plan = ScanPlan(
+        reading=sab.rules.reading,
+        start=start,
+        cut=start,
+        write_slot=torch.full((T, B), -1),
+        filled=state.filled,
+        slots=4,
+    )
     sab.cell.weight_hh.register_hook(calls.append)
     replayed(sab, inputs(torch.float32), state, plan, torch.ones(T, B, 2 * H))
     assert len(calls) == 1

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from sab_agents.kernels import native_backend
+from sab_agents.kernels import Reading, native_backend
 from sab_agents.kernels.native_backend.agent import head_gradient
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.kernels.native_backend.tape import SentParts, Sizes, TapeParts, layout
@@ -203,11 +203,11 @@ def test_a_window_whose_places_are_not_said_has_targets_everywhere() -> None:
 
 
 def test_parts_of_a_layout_do_not_meet() -> None:
-    lies = layout(Sizes(steps=5, rows=3, input=2, size=7, attention=4, held=6, reads=3))
+    lies = layout(Sizes.of(5, 3, 2, 7, 4, 6, Reading(top_k=2, age=True, gate=True, stored="cell")))
     assert len(lies.places) == len(TapeParts._fields) + len(SentParts._fields)
     for end, following in zip(lies.ends, [*lies.places[1:], lies.floats], strict=True):
         assert end <= following < end + 16
-    some = layout(Sizes(5, 3, 2, 7, 4, 6, 3), tape=("cell",), sent=())
+    some = layout(Sizes.of(5, 3, 2, 7, 4, 6, Reading(top_k=2)), tape=("cell",), sent=())
     assert some.floats == 6 * 3 * 7 // 16 * 16 + 16
 
 

@@ -84,7 +84,7 @@ class Row:
         self.final = memory
 
     def step(self, t: int, h: Tensor, c: Tensor, memories: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """h and c after the step, what it read, and what it would store."""
+        """Returns h and c after the step, what it read, and what it would store."""
         x, sab = self.encoder(self.observation[t].unsqueeze(0)), self.sab
         cell, c = (value.squeeze(0) for value in sab.cell(x, (h.unsqueeze(0), c.unsqueeze(0))))
         summary = read(sab, memories, [t - u - 1 for u in self.memory[t].values()], cell)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sab_agents import SAB
 from sab_agents.kernels import StreamState, forced_kernel, kernel_in_use
-from sab_agents.kernels.torch_backend.stream import is_novel, next_slot, reservoir_slot, uniform
+from sab_agents.kernels.torch_backend.stream import near_slot, next_slot, reservoir_slot, uniform
 from sab_agents.streaming import Eviction, SABStream, SlotState
 
 WRITTEN = [40, 3, 17, 25, 8, 31, 12, 22]
@@ -129,9 +129,9 @@ def test_one_draw_follows_from_the_other_as_it_was_published() -> None:
     assert torch.equal(uniform(0, torch.arange(1, 4)), expected)
 
 
-def test_what_lies_within_the_distance_of_a_slot_is_not_novel() -> None:
-    memory = torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])
-    filled = torch.tensor([[True, False]])
-    for h, novel in (([3.0, 4.4], False), ([3.0, 4.8], True), ([0.0, 0.1], True)):
-        assert bool(is_novel(torch.tensor([h]), memory, filled, 0.1)) == novel
-    assert bool(is_novel(torch.zeros(1, 2), memory, torch.zeros_like(filled), 0.1))
+def test_the_nearest_slot_is_near_if_it_lies_within_the_distance() -> None:
+    memory = torch.tensor([[[3.0, 4.3], [3.0, 4.0], [0.0, 0.0]]])
+    filled = torch.tensor([[True, True, False]])
+    for h, near in (([3.0, 4.4], 0), ([3.0, 4.1], 1), ([3.0, 5.0], -1), ([0.0, 0.1], -1)):
+        assert near_slot(torch.tensor([h]), memory, filled, 0.1).tolist() == [near]
+    assert near_slot(torch.zeros(1, 2), memory, torch.zeros_like(filled), 0.1).tolist() == [-1]

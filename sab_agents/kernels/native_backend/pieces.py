@@ -13,7 +13,7 @@ from torch import Tensor
 from sab_agents.kernels.native_backend.extension import FLAG, WHOLE, native, new_empty
 from sab_agents.kernels.native_backend.run import Given, Network
 from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
-from sab_agents.kernels.types import Contexts, PieceInputs
+from sab_agents.kernels.stream_types import Contexts, PieceInputs
 
 
 class Shape(NamedTuple):
@@ -140,9 +140,7 @@ class Replayed(NamedTuple):
     def given(self, *, age: bool) -> Given:
         """Returns what a replay by the network alone is given: its inputs are what was observed; with ages or not."""
         times = (self.step, self.written_at) if age else (None, None)
-        return Given(
-            self.observation, self.h, self.c, self.value, self.start, self.cut, self.target, self.used, *times
-        )
+        return Given(self.observation, self.h, self.c, self.value, self.start, self.cut, self.target, self.used, *times)
 
 
 class Pieces:

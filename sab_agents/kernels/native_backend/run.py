@@ -236,7 +236,7 @@ class Run:
     def hidden(self) -> Tensor:
         """Returns h of each step, (T, B, H)."""
         T, B, _, H, _, held, *_, apart = self._space.sizes
-        states, before = (self._space.tape.later, 0) if apart else (self._space.tape.hidden, held * B * H)
+        states, before = (self._space.tape.state, 0) if apart else (self._space.tape.hidden, held * B * H)
         assert isinstance(states, tuple)
         assert states
         first = states[1] + before

@@ -15,12 +15,21 @@ from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import SCORES, WHOLE, native, new_empty, threads
 from sab_agents.kernels.native_backend.tape import Sizes, TapeParts, layout, padded, tape_counts
-from sab_agents.kernels.types import WEIGHTS, ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights, contiguous
+from sab_agents.kernels.types import (
+    WEIGHTS,
+    ScanArguments,
+    Scanned,
+    ScanOutputs,
+    ScanPlan,
+    ScanTape,
+    StepWeights,
+    contiguous,
+)
 
-IN_BUFFER = ("cell", "output", "query", "keys", "scores", "later")
+IN_BUFFER = ("cell", "output", "query", "keys", "scores", "state")
 """The parts of the tape that share a buffer: the others are results or tensors of their own."""
 
-SENT_IN_BUFFER = ("states", "keys", "query", "later", "score_weight")
+SENT_IN_BUFFER = ("states", "keys", "query", "state", "score_weight")
 """The same of what the backward pass leaves."""
 
 
@@ -143,9 +152,7 @@ def backward(
 
 def _sizes(inputs: ScanArguments, plan: ScanPlan) -> Sizes:
     T, B, width = inputs.x.shape
-    return Sizes.of(
-        T, B, width, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1], plan.reading
-    )
+    return Sizes.of(T, B, width, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1], plan.reading)
 
 
 def _tape(

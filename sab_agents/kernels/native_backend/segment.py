@@ -19,7 +19,8 @@ from sab_agents.kernels.native_backend.run import Given, Network
 from sab_agents.kernels.native_backend.step import LSTMWeights
 from sab_agents.kernels.native_backend.stream import CompiledStream
 from sab_agents.kernels.native_backend.tape import Sizes, Space
-from sab_agents.kernels.types import NOTHING_READ, StepWeights, StreamState, WindowRecord
+from sab_agents.kernels.stream_types import StreamState, WindowRecord
+from sab_agents.kernels.types import NOTHING_READ, StepWeights
 
 
 class CompiledLSTM:

@@ -18,16 +18,8 @@ from sab_agents.kernels.native_backend.pieces import PieceReplays, Pieces, Selec
 from sab_agents.kernels.native_backend.run import Given, Network
 from sab_agents.kernels.native_backend.step import state_fits, weights_fit
 from sab_agents.kernels.native_backend.tape import Sizes, Space
-from sab_agents.kernels.types import (
-    EVICTIONS,
-    Contexts,
-    StepState,
-    StepWeights,
-    StreamRules,
-    StreamState,
-    StreamStep,
-    WindowRecord,
-)
+from sab_agents.kernels.stream_types import EVICTIONS, Contexts, StreamRules, StreamState, StreamStep, WindowRecord
+from sab_agents.kernels.types import StepState, StepWeights
 
 
 class CompiledStream:

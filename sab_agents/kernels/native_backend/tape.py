@@ -1,7 +1,8 @@
 """What a forward pass leaves for its backward pass, and what that leaves for the weights: sizes, and where it all lies.
 
 Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S₀ slots of the starting memory, V = S₀ + T
-versions, R = K + 1 slots that a read touches, Q linear functions of ĥ that it takes. The parts' shapes stand in src/arguments.h, `Tape` and `Sent`.
+versions, R = K + 1 slots that a read touches, Q linear functions of ĥ that it takes. The parts' shapes stand in
+src/arguments.h, `Tape` and `Sent`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class TapeParts(NamedTuple):
     scores: Array
     summary: Array
     hidden: Array
-    later: Array | None
+    state: Array | None
     versions: Array
     weights: Array
     last_cell: Array
@@ -73,7 +74,7 @@ class SentParts(NamedTuple):
     states: Array
     keys: Array
     query: Array
-    later: Array | None
+    state: Array | None
     score_weight: Array
     gates: Array
     h: Array
@@ -105,7 +106,7 @@ class Layout:
         parts: list[Array | None] = [(buffer, place) for place in self.places]
         parts[VERSIONS] = versions
         tape, sent = TapeParts._make(parts[:TAPE_PARTS]), SentParts._make(parts[TAPE_PARTS:])
-        return (tape, sent) if self._apart else (tape._replace(later=None), sent._replace(later=None))
+        return (tape, sent) if self._apart else (tape._replace(state=None), sent._replace(state=None))
 
 
 def padded(floats: int) -> int:
@@ -135,7 +136,7 @@ def layout(
         "states": (held + T) * B * H,
         "keys": (held + T) * B * A,
         "query": T * B * Q,
-        "later": T * B * H if apart else 0,
+        "state": T * B * H if apart else 0,
         "score_weight": B * A,
         "gates": T * B * 4 * H,
         "h": B * H,
@@ -161,7 +162,7 @@ def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
         "scores": steps * B * R,
         "summary": T * B * H,
         "hidden": (held + T) * B * H,
-        "later": T * B * H if apart else 0,
+        "state": T * B * H if apart else 0,
         "versions": 0,  # integers, never here
         "weights": T * B * R,
         "last_cell": B * H,

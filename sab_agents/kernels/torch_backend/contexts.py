@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.types import Contexts, WindowRecord
+from sab_agents.kernels.stream_types import Contexts, WindowRecord
 
 
 def remember(contexts: Contexts, record: WindowRecord, memory: Tensor, filled: Tensor, kept: Tensor) -> None:

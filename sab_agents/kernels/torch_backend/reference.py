@@ -17,7 +17,7 @@ from sab_agents.kernels.types import ScanArguments, ScanOutputs, ScanPlan
 
 
 def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
-    """Computes a scan, step by step, by sections 2 and 7 of the mathematics; gradient flows by automatic differentiation.
+    """Computes a scan step by step, by sections 2 and 7 of the mathematics, with automatic differentiation.
 
     Args:
         inputs: the differentiable arguments.

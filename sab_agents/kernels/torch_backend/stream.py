@@ -12,16 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sab_agents.kernels.stream_types import Contexts, PieceInputs, StreamRules, StreamState, StreamStep
 from sab_agents.kernels.torch_backend.attention import divisor, threshold
 from sab_agents.kernels.torch_backend.scores import SCORES
-from sab_agents.kernels.types import (
-    Contexts,
-    PieceInputs,
-    StepWeights,
-    StreamRules,
-    StreamState,
-    StreamStep,
-)
+from sab_agents.kernels.types import StepWeights
 
 PROTECTED = 4
 """The newest S / 4 slots are protected from the rules that go by usage and credit."""
@@ -75,11 +69,12 @@ def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamS
 
 
 def near_slot(h: Tensor, memory: Tensor, filled: Tensor, novelty: float) -> Tensor:
-    """The slot nearest to each row's h (B, H), (B,) int64; −1 if it is farther than `novelty` · ‖h‖, or none is held."""
+    """The slot nearest to each row's h (B, H), (B,) int64; −1 if it is farther than novelty · ‖h‖, or none is held."""
     # By differences: of near vectors, products keep no digit of the distance in float32.
     distance = (memory - h.unsqueeze(1)).norm(dim=2).masked_fill(~filled, torch.inf)
     least, slot = distance.min(dim=1)
-    return slot.masked_fill(least > novelty * h.norm(dim=1), -1)
+    nearest: Tensor = slot.masked_fill(least > novelty * h.norm(dim=1), -1)
+    return nearest
 
 
 def taken(step: StreamStep, state: StreamState, rules: StreamRules) -> tuple[StreamState, Tensor]:

@@ -66,7 +66,7 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
     FIELD(float*, scores);                      // * (T, B, R) falling, −inf where there was nothing to read
     FIELD(float*, summary);                     // (T, B, H)
     FIELD(float*, hidden);                      // (V, B, H) all versions
-    FIELD(Optional<float>, later);              // (T, B, H) h, there where that is not what is stored
+    FIELD(Optional<float>, state);              // (T, B, H) h, there where that is not what is stored
     FIELD(int64_t*, versions);                  // (T, B, R) that were read, −1 where there was nothing to read
     FIELD(float*, weights);                     // (T, B, R) of these
     FIELD(float*, last_cell);                   // (B, H) c after the last step
@@ -77,7 +77,7 @@ struct Sent {  // what the backward pass leaves
     FIELD(float*, states);                      // (V, B, H)
     FIELD(float*, keys);                        // (V, B, A)
     FIELD(float*, query);                       // (T, B, Q)
-    FIELD(Optional<float>, later);              // (T, B, H) of h, there where that is not what is stored
+    FIELD(Optional<float>, state);              // (T, B, H) of h, there where that is not what is stored
     FIELD(float*, score_weight);                // (B, A)
     FIELD(float*, gates);                       // (T, B, 4H)
     FIELD(float*, h);                           // (B, H)
@@ -117,7 +117,8 @@ struct Forward {
     FIELD(Optional<float>, last_output);        // out: (B, 2H) h and s of the last step
 
     const float* gates() const { return projection.weight_ih == nullptr ? x : tape.gates; }
-    float* states() const { return apart ? tape.later.address : tape.hidden + held * rows * size; }  // (T, B, H) h of each step
+    // (T, B, H) h of each step.
+    float* states() const { return apart ? tape.state.address : tape.hidden + held * rows * size; }
 };
 
 struct Backward {
@@ -157,7 +158,7 @@ struct Backward {
     FIELD(Optional<float>, grad_memory);        // out: (B, S0, H)
     FIELD(Gradients, gradients);                // out
 
-    const float* states() const { return apart ? tape.later.address : tape.hidden + held * rows * size; }
+    const float* states() const { return apart ? tape.state.address : tape.hidden + held * rows * size; }
 
     // The row (t, r) of the gradient of h or s; null for zeros.
     const float* row_of(const float* gradient, int64_t stride, int64_t t, int64_t row) const {

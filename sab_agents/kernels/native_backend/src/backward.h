@@ -56,7 +56,7 @@ struct BackwardGroup {
         for (int64_t t = 0; t < T; ++t) {
             clear(of.sent.query + at(t, 0) * Q, count * Q);
             for (int64_t r = 0; r < count; ++r) {
-                copy(of.row_of(of.grad_hidden, of.hidden_stride, t, first + r), 0, grad_later(t, r));
+                copy(of.row_of(of.grad_hidden, of.hidden_stride, t, first + r), 0, grad_of_h(t, r));
                 if (of.apart) copy(of.row_of(of.grad_stored, of.stored_stride, t, first + r), 0, grad_state(t, r));
             }
         }
@@ -77,7 +77,7 @@ struct BackwardGroup {
     int64_t version(int64_t t) const { return of.held + t; }
     // What a step's version receives, and what its h does: the same where h is what is stored.
     float* grad_state(int64_t t, int64_t r) const { return of.sent.states + at(version(t), r) * H; }
-    float* grad_later(int64_t t, int64_t r) const { return of.apart ? of.sent.later + at(t, r) * H : grad_state(t, r); }
+    float* grad_of_h(int64_t t, int64_t r) const { return of.apart ? of.sent.state + at(t, r) * H : grad_state(t, r); }
 
     void step(int64_t t) {
         if (t > 0)
@@ -91,7 +91,7 @@ struct BackwardGroup {
             const int64_t filled = filled_ranks(of.tape.versions + at(t, r) * R, R);
             if (filled > 0) read(t, r, filled);
             any_read |= filled > 0;
-            if (of.apart) add_scaled(grad_state(t, r), 1.0f, grad_later(t, r), H);
+            if (of.apart) add_scaled(grad_state(t, r), 1.0f, grad_of_h(t, r), H);
         }
         if (any_read) {
             send(of.sent.query + at(t, 0) * Q, Q, weights.query);
@@ -133,7 +133,7 @@ struct BackwardGroup {
         float* grad_summary = scratch.grad_summary;
         copy(of.row_of(of.grad_summary, of.summary_stride, t, first + r), 0, grad_summary);
         if (of.recurrence.gated()) open_gate(t, r, grad_summary);
-        else add_scaled(grad_summary, static_cast<float>(of.gain), grad_later(t, r), H);
+        else add_scaled(grad_summary, static_cast<float>(of.gain), grad_of_h(t, r), H);
         for (int64_t i = 0; i < filled; ++i)
             scratch.value_grads[i] = dot(of.tape.hidden + at(versions[i], r) * H, grad_summary, H);
         score_gradients(of.tape.scores + now * R, filled, R, static_cast<float>(of.floor), scratch.value_grads,
@@ -156,7 +156,7 @@ struct BackwardGroup {
     void open_gate(int64_t t, int64_t r, float* grad_summary) const {
         const int64_t now = at(t, r);
         const float *opened = of.tape.query + now * Q + gate, *summary = of.tape.summary + now * H;
-        const float* grad_h = grad_later(t, r);
+        const float* grad_h = grad_of_h(t, r);
         float* to = of.sent.query + now * Q + gate;
         for (int64_t j = 0; j < H; j += LANES) {
             const int64_t left = H - j;
@@ -194,7 +194,7 @@ struct BackwardGroup {
         if (all_cut) return;
         send(of.sent.gates + at(t, 0) * 4 * H, 4 * H, weights.hh);
         for (int64_t r = 0; r < count; ++r)
-            if (!of.cut[at(t, r)]) receive(t == 0 ? of.sent.h + (first + r) * H : grad_later(t - 1, r), r);
+            if (!of.cut[at(t, r)]) receive(t == 0 ? of.sent.h + (first + r) * H : grad_of_h(t - 1, r), r);
     }
 
     // A slot of the starting memory receives what was sent to it and, through its key, what was sent there.
