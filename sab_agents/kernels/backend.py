@@ -98,7 +98,7 @@ def scan_kernel(inputs: ScanArguments, plan: ScanPlan) -> str:
     kernel = kernel_in_use(inputs.x.device, inputs.x.dtype)
     if kernel == NATIVE and plan.reading.score not in extension.SCORES:
         return TORCH
-    if kernel == TRITON and available.lacks(plan.reading):
+    if kernel == TRITON and available.lacks(plan.reading.score):
         return TORCH
     if kernel != TRITON or sizes.fits(inputs, plan):
         return kernel

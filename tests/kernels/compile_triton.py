@@ -1,11 +1,13 @@
 """Compiles the fused kernels for a GPU that need not be there: `python -m tests.kernels.compile_triton`.
 
 Triton's interpreter takes much that its compiler refuses. What is checked here is that both kernels become code for a
-processor, in float32 with few rows a program and in bfloat16 with many, and that the latter use tensor cores.
+processor, in float32 with few rows a program and in bfloat16 with many, and that the latter use tensor cores; each for
+reads as the paper's and for reads that know age, have a floor and enter through a gate, with ĥ in the memory.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import triton
@@ -20,8 +22,9 @@ PROCESSORS, CAPABILITY = 132, 90  # of an H100 or H200
 
 NOT_STORED = {
     **{"starts": "*u8", "cuts": "*u8", "write_slot": "*i64", "versions": "*i64", "extents": "*i32", "table": "*i32"},
+    "first_ages": "*i64",
     **dict.fromkeys(("slot_scores", "cell", "query", "scores"), "*fp32"),
-    **dict.fromkeys(("grad_cell", "grad_states", "grad_keys", "grad_vector"), "*fp32"),
+    **dict.fromkeys(("grad_cell", "grad_versions", "grad_states", "grad_keys", "grad_vector"), "*fp32"),
     **{"scale": "fp32", "T": "i32", "B": "i32", "S": "i32", "HELD": "i32"},
 }
 """The types of arguments that are not stored in the dtype of the gates."""
@@ -40,19 +43,11 @@ def compiled(kernel: Any, stored: str, constants: dict[str, Any], warps: int) ->
 
 def main() -> None:
     count = 0
-    for stored, mlp, batch in (("*fp32", True, 64), ("*bf16", False, 4096)):
+    for (stored, mlp, batch), beyond in product((("*fp32", True, 64), ("*bf16", False, 4096)), (False, True)):
         size = sizes.blocks(batch, 128, 32, 100, 6, PROCESSORS)
         constants = {
-            **{
-                "H": 128,
-                "A": 32,
-                "READS": 6,
-                "SCORE": 0 if mlp else 1,
-                "VECTOR": mlp,
-                "GAIN": 1.0,
-                "KEEP": True,
-                "CREDIT": True,
-            },
+            **{"H": 128, "A": 32, "Q": 32 + 129 * beyond, "READS": 6, "KEEP": True, "CREDIT": True},
+            **{"AGE": beyond, "GATE": beyond, "APART": beyond, "GAIN": 1.0, "FLOOR": 0.1 * beyond},
             **{"SCORE": SCORES.index("mlp" if mlp else "dot"), "VECTOR": mlp},
             **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "PLACES": size.places, "RANKS": size.ranks},
             **{"SLOTS": size.slots, "GATE_TERMS": size.gate_terms, "TERMS": size.terms, "DOT": size.dot},
@@ -60,6 +55,8 @@ def main() -> None:
         }
         if not mlp:
             constants |= {"score_weight": None, "grad_vector": None}
+        if not beyond:
+            constants |= {"age_weight": None, "gate_weight": None, "first_ages": None}
         for kernel in (forward.forward, backward.backward):
             assembly = compiled(kernel, stored, constants, size.warps)
             assert ("mma" in assembly) == size.dot, f"{kernel}: tensor cores are for many rows a program in bfloat16"

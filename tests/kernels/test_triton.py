@@ -17,6 +17,7 @@ from sab_agents.kernels import ScanArguments, forced_kernel
 from sab_agents.kernels.triton_backend import available, sizes
 from tests.core.test_scan_equals_reference import place, random_scan, results
 from tests.kernels.triton_cases import TOLERANCES, compare, fused, network, ring, rounded, rows_of, steadiest
+from tests.readings import random_reading
 
 # The interpreter of Triton 3.6 does not work with NumPy 2.4; its compiler does.
 pytest.importorskip("triton", minversion="3.9", reason="Triton 3.9 is not installed: make test-triton installs it")
@@ -27,6 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning"),  # sigmoid of a large −x, in NumPy
 ]
 
+READINGS = pytest.mark.parametrize("beyond", [False, True], ids=["paper", "beyond"])
 BOTH = pytest.mark.parametrize("dtype", list(TOLERANCES), ids=["float32", "bfloat16"])
 
 
@@ -67,31 +69,40 @@ def test_any_plan_equals_the_reference(monkeypatch: pytest.MonkeyPatch, first: i
         ("uncut", ring(2, 8, 4, 3, bptt_steps=99)),
         ("uncredited", ring(3, 10, 2, 3, credit=False)),
         ("gain", ring(4, 10, 3, 3, gain=0.4)),
+        ("beyond", ring(5, 12, 3, 3, beyond=True)),
+        ("beyond, uncredited", ring(6, 12, 3, 3, credit=False, beyond=True)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_rings_that_are_overwritten_equal_the_reference(name: str, plan: Any, dtype: torch.dtype) -> None:
     T, B = plan.start.shape
-    found = [compare(network(seed, T, B, 12, 5, plan.slots), plan, "cpu", dtype) for seed in range(6)]
+    beyond = plan.reading.age
+    found = [compare(network(seed, T, B, 12, 5, plan.slots, beyond=beyond), plan, "cpu", dtype) for seed in range(6)]
     counted = [x for x in found if x is not None]
     assert len(counted) >= 2, name
     assert max(counted) <= 1, name
 
 
 @BOTH
+@READINGS
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("processors", [1, 3])
-def test_several_blocks_of_everything(monkeypatch: pytest.MonkeyPatch, processors: int, dtype: torch.dtype) -> None:
+def test_several_blocks_of_everything(
+    monkeypatch: pytest.MonkeyPatch, processors: int, beyond: bool, dtype: torch.dtype
+) -> None:
     side_by_side(monkeypatch, processors)
-    found = compare(*steadiest(network(0, 6, 200, 20, 18, 19), ring(0, 6, 200, 19), count=3), "cpu", dtype)
+    arguments, plan = network(0, 6, 200, 20, 18, 19, beyond=beyond), ring(0, 6, 200, 19, beyond=beyond)
+    found = compare(*steadiest(arguments, plan, count=3), "cpu", dtype)
     assert found is not None
     assert found <= 1
 
 
 @BOTH
-def test_sixteen_rows_in_a_program_multiply_matrices(dtype: torch.dtype) -> None:
+@READINGS
+def test_sixteen_rows_in_a_program_multiply_matrices(beyond: bool, dtype: torch.dtype) -> None:
     assert sizes.blocks(18, 16, 5, 4, 4, processors=1).dot
-    found = compare(*steadiest(network(0, 6, 400, 16, 5, 4), ring(0, 6, 400, 4), count=18), "cpu", dtype)
+    arguments, plan = network(0, 6, 400, 16, 5, 4, beyond=beyond), ring(0, 6, 400, 4, beyond=beyond)
+    found = compare(*steadiest(arguments, plan, count=18), "cpu", dtype)
     assert found is not None
     assert found <= 1
 
@@ -118,8 +129,9 @@ def test_without_credit_the_starting_memory_gets_no_gradient() -> None:
 
 
 @BOTH
-def test_without_gradient_the_outputs_are_the_same(dtype: torch.dtype) -> None:
-    arguments, plan = rounded(network(0, 9, 3, 8, 4, 4), dtype), ring(0, 9, 3, 4)
+@READINGS
+def test_without_gradient_the_outputs_are_the_same(beyond: bool, dtype: torch.dtype) -> None:
+    arguments, plan = rounded(network(0, 9, 3, 8, 4, 4, beyond=beyond), dtype), ring(0, 9, 3, 4, beyond=beyond)
     compute = fused("cpu", dtype)
     with_gradient = compute(ScanArguments(*arguments), plan)
     with torch.no_grad():
@@ -157,9 +169,10 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize("attention", ["mlp", "dot"])
-def test_the_module_computes_the_same_with_a_state_that_goes_on(attention: Any) -> None:
+@pytest.mark.parametrize("seed", range(3))
+def test_the_module_computes_the_same_with_a_state_that_goes_on(attention: Any, seed: int) -> None:
     torch.manual_seed(0)
-    sab = SAB(3, 8, top_k=2, bptt_steps=2, capacity=3, attention=attention)
+    sab = SAB(3, 8, top_k=2, bptt_steps=2, capacity=3, attention=attention, **random_reading(seed))
     x, found = torch.randn(8, 2, 3), {}
     for kernel in ("torch", "triton"):
         with forced_kernel(kernel):
@@ -191,4 +204,4 @@ def test_the_kernels_compile_for_a_gpu_without_one(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "tests.kernels.compile_triton"]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "4 kernels" in done.stdout
+    assert "8 kernels" in done.stdout

@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.skipif(available.interpreted(), reason="TRITON_INTERPRET=1 is set: unset it to test on the GPU"),
 ]
 
+READINGS = pytest.mark.parametrize("beyond", [False, True], ids=["paper", "beyond"])
 BOTH = pytest.mark.parametrize("dtype", list(TOLERANCES), ids=["float32", "bfloat16"])
 
 
@@ -28,35 +29,41 @@ def test_any_plan_equals_the_reference(dtype: torch.dtype) -> None:
 
 
 @BOTH
+@READINGS
 @pytest.mark.parametrize("processors", [None, 1])
 def test_rings_that_are_overwritten_equal_the_reference(
-    monkeypatch: pytest.MonkeyPatch, processors: int | None, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, processors: int | None, beyond: bool, dtype: torch.dtype
 ) -> None:
     if processors is not None:  # one program has many rows, and multiplies on tensor cores
         monkeypatch.setattr("sab_agents.kernels.triton_backend.launch._processors", lambda _: processors)
     for seed in range(4):
-        rows = steadiest(network(seed, 10, 200, 24, 17, 19), ring(seed, 10, 200, 19), count=18)
+        arguments, plan = network(seed, 10, 200, 24, 17, 19, beyond=beyond), ring(seed, 10, 200, 19, beyond=beyond)
+        rows = steadiest(arguments, plan, count=18)
         found = compare(*rows, "cuda", dtype)
         assert found is not None
         assert found <= 1
 
 
 @BOTH
+@READINGS
 @pytest.mark.parametrize("processors", [None, 1])
 def test_large_sizes_equal_the_reference(
-    monkeypatch: pytest.MonkeyPatch, processors: int | None, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, processors: int | None, beyond: bool, dtype: torch.dtype
 ) -> None:
     if processors is not None:
         monkeypatch.setattr("sab_agents.kernels.triton_backend.launch._processors", lambda _: processors)
-    rows = steadiest(network(0, 12, 600, 128, 32, 300), ring(0, 12, 600, 300, bptt_steps=5), count=20)
-    found = compare(*rows, "cuda", dtype)
+    arguments = network(0, 12, 600, 128, 32, 300, beyond=beyond)
+    plan = ring(0, 12, 600, 300, bptt_steps=5, beyond=beyond)
+    found = compare(*steadiest(arguments, plan, count=20), "cuda", dtype)
     assert found is not None
     assert found <= 1
 
 
 @BOTH
-def test_the_same_numbers_every_time(dtype: torch.dtype) -> None:
-    arguments, plan = rounded(network(0, 100, 150, 100, 32, 40), dtype), ring(0, 100, 150, 40, bptt_steps=5)
+@READINGS
+def test_the_same_numbers_every_time(beyond: bool, dtype: torch.dtype) -> None:
+    arguments = rounded(network(0, 100, 150, 100, 32, 40, beyond=beyond), dtype)
+    plan = ring(0, 100, 150, 40, bptt_steps=5, beyond=beyond)
     first = results(fused("cuda", dtype), arguments, plan)
     for _ in range(5):
         assert deviation(results(fused("cuda", dtype), arguments, plan), first, dtype) == 0

@@ -42,6 +42,8 @@ def on(plan: ScanPlan, device: str) -> ScanPlan:
         cut=plan.cut.to(device),
         write_slot=plan.write_slot.to(device),
         filled=plan.filled.to(device),
+        step=None if plan.step is None else plan.step.to(device),
+        written_at=None if plan.written_at is None else plan.written_at.to(device),
     )
 
 
@@ -83,7 +85,16 @@ def rows_of(arguments: list[Any], plan: ScanPlan, rows: Tensor) -> tuple[list[An
     x, h, c, memory = arguments[0][:, rows], *(x[rows] for x in arguments[place("h") :])
     parts = [x if x is None else x.detach().requires_grad_() for x in (x, *arguments[1 : place("h")], h, c, memory)]
     start, cut, write_slot = (x[:, rows] for x in (plan.start, plan.cut, plan.write_slot))
-    return parts, replace(plan, start=start, cut=cut, write_slot=write_slot, filled=plan.filled[rows])
+    step, written_at = (None if x is None else x[rows] for x in (plan.step, plan.written_at))
+    return parts, replace(
+        plan,
+        start=start,
+        cut=cut,
+        write_slot=write_slot,
+        filled=plan.filled[rows],
+        step=step,
+        written_at=written_at,
+    )
 
 
 def steadiest(arguments: list[Any], plan: ScanPlan, count: int) -> tuple[list[Any], ScanPlan]:
@@ -91,7 +102,17 @@ def steadiest(arguments: list[Any], plan: ScanPlan, count: int) -> tuple[list[An
     dtype = torch.bfloat16
     expected, moves = results(reference_scan, arguments, plan), torch.zeros(len(plan.filled), dtype=torch.float64)
     for found in moved_results(arguments, plan, dtype):
-        for i, rows in {0: 1, 1: 1, 2: 0, 3: 1, 4: 1, -3: 0, -2: 0, -1: 0}.items():  # those that have rows, and where
+        for i, rows in {
+            0: 1,
+            1: 1,
+            2: 1,
+            3: 0,
+            4: 1,
+            5: 1,
+            -3: 0,
+            -2: 0,
+            -1: 0,
+        }.items():  # those that have rows, and where
             x, y = (z.detach().transpose(0, rows).flatten(1) for z in (found[i], expected[i]))
             moves = torch.maximum(moves, (x - y).abs().amax(dim=1) / y.abs().amax(dim=1).clamp(min=1))
     return rows_of(arguments, plan, moves.argsort()[:count])
@@ -108,11 +129,14 @@ def compare(arguments: list[Any], plan: ScanPlan, device: str, dtype: torch.dtyp
     return deviation(results(fused(device, dtype), arguments, plan), expected, dtype)
 
 
-def network(seed: int, T: int, B: int, H: int, A: int, held: int) -> list[Any]:
-    """The arguments of a scan by an initialised network, whose gates are its inputs: no product is rounded before."""
+def network(seed: int, T: int, B: int, H: int, A: int, held: int, *, beyond: bool = False) -> list[Any]:
+    """The arguments of a scan by an initialised network, whose gates are its inputs: no product is rounded before.
+
+    With `beyond` it fits a ring that reads beyond the paper.
+    """
     torch.manual_seed(seed)
     arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes_of(T, B, 4 * H, H, A, held)]
-    for name in ("weight_hh", "key_weight", "query_weight"):
+    for name in ("weight_hh", "key_weight", "query_weight", "age_weight", "gate_weight"):
         arguments[place(name)] *= H**-0.5
     arguments[place("weight_ih")] = torch.eye(4 * H, dtype=torch.float64)
     for name in ("bias_ih", "bias_hh"):
@@ -120,6 +144,9 @@ def network(seed: int, T: int, B: int, H: int, A: int, held: int) -> list[Any]:
     arguments = [x.requires_grad_() for x in arguments]
     if kind_of(seed) == "dot":
         arguments[place("score_weight")] = None
+    if not beyond:
+        for name in ("age_weight", "age_bias", "gate_weight", "gate_bias"):
+            arguments[place(name)] = None
     return arguments
 
 
@@ -138,10 +165,19 @@ def ring(
     starts: float = 0.1,
     credit: bool = True,
     gain: float = 1.0,
+    beyond: bool = False,
 ) -> ScanPlan:
-    """A memory that is overwritten in order, some writes left out, with episode starts."""
+    """A memory that is overwritten in order, some writes left out, with episode starts.
+
+    With `beyond`, reads know age, have a floor and enter through a gate, and ĥ is stored.
+    """
     torch.manual_seed(seed)
     start = torch.rand(T, B) < starts
     write_slot = (torch.arange(T) % held).unsqueeze(1).where(torch.rand(T, B) < 0.8, torch.tensor(-1))
     cut = (torch.arange(T) % bptt_steps == 0).unsqueeze(1) | start
-    return ScanPlan(start, cut, write_slot, torch.rand(B, held) < 0.5, held, Reading(3, credit, kind_of(seed), gain))
+    reading = Reading(3, credit, kind_of(seed), gain)
+    if beyond:
+        reading = reading._replace(age=True, floor=0.1, gate=True, stored="cell")
+    filled, written_at = torch.rand(B, held) < 0.5, torch.randint(0, 50, (B, held))
+    step = torch.full((B,), 50)
+    return ScanPlan(start, cut, write_slot, filled, held, reading, step, written_at)

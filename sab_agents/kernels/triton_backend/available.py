@@ -8,8 +8,6 @@ from importlib import import_module
 
 import torch
 
-from sab_agents.kernels.types import Reading
-
 DTYPES = (torch.float32, torch.bfloat16)
 
 CAPABILITY = (8, 0)
@@ -26,15 +24,13 @@ def imports() -> bool:
     return True
 
 
-def lacks(reading: Reading) -> bool:
-    """Whether the kernel does not read like this; where Triton cannot be imported it is not asked."""
-    if reading.age or reading.floor or reading.gate or reading.apart:
-        return True
+def lacks(score: str) -> bool:
+    """Whether the kernel does not have a kind of score; where Triton cannot be imported it is not asked."""
     try:
         known: tuple[str, ...] = import_module("sab_agents.kernels.triton_backend.scores").SCORES
     except ImportError:
         return False
-    return reading.score not in known
+    return score not in known
 
 
 def interpreted() -> bool:

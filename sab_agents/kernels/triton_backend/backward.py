@@ -8,24 +8,33 @@ Versions belong to one row and are distinct within a read, so what a read sends 
 import triton
 import triton.language as tl
 
-from sab_agents.kernels.triton_backend.parts import EPSILON, above_threshold, product, tanh
+from sab_agents.kernels.triton_backend.parts import EPSILON, above_threshold, log_ages, product, tanh
 from sab_agents.kernels.triton_backend.scores import through_scores
 
 
 @triton.jit
-def _score_gradients(best, agreement, READS: tl.constexpr, RANKS: tl.constexpr):
+def _score_gradients(best, agreement, READS: tl.constexpr, RANKS: tl.constexpr, FLOOR: tl.constexpr):
     """The gradient of the best scores and their weights, (ROWS, RANKS), from `agreement`, each slot's m_i · ∂loss/∂s.
 
-    With D = max(Σu, ε) and u_i = relu(a_i − θ): ∂s/∂u_i = (m_i − [Σu > ε]·s)/D where u_i > 0, else 0; a_i receives
-    it, and the score that set θ receives minus their sum.
+    With u_i = relu(a_i − θ), Σ = FLOOR + Σu and D = max(Σ, ε): ∂s/∂u_i = (m_i − [Σ > ε]·s)/D where u_i > 0, else 0; a_i
+    receives it, and the score that set θ receives minus their sum.
     """
-    above, total, count = above_threshold(best, READS)
+    above, total, count = above_threshold(best, READS, FLOOR)
     divisor = tl.maximum(total, EPSILON)[:, None]
     weight = above / divisor
     through_sum = tl.where(total > EPSILON, tl.sum(weight * agreement, axis=1), 0.0)
     gradient = tl.where(above > 0.0, (agreement - through_sum[:, None]) / divisor, 0.0)
     at_threshold = tl.arange(0, RANKS)[None, :] == (count - 1)[:, None]
     return tl.where(at_threshold, gradient - tl.sum(gradient, axis=1)[:, None], gradient), weight
+
+
+@triton.jit
+def _through_gate(query, summary, grad_query, grad_state, gate_at, state_at, in_state):
+    """Stores the gradient of what opened the gate; returns that of s by h = ĥ + g · s."""
+    opened = tl.load(query + gate_at, mask=in_state, other=0.0)
+    read = tl.load(summary + state_at, mask=in_state, other=0.0).to(tl.float32)
+    tl.store(grad_query + gate_at, grad_state * read * opened * (1.0 - opened), mask=in_state)
+    return opened * grad_state
 
 
 @triton.jit
@@ -78,7 +87,7 @@ def _through_cell(gates, cell, at, grad_out, grad_cell, grad_gates, in_state, B,
 
 
 @triton.jit(do_not_specialize=["T", "B", "HELD"])
-def backward(
+def backward(  # noqa: PLR0915
     weight_hh,
     query_weight,
     key_weight,
@@ -90,11 +99,14 @@ def backward(
     query,
     keys,
     scores,
+    summary,
     hidden,
+    first_ages,
     versions,
     grad_summary,
     grad_cell,
     grad_gates,
+    grad_versions,
     grad_states,
     grad_keys,
     grad_query,
@@ -105,10 +117,15 @@ def backward(
     HELD,
     H: tl.constexpr,
     A: tl.constexpr,
+    Q: tl.constexpr,
     READS: tl.constexpr,
     SCORE: tl.constexpr,
     VECTOR: tl.constexpr,
+    AGE: tl.constexpr,
+    GATE: tl.constexpr,
+    APART: tl.constexpr,
     GAIN: tl.constexpr,
+    FLOOR: tl.constexpr,
     CREDIT: tl.constexpr,
     ROWS: tl.constexpr,
     WIDE: tl.constexpr,
@@ -132,13 +149,21 @@ def backward(
         t = T - 1 - step
         at = row + t * B
         version = at + HELD * B
-        state = tl.load(grad_states + version[:, None] * H + column, mask=in_state, other=0.0)
+        stored = tl.load(grad_versions + version[:, None] * H + column, mask=in_state, other=0.0)
         if CREDIT:
             writes = tl.load(write_slot + at, mask=live, other=-1) >= 0
             if tl.max(writes.to(tl.int32), axis=0) > 0:
-                state += product(grad_keys + version * A, writes, key_weight, A, H, ROWS, TERMS, WIDE, DOT, DOT_TYPE)
+                stored += product(grad_keys + version * A, writes, key_weight, A, H, ROWS, TERMS, WIDE, DOT, DOT_TYPE)
         of_summary = tl.load(grad_summary + at[:, None] * H + column, mask=in_state, other=0.0).to(tl.float32)
-        of_summary += GAIN * state
+        state = stored
+        if APART:
+            state = tl.load(grad_states + at[:, None] * H + column, mask=in_state, other=0.0)
+            stored += state
+        if GATE:
+            gate_at, state_at = at[:, None] * Q + (Q - H) + column, at[:, None] * H + column
+            of_summary += _through_gate(query, summary, grad_query, state, gate_at, state_at, in_state)
+        else:
+            of_summary += GAIN * state
 
         best = tl.load(scores + at[:, None] * READS + rank, mask=in_read, other=float("-inf"))
         read = tl.load(versions + at[:, None] * READS + rank, mask=in_read, other=-1)
@@ -146,11 +171,14 @@ def backward(
         place, inside = of[:, :, None] * H + column[:, None, :], found[:, :, None] & (column < H)[:, None, :]
         values = tl.load(hidden + place, mask=inside, other=0.0).to(tl.float32)
         agreement = tl.sum(values * of_summary[:, None, :], axis=2)
-        grad_score, weight = _score_gradients(best, agreement, READS, RANKS)
+        grad_score, weight = _score_gradients(best, agreement, READS, RANKS, FLOOR)
         if CREDIT:
             sent = weight[:, :, None] * of_summary[:, None, :]
-            tl.store(grad_states + place, tl.load(grad_states + place, mask=inside, other=0.0) + sent, mask=inside)
-        asked_at = at[:, None] * A + a
+            tl.store(grad_versions + place, tl.load(grad_versions + place, mask=inside, other=0.0) + sent, mask=inside)
+        if AGE:
+            of_rate = tl.sum(grad_score * log_ages(read, found, row, first_ages, t, HELD), axis=1)
+            tl.store(grad_query + at * Q + A, -of_rate, mask=live)
+        asked_at = at[:, None] * Q + a
         of_query, of_vector = _send_to_keys(
             grad_keys,
             keys,
@@ -171,13 +199,13 @@ def backward(
         tl.store(grad_query + asked_at, of_query, mask=in_query)
         tl.debug_barrier()  # the query's gradient is there, and what was sent to versions
 
-        out = state + product(grad_query + at * A, live, query_weight, A, H, ROWS, TERMS, WIDE, DOT, DOT_TYPE)
+        out = stored + product(grad_query + at * Q, live, query_weight, Q, H, ROWS, TERMS, WIDE, DOT, DOT_TYPE)
         of_cell = _through_cell(gates, cell, at, out, of_cell, grad_gates, in_state, B, H, WIDE)
         entered = live & (tl.load(cuts + at, mask=live, other=1) == 0)
         of_cell = tl.where(entered[:, None], of_cell, 0.0)
         tl.debug_barrier()  # the gates' gradient is there
         if tl.max(entered.to(tl.int32), axis=0) > 0:
-            before = row + (HELD + tl.where(t == 0, T, t - 1)) * B
+            before = row + tl.where(t == 0, T, t - 1) * B
             of_before = product(
                 grad_gates + at * (4 * H), entered, weight_hh, 4 * H, H, ROWS, TERMS, WIDE, DOT, DOT_TYPE
             )

@@ -20,6 +20,7 @@ from sab_agents.kernels.triton_backend.parts import (
     EPSILON,
     above_threshold,
     add_products,
+    log_ages,
     no_sum,
     product,
     summed,
@@ -71,20 +72,28 @@ def _score_slots(
     table,
     keys,
     query,
+    rate,
     vector,
+    first_ages,
     scale,
     row,
     live,
     oldest,
     extent,
+    t,
     B,
     S,
+    HELD,
     A: tl.constexpr,
     NARROW: tl.constexpr,
     SLOTS: tl.constexpr,
     SCORE: tl.constexpr,
+    AGE: tl.constexpr,
 ):
-    """Stores the score of slots 0 … extent − 1, SLOTS at a time: −inf where the slot holds nothing of this episode."""
+    """Stores the score of slots 0 … extent − 1, SLOTS at a time: −inf where the slot holds nothing of this episode.
+
+    With AGE, rate (ROWS,) times the logarithm of their age is subtracted.
+    """
     a = tl.arange(0, NARROW)[None, None, :]
     for first in range(0, extent, SLOTS):
         slot = first + tl.arange(0, SLOTS)[None, :]
@@ -94,6 +103,8 @@ def _score_slots(
         of = (version.to(tl.int64) * B + row[:, None])[:, :, None]
         key = tl.load(keys + of * A + a, mask=filled[:, :, None] & (a < A), other=0.0).to(tl.float32)
         score = scores_of(key, query[:, None, :], vector, scale, SCORE)
+        if AGE:
+            score -= rate[:, None] * log_ages(version, filled, row, first_ages, t, HELD)
         tl.store(scores + place, tl.where(filled, score, float("-inf")), mask=looked_at)
 
 
@@ -127,14 +138,17 @@ def _rank_slots(
 
 
 @triton.jit(do_not_specialize=["T", "B", "S", "HELD"])
-def forward(  # noqa: PLR0915
+def forward(  # noqa: PLR0912, PLR0915
     gates_in,
     weight_hh,
     query_weight,
+    age_weight,
+    gate_weight,
     query_bias,
     key_weight,
     score_weight,
     cell_in,
+    first_ages,
     starts,
     write_slot,
     extents,
@@ -148,6 +162,7 @@ def forward(  # noqa: PLR0915
     scores,
     summary,
     hidden,
+    states,
     versions,
     weights,
     last_cell,
@@ -158,10 +173,15 @@ def forward(  # noqa: PLR0915
     HELD,
     H: tl.constexpr,
     A: tl.constexpr,
+    Q: tl.constexpr,
     READS: tl.constexpr,
     SCORE: tl.constexpr,
     VECTOR: tl.constexpr,
+    AGE: tl.constexpr,
+    GATE: tl.constexpr,
+    APART: tl.constexpr,
     GAIN: tl.constexpr,
+    FLOOR: tl.constexpr,
     KEEP: tl.constexpr,
     ROWS: tl.constexpr,
     WIDE: tl.constexpr,
@@ -184,6 +204,12 @@ def forward(  # noqa: PLR0915
     vector = bias
     if VECTOR:
         vector = tl.load(score_weight + a, mask=a < A, other=0.0).to(tl.float32)
+    rate, opened = tl.zeros((ROWS,), tl.float32), tl.full((ROWS, WIDE), GAIN, tl.float32)
+    if AGE:
+        by_age = tl.load(age_weight + column, mask=column < H, other=0.0).to(tl.float32)
+        age_bias = tl.load(query_bias + A).to(tl.float32)
+    if GATE:
+        gate_bias = tl.load(query_bias + (Q - H) + column, mask=column < H, other=0.0).to(tl.float32)
     c = tl.load(cell_in + row[:, None] * H + column, mask=in_state, other=0.0).to(tl.float32)
     if KEEP:
         tl.store(cell + row[:, None] * H + column, c, mask=in_state)
@@ -194,9 +220,9 @@ def forward(  # noqa: PLR0915
         kept = at if KEEP else row
         start = tl.load(starts + at, mask=live, other=0) != 0
         oldest = tl.where(start, HELD + t, oldest)
-        before = row + (HELD + tl.where(t == 0, T, t - 1)) * B
+        before = row + tl.where(t == 0, T, t - 1) * B
         i, f, g, o = _pre_activations(
-            gates_in, at, hidden + before * H, live, live & ~start, weight_hh, H, ROWS, WIDE, GATE_TERMS, DOT, DOT_TYPE
+            gates_in, at, states + before * H, live, live & ~start, weight_hh, H, ROWS, WIDE, GATE_TERMS, DOT, DOT_TYPE
         )
         # A forget gate of 0 empties c, and keeps its gradient 0 in the backward pass.
         i, f, g, o = tl.sigmoid(i), tl.where(start[:, None], 0.0, tl.sigmoid(f)), tanh(g), tl.sigmoid(o)
@@ -215,25 +241,54 @@ def forward(  # noqa: PLR0915
         asked = product(output + kept * H, live, query_weight, H, A, ROWS, TERMS, NARROW, DOT, DOT_TYPE)
         asked += bias[None, :]
         if KEEP:
-            tl.store(query + at[:, None] * A + a[None, :], asked, mask=in_query)
+            tl.store(query + at[:, None] * Q + a[None, :], asked, mask=in_query)
+        if AGE:
+            rate = tl.sum(out * by_age, axis=1) + age_bias
+        if GATE:
+            opened = product(output + kept * H, live, gate_weight, H, H, ROWS, TERMS, WIDE, DOT, DOT_TYPE)
+            opened = tl.sigmoid(opened + gate_bias)
+            if KEEP:
+                tl.store(query + at[:, None] * Q + (Q - H) + column, opened, mask=in_state)
         extent = tl.load(extents + t)
         _score_slots(
-            slot_scores, table, keys, asked, vector, scale, row, live, oldest, extent, B, S, A, NARROW, SLOTS, SCORE
+            slot_scores,
+            table,
+            keys,
+            asked,
+            rate,
+            vector,
+            first_ages,
+            scale,
+            row,
+            live,
+            oldest,
+            extent,
+            t,
+            B,
+            S,
+            HELD,
+            A,
+            NARROW,
+            SLOTS,
+            SCORE,
+            AGE,
         )
         tl.debug_barrier()  # the scores are there
         best, chosen, broken = _rank_slots(slot_scores, row, live, extent, S, READS, ROWS, PLACES, RANKS)
 
         found = best > float("-inf")
         version = tl.load(table + row[:, None] * S + chosen, mask=live[:, None] & found, other=-1)
-        above, total, _ = above_threshold(best, READS)
+        above, total, _ = above_threshold(best, READS, FLOOR)
         weight = above / tl.maximum(total, EPSILON)[:, None] + broken[:, None]
         of = (version.to(tl.int64) * B + row[:, None])[:, :, None]
         inside = (live[:, None] & found)[:, :, None] & (column < H)[:, None, :]
         values = tl.load(hidden + of * H + column[:, None, :], mask=inside, other=0.0).to(tl.float32)
         read = tl.sum(weight[:, :, None] * values, axis=1)
         tl.store(summary + at[:, None] * H + column, read, mask=in_state)
-        state = hidden + (at + HELD * B) * H
-        tl.store(state[:, None] + column, out + GAIN * read, mask=in_state)
+        stored = hidden + (at + HELD * B) * H
+        tl.store(states + at[:, None] * H + column, out + opened * read, mask=in_state)
+        if APART:
+            tl.store(stored[:, None] + column, out, mask=in_state)
         place = at[:, None] * READS + rank
         tl.store(versions + place, version.to(tl.int64), mask=in_read)
         tl.store(weights + place, weight, mask=in_read)
@@ -242,9 +297,9 @@ def forward(  # noqa: PLR0915
 
         slot = tl.load(write_slot + at, mask=live, other=-1)
         writes = (slot >= 0) & (slot < S)
-        tl.debug_barrier()  # h is there for its key and for the next step
+        tl.debug_barrier()  # what is stored is there for its key, and h for the next step
         if tl.max(writes.to(tl.int32), axis=0) > 0:
-            key = product(state, live, key_weight, H, A, ROWS, TERMS, NARROW, DOT, DOT_TYPE)
+            key = product(stored, live, key_weight, H, A, ROWS, TERMS, NARROW, DOT, DOT_TYPE)
             to = keys + (at + HELD * B)[:, None] * A + a[None, :]
             tl.store(to, key, mask=in_query & writes[:, None])
             tl.store(table + row * S + slot, HELD + t, mask=writes)

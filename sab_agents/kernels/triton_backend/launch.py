@@ -36,9 +36,11 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     """
     inputs, plan = contiguous(inputs, plan)
     tape = _forward(with_gates(inputs), plan, keep)
-    held = plan.filled.shape[1]
-    output = torch.cat([tape.hidden[held : held + len(tape.summary)], tape.summary], dim=2)
-    outputs = ScanOutputs(output, tape.last_cell, tape.versions, tape.weights)
+    T, held = len(tape.summary), plan.filled.shape[1]
+    parts = [tape.states(held)[:T], tape.summary]
+    if plan.reading.apart:
+        parts.append(tape.hidden[held : held + T])
+    outputs = ScanOutputs(torch.cat(parts, dim=2), tape.last_cell, tape.versions, tape.weights)
     return Scanned(outputs, tape[:KEPT] if keep else ())
 
 
@@ -51,14 +53,12 @@ def backward(
     inputs: ScanArguments, plan: ScanPlan, tape: ScanTape, grad_output: Tensor, grad_c: Tensor, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
-    H = inputs.h.shape[1]
     inputs, plan = contiguous(inputs, plan)
     gated = with_gates(inputs, gates=tape.kept[0])
     own = _Tape._make((*tape.kept, tape.versions, tape.weights, grad_c))  # c itself is not asked for
-    found = _backward(gated, plan, own, grad_output[..., :H], grad_output[..., H:], grad_c)
+    found = _backward(gated, plan, own, grad_output, grad_c)
     # Whether an episode starts at all would have to be waited for; masking costs less.
-    held = plan.filled.shape[1]
-    state = own.hidden[held : held + len(own.summary)]
+    state = own.states(plan.filled.shape[1])[:-1]
     return argument_gradients(inputs, input_gradients(gated, plan, True, own.hidden, state, own.output, found), wanted)
 
 
@@ -69,13 +69,18 @@ class _Tape(NamedTuple):
     cell: Tensor  # (N + 1, B, H) float32, c before the first step and after each
     scores: Tensor  # (N, B, READS) float32, falling, −inf where there is no slot
     output: Tensor  # (N, B, H) ĥ
-    query: Tensor  # (N, B, A) float32
+    query: Tensor  # (N, B, Q) float32, without λ: the query, and the gate after its activation
     keys: Tensor  # (V, B, A) W₁ of the versions that were written
     summary: Tensor  # (T, B, H)
     hidden: Tensor  # (V, B, H) all versions
+    apart: Tensor  # (T + 1, B, H) h of all steps, then the one before, where ĥ is stored; else no elements
     versions: Tensor  # (T, B, READS) int64
     weights: Tensor  # (T, B, READS)
     last_cell: Tensor  # (B, H)
+
+    def states(self, held: int) -> Tensor:
+        """(T + 1, B, H) h of all steps, then the one before the first."""
+        return self.apart if self.apart.numel() else self.hidden[held:]
 
 
 KEPT = len(_Tape._fields) - 3
@@ -86,17 +91,19 @@ def _tape_shapes(
     kept: int, inputs: ScanArguments | ScanInputs, plan: ScanPlan
 ) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Shapes and dtypes of a tape with N = `kept`."""
-    (T, B), H, A, R = plan.start.shape, inputs.h.shape[1], inputs.query_bias.shape[0], plan.reads
+    (T, B), H, A, R = plan.start.shape, inputs.h.shape[1], inputs.key_weight.shape[0], plan.reads
     V, dtype, single = plan.filled.shape[1] + T + 1, inputs.h.dtype, torch.float32
+    apart = (T + 1, B, H) if plan.reading.apart else (0,)
     return [
         ((kept, B, 4 * H), dtype),
         ((kept + 1, B, H), single),
         ((kept, B, R), single),
         ((kept, B, H), dtype),
-        ((kept, B, A), single),
+        ((kept, B, plan.reading.attended(H, A)), single),
         ((V, B, A), dtype),
         ((T, B, H), dtype),
         ((V, B, H), dtype),
+        (apart, dtype),
         ((T, B, R), torch.int64),
         ((T, B, R), dtype),
         ((B, H), dtype),
@@ -106,13 +113,15 @@ def _tape_shapes(
 def _blocks_for(inputs: ScanInputs, plan: ScanPlan) -> tuple[Blocks, dict[str, Any]]:
     """The blocks of a scan and the arguments that both kernels are compiled for."""
     _, B, width = inputs.gates.shape
-    H, A, R = width // 4, inputs.query_bias.shape[0], plan.reading.ranks
+    H, A, reading = width // 4, inputs.key_weight.shape[0], plan.reading
+    R = reading.ranks
     size = blocks(B, H, A, max(1, plan.slots), R, _processors(inputs.gates.device))
     # The interpreter multiplies bfloat16 as if it were integers.
     dot_type = tl.bfloat16 if inputs.gates.dtype == torch.bfloat16 and not INTERPRETED else tl.float32
     shared = {
-        **{"H": H, "A": A, "READS": R, "GAIN": plan.reading.gain},
-        **{"SCORE": SCORES.index(plan.reading.score), "VECTOR": inputs.score_weight is not None},
+        **{"H": H, "A": A, "Q": reading.attended(H, A), "READS": R, "GAIN": reading.gain, "FLOOR": reading.floor},
+        **{"SCORE": SCORES.index(reading.score), "VECTOR": inputs.score_weight is not None},
+        **{"AGE": reading.age, "GATE": reading.gate, "APART": reading.apart},
         **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "RANKS": size.ranks, "TERMS": size.terms},
         **{"DOT": size.dot, "DOT_TYPE": dot_type, "num_warps": size.warps, "num_stages": 1, "enable_fp_fusion": True},
     }
@@ -127,24 +136,26 @@ def _processors(device: torch.device) -> int:
 def _forward(inputs: ScanInputs, plan: ScanPlan, keep: bool) -> _Tape:
     """Runs the forward pass; with `keep` the tape has every step."""
     T, B, _ = inputs.gates.shape
-    A, S = inputs.query_bias.shape[0], plan.filled.shape[1]
-    new = inputs.gates.new_empty
+    A, S, reading = inputs.key_weight.shape[0], plan.filled.shape[1], plan.reading
+    H, new = inputs.h.shape[1], inputs.gates.new_empty
     tape = _Tape(*(new(shape, dtype=dtype) for shape, dtype in _tape_shapes(T if keep else 1, inputs, plan)))
     tape.hidden[:S] = inputs.memory.transpose(0, 1)
-    tape.hidden[S + T] = inputs.h
+    tape.hidden[S + T] = tape.states(S)[T] = inputs.h
     torch.matmul(tape.hidden[:S], inputs.key_weight.t(), out=tape.keys[:S])
     slots = max(1, plan.slots)
     table = torch.full((B, slots), -1, dtype=torch.int32, device=inputs.gates.device)
     held = torch.arange(S, dtype=torch.int32, device=table.device)
     table[:, :S] = torch.where(plan.filled, held, table[:, :S])
+    attended, first_ages = inputs.query_weight, plan.first_ages if reading.age else None
     size, shared = _blocks_for(inputs, plan)
     with torch.cuda.device_of(inputs.gates):  # type: ignore[no-untyped-call]
         forward_kernel.forward[(-(-B // size.rows),)](
-            *(inputs.gates, inputs.weight_hh.t().contiguous(), inputs.query_weight.t().contiguous()),
+            *(inputs.gates, inputs.weight_hh.t().contiguous(), attended[:A].t().contiguous()),
+            *(attended[A] if reading.age else None, attended[-H:].t().contiguous() if reading.gate else None),
             *(inputs.query_bias, inputs.key_weight.t().contiguous(), inputs.score_weight, inputs.c),
-            *(_as_bytes(plan.start), plan.write_slot.contiguous(), _extents(plan), table),
+            *(first_ages, _as_bytes(plan.start), plan.write_slot.contiguous(), _extents(plan), table),
             *(new(B, slots, dtype=torch.float32), tape.gates, tape.cell, tape.output, tape.query, tape.keys),
-            *(tape.scores, tape.summary, tape.hidden, tape.versions, tape.weights, tape.last_cell),
+            *(tape.scores, tape.summary, tape.hidden, tape.states(S), tape.versions, tape.weights, tape.last_cell),
             *(1 / math.sqrt(A), T, B, slots, S),
             KEEP=keep,
             PLACES=size.places,
@@ -169,13 +180,14 @@ def _as_bytes(flags: Tensor) -> Tensor:
     return flags.contiguous().view(torch.uint8)
 
 
-def _backward(
-    inputs: ScanInputs, plan: ScanPlan, tape: _Tape, grad_h: Tensor, grad_summary: Tensor, grad_c: Tensor
-) -> LoopGradients:
-    T, B, _ = tape.summary.shape
-    A, S, dtype = tape.query.shape[2], plan.filled.shape[1], inputs.gates.dtype
-    states = torch.zeros_like(tape.hidden, dtype=torch.float32)
-    states[S : S + T] = grad_h
+def _backward(inputs: ScanInputs, plan: ScanPlan, tape: _Tape, grad_output: Tensor, grad_c: Tensor) -> LoopGradients:
+    T, B, H = tape.summary.shape
+    A, S, dtype, reading = tape.keys.shape[2], plan.filled.shape[1], inputs.gates.dtype, plan.reading
+    versions = torch.zeros_like(tape.hidden, dtype=torch.float32)
+    states = torch.zeros_like(tape.apart, dtype=torch.float32) if reading.apart else versions[S:]
+    states[:T] = grad_output[..., :H]
+    if reading.apart:
+        versions[S : S + T] = grad_output[..., 2 * H :]
     keys = torch.zeros_like(tape.keys, dtype=torch.float32)
     gates, query = torch.empty_like(tape.gates), torch.empty_like(tape.query, dtype=dtype)
     # A copy: the kernel counts c down in it to the gradient of c before the first step.
@@ -186,14 +198,15 @@ def _backward(
         backward_kernel.backward[(-(-B // size.rows),)](
             *(inputs.weight_hh, inputs.query_weight, inputs.key_weight, inputs.score_weight),
             *(_as_bytes(plan.cut), plan.write_slot.contiguous(), tape.gates, tape.cell, tape.query, tape.keys),
-            *(tape.scores, tape.hidden, tape.versions, grad_summary.contiguous(), cell, gates, states, keys, query),
+            *(tape.scores, tape.summary, tape.hidden, plan.first_ages if reading.age else None, tape.versions),
+            *(grad_output[..., H : 2 * H].contiguous(), cell, gates, versions, states, keys, query),
             *(of_rows, 1 / math.sqrt(A), T, B, S),
-            CREDIT=plan.reading.credit,
+            CREDIT=reading.credit,
             **shared,
         )
     return LoopGradients(
         gates=gates,
-        states=states.to(dtype),
+        states=versions.to(dtype),
         keys=keys.to(dtype),
         query=query,
         score_weight=None if of_rows is None else of_rows.sum(dim=0).to(dtype),

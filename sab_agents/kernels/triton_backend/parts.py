@@ -70,8 +70,8 @@ def product(
 
 
 @triton.jit
-def above_threshold(best, READS: tl.constexpr):
-    """How far the best scores (ROWS, RANKS), −inf where there is none, stand above θ; their sum; how many there are.
+def above_threshold(best, READS: tl.constexpr, FLOOR: tl.constexpr):
+    """How far the best scores (ROWS, RANKS), −inf where there is none, stand above θ; FLOOR + their sum; their count.
 
     θ is the last of READS scores, or 1 below the lowest where there are fewer.
     """
@@ -80,4 +80,17 @@ def above_threshold(best, READS: tl.constexpr):
     lowest = tl.min(tl.where(found, best, float("inf")), axis=1)
     theta = tl.where(count == READS, lowest, lowest - 1.0)
     above = tl.where(found, tl.maximum(best - theta[:, None], 0.0), 0.0)
-    return above, tl.sum(above, axis=1), count
+    return above, FLOOR + tl.sum(above, axis=1), count
+
+
+@triton.jit
+def log_ages(version, there, row, first_ages, t, HELD):
+    """log(1 + age) at step t of versions (ROWS, N) of the rows `row`; 0 where none is `there`.
+
+    first_ages (B, HELD) has the ages of the starting memory's versions at step 0; that of others follows from them.
+    """
+    carried = version < HELD
+    at = first_ages + row[:, None] * HELD + version
+    elapsed = tl.load(at, mask=there & carried, other=0) + t + 1
+    elapsed = tl.where(carried, elapsed, t - (version - HELD))
+    return tl.log(tl.where(there, elapsed, 1).to(tl.float32))
