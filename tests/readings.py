@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
+BEYOND: dict[str, Any] = {"summary_gain": "gate", "age": True, "floor": 0.1, "stored": "cell"}
+"""Settings of a SAB that go beyond the paper in every way at once."""
+
 
 def random_reading(seed: int) -> dict[str, Any]:
     """Settings of a SAB; every fourth seed has those of the paper."""

@@ -16,6 +16,7 @@ from sab_agents.kernels import ScanArguments, ScanOutputs, ScanPlan, reference_s
 from sab_agents.kernels.native_backend import step as compiled_step
 from tests.core.test_sab_edges import foreign_states
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
+from tests.readings import random_reading
 
 pytestmark = needs_native
 
@@ -65,7 +66,7 @@ def random_case(seed: int) -> tuple[SAB, SABState, int]:
         capacity=S,
         attention=choose.choice(["mlp", "dot"]),
         attention_size=choose.randint(1, 40),
-        summary_gain=choose.choice([1.0, 1.0, 0.5, 0.0]),
+        **random_reading(seed),
     )
     filled = torch.rand(B, S) < choose.choice([0.0, 0.5, 1.0])
     state = SABState(
@@ -90,7 +91,10 @@ def exact(sab: SAB) -> PlainSAB:
         capacity=rules.capacity,
         attention=attention.kind,
         attention_size=attention.key.out_features,
-        summary_gain=rules.reading.gain,
+        summary_gain="gate" if rules.reading.gate else rules.reading.gain,
+        age=rules.reading.age,
+        floor=rules.reading.floor,
+        stored=rules.reading.stored,
         dtype=torch.float64,
     )
     plain.load_state_dict(sab.state_dict())

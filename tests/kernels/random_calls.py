@@ -24,7 +24,7 @@ import torch
 
 from sab_agents import OnlineLearner, RecurrentPPO, StreamAC, build_core
 from sab_agents.core import CORES, Core
-from sab_agents.streaming import EVICTIONS, Stream, make_stream
+from sab_agents.streaming import EVICTIONS, WRITES, Stream, make_stream
 
 EXPECTED = (ValueError, TypeError, RuntimeError, NotImplementedError, MemoryError)
 """What a wrong call may raise. An AttributeError, an IndexError or a KeyError comes from inside and says nothing."""
@@ -126,7 +126,11 @@ class Calls:
             "capacity": self.number(4, 7, 20),
             "attention": self.number("mlp", "dot"),
             "attention_size": self.number(1, 5, 17),
-            "summary_gain": self.number(0.0, 0.5, 1.0),
+            "recipe": self.number("default", "paper"),
+            "summary_gain": self.number(0.0, 0.5, 1.0, "gate"),
+            "age": self.number(False, True),
+            "floor": self.number(0.0, 0.1, 3),
+            "stored": self.number("output", "cell"),
         }
         return {name: value for name, value in every.items() if self.rng.random() < 0.5}
 
@@ -143,7 +147,7 @@ class Calls:
         if what == "core":
             made: Any = build_core(name, self.number(1, 3, 9), self.number(1, 5, 18), **settings)
         elif what == "stream":
-            options = {"eviction": self.number(*EVICTIONS), "write": self.number("every", "novel")}
+            options = {"eviction": self.number(*EVICTIONS), "write": self.number(*WRITES)}
             core: Any = self.held(Core)
             made = make_stream(core, self.number(1, 2, 3), **(options if "SAB" in type(core).__name__ else {}))
         elif what == "learner":

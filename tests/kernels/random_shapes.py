@@ -18,12 +18,14 @@ from sab_agents import OnlineLearner, RecurrentPPO
 from sab_agents.kernels import ScanArguments
 from sab_agents.kernels.native_backend import extension, tape
 from sab_agents.online.readout import Readout
+from sab_agents.streaming import WRITES
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import by_native, fitting, random_plan, random_score, shapes_of
 from tests.kernels.extension import with_instruction_set
 from tests.online.test_native_agents import STREAMS
 from tests.online.test_native_agents import Side as AgentSide
 from tests.online.test_native_agents import stream as agent_stream
+from tests.readings import random_reading
 from tests.streaming.test_compiled_stream import Side, random_settings, window_of
 
 
@@ -118,6 +120,7 @@ def run_learner(seed: int) -> None:
         capacity=rng.randint(4, 20),
         top_k=2,
         **settings,
+        **random_reading(seed),
     )
     for step in range(4 * bptt_steps + seed % 7):
         starts = torch.rand(rows) < 0.1
@@ -128,7 +131,8 @@ def run_learner(seed: int) -> None:
 
 def run_policy(seed: int) -> None:
     """A rollout of a policy and what it learns from it, actor and critic at once."""
-    sizes = {"lstm_hidden_size": 1 + seed % 19, "net_arch": []}
+    core = {**random_reading(seed // 20), "write": random.Random(seed).choice(WRITES)}
+    sizes = {"lstm_hidden_size": 1 + seed % 19, "net_arch": [], "core_kwargs": core}
     model = RecurrentPPO("MlpSabPolicy", "CartPole-v1", n_steps=16, batch_size=16, n_epochs=1, policy_kwargs=sizes)
     model.learn(32)
     assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())

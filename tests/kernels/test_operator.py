@@ -22,6 +22,7 @@ from sab_agents import LSTM, SAB, SABState, SoftmaxSAB
 from sab_agents.kernels import ScanArguments, ScanPlan, forced_kernel, reference_scan
 from tests.core.test_scan_equals_reference import by_torch, place, random_scan, results
 from tests.kernels.extension import needs_native
+from tests.readings import BEYOND
 
 F64 = torch.float64
 scans: Any = import_module("sab_agents.kernels.scan")
@@ -30,16 +31,29 @@ T, B, I, H = 6, 2, 3, 4  # noqa: E741
 CORES: dict[str, Callable[..., Any]] = {
     "mlp": lambda **o: SAB(I, H, top_k=2, bptt_steps=3, capacity=4, **o),
     "dot": lambda **o: SAB(I, H, top_k=2, bptt_steps=9, write_every=2, attention="dot", attention_size=3, **o),
+    "beyond": lambda **o: SAB(I, H, top_k=2, bptt_steps=3, capacity=4, **BEYOND, **o),
     "softmax": lambda **o: SoftmaxSAB(I, H, bptt_steps=3, capacity=4, **o),
     "lstm": lambda **o: LSTM(I, H, bptt_steps=4, **o),
 }
+
+
+def goes_beyond(seed: int) -> bool:
+    """Whether a random scan reads beyond the paper in every way at once."""
+    reading = random_scan(seed)[1].reading
+    return reading.age and reading.floor > 0 and reading.gate and reading.apart
+
+
+BEYOND_SEEDS = [seed for seed in range(60) if goes_beyond(seed)][:2]
 every_core = pytest.mark.parametrize("name", CORES)
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, F64], ids=["float32", "float64"])
 
 
 def made(name: str, dtype: torch.dtype = F64) -> Any:
     torch.manual_seed(0)
-    return CORES[name](dtype=dtype)
+    core = CORES[name](dtype=dtype)
+    for parameter in (each for key, each in core.named_parameters() if "age" in key or "gate" in key):
+        nn.init.uniform_(parameter, -0.8, 0.8)
+    return core
 
 
 def inputs(dtype: torch.dtype = F64, *leading: int) -> Tensor:
@@ -72,7 +86,7 @@ def close(actual: Any, expected: Any) -> None:
 # ---- derivatives ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 def test_second_derivatives_of_any_plan_equal_the_references(seed: int) -> None:
     arguments, plan = random_scan(seed)
     tensors = [argument for argument in arguments if argument is not None]
@@ -91,7 +105,7 @@ def test_second_derivatives_of_any_plan_equal_the_references(seed: int) -> None:
     assert max(each.abs().amax().item() for each in found[0][len(tensors) : 2 * len(tensors)]) > 0
 
 
-@pytest.mark.parametrize("name", ["mlp", "dot", "softmax"])
+@pytest.mark.parametrize("name", ["mlp", "dot", "beyond", "softmax"])
 def test_gradcheck_and_gradgradcheck_pass_when_nothing_is_cut(name: str) -> None:
     core = made(name)
     core.rules = replace(core.rules, bptt_steps=99)
@@ -107,7 +121,7 @@ def test_gradcheck_and_gradgradcheck_pass_when_nothing_is_cut(name: str) -> None
 
 
 @needs_native
-@pytest.mark.parametrize("name", ["mlp", "dot", "lstm"])
+@pytest.mark.parametrize("name", ["mlp", "dot", "beyond", "lstm"])
 def test_a_hessian_in_float32_is_that_of_float64(name: str) -> None:
     found = []
     for dtype in (torch.float32, F64):
@@ -181,8 +195,9 @@ def test_gradients_of_each_sequence_and_of_their_sum(name: str, dtype: torch.dty
     close(together, {key: sum(one[key] for one in alone) for key in alone[0]})
 
 
-def test_an_ensemble_is_a_loop_over_its_members() -> None:
-    members, x = [CORES["mlp"](dtype=F64) for _ in range(3)], inputs()
+@pytest.mark.parametrize("name", ["mlp", "beyond"])
+def test_an_ensemble_is_a_loop_over_its_members(name: str) -> None:
+    members, x = [CORES[name](dtype=F64) for _ in range(3)], inputs()
     parameters, _ = stack_module_state(members)
     with torch.no_grad():
         found = vmap(lambda p: functional_call(members[0], p, (x,))[0])(parameters)
@@ -205,7 +220,7 @@ def operator_arguments(seed: int, dtype: torch.dtype, kernel: str) -> tuple[Any,
     ids=str,
 )
 def test_the_operators_keep_torchs_rules(dtype: torch.dtype, kernel: str) -> None:
-    for seed in (0, 3):
+    for seed in (0, 3, *BEYOND_SEEDS):
         arguments = operator_arguments(seed, dtype, kernel)
         tests = ("test_schema", "test_autograd_registration", "test_faketensor")
         # Parts of a tape are never written nor read, which a comparison of whole tapes does not know.
@@ -342,6 +357,22 @@ def test_a_plain_subclass_is_computed_as_what_it_is(name: str, dtype: torch.dtyp
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
 
+def ages_and_gates_that_do_not_fit(dtype: torch.dtype) -> list[tuple[ScanArguments, ScanPlan, str]]:
+    arguments, plan = random_scan(BEYOND_SEEDS[0])
+    tensors = ScanArguments(*(None if x is None else x.detach().to(dtype) for x in arguments))  # type: ignore[arg-type]
+    assert plan.step is not None
+    only = "_weight and .*_bias must be given if plan.reading.* is True, and only then"
+    return [
+        (tensors, replace(plan, step=None), r"plan\.step must be given if plan\.reading\.age is True"),
+        (tensors, replace(plan, step=plan.step.int()), r"plan\.step must have shape .* torch.int64"),
+        (tensors, replace(plan, written_at=plan.step), r"plan\.written_at must have shape"),
+        (tensors._replace(age_bias=None), plan, f"age{only}"),
+        (tensors._replace(gate_weight=None, gate_bias=None), plan, f"gate{only}"),
+        (tensors, replace(plan, reading=plan.reading._replace(gate=False)), f"gate{only}"),
+        (tensors._replace(gate_weight=tensors.h), plan, "gate_weight must have shape"),
+    ]
+
+
 @pytest.mark.parametrize("kernel", ["torch", pytest.param("native", marks=needs_native)])
 def test_what_does_not_fit_is_an_error_for_every_kernel(kernel: str) -> None:
     arguments, plan = random_scan(7)
@@ -359,6 +390,7 @@ def test_what_does_not_fit_is_an_error_for_every_kernel(kernel: str) -> None:
         (tensors, replace(plan, reading=plan.reading._replace(top_k=0)), "a top_k of 0"),
         (tensors, replace(plan, reading=plan.reading._replace(score=other)), f"but is {other!r} with"),
         (tensors, replace(plan, reading=plan.reading._replace(score="cosine")), "one of 'mlp', 'dot'"),
+        *ages_and_gates_that_do_not_fit(dtype),
     ]
     for inputs, wrong, message in sizes:
         with forced_kernel(kernel), pytest.raises(ValueError, match=message):
@@ -380,9 +412,10 @@ def replayed(core: SAB, x: Tensor, state: SABState, plan: ScanPlan, gradient: Te
 
 
 @every_dtype
+@pytest.mark.parametrize("name", ["mlp", "beyond"])
 @pytest.mark.parametrize("wrap", [None, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
-def test_a_replay_has_the_gradients_of_the_scan(dtype: torch.dtype, wrap: Any) -> None:
-    sab = made("mlp", dtype)
+def test_a_replay_has_the_gradients_of_the_scan(dtype: torch.dtype, name: str, wrap: Any) -> None:
+    sab = made(name, dtype)
     if wrap is not None:
         wrap(sab.attention.key)
         wrap(sab.cell, "weight_hh")
@@ -397,6 +430,8 @@ def test_a_replay_has_the_gradients_of_the_scan(dtype: torch.dtype, wrap: Any) -
         write_slot=torch.full((T, B), -1),
         filled=state.filled,
         slots=state.slots,
+        step=state.step,
+        written_at=state.written_at,
     )
     gradient = torch.randn(T, B, 2 * H, dtype=dtype)
     found = replayed(sab, x, state, plan, gradient)

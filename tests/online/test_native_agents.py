@@ -20,6 +20,7 @@ from sab_agents.optim.obgd import ObGD
 from sab_agents.streaming import make_stream
 from tests.kernels.extension import needs_native
 from tests.online.conftest import Clock
+from tests.readings import BEYOND
 
 pytestmark = needs_native
 INPUTS, H = 3, 9
@@ -34,6 +35,8 @@ STREAMS: dict[str, dict[str, Any]] = {
     "sab uncredited": {"bptt_steps": 3, "capacity": 5, "credit_depth": 0, "novelty": 0.3},
     "sab all links": {"bptt_steps": 2, "capacity": 6, "credit_depth": None, "write": "every"},
     "sab reservoir": {"bptt_steps": 3, "capacity": 4, "eviction": "reservoir", "write": "every"},
+    "sab beyond": {"top_k": 2, "bptt_steps": 3, "capacity": 6, "write": "refresh", "novelty": 0.3, **BEYOND},
+    "sab beyond every": {"bptt_steps": 2, "capacity": 7, "write": "every", "credit_depth": None, **BEYOND},
     "sab many pieces": {"top_k": 12, "bptt_steps": 1, "capacity": 30, "write": "every"},
 }
 OF_STREAM = ("write", "eviction", "novelty", "credit_depth")

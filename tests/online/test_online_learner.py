@@ -19,6 +19,7 @@ from sab_agents import OnlineLearner
 from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.native_backend import extension
 from sab_agents.streaming import SABStream
+from tests.readings import BEYOND
 
 SIZES: dict[str, Any] = {"hidden_size": 8, "capacity": 6, "bptt_steps": 3, "update_every": 4, "attention_size": 4}
 SETTINGS = SIZES | {"write": "every", "eviction": "oldest"}
@@ -223,13 +224,19 @@ def test_an_update_that_overflowed_leaves_no_trace_in_the_report(eviction: Any) 
     assert torch.isfinite(learner.stream.state_dict()["state.credit"]).all()
 
 
-@pytest.mark.parametrize("core", ["sab", "rtu", "lstm_tbptt"])
+@pytest.mark.parametrize(
+    ("core", "settings"),
+    [("sab", {}), ("rtu", {}), ("lstm_tbptt", {}), ("sab", {"write": "refresh", "novelty": 0.3, **BEYOND})],
+)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda learner: pickle.loads(pickle.dumps(learner))])
-def test_a_copy_learns_on_as_its_original(core: str, copied: Callable[[OnlineLearner], OnlineLearner]) -> None:
-    learner, pairs = OnlineLearner(3, 2, **settings_for(core, SETTINGS)), stream(60)
+def test_a_copy_learns_on_as_its_original(
+    core: str, settings: dict[str, Any], copied: Callable[[OnlineLearner], OnlineLearner]
+) -> None:
+    learner, pairs = OnlineLearner(3, 2, **settings_for(core, SETTINGS | settings)), stream(60)
     for x, y in pairs[:30]:
         learner.learn_one(x, y)
     other, before = copied(learner), parameters(learner)
+    assert np.array_equal(other.predict_one(pairs[30][0]), learner.predict_one(pairs[30][0]))
     for x, y in pairs[30:]:
         other.learn_one(x, y)
     assert all(torch.equal(a, b) for a, b in zip(before, parameters(learner), strict=True))
@@ -323,7 +330,13 @@ def test_credit_is_reported_with_its_distance() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"core": "lstm_tbptt"}, {"eviction": "reservoir", "write": "novel", "refresh_every": 2}]
+    "settings",
+    [
+        {},
+        {"core": "lstm_tbptt"},
+        {"eviction": "reservoir", "write": "novel", "refresh_every": 2},
+        {"write": "refresh", "novelty": 0.3, "refresh_every": 2, **BEYOND},
+    ],
 )
 def test_saving_in_the_middle_of_a_window_goes_on_to_the_bit(settings: dict[str, Any], tmp_path: Path) -> None:
     def make() -> OnlineLearner:
@@ -338,6 +351,7 @@ def test_saving_in_the_middle_of_a_window_goes_on_to_the_bit(settings: dict[str,
         part.learn_one(x, y)
     part.save(tmp_path / "learner")
     loaded = OnlineLearner.load(tmp_path / "learner")
+    assert np.array_equal(loaded.predict_one(pairs[30][0]), part.predict_one(pairs[30][0]))
     for x, y in pairs[30:]:
         loaded.learn_one(x, y)
     assert all(torch.equal(a, b) for a, b in zip(parameters(whole), parameters(loaded), strict=True))

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sab_agents import StreamAC
 from tests.online.conftest import Clock
+from tests.readings import BEYOND
 
 SMALL = {"hidden_size": 8, "width": 8}
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,19 @@ def test_a_loaded_agent_goes_on_to_the_bit(policy: str, shared_core: bool, steps
         for each in (model, same):
             each.learn(40, reset_num_timesteps=False)
         assert everything(same) == everything(model)
+
+
+def test_it_does_so_with_reads_beyond_the_paper(tmp_path: Path) -> None:
+    model = agent("MlpSabPolicy", Clock(), write="refresh", novelty=0.3, **BEYOND).learn(45)
+    model.save(tmp_path / "agent")
+    same = StreamAC.load(tmp_path / "agent", copy.deepcopy(model.get_env()), force_reset=False)
+    observation = Clock(step=3).observation()
+    for _ in range(3):
+        found, expected = (each.predict(observation, deterministic=True)[0] for each in (same, model))
+        assert np.array_equal(found, expected)
+    for each in (model, same):
+        each.learn(40, reset_num_timesteps=False)
+    assert everything(same) == everything(model)
 
 
 def test_without_the_environments_place_a_new_episode_begins(tmp_path: Path) -> None:

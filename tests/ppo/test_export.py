@@ -21,6 +21,7 @@ from sab_agents.ppo.cores import state_from
 from sab_agents.ppo.export import METADATA, PolicyStep, export_policy
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
+from tests.readings import BEYOND
 
 runtime: Any = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install '.[export]'")
 
@@ -56,6 +57,12 @@ CASES: dict[str, tuple[str, spaces.Space[Any], spaces.Space[Any], dict[str, Any]
         DISCRETE,
         {"core_kwargs": {"capacity": 5, "eviction": "reservoir", "write": "every"}},
     ),
+    "sab, beyond the paper": (
+        "MlpSabPolicy",
+        VECTOR,
+        DISCRETE,
+        {"core_kwargs": {"capacity": 6, "top_k": 2, "write": "refresh", "novelty": 0.3, **BEYOND}},
+    ),
     "sab, images": ("CnnSabPolicy", IMAGE, DISCRETE, {"core_kwargs": {"capacity": 8}}),
     "sab, dict": ("MultiInputSabPolicy", DICT, spaces.MultiBinary(3), {"core_kwargs": {"capacity": 8}}),
     "lstm": ("MlpLstmPolicy", VECTOR, BOX, {"n_lstm_layers": 2, "lstm_kwargs": {"bptt_steps": 4, "dropout": 0.3}}),
@@ -80,6 +87,8 @@ def built(case: str) -> RecurrentActorCriticPolicy:
     torch.manual_seed(0)
     policy = POLICIES[name](observations, actions, lambda _: 1e-3, lstm_hidden_size=16, **settings)
     torch.nn.init.normal_(policy.action_net.weight)  # type: ignore[arg-type]  # at first all actions are all but equal
+    for parameter in (each for key, each in policy.named_parameters() if ".age." in key or ".gate." in key):
+        torch.nn.init.normal_(parameter, std=0.5)
     return policy
 
 

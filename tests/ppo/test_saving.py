@@ -30,6 +30,7 @@ from torch import nn
 from sab_agents import RecurrentPPO
 from sab_agents.ppo.kinds import POLICIES, MlpLstmPolicy
 from tests.ppo.cases import KINDS, agent, memory_of
+from tests.readings import BEYOND
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +88,21 @@ def test_a_loaded_agent_goes_on_to_the_bit(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("observation", "action"), [("dict", "multi_binary"), ("image", "box"), ("discrete", "box")])
 def test_it_does_so_with_every_kind_of_space(observation: str, action: str, tmp_path: Path) -> None:
     assert_goes_on_to_the_bit(lambda: agent("Sab", observation, action), tmp_path / "agent")
+
+
+def test_it_does_so_with_reads_beyond_the_paper(tmp_path: Path) -> None:
+    core = {"capacity": 4, "write": "refresh", "novelty": 0.3, **BEYOND}
+    make = partial(agent, policy_kwargs={"core_kwargs": core})
+    assert_goes_on_to_the_bit(make, tmp_path / "agent")
+    model = make().learn(72)
+    model.save(tmp_path / "acts")
+    loaded, observation = RecurrentPPO.load(tmp_path / "acts", device="cpu"), np.ones((3, 3), np.float32)
+    for _ in range(3):
+        observation = -0.7 * observation
+        expected, carried = model.predict(observation, deterministic=True)
+        found, state = loaded.predict(observation, deterministic=True)
+        assert np.array_equal(found, expected)
+        assert plain(state) == plain(carried)
 
 
 def test_it_does_so_where_the_previous_action_and_reward_are_observed(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from sab_agents.core import build_core
 from sab_agents.kernels import forced_kernel
 from sab_agents.streaming import EVICTIONS, WRITES, SABStream, SlotState, make_stream
 from tests.kernels.extension import needs_native
+from tests.readings import BEYOND
 
 OBSERVED, ROWS, STEPS = 3, 3, 60
 KERNELS = [pytest.param("native", marks=needs_native), "torch"]
 ALL_RULES = [(eviction, write) for eviction in EVICTIONS for write in WRITES]
+READINGS = pytest.mark.parametrize("reading", [{}, BEYOND], ids=["paper", "beyond"])
 
 
 def network(**settings: Any) -> SAB:
@@ -46,10 +48,11 @@ def assert_equal(found: SlotState, expected: SlotState) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 @pytest.mark.parametrize("write_every", [1, 2])
+@READINGS
 def test_acting_leaves_the_memory_that_the_stream_leaves(
-    eviction: Any, write: Any, kernel: str, write_every: int
+    eviction: Any, write: Any, kernel: str, write_every: int, reading: dict[str, Any]
 ) -> None:
-    sab, (x, start) = network(write_every=write_every), inputs()
+    sab, (x, start) = network(write_every=write_every, **reading), inputs()
     stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=0.1)
     evicted, credited = 0, False
     with forced_kernel(kernel):
@@ -122,8 +125,11 @@ class Exported(nn.Module):
 
 
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
-def test_an_exported_step_leaves_the_memory_that_the_stream_leaves(eviction: Any, write: Any) -> None:
-    sab, (x, start) = network(), inputs()
+@READINGS
+def test_an_exported_step_leaves_the_memory_that_the_stream_leaves(
+    eviction: Any, write: Any, reading: dict[str, Any]
+) -> None:
+    sab, (x, start) = network(**reading), inputs()
     stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=0.1)
     with forced_kernel("torch"), torch.no_grad():
         state = stream.state.clone()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sab_agents import LSTM, SAB
 from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.stream import NativeStream, TorchStream
-from sab_agents.streaming import EVICTIONS, SABStream, TruncatedStream
+from sab_agents.streaming import EVICTIONS, WRITES, SABStream, TruncatedStream
 from tests.kernels.extension import needs_native
 from tests.readings import random_reading
 
@@ -25,7 +25,7 @@ OBSERVED = 3
 def random_settings(rng: random.Random) -> dict[str, Any]:
     return {
         "eviction": rng.choice(EVICTIONS),
-        "write": rng.choice(["every", "novel"]),
+        "write": rng.choice(WRITES),
         "novelty": rng.choice([0.05, 0.3, 0.6]),
         "decay": rng.choice([0.5, 0.99]),
         "credit_depth": rng.choice([0, 1, 2, None]),
@@ -54,7 +54,7 @@ class Side:
         )
         for parameter in self.sab.parameters():
             nn.init.uniform_(parameter, -0.8, 0.8)
-        self.settings = random_settings(rng) | ({"write": "refresh"} if seed % 5 == 3 else {})
+        self.settings = random_settings(rng)
         self.stream = self.made()
 
     def made(self) -> SABStream:
