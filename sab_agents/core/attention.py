@@ -66,8 +66,7 @@ def constant_linear(
     inputs: int, outputs: int, *, bias: float, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> nn.Linear:
     """Returns a linear layer that begins with weights 0 and a constant bias, and draws no random numbers."""
-    where = torch.get_default_device() if device is None else device
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, device=where, dtype=dtype)  # type: ignore[no-untyped-call]
-    nn.init.zeros_(layer.weight)
-    nn.init.constant_(layer.bias, bias)
+    layer = nn.Linear(inputs, outputs, device="meta")
+    layer.weight = nn.Parameter(torch.zeros(outputs, inputs, device=device, dtype=dtype))
+    layer.bias = nn.Parameter(torch.full((outputs,), bias, device=device, dtype=dtype))
     return layer

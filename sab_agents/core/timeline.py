@@ -80,10 +80,13 @@ def make_timeline(state: SABState, steps: int, episode_start: Tensor | None, rul
 
 def next_state(state: SABState, timeline: Timeline, outputs: ScanOutputs) -> SABState:
     """The state after a scan; gradient flows through it."""
-    held = remember(timeline.plan, timeline.step, state.written_at, state.memory, outputs.stored)
+    h = outputs.h
+    # Where h is stored, one view serves for both: a view costs a gradient of the whole sequence.
+    stored = outputs.stored if timeline.plan.reading.apart else h
+    held = remember(timeline.plan, timeline.step, state.written_at, state.memory, stored)
     return SABState(
         # Copies: a view would keep the whole sequence alive as long as the state.
-        h=outputs.h[-1].clone(),
+        h=h[-1].clone(),
         c=outputs.c.clone(),
         memory=held.memory,
         filled=held.filled,

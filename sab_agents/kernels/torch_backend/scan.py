@@ -87,15 +87,13 @@ def _joined(*parts: Tensor | None) -> Tensor:
 
 
 def _parted(inputs: ScanArguments, weight: Tensor, bias: Tensor) -> dict[str, Tensor | None]:
-    """The gradients of the parts of which the query's weight (Q, H) and bias (Q,) were joined."""
+    """The gradients of the parts of which the query's weight (Q, H) and bias (Q,) were joined; none shares memory."""
+    biases = {name: getattr(inputs, f"{name}_bias") for name in ("query", "age", "gate")}
+    counts = [0 if each is None else len(each) for each in biases.values()]
     found: dict[str, Tensor | None] = {}
-    first = 0
-    for name in ("query", "age", "gate"):
-        own = getattr(inputs, f"{name}_bias")
-        last = first + (0 if own is None else len(own))
-        found |= {f"{name}_weight": None if own is None else weight[first:last]}
-        found |= {f"{name}_bias": None if own is None else bias[first:last]}
-        first = last
+    for whole, kind in ((weight, "weight"), (bias, "bias")):
+        for (name, there), part in zip(biases.items(), whole.split(counts), strict=True):
+            found[f"{name}_{kind}"] = None if there is None else part if len(part) == len(whole) else part.clone()
     return found
 
 
