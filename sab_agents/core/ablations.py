@@ -27,8 +27,8 @@ class UncreditedSAB(SAB):
 class SoftmaxSAB(SAB):
     """SAB with dense softmax weights over all slots instead of the sparsifier: an ablation.
 
-    Every stored state is read and credited at every step. Takes SAB's arguments but `top_k`, which has no meaning
-    here, and is computed in plain torch. `ReadLog` names all S slots.
+    Every stored state is read and credited at every step. Takes SAB's arguments, but `top_k` and `floor` have no
+    meaning here, and is computed in plain torch. `ReadLog` names all S slots.
 
     Args:
         input_size: I.
@@ -44,5 +44,5 @@ class SoftmaxSAB(SAB):
         super().__init__(input_size, hidden_size, **settings)
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")
-        reading = self.rules.reading._replace(sparsifier="softmax", temperature=float(temperature))
+        reading = self.rules.reading._replace(sparsifier="softmax", temperature=float(temperature), floor=0.0)
         self.rules = replace(self.rules, reading=reading)

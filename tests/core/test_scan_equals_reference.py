@@ -213,20 +213,26 @@ def test_native_equals_the_reference() -> None:
 @needs_native
 @pytest.mark.parametrize(("T", "B", "H", "A"), [(40, 1, 64, 32), (30, 21, 24, 17), (25, 9, 33, 40)])
 @pytest.mark.parametrize("score", SCORES)
-def test_native_equals_the_reference_at_sizes_that_fill_its_blocks(T: int, B: int, H: int, A: int, score: str) -> None:
-    arguments, plan = blocked_scan(T, B, H, A, score)
+@pytest.mark.parametrize("beyond", [False, True], ids=["paper", "beyond"])
+def test_native_equals_the_reference_at_sizes_that_fill_its_blocks(
+    T: int, B: int, H: int, A: int, score: str, beyond: bool
+) -> None:
+    arguments, plan = blocked_scan(T, B, H, A, score, beyond=beyond)
     expected = results(reference_scan, arguments, plan)
     for name in INSTRUCTION_SETS:
         with with_instruction_set(name):
             assert deviation(results(by_native, in_single(arguments), plan), expected) <= 1, name
 
 
-def blocked_scan(T: int, B: int, H: int, A: int, score: str) -> tuple[list[Any], ScanPlan]:
-    """A scan of a realistic network: weights of an initialised one, a ring that is overwritten, episode starts."""
+def blocked_scan(T: int, B: int, H: int, A: int, score: str, *, beyond: bool = False) -> tuple[list[Any], ScanPlan]:
+    """A scan of a realistic network: weights of an initialised one, a ring that is overwritten, episode starts.
+
+    With `beyond`, reads know age, have a floor and enter through a gate, and ĥ is stored.
+    """
     torch.manual_seed(T * B)
     held = 19
     arguments: list[Any] = [torch.randn(shape, dtype=torch.float64) for shape in shapes_of(T, B, H, H, A, held)]
-    for name in ("weight_ih", "weight_hh", "key_weight", "query_weight"):
+    for name in ("weight_ih", "weight_hh", "key_weight", "query_weight", "age_weight", "gate_weight"):
         arguments[place(name)] *= H**-0.5
     for name in ("bias_ih", "bias_hh"):
         arguments[place(name)] *= 0.1
@@ -235,7 +241,11 @@ def blocked_scan(T: int, B: int, H: int, A: int, score: str) -> tuple[list[Any],
     write_slot = (torch.arange(T) % held).unsqueeze(1).where(torch.rand(T, B) < 0.8, torch.tensor(-1))
     filled = torch.rand(B, held) < 0.5
     cut = (torch.rand(T, B) < 0.2) | start
-    plan = ScanPlan(start, cut, write_slot, filled, held, Reading(top_k=5, score=score))
+    reading = Reading(top_k=5, score=score)
+    if beyond:
+        reading = reading._replace(age=True, floor=0.1, gate=True, stored="cell")
+    step, written_at = torch.full((B,), 100), torch.randint(0, 100, (B, held))
+    plan = ScanPlan(start, cut, write_slot, filled, held, reading, step, written_at)
     return fitting(arguments, plan), plan
 
 
