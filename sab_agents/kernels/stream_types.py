@@ -64,7 +64,7 @@ class WindowRecord(NamedTuple):
     write_slot: Tensor
 
 
-Eviction = Literal["oldest", "least_used", "least_credited", "most_redundant", "reservoir"]
+Eviction = Literal["oldest", "least_used", "least_credited", "most_redundant", "reservoir", "least_useful"]
 EVICTIONS: tuple[Eviction, ...] = get_args(Eviction)
 Write = Literal["every", "novel", "refresh"]
 WRITES: tuple[Write, ...] = get_args(Write)
@@ -105,7 +105,8 @@ class StreamState(NamedTuple):
         written_at: (B, S) int64, 0-based step of the episode at which each slot was written.
         step: (B,) int64, steps taken since the episode's start.
         usage: (B, S) decayed sum of the attention weights with which each slot was read since it was written.
-        credit: (B, S) decayed sum of the norms of the gradients that reached it.
+        credit: (B, S) decayed sum of the norms of the gradients that reached it; where eviction goes by usefulness, of
+            −gradient · slot instead: by how much, to first order, what it gave lowered the loss.
         writes: (B,) int64, of a reservoir the writes since the episode's start, whether it kept them or not; else 0.
         draws: (B,) int64, of a reservoir the writes in all episodes, which an episode's start does not reset; else 0.
     """

@@ -88,6 +88,11 @@ class StreamPolicy(BasePolicy):
         self.input_size = spaces.flatdim(observation_space)
         self.normaliser = ObservationNormaliser(self.input_size)
         of_core, of_stream = chosen_settings("StreamAC", CORES[self.core], settings)
+        if of_stream.get("eviction") == "least_useful":
+            raise ValueError(
+                "StreamAC: eviction must not go by usefulness, which is that for a loss, but is \"least_useful\". Its "
+                'gradients are those of estimates, before their error is known. Use "least_used".'
+            )
         self.actor_core = self._built(hidden_size, of_core)
         self.critic_core = self.actor_core if shared_core else self._built(hidden_size, of_core)
         self.actor_stream = make_stream(self.actor_core, **of_stream)

@@ -105,10 +105,10 @@ class CoreSettings:
             settings = {**SAB_DEFAULTS, **settings}
             bptt_steps, settings["bptt_steps"] = settings["bptt_steps"], _replay_steps(owner, settings)
             del settings["rerun_steps"]
-            if settings.get("eviction") == "least_credited":
+            if settings.get("eviction") in {"least_credited", "least_useful"}:
                 raise ValueError(
                     f"{owner}: eviction must go by what is known while a rollout is collected, but is "
-                    '"least_credited": credit comes after it. Use "least_used".'
+                    f'"{settings["eviction"]}": credit comes after it. Use "least_used".'
                 )
         core = {name: value for name, value in settings.items() if name in spec.settings}
         stream = {name: value for name, value in settings.items() if name not in spec.settings}

@@ -78,8 +78,9 @@ class SABStream(Stream):
             passes observations on.
         observation_shape: of one observation; None is (I,).
         eviction: which slot a write takes when all are filled: "oldest", "least_used" (smallest decayed attention
-            weight), "least_credited" (smallest decayed gradient norm), "most_redundant" (closest to a newer one), or
-            "reservoir" (the memory is a uniform sample of the episode). Slots among the newest quarter are never
+            weight), "least_credited" (smallest decayed gradient norm), "most_redundant" (closest to a newer one),
+            "least_useful" (one whose reads raised the loss: the decayed sum of −gradient · slot is negative; else as
+            "most_redundant"), or "reservoir" (the memory is a uniform sample of the episode). Slots among the newest quarter are never
             taken by a `least_*` rule.
         write: "every" (the paper's), or "novel", which skips a write whose h lies within `novelty` · ‖h‖ of a slot.
         novelty: see `write`.
@@ -286,9 +287,13 @@ class SABStream(Stream):
         weights = self.core.step_weights()
         kernel = self._kernel(weights)
         before = without(self._before, self._lost)
+        counted = None
+        if self.rules.eviction == "least_useful":
+            counted = -(gradient * before.memory).sum(dim=2).masked_fill(~before.filled, 0)
         credit = push_credit(kernel, weights, self.encoder, before, gradient, self.credit_depth)
-        # A window whose update is skipped can have overflowed: such a norm is not counted.
-        self.state.credit.add_(credit.norm.nan_to_num(nan=0.0, posinf=0.0) * self._kept)
+        counted = credit.norm if counted is None else counted
+        # A window whose update is skipped can have overflowed: what is not finite is not counted.
+        self.state.credit.add_(counted.masked_fill(~(counted.isfinite() & self._kept), 0))
         return credit
 
     def advance(self) -> None:

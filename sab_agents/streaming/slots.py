@@ -24,7 +24,8 @@ class SlotState(SABState):
 
     Attributes:
         usage: (B, S) decayed sum of the attention weights with which each slot was read since it was written.
-        credit: (B, S) decayed sum of the norms of the gradients that reached it.
+        credit: (B, S) decayed sum of the norms of the gradients that reached it; where eviction goes by usefulness, of
+            −gradient · slot instead: by how much, to first order, what it gave lowered the loss.
         writes: (B,) int64, of a reservoir the writes since the episode's start, whether it kept them or not; else 0.
         draws: (B,) int64, of a reservoir the writes in all episodes: its random numbers follow from them; else 0.
     """

@@ -14,7 +14,7 @@ from sab_agents.kernels.torch_backend.stream import near_slot, next_slot, reserv
 from sab_agents.streaming import Eviction, SABStream, SlotState
 
 WRITTEN = [40, 3, 17, 25, 8, 31, 12, 22]
-RULES: tuple[Eviction, ...] = ("oldest", "least_used", "least_credited", "most_redundant")
+RULES: tuple[Eviction, ...] = ("oldest", "least_used", "least_credited", "most_redundant", "least_useful")
 
 
 def state_of(
@@ -50,6 +50,35 @@ def test_the_least_useful_goes_first_and_the_newest_quarter_last() -> None:
     # 0 and 5 are the newest two of eight; of the equal 4 and 2 the older one, 4, goes first.
     assert order("least_used", state(), 6) == [4, 2, 3, 7, 1, 6]
     assert order("least_credited", state(), 6) == [1, 3, 2, 4, 7, 6]
+
+
+def test_slots_that_did_harm_go_before_redundant_ones_and_the_newest_quarter_last() -> None:
+    # Slots 0 and 5 are the newest two. 4 and 6 did harm; 3 lies closest to a newer one.
+    place = [0.0, 10.0, 20.0, 30.0, 40.0, 30.1, 50.0, 21.0]
+    credit = [-9.0, 1.0, 0.0, 0.0, -0.5, -7.0, -0.1, 3.0]
+    memory = torch.tensor(place).unsqueeze(1).expand(8, 2).clone()
+    found = order("least_useful", state_of(memory, WRITTEN, credit=credit), 3)
+    assert found == [4, 6, 3]
+
+
+def test_usefulness_is_how_much_a_read_lowered_the_loss() -> None:
+    torch.manual_seed(0)
+    sab = SAB(3, 4, top_k=2, capacity=4, bptt_steps=2)
+    stream = SABStream(sab, 2, eviction="least_useful", write="every", decay=1.0)
+    for _ in range(4):
+        stream.step(torch.randn(2, 3))
+    stream.advance()
+    stream.step(torch.randn(2, 3))
+    window = stream.window()
+    loss = (window * torch.randn(window.shape)).sum()
+    memory = stream._receiving() if stream._memory is None else stream._memory
+    (gradient,) = torch.autograd.grad(loss, memory, retain_graph=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    kept = stream._kept.clone()
+    stream.credit()
+    expected = -(gradient * stream.before.memory).sum(dim=2) * kept
+    torch.testing.assert_close(stream.state.credit, expected)
+    assert bool((expected != 0).any())
 
 
 @pytest.mark.parametrize("rule", RULES)

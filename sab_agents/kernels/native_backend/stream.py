@@ -40,7 +40,7 @@ class CompiledStream:
         self.observed = 0 if contexts is None else prod(contexts.observation.shape[3:])
         self.reads, self.bptt_steps = rules.reading.ranks, rules.bptt_steps
         self.limit = None if rules.novelty is None else new_empty(1).fill_(rules.novelty)
-        self._distance = new_empty(B, S, S) if rules.eviction == "most_redundant" else None
+        self._distance = new_empty(B, S, S) if rules.eviction in {"most_redundant", "least_useful"} else None
         self._known = new_empty(1, dtype=WHOLE).zero_()
         self._c, self._weight = new_empty(B, H), new_empty(B, self.reads)
         self._read_slot = new_empty(B, self.reads, dtype=WHOLE)
@@ -334,6 +334,7 @@ class CompiledStream:
             contexts=self.contexts,
             norm=norm,
             credit=None,
+            memory=None,
             kept=None,
             column=selected.column,
             row=selected.row,

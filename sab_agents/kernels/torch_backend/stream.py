@@ -18,7 +18,7 @@ from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.types import StepWeights
 
 PROTECTED = 4
-"""The newest S / 4 slots are protected from the rules that go by usage and credit."""
+"""The newest S / 4 slots are protected from the rules that go by usage, credit and usefulness."""
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -122,20 +122,23 @@ def next_slot(rule: str, state: StreamState) -> Tensor:
     """The slot that each row's next write takes, (B,) int64: the first that is empty, else the one that the rule names.
 
     Args:
-        rule: "oldest"; "least_used"; "least_credited"; or "most_redundant", the one that lies closest to a newer one.
+        rule: "oldest"; "least_used"; "least_credited"; "most_redundant", the one that lies closest to a newer one; or
+            "least_useful", the same, but slots whose usefulness is negative go first.
             Of equals the older goes first.
         state: the memory and its statistics.
     """
     slots, written_at = state.memory.shape[1], state.written_at
     best = torch.ones_like(state.filled)
-    if rule == "most_redundant":
+    if rule in {"most_redundant", "least_useful"}:
         key = _distance_to_a_newer(state)
+        if rule == "least_useful":
+            key = torch.where(state.credit < 0, state.credit, key)
     else:
         key = state.usage if rule == "least_used" else state.credit
         key = key.masked_fill(key.isnan(), torch.inf)
-        if slots >= PROTECTED:
-            newest = written_at.topk(slots // PROTECTED, dim=1).values[:, -1:]
-            key = key.masked_fill(written_at >= newest, torch.inf)
+    if rule not in {"most_redundant", "oldest"} and slots >= PROTECTED:
+        newest = written_at.topk(slots // PROTECTED, dim=1).values[:, -1:]
+        key = key.masked_fill(written_at >= newest, torch.inf)
     if rule != "oldest":
         best = key == key.amin(dim=1, keepdim=True)
     chosen = written_at.masked_fill(~best, NEVER).argmin(dim=1)

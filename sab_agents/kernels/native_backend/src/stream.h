@@ -17,9 +17,9 @@ inline size_t floats(int64_t count) { return static_cast<size_t>(count) * sizeof
 inline bool within(int64_t value, int64_t low, int64_t end) { return value >= low && value < end; }
 
 // Which slot a write takes when all are filled.
-enum Eviction : int64_t { OLDEST, LEAST_USED, LEAST_CREDITED, MOST_REDUNDANT, RESERVOIR };
+enum Eviction : int64_t { OLDEST, LEAST_USED, LEAST_CREDITED, MOST_REDUNDANT, RESERVOIR, LEAST_USEFUL };
 
-// The newest S / PROTECTED slots are protected from the rules that go by usage and credit.
+// The newest S / PROTECTED slots are protected from the rules that go by usage, credit and usefulness.
 constexpr int64_t PROTECTED = 4;
 
 // A number from 0 to 1 for each pair (splitmix64 of Steele, Lea & Flood 2014).
@@ -96,18 +96,25 @@ struct TakenRow {
         for (int64_t s = 0; s < S; ++s)
             if (!filled[s]) return s;
         if (of.eviction == OLDEST) return std::min_element(written_at, written_at + S) - written_at;
-        return of.eviction == MOST_REDUNDANT ? most_redundant() : least(of.eviction == LEAST_USED ? usage : credit);
+        if (of.eviction == MOST_REDUNDANT) return most_redundant(NONE);
+        if (of.eviction == LEAST_USEFUL) return most_redundant(first_protected());
+        return least(of.eviction == LEAST_USED ? usage : credit);
+    }
+
+    static constexpr int64_t NONE = std::numeric_limits<int64_t>::max();
+
+    // The time from which on slots are protected: they are the newest.
+    int64_t first_protected() const {
+        const int64_t spared = S / PROTECTED;
+        if (spared == 0) return NONE;
+        std::vector<int64_t> times(written_at, written_at + S);
+        std::nth_element(times.begin(), times.end() - spared, times.end());
+        return times[static_cast<size_t>(S - spared)];
     }
 
     // The slot of the smallest key, the older of equals; never one of the newest. A key that is NaN counts as infinite.
     int64_t least(const float* key) const {
-        const int64_t spared = S / PROTECTED;
-        int64_t newest = std::numeric_limits<int64_t>::max();  // from here on slots are protected
-        if (spared > 0) {
-            std::vector<int64_t> times(written_at, written_at + S);
-            std::nth_element(times.begin(), times.end() - spared, times.end());
-            newest = times[static_cast<size_t>(S - spared)];
-        }
+        const int64_t newest = first_protected();
         int64_t best = -1;
         float least = 0.0f;
         for (int64_t s = 0; s < S; ++s) {
@@ -118,14 +125,17 @@ struct TakenRow {
         return best;
     }
 
-    // The slot that lies closest to a newer one, the older of equals.
-    int64_t most_redundant() const {
+    // The slot that lies closest to a newer one, the older of equals, of those written before `newest`. Where the rule
+    // goes by usefulness, slots whose reads did harm go first.
+    int64_t most_redundant(int64_t newest) const {
         int64_t best = -1;
         float least = 0.0f;
         for (int64_t s = 0; s < S; ++s) {
+            if (written_at[s] >= newest) continue;
             float nearest = std::numeric_limits<float>::infinity();
             for (int64_t other = 0; other < S; ++other)
                 if (written_at[other] > written_at[s]) nearest = std::min(nearest, *distance(s, other));
+            if (of.eviction == LEAST_USEFUL && credit[s] < 0.0f) nearest = credit[s];
             if (best < 0 || nearest < least || (nearest == least && written_at[s] < written_at[best]))
                 best = s, least = nearest;
         }
