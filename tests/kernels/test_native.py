@@ -154,7 +154,7 @@ def test_several_python_threads_at_once() -> None:
 def test_a_forked_process_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     arguments, plan = blocked_scan(20, 16, 16, 8, "mlp")
-    inputs = ScanArguments(*(None if x is None else x.detach() for x in in_single(arguments)))
+    inputs = ScanArguments._make(None if x is None else x.detach() for x in in_single(arguments))
     expected = by_native(inputs, plan).h
     child = os.fork()
     if child == 0:
@@ -174,7 +174,7 @@ def test_without_gradient_the_outputs_are_the_same() -> None:
 
 def test_rows_do_not_depend_on_their_neighbours() -> None:
     arguments, plan = blocked_scan(30, 11, 16, 8, "mlp")
-    inputs = ScanArguments(*(None if x is None else x.detach() for x in in_single(arguments)))
+    inputs = ScanArguments._make(None if x is None else x.detach() for x in in_single(arguments))
     together = by_native(inputs, plan)
     for row in (0, 7, 10):
         one = slice(row, row + 1)

@@ -92,7 +92,7 @@ def _parted(inputs: ScanArguments, weight: Tensor, bias: Tensor) -> dict[str, Te
     counts = [0 if each is None else len(each) for each in biases.values()]
     found: dict[str, Tensor | None] = {}
     for whole, kind in ((weight, "weight"), (bias, "bias")):
-        for (name, there), part in zip(biases.items(), whole.split(counts), strict=True):
+        for (name, there), part in zip(biases.items(), torch.split(whole, counts), strict=True):
             found[f"{name}_{kind}"] = None if there is None else part if len(part) == len(whole) else part.clone()
     return found
 

@@ -86,6 +86,7 @@ struct ForwardGroup {
         slots[r].empty = scratch.slot_empty + r * round_up(of.slots, LANES);
         slots[r].versions = scratch.slot_versions + r * of.slots;
         slots[r].born = scratch.slot_born + r * round_up(of.slots, LANES);
+        if (of.recurrence.ages()) slots[r].begin_times(of.slots);
         std::memcpy(of.tape.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
     }
 

@@ -11,6 +11,9 @@ struct Slots {
 
     static int64_t keys_size(int64_t slots, int64_t attention) { return round_up(slots, LANES) * attention; }
 
+    // Gives slots that nothing is written to some time, which is subtracted as all others.
+    void begin_times(int64_t slots) { std::memset(born, 0, static_cast<size_t>(round_up(slots, LANES)) * sizeof(int32_t)); }
+
     void clear() {
         for (int64_t i = 0; i < extent; ++i) vacate(i);
         extent = 0;

@@ -68,6 +68,7 @@ struct StepRow {
 
     // Slots that are read.
     void hold() {
+        if (of.recurrence.ages()) slots.begin_times(S);
         for (int64_t i = 0; i < S; ++i) {
             const bool holds = !start && of.state.filled[row * S + i] != 0;
             if (whole) keep(row * S + i, holds);
