@@ -16,7 +16,7 @@ from sab_agents.ppo.export import export_policy
 from sab_agents.train.cli import main
 from sab_agents.train.configuration import load
 from sab_agents.train.suites.agents import Agents, AgentsConfig
-from sab_agents.train.suites.recall import RecallConfig
+from sab_agents.train.suites.recall import Recall, RecallConfig
 from sab_agents.train.suites.stream import Stream, StreamConfig
 from sab_agents.train.suites.text import TextConfig
 from sab_agents.train.supervised.config import TrainConfig
@@ -106,18 +106,12 @@ def _stream_cells(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _online_cells(path: Path) -> dict[str, dict[str, Any]]:
-    config = load(RecallConfig, path)
-    return _as_json(
-        {
-            f"{learner} {delay} {noise:g}": {
-                "learner": {**config.shared, **config.learners[learner]},
-                **{name: getattr(config, name) for name in ("rows", "symbols", "target", "answers", "seeds")},
-            }
-            for delay in config.delays
-            for noise in config.noises
-            for learner in config.learners
-        }
-    )
+    suite = Recall(load(RecallConfig, path))
+    found: dict[str, dict[str, Any]] = {}
+    for (cell,) in suite.chains():
+        name = " ".join((cell.learner, str(cell.delay), f"{cell.noise:g}", *([cell.asked] if cell.asked else [])))
+        found.setdefault(name, {**suite.cell_settings(cell), "seeds": []})["seeds"].append(cell.seed)
+    return _as_json(found)
 
 
 def _text_cells(path: Path) -> dict[str, dict[str, Any]]:

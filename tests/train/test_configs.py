@@ -65,6 +65,8 @@ def expected_learners(name: str, content: dict[str, Any], flags: list[str]) -> s
         return {"sab", "lstm_tbptt", "memoryless"}
     if len(content.get("noises", [])) > 1:
         return {f"{learner}, noise {noise:g}" for learner in content["learners"] for noise in content["noises"]}
+    if "asked" in content:
+        return {f"{learner}, {asked} of two" for learner in content["learners"] for asked in content["asked"]}
     pairs = {"pairs, counted"} if command_of(name) == "text" else set()
     return pairs | set(content["policies" if "policies" in content else "learners"])
 
