@@ -23,6 +23,10 @@ TINY = {
         *("--hidden_size", "4", "--core_settings.shared.attention_size", "2", "--threads", "1"),
     ],
     "online": ["--delays", "3", "--seeds", "0", "--rows", "4", "--answers", "4", "--shared.hidden_size", "4"],
+    "conditioning": [
+        *("--intervals", "4", "--seeds", "0", "--steps", "16", "--tests", "2", "--test_steps", "5"),
+        *("--shared.hidden_size", "4"),
+    ],
     "text": ["--characters", "1700", "--tried_on", "1700", "--learning_rates", "0.01", "--shared.hidden_size", "4"],
     "stream": ["--values", LENGTH_OF_CHAIN, "--seeds", "0", "--episodes", "2"],
     "agents": [
