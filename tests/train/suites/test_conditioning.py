@@ -32,13 +32,14 @@ class Table:
 
     def __init__(self) -> None:
         self.sums, self.counts = np.zeros(4), np.ones(4)
-        self.silent = 0
+        self.silent = self.asked = 0
 
     @staticmethod
     def seen(x: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         return (2 * x[:, 0] + x[:, 1]).astype(np.int64)
 
     def predict_many(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        self.asked += 1
         return (self.sums / self.counts)[self.seen(x)][:, None]
 
     def learn_many(self, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32] | None) -> None:
@@ -54,9 +55,9 @@ def test_a_learner_without_a_memory_has_the_memoryless_score() -> None:
     stream, table = TraceConditioning(10, rows=50), Table()
     learner: Any = table
     learn_returns(learner, stream, 2000)
-    assert table.silent == 0
+    assert (table.silent, table.asked) == (0, 0)
     assert return_error(learner, stream, 2000) == pytest.approx(stream.memoryless, rel=0.03)
-    assert table.silent == 2000 + 13 + 120  # those of the longest trial are not counted
+    assert (table.silent, table.asked) == (2000 + 13 + 120, 2000)  # those of the longest trial are not counted
 
 
 def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
