@@ -1,0 +1,134 @@
+"""What the latest windows of a learner did, kept for `OnlineLearner.diagnose`.
+
+Dimensions: T steps of a window, B rows, b of them that are kept, S slots, W windows that are kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sab_agents.streaming import RECORDED, Credit, GradientNorms, Reads, SABStream, Stream, weighted_mean
+
+FIRST, THEN_EVERY = 32, 16
+"""Windows that are noted one and all, and of how many one is noted after them."""
+ROWS = 32
+"""Rows whose reads and writes are kept."""
+
+
+class Numbers(NamedTuple):
+    """Of one window.
+
+    Attributes:
+        first: steps of the stream before it.
+        largest_h: greatest absolute value of the core's outputs.
+        largest_input: greatest absolute value of an observation.
+        input_scale: root mean square of the feature for which it is greatest.
+        window_gradient: see `GradientNorms.window`.
+        credit_gradient: see `GradientNorms.credit`.
+        credited: slots that were, of all rows.
+        credit: sum of the norms of the gradients that reached slots.
+        credit_distance: mean steps from the window back to what was credited; 0 if nothing was.
+        dropped_links: see `Credit.dropped`.
+    """
+
+    first: float
+    largest_h: float
+    largest_input: float
+    input_scale: float
+    window_gradient: float
+    credit_gradient: float
+    credited: float
+    credit: float
+    credit_distance: float
+    dropped_links: float
+
+
+class WindowHistory:
+    """Keeps some windows that were learnt from; its size does not grow with the stream.
+
+    The first `FIRST` windows are noted, then one of `THEN_EVERY`, at irregular distances, so that no period of the data
+    hides from it.
+
+    Args:
+        length: W, windows that are kept; 0 notes none.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._windows: deque[dict[str, Tensor]] = deque(maxlen=length)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def wants(self, update: int) -> bool:
+        """Whether the window of this update, counted from 0, is to be noted."""
+        if self._windows.maxlen == 0:
+            return False
+        # Multiples of the golden ratio spread over [0, 1) as evenly as can be, whatever the period one looks at.
+        return update < FIRST or update * 0.6180339887498949 % 1 < 1 / THEN_EVERY
+
+    def clear(self) -> None:
+        """Forgets all windows."""
+        self._windows.clear()
+
+    def add(self, stream: Stream, first: int, outputs: Tensor, credit: Credit, norms: GradientNorms) -> None:
+        """Notes the stream's window, which was replayed and credited.
+
+        Args:
+            stream: whose window is open.
+            first: steps of the stream before it.
+            outputs: (T, B, F) of the replay.
+            credit: from `Stream.credit`.
+            norms: of the gradient.
+        """
+        recorded = stream.recorded()
+        observation = recorded["observation"].double().flatten(2)
+        noted: dict[str, Tensor] = {}
+        distance, amount = 0.0, credit.norm.nan_to_num(nan=0.0, posinf=0.0)
+        if isinstance(stream, SABStream):
+            before = stream.before
+            noted = {name: recorded[name][:, :ROWS].cpu().clone() for name in RECORDED}
+            noted["filled"] = before.filled[:ROWS].any(1).cpu()
+            mean = weighted_mean(before.step.unsqueeze(1) - before.written_at, amount)
+            distance = mean or 0.0
+        numbers = Numbers(
+            first=float(first),
+            largest_h=float(outputs.abs().amax()),
+            largest_input=float(observation.abs().amax()),
+            input_scale=float(observation.square().mean((0, 1)).amax().sqrt()),
+            window_gradient=norms.window,
+            credit_gradient=norms.credit,
+            credited=float((amount > 0).sum()),
+            credit=float(amount.sum()),
+            credit_distance=distance,
+            dropped_links=float(credit.dropped),
+        )
+        self._windows.append(noted | {"numbers": torch.tensor(numbers, dtype=torch.float64)})
+
+    def numbers(self) -> list[Numbers]:
+        """Returns the numbers of all kept windows, oldest first."""
+        return [Numbers(*window["numbers"].tolist()) for window in self._windows]
+
+    def reads(self) -> Reads | None:
+        """Returns the reads of all kept windows; None if the stream has no slots or nothing was noted."""
+        if not self._windows or "filled" not in self._windows[0]:
+            return None
+        pairs = zip(self._windows, self.numbers(), strict=True)
+        windows = [Reads.of(window, window["filled"], int(numbers.first)) for window, numbers in pairs]
+        return Reads.joined(windows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all windows side by side, (W, …) by name; nothing if there is none."""
+        if not self._windows:
+            return {}
+        return {name: torch.stack([window[name] for window in self._windows]) for name in self._windows[0]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resumes from what `state_dict` returned; of more windows than are kept the latest."""
+        self._windows.clear()
+        count = min((len(each) for each in state_dict.values()), default=0)
+        for index in range(count):
+            self._windows.append({name: each[index].clone() for name, each in state_dict.items()})
