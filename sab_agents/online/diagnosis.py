@@ -24,10 +24,12 @@ LARGE_INPUT, SMALL_INPUT = 20.0, 0.01
 """A feature of 10 beside others of 1 does no harm, one of 30 does, and one of 100 leaves nothing to be learnt."""
 DWARFED = 10.0
 """How many times the window's gradient credit's may have."""
-NO_CHANGE = 0.01
-"""A mean change of reads below which they do not depend on the step."""
+NO_CHANGE = 0.05
+"""A mean change of reads below which they do not depend on the step; of learners that learn it is above 0.5."""
 DECLINED = 0.99
 OVERFLOWED = 0.1
+LARGE_RATE = 0.1
+"""With which Adam moves every parameter by as much as it is large itself."""
 
 
 def _figure(group: str, form: str, meaning: str) -> Any:
@@ -80,29 +82,29 @@ class Diagnosis:
     updates: int
     windows: int
     slots: int | None
-    filled_slots: float | None = _figure("memory", ".1f", "filled, of {slots} in a row")
-    episode_steps: float | None = _figure("memory", ",.1f", "steps since the episode's start")
+    filled_slots: float | None = _figure("memory", ".1f", "slots of a row hold something, of {slots}")
+    episode_steps: float | None = _figure("memory", ",.1f", "steps since an episode started")
     held_age: float | None = _figure("memory", ",.1f", "steps since a held slot was written")
     steps_since_write: float | None = _figure("memory", ",.1f", "steps since the last write")
     write_rate: float | None = _figure("memory", ".1%", "of steps wrote")
-    used_slots: float | None = _figure("reads", ".1f", "slots were read of late")
+    used_slots: float | None = _figure("reads", ".1f", "slots of a row were read lately")
     reading_steps: float | None = _figure("reads", ".1%", "of steps read something")
-    declined_reads: float | None = _figure("reads", ".1%", "of steps with a slot to read read none")
+    declined_reads: float | None = _figure("reads", ".1%", "of steps had slots, but read none")
     read_distance: float | None = _figure("reads", ",.1f", "steps back to what was read")
     read_before: float | None = _figure("reads", ".1%", "of attention went to before the window")
     read_memories: float | None = _figure("reads", ",.1f", "different memories were read")
-    read_change: float | None = _figure("reads", ".3f", "0: all steps read the same; 1: all differ")
-    credited_slots: float | None = _figure("credit", ".2f", "slots credited in a window, of a row")
-    credit_norm: float | None = _figure("credit", ".2g", "gradient that reached each of them")
+    read_change: float | None = _figure("reads", ".3f", "0: all read the same, 1: all differ")
+    credited_slots: float | None = _figure("credit", ".2f", "slots of a row credited by a window")
+    credit_norm: float | None = _figure("credit", ".2g", "norm of the gradient of each")
     credit_distance: float | None = _figure("credit", ",.1f", "steps back to what was credited")
     dropped_links: float | None = _figure("credit", ".1f", "links lost in a window")
     window_gradient: float | None = _figure("gradient", ".2g", "norm, from the window's own steps")
     credit_gradient: float | None = _figure("gradient", ".2g", "norm, from credit to earlier steps")
-    skipped_updates: float | None = _figure("gradient", ".1%", "of updates skipped: not finite")
+    skipped_updates: float | None = _figure("gradient", ".1%", "of updates skipped, not finite")
     learning_rate: float | None = _figure("gradient", ".2g", "of the optimiser")
     largest_h: float | None = _figure("scale", ".2f", "greatest |h|")
-    h_growth: float | None = _figure("scale", ".2f", "times the greatest |h| of before")
-    input_scale: float | None = _figure("scale", ".2g", "root mean square of the largest input")
+    h_growth: float | None = _figure("scale", ".2f", "times as large as it was earlier")
+    input_scale: float | None = _figure("scale", ".2g", "largest input, root mean square")
     advice: Mapping[str, str] = field(default_factory=dict)
 
     def scalars(self) -> dict[str, float]:
@@ -111,22 +113,24 @@ class Diagnosis:
         return {name: float(value) for name, value in found.items() if value is not None}
 
     def __str__(self) -> str:
-        lines = [
-            f"OnlineLearner with core {self.core!r}: {self.steps:,} steps, {self.updates:,} updates; "
-            f"{self.windows} windows noted"
-        ]
+        lines = [f"{self.core}: {self.steps:,} steps, {self.updates:,} updates, {self.windows} windows noted"]
         last = ""
         for each in fields(self):
             value = getattr(self, each.name)
             if not each.metadata or value is None:
                 continue
             group, meaning = each.metadata["group"], each.metadata["meaning"].format(slots=self.slots)
-            lines.append(
-                f"{'' if group == last else group:<9} {each.name:<17} {value:>10{each.metadata['form']}}  {meaning}"
-            )
+            text = _shown(value, each.metadata["form"])
+            lines.append(f"{'' if group == last else group:<8} {each.name:<17} {text:>9}  {meaning}")
             last = group
         lines += [f"{name}: {line}" for name, line in self.advice.items()] or ["Nothing known is wrong."]
         return "\n".join(lines)
+
+
+def _shown(value: float, form: str) -> str:
+    """Returns a value as text of at most 9 characters."""
+    text = format(value, form)
+    return text if len(text) <= 9 else f"{value:.3g}"
 
 
 class Facts(NamedTuple):
@@ -136,22 +140,24 @@ class Facts(NamedTuple):
         settings: of the learner, `core` among them.
         steps: of the stream.
         updates: made.
-        skipped: of them.
+        targets: whether any target ever arrived.
+        skipped: updates that were.
         learning_rate: of the optimiser's first group.
+        adam: whether the optimiser is Adam.
         finite: whether all parameters are.
         credited: slots that were credited in all.
-        credits: whether the core credits what it reads.
         encodes: whether observations are encoded, so that their scale says nothing.
     """
 
     settings: Mapping[str, Any]
     steps: int
     updates: int
+    targets: bool
     skipped: int
     learning_rate: float
+    adam: bool
     finite: bool
     credited: int
-    credits: bool
     encodes: bool
 
 
@@ -178,7 +184,7 @@ def diagnosed(stream: Stream, history: WindowHistory, facts: Facts) -> Diagnosis
     figures = {name: value for name, value in figures.items() if not math.isnan(value)}
     counted = {"core": facts.settings["core"], "steps": facts.steps, "updates": facts.updates}
     found = Diagnosis(**counted, windows=len(history), slots=slots, **figures)
-    return replace(found, advice=dict(_diseases(found, facts, numbers)))
+    return replace(found, advice=dict(_diseases(found, facts, stream, numbers)))
 
 
 def _of_windows(numbers: Sequence[Numbers], *, encodes: bool) -> dict[str, float]:
@@ -207,26 +213,30 @@ def _of_credit(numbers: Sequence[Numbers], rows: int) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _diseases(found: Diagnosis, facts: Facts, numbers: Sequence[Numbers]) -> Iterator[tuple[str, str]]:
+def _diseases(found: Diagnosis, facts: Facts, stream: Stream, numbers: Sequence[Numbers]) -> Iterator[tuple[str, str]]:
     """Yields the name of each disease that the figures show, with a line of advice."""
-    if not facts.updates and facts.steps >= facts.settings["update_every"]:
-        yield "no target", f"in {facts.steps:,} steps no y arrived. Pass y to learn_one where it is known."
+    if not facts.targets and facts.steps >= facts.settings["update_every"]:
+        yield "no target", f"no y in {facts.steps:,} steps. Pass it to learn_one where it is known."
     if not 0 < facts.learning_rate < math.inf:
         yield "learning rate", f"{facts.learning_rate} teaches nothing. Set one above 0, such as 0.001."
+    elif facts.adam and facts.learning_rate >= LARGE_RATE:
+        yield "learning rate", f"{facts.learning_rate:g} is too large for Adam. Use one such as 0.001."
     if not facts.finite:
         yield "parameters", "NaN or infinite. Make a new learner, with a smaller learning_rate."
         return  # what else there is to see follows from that
-    yield from _diseases_of_scale(found, numbers)
-    if found.slots is not None:
-        yield from _diseases_of_memory(found, facts)
+    yield from _diseases_of_scale(found, facts, numbers)
+    if isinstance(stream, SABStream):
+        yield from _diseases_of_memory(found, facts.steps, stream.rules.write_every)
         if found.windows >= ENOUGH:
-            yield from _diseases_of_reads(found, facts)
+            yield from _diseases_of_reads(found, facts, stream)
 
 
-def _diseases_of_scale(found: Diagnosis, numbers: Sequence[Numbers]) -> Iterator[tuple[str, str]]:
+def _diseases_of_scale(found: Diagnosis, facts: Facts, numbers: Sequence[Numbers]) -> Iterator[tuple[str, str]]:
     slots = found.slots is not None
     if (found.skipped_updates or 0) > OVERFLOWED:
         remedy = "Use summary_gain=0 and credit_depth=1." if slots else "Use a smaller learning_rate."
+        if facts.settings["loss"] == "squared_error":
+            remedy = "Scale y and x to about 1."
         yield "overflow", f"{found.skipped_updates:.0%} of updates were skipped. {remedy}"
     if found.input_scale is not None:
         if found.input_scale > LARGE_INPUT:
@@ -238,43 +248,43 @@ def _diseases_of_scale(found: Diagnosis, numbers: Sequence[Numbers]) -> Iterator
         yield "large h", f"|h| reaches {found.largest_h:.3g}: {remedy}"
 
 
-def _diseases_of_memory(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
+def _diseases_of_memory(found: Diagnosis, steps: int, write_every: int) -> Iterator[tuple[str, str]]:
     since = found.steps_since_write or 0
     if not found.filled_slots:
         if found.windows >= ENOUGH and not found.write_rate:
-            every = facts.settings["write_every"]
-            yield "never written", f"episodes are shorter than write_every={every}. Use write_every=1."
-    elif since >= STILL and 2 * since >= facts.steps:
+            yield "never written", f"episodes are shorter than write_every={write_every}. Use write_every=1."
+    elif since >= max(STILL, 2 * write_every) and 2 * since >= steps:
         yield "frozen", f"no write for {since:,.0f} steps. Use a lower novelty, or write='every'."
-    elif _is_still(found, facts):
+    elif _is_still(found, steps, write_every):
         count = f"{found.filled_slots:.0f} writes in {found.episode_steps:,.0f} steps"
         yield "frozen", f"{count}. Use a lower novelty, or write='every'."
 
 
-def _is_still(found: Diagnosis, facts: Facts) -> bool:
+def _is_still(found: Diagnosis, steps: int, write_every: int) -> bool:
     """Whether hardly anything was written in a stream whose present episodes are most of it.
 
     As long as there are empty slots, each write has filled one. A long episode of which little is worth a slot, among
     others, is no disease.
     """
-    filled, due = found.filled_slots or 0, (found.episode_steps or 0) / facts.settings["write_every"]
-    endless = due >= STILL and 2 * (found.episode_steps or 0) >= facts.steps
+    filled, due = found.filled_slots or 0, (found.episode_steps or 0) / write_every
+    endless = due >= STILL and 2 * (found.episode_steps or 0) >= steps
     return endless and filled < (found.slots or 0) and max(filled / due, found.write_rate or 0) < FEW
 
 
-def _diseases_of_reads(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
+def _diseases_of_reads(found: Diagnosis, facts: Facts, stream: SABStream) -> Iterator[tuple[str, str]]:
     if (found.declined_reads or 0) > DECLINED:
-        yield "nothing read", "all scores tie, or reads decline. If slots are too alike, use write='novel'."
+        yield "nothing read", "scores tie or decline. Lower learning_rate, or use write='novel'."
     elif found.read_change is not None and found.read_change < NO_CHANGE and (found.filled_slots or 0) >= 2:
-        yield "same read", "all steps read the same slots. Change attention, or lower novelty."
+        yield "same read", "same slots at all steps. Lower learning_rate, or change attention."
     if found.read_before and not facts.credited:
-        if not facts.credits:
+        if not stream.core.rules.reading.credit:
             yield "uncredited", f"core {found.core!r} never credits what it reads. Use core='sab'."
-        elif facts.settings["credit_depth"] == 0:
+        elif stream.credit_depth == 0:
             yield "uncredited", "credit_depth=0: what is read is not credited. Use credit_depth=1."
     ratio = _ratio(found.credit_gradient or 0.0, found.window_gradient or 0.0)
     if ratio is not None and ratio > DWARFED:
-        yield "credit", f"its gradient is {ratio:,.0f} times the window's. Lower credit_depth or summary_gain."
+        remedy = "Use credit_depth=1." if stream.credit_depth != 1 else "Lower summary_gain."
+        yield "credit", f"its gradient is {ratio:.3g} times the window's. {remedy}"
 
 
 def _mean(values: Iterable[float]) -> float | None:

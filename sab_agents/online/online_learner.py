@@ -19,8 +19,8 @@ from torch.optim import Adam, Optimizer
 
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
-from sab_agents.checks import at_least, did_you_mean, plain
-from sab_agents.core import SAB, CoreSpec, SABState, build_core
+from sab_agents.checks import above_zero, at_least, did_you_mean, plain
+from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, diagnosed
@@ -61,7 +61,7 @@ class OnlineLearner:
         refresh_every: updates between two computations of all memory slots with today's weights, for a core with
             slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates.
-        learning_rate: of Adam.
+        learning_rate: of Adam; above 0 and finite.
         clip_norm: greatest norm of the gradient.
         optimizer: makes another optimiser of the parameters.
         encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
@@ -111,10 +111,9 @@ class OnlineLearner:
         self.update_every = at_least(name, "update_every", update_every, 1)
         self.refresh_every = None if refresh_every is None else at_least(name, "refresh_every", refresh_every, 1)
         self.targets = Targets(loss, at_least(name, "output_size", output_size, 1))
-        if not (clip_norm > 0 and learning_rate > 0):
-            raise ValueError(
-                f"{name}: clip_norm and learning_rate must be above 0, but are {clip_norm} and {learning_rate}."
-            )
+        above_zero(name, "learning_rate", learning_rate)
+        if not clip_norm > 0:
+            raise ValueError(f"{name}: clip_norm must be above 0, but is {clip_norm}. Pass inf for no limit.")
         self.clip_norm = clip_norm
         spec = _spec(core)
         of_core, of_stream = chosen_settings(name, spec, settings)
@@ -262,11 +261,12 @@ class OnlineLearner:
             settings=self.settings,
             steps=self.steps,
             updates=self.updates,
+            targets=self.updates > 0 or self.labels.last is not None,
             skipped=self.skipped,
             learning_rate=float(rates[0]),
+            adam=isinstance(self.optimizer, FlatAdam | Adam),
             finite=all(all_finite(parameter.detach()) for parameter in self.parameters),
             credited=self.ledger.slots,
-            credits=isinstance(self.core, SAB) and self.core.rules.reading.credit,
             encodes=not isinstance(self._stream.encoder, nn.Identity),
         )
         return diagnosed(self.stream, self.history, facts)

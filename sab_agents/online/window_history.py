@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sab_agents.streaming import RECORDED, Credit, GradientNorms, Reads, SABStream, Stream, weighted_mean
 
-FIRST, THEN_EVERY = 32, 16
-"""Windows that are noted one and all, and of how many one is noted after them."""
+NOTED = 32
+"""Windows that are noted one and all; after n of them one of n / 32 is, until it is one of 32."""
 ROWS = 32
 """Rows whose reads and writes are kept."""
 
@@ -50,8 +50,8 @@ class Numbers(NamedTuple):
 class WindowHistory:
     """Keeps some windows that were learnt from; its size does not grow with the stream.
 
-    The first `FIRST` windows are noted, then one of `THEN_EVERY`, at irregular distances, so that no period of the data
-    hides from it.
+    The first windows are all noted, later ones ever more rarely, see `NOTED`: what is kept covers the newer half of a
+    young stream and the last 1,000 windows of an old one, at next to no cost.
 
     Args:
         length: W, windows that are kept; 0 notes none.
@@ -67,8 +67,10 @@ class WindowHistory:
         """Whether the window of this update, counted from 0, is to be noted."""
         if self._windows.maxlen == 0:
             return False
-        # Multiples of the golden ratio spread over [0, 1) as evenly as can be, whatever the period one looks at.
-        return update < FIRST or update * 0.6180339887498949 % 1 < 1 / THEN_EVERY
+        fraction = max(1 / NOTED, min(1.0, NOTED / (update + 1)))
+        # Multiples of the golden ratio spread evenly over [0, 1), whatever the period one looks at: no rhythm of the
+        # data hides from it.
+        return update * 0.6180339887498949 % 1 < fraction
 
     def clear(self) -> None:
         """Forgets all windows."""
