@@ -16,6 +16,8 @@ STILL = 100
 """Steps without a write before a memory may count as frozen."""
 FEW = 0.01
 """Fraction of steps below which writes in an endless stream are too few."""
+MANY_TIMES = 10
+"""How often the memory must have been written over before reads may count as old."""
 LARGE_H = 10.0
 """An LSTM's |h| is at most 1; with what it reads added once or twice it is still far below this."""
 LARGE_OUTPUT = 100.0
@@ -123,7 +125,8 @@ class Diagnosis:
             text = _shown(value, each.metadata["form"])
             lines.append(f"{'' if group == last else group:<8} {each.name:<17} {text:>9}  {meaning}")
             last = group
-        lines += [f"{name}: {line}" for name, line in self.advice.items()] or ["Nothing known is wrong."]
+        lines += ["", *(f"{name}: {line}" for name, line in self.advice.items())]
+        lines += [] if self.advice else ["Nothing known is wrong."]
         return "\n".join(lines)
 
 
@@ -226,7 +229,7 @@ def _diseases(found: Diagnosis, facts: Facts, stream: Stream, numbers: Sequence[
         return  # what else there is to see follows from that
     yield from _diseases_of_scale(found, facts, numbers)
     if isinstance(stream, SABStream):
-        yield from _diseases_of_memory(found, facts.steps, stream.rules.write_every)
+        yield from _diseases_of_memory(found, facts.steps, stream)
         if found.windows >= ENOUGH:
             yield from _diseases_of_reads(found, facts, stream)
 
@@ -248,8 +251,8 @@ def _diseases_of_scale(found: Diagnosis, facts: Facts, numbers: Sequence[Numbers
         yield "large h", f"|h| reaches {found.largest_h:.3g}: {remedy}"
 
 
-def _diseases_of_memory(found: Diagnosis, steps: int, write_every: int) -> Iterator[tuple[str, str]]:
-    since = found.steps_since_write or 0
+def _diseases_of_memory(found: Diagnosis, steps: int, stream: SABStream) -> Iterator[tuple[str, str]]:
+    since, write_every = found.steps_since_write or 0, stream.rules.write_every
     if not found.filled_slots:
         if found.windows >= ENOUGH and not found.write_rate:
             yield "never written", f"episodes are shorter than write_every={write_every}. Use write_every=1."
@@ -258,6 +261,8 @@ def _diseases_of_memory(found: Diagnosis, steps: int, write_every: int) -> Itera
     elif _is_still(found, steps, write_every):
         count = f"{found.filled_slots:.0f} writes in {found.episode_steps:,.0f} steps"
         yield "frozen", f"{count}. Use a lower novelty, or write='every'."
+    elif stream.rules.eviction not in {"oldest", "reservoir"} and _is_old(found, steps, write_every):
+        yield "old reads", f"they go back {found.read_distance:,.0f} steps. Use eviction='oldest' if new ones count."
 
 
 def _is_still(found: Diagnosis, steps: int, write_every: int) -> bool:
@@ -269,6 +274,15 @@ def _is_still(found: Diagnosis, steps: int, write_every: int) -> bool:
     filled, due = found.filled_slots or 0, (found.episode_steps or 0) / write_every
     endless = due >= STILL and 2 * (found.episode_steps or 0) >= steps
     return endless and filled < (found.slots or 0) and max(filled / due, found.write_rate or 0) < FEW
+
+
+def _is_old(found: Diagnosis, steps: int, write_every: int) -> bool:
+    """Whether a stream whose present episodes are most of it mostly reads what is older than half of them.
+
+    It does so if what was read once is never evicted, and nothing new is read.
+    """
+    age, length, slots = found.read_distance or 0, found.episode_steps or 0, found.slots or 0
+    return 2 * length >= steps and length >= MANY_TIMES * slots * write_every and 2 * age >= length
 
 
 def _diseases_of_reads(found: Diagnosis, facts: Facts, stream: SABStream) -> Iterator[tuple[str, str]]:

@@ -49,6 +49,7 @@ class OnlineLearner:
         for x, y in stream:
             y_hat = learner.predict_one(x)
             learner.learn_one(x, y)                # y=None if nothing is to be learnt
+        print(learner.diagnose())                  # if it does not learn
 
     Args:
         input_size: I; with an `encoder`, of what that returns.

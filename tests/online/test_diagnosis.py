@@ -49,8 +49,17 @@ def recalls(steps: int, delay: int = 10, *, starts: bool = False, scale: float =
     return run
 
 
-def learner(**settings: Any) -> OnlineLearner:
-    return OnlineLearner(FEATURES, SYMBOLS, **{"learning_rate": 3e-3, **settings})
+MEMORY = {"top_k": 4, "capacity": 64, "attention": "dot", "summary_gain": 1.0, "eviction": "least_used"} | {
+    "write": "novel",
+    "novelty": 1.0,
+    "credit_depth": 1,
+}
+"""Settings with which some diseases come by themselves, whatever the defaults are."""
+
+
+def learner(core: str = "sab", **settings: Any) -> OnlineLearner:
+    settings = OnlineLearner.shared_settings(core, MEMORY) | {"learning_rate": 3e-3} | settings
+    return OnlineLearner(FEATURES, SYMBOLS, core=core, **settings)
 
 
 ENDLESS = {"summary_gain": 0.0, "write": "every", "eviction": "oldest", "capacity": 16}
@@ -117,6 +126,7 @@ DISEASES: dict[str, tuple[str, dict[str, Any], Callable[[OnlineLearner], object]
     "frozen": ("frozen", {}, recalls(3000), "write='every'"),
     "hardly ever written": ("frozen", {}, recalls(4800), "lower novelty"),
     "frozen by novelty": ("frozen", {"novelty": 100.0}, recalls(1000), "lower novelty"),
+    "kept for ever": ("old reads", {"write": "every", "summary_gain": 0.0}, recalls(6000), "eviction='oldest'"),
     "never written": ("never written", {"write_every": 20}, recalls(1000, starts=True), "write_every=1"),
     "ties": ("nothing read", {"write": "every", "learning_rate": 1e-6}, ties, "write='novel'"),
     "saturated": ("nothing read", {"write": "every", "learning_rate": 0.3, "attention": "mlp"}, recalls(1500), "Lower"),
@@ -158,6 +168,7 @@ def test_a_disease_is_seen(
     ("name", "remedy"),
     [
         ("frozen", {"write": "every"}),
+        ("kept for ever", {"eviction": "oldest"}),
         ("never written", {"write_every": 1}),
         ("no credit", {"credit_depth": 1}),
         ("chains", {"credit_depth": 1}),
