@@ -126,7 +126,9 @@ class Diagnosis:
             lines.append(f"{'' if group == last else group:<8} {each.name:<17} {text:>9}  {meaning}")
             last = group
         lines += ["", *(f"{name}: {line}" for name, line in self.advice.items())]
-        lines += [] if self.advice else ["Nothing known is wrong."]
+        if not self.advice:
+            later = f"; reads and gradients are judged from {ENOUGH} windows on" if self.windows < ENOUGH else ""
+            lines.append(f"Nothing known is wrong{later}.")
         return "\n".join(lines)
 
 

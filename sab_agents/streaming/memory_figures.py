@@ -94,11 +94,12 @@ class Reads(NamedTuple):
     def _variety(self, total: Tensor, taken: Tensor) -> dict[str, float]:
         """Returns how many memories the steps that took something read, and how much their reads differ."""
         share = torch.where(taken.unsqueeze(2), self.weight / total.unsqueeze(2), 0.0).double()
-        # A memory is a row and the time at which it was written.
-        row = torch.arange(taken.shape[1], device=taken.device).view(1, -1, 1).expand_as(share)
-        memory = torch.stack([row, self.time.view(-1, 1, 1) - self.distance], dim=-1)
         there = share > 0
-        _, index = torch.unique(memory[there], dim=0, return_inverse=True)
+        # A memory is a row and the time at which it was written, here as one number.
+        row = torch.arange(taken.shape[1], device=taken.device).view(1, -1, 1).expand_as(share)[there]
+        written_at = (self.time.view(-1, 1, 1) - self.distance)[there]
+        written_at = written_at - written_at.min()
+        _, index = torch.unique(row * (written_at.max() + 1) + written_at, return_inverse=True)
         reads = taken.sum(0).double()
         mean = share.new_zeros(int(index.max()) + 1).index_add_(
             0, index, (share / reads.clamp(min=1).view(1, -1, 1))[there]
