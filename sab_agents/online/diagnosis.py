@@ -17,7 +17,7 @@ STILL = 100
 FEW = 0.01
 """Fraction of steps below which writes in an endless stream are too few."""
 MANY_TIMES = 10
-"""How often the memory must have been written over before reads may count as old."""
+"""How often the memory must have been written over before slots may count as old."""
 LARGE_H = 10.0
 """An LSTM's |h| is at most 1; with what it reads added once or twice it is still far below this."""
 LARGE_OUTPUT = 100.0
@@ -189,7 +189,7 @@ def diagnosed(stream: Stream, history: WindowHistory, facts: Facts) -> Diagnosis
     figures = {name: value for name, value in figures.items() if not math.isnan(value)}
     counted = {"core": facts.settings["core"], "steps": facts.steps, "updates": facts.updates}
     found = Diagnosis(**counted, windows=len(history), slots=slots, **figures)
-    return replace(found, advice=dict(_diseases(found, facts, stream, numbers)))
+    return replace(found, advice=dict(_diseases(found, facts, stream)))
 
 
 def _of_windows(numbers: Sequence[Numbers], *, encodes: bool) -> dict[str, float]:
@@ -218,7 +218,7 @@ def _of_credit(numbers: Sequence[Numbers], rows: int) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _diseases(found: Diagnosis, facts: Facts, stream: Stream, numbers: Sequence[Numbers]) -> Iterator[tuple[str, str]]:
+def _diseases(found: Diagnosis, facts: Facts, stream: Stream) -> Iterator[tuple[str, str]]:
     """Yields the name of each disease that the figures show, with a line of advice."""
     if not facts.targets and facts.steps >= facts.settings["update_every"]:
         yield "no target", f"no y in {facts.steps:,} steps. Pass it to learn_one where it is known."
@@ -229,14 +229,14 @@ def _diseases(found: Diagnosis, facts: Facts, stream: Stream, numbers: Sequence[
     if not facts.finite:
         yield "parameters", "NaN or infinite. Make a new learner, with a smaller learning_rate."
         return  # what else there is to see follows from that
-    yield from _diseases_of_scale(found, facts, numbers)
+    yield from _diseases_of_scale(found, facts)
     if isinstance(stream, SABStream):
         yield from _diseases_of_memory(found, facts.steps, stream)
         if found.windows >= ENOUGH:
             yield from _diseases_of_reads(found, facts, stream)
 
 
-def _diseases_of_scale(found: Diagnosis, facts: Facts, numbers: Sequence[Numbers]) -> Iterator[tuple[str, str]]:
+def _diseases_of_scale(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
     slots = found.slots is not None
     if (found.skipped_updates or 0) > OVERFLOWED:
         remedy = "Use summary_gain=0 and credit_depth=1." if slots else "Use a smaller learning_rate."
@@ -246,8 +246,8 @@ def _diseases_of_scale(found: Diagnosis, facts: Facts, numbers: Sequence[Numbers
     if found.input_scale is not None:
         if found.input_scale > LARGE_INPUT:
             yield "inputs", f"one has a root mean square of {found.input_scale:.3g}. Scale all to about 1."
-        elif max(each.largest_input for each in numbers) < SMALL_INPUT:
-            yield "inputs", f"none is above {SMALL_INPUT}. Scale them to about 1."
+        elif found.input_scale < SMALL_INPUT:
+            yield "inputs", f"all have a root mean square below {SMALL_INPUT}. Scale them to about 1."
     if (found.largest_h or 0) > (LARGE_H if slots else LARGE_OUTPUT):
         remedy = "reads add up. Use summary_gain=0." if slots else "use a smaller learning_rate."
         yield "large h", f"|h| reaches {found.largest_h:.3g}: {remedy}"
@@ -264,7 +264,7 @@ def _diseases_of_memory(found: Diagnosis, steps: int, stream: SABStream) -> Iter
         count = f"{found.filled_slots:.0f} writes in {found.episode_steps:,.0f} steps"
         yield "frozen", f"{count}. Use a lower novelty, or write='every'."
     elif stream.rules.eviction not in {"oldest", "reservoir"} and _is_old(found, steps, write_every):
-        yield "old reads", f"they go back {found.read_distance:,.0f} steps. Use eviction='oldest' if new ones count."
+        yield "old slots", f"{found.held_age:,.0f} steps on average. If new ones count, use eviction='oldest'."
 
 
 def _is_still(found: Diagnosis, steps: int, write_every: int) -> bool:
@@ -279,12 +279,12 @@ def _is_still(found: Diagnosis, steps: int, write_every: int) -> bool:
 
 
 def _is_old(found: Diagnosis, steps: int, write_every: int) -> bool:
-    """Whether a stream whose present episodes are most of it mostly reads what is older than half of them.
+    """Whether a stream whose present episodes are most of it holds slots that are a quarter as old, or older.
 
     It does so if what was read once is never evicted, and nothing new is read.
     """
-    age, length, slots = found.read_distance or 0, found.episode_steps or 0, found.slots or 0
-    return 2 * length >= steps and length >= MANY_TIMES * slots * write_every and 2 * age >= length
+    age, length, slots = found.held_age or 0, found.episode_steps or 0, found.slots or 0
+    return 2 * length >= steps and length >= MANY_TIMES * slots * write_every and 4 * age >= length
 
 
 def _diseases_of_reads(found: Diagnosis, facts: Facts, stream: SABStream) -> Iterator[tuple[str, str]]:

@@ -99,7 +99,7 @@ class OnlineLearner:
         observation_shape: tuple[int, ...] | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        history: int = 32,
+        history: int = 16,
         **settings: Any,
     ) -> None:
         name = "OnlineLearner"

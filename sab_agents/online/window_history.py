@@ -5,16 +5,19 @@ Dimensions: T steps of a window, B rows, b of them that are kept, S slots, W win
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sab_agents.streaming import RECORDED, Credit, GradientNorms, Reads, SABStream, Stream, weighted_mean
+from sab_agents.streaming import RECORDED, Credit, GradientNorms, Reads, SABStream, Stream
 
-NOTED = 32
-"""Windows that are noted one and all; after n of them one of n / 32 is, until it is one of 32."""
+NOTED, RAREST = 8, 256
+"""Windows that are noted one and all; after n of them one of n / 8 is, until it is one of 256."""
 ROWS = 32
 """Rows whose reads and writes are kept."""
 
@@ -25,7 +28,6 @@ class Numbers(NamedTuple):
     Attributes:
         first: steps of the stream before it.
         largest_h: greatest absolute value of the core's outputs.
-        largest_input: greatest absolute value of an observation.
         input_scale: root mean square of the feature for which it is greatest.
         window_gradient: see `GradientNorms.window`.
         credit_gradient: see `GradientNorms.credit`.
@@ -37,7 +39,6 @@ class Numbers(NamedTuple):
 
     first: float
     largest_h: float
-    largest_input: float
     input_scale: float
     window_gradient: float
     credit_gradient: float
@@ -50,15 +51,15 @@ class Numbers(NamedTuple):
 class WindowHistory:
     """Keeps some windows that were learnt from; its size does not grow with the stream.
 
-    The first windows are all noted, later ones ever more rarely, see `NOTED`: what is kept covers the newer half of a
-    young stream and the last 1,000 windows of an old one, at next to no cost.
+    The first windows are all noted, later ones ever more rarely, see `NOTED`: 16 that are kept cover most of a young
+    stream and the last 4,000 windows of an old one, at next to no cost.
 
     Args:
         length: W, windows that are kept; 0 notes none.
     """
 
     def __init__(self, length: int) -> None:
-        self._windows: deque[dict[str, Tensor]] = deque(maxlen=length)
+        self._windows: deque[dict[str, npt.NDArray[Any]]] = deque(maxlen=length)
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -67,7 +68,7 @@ class WindowHistory:
         """Whether the window of this update, counted from 0, is to be noted."""
         if self._windows.maxlen == 0:
             return False
-        fraction = max(1 / NOTED, min(1.0, NOTED / (update + 1)))
+        fraction = max(1 / RAREST, min(1.0, NOTED / (update + 1)))
         # Multiples of the golden ratio spread evenly over [0, 1), whatever the period one looks at: no rhythm of the
         # data hides from it.
         return update * 0.6180339887498949 % 1 < fraction
@@ -87,28 +88,32 @@ class WindowHistory:
             norms: of the gradient.
         """
         recorded = stream.recorded()
-        observation = recorded["observation"].double().flatten(2)
-        noted: dict[str, Tensor] = {}
-        distance, amount = 0.0, credit.norm.nan_to_num(nan=0.0, posinf=0.0)
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        # numpy computes with few numbers in a fraction of the time.
+        observation = _floats(recorded["observation"])
+        squares = np.square(observation).reshape(-1, math.prod(observation.shape[2:]))
+        output, distance, amount = _floats(outputs), 0.0, np.empty(0, np.float32)
         if isinstance(stream, SABStream):
-            before = stream.before
-            noted = {name: recorded[name][:, :ROWS].cpu().clone() for name in RECORDED}
-            noted["filled"] = before.filled[:ROWS].any(1).cpu()
-            mean = weighted_mean(before.step.unsqueeze(1) - before.written_at, amount)
-            distance = mean or 0.0
+            arrays |= {name: recorded[name][:, :ROWS].numpy(force=True).copy() for name in RECORDED}
+            before, norm = stream.before, _floats(credit.norm)
+            arrays["filled"] = np.any(before.filled[:ROWS].numpy(force=True), axis=1)
+            rows, slots = np.nonzero((norm > 0) & np.isfinite(norm))
+            amount = norm[rows, slots]
+            if len(rows):
+                steps, written_at = before.step.numpy(force=True)[rows], before.written_at.numpy(force=True)
+                distance = float(np.average(steps - written_at[rows, slots], weights=amount))
         numbers = Numbers(
             first=float(first),
-            largest_h=float(outputs.abs().amax()),
-            largest_input=float(observation.abs().amax()),
-            input_scale=float(observation.square().mean((0, 1)).amax().sqrt()),
+            largest_h=float(max(output.max(), -output.min())),
+            input_scale=math.sqrt(squares.mean(0).max()),
             window_gradient=norms.window,
             credit_gradient=norms.credit,
-            credited=float((amount > 0).sum()),
+            credited=float(len(amount)),
             credit=float(amount.sum()),
             credit_distance=distance,
             dropped_links=float(credit.dropped),
         )
-        self._windows.append(noted | {"numbers": torch.tensor(numbers, dtype=torch.float64)})
+        self._windows.append(arrays | {"numbers": np.array(numbers)})
 
     def numbers(self) -> list[Numbers]:
         """Returns the numbers of all kept windows, oldest first."""
@@ -119,18 +124,32 @@ class WindowHistory:
         if not self._windows or "filled" not in self._windows[0]:
             return None
         pairs = zip(self._windows, self.numbers(), strict=True)
-        windows = [Reads.of(window, window["filled"], int(numbers.first)) for window, numbers in pairs]
-        return Reads.joined(windows)
+        return Reads.joined(
+            [
+                Reads.of(
+                    {name: torch.from_numpy(window[name]) for name in RECORDED},
+                    torch.from_numpy(window["filled"]),
+                    int(numbers.first),
+                )
+                for window, numbers in pairs
+            ]
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all windows side by side, (W, …) by name; nothing if there is none."""
         if not self._windows:
             return {}
-        return {name: torch.stack([window[name] for window in self._windows]) for name in self._windows[0]}
+        names = self._windows[0]
+        return {name: torch.from_numpy(np.stack([window[name] for window in self._windows])) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resumes from what `state_dict` returned; of more windows than are kept the latest."""
         self._windows.clear()
         count = min((len(each) for each in state_dict.values()), default=0)
         for index in range(count):
-            self._windows.append({name: each[index].clone() for name, each in state_dict.items()})
+            self._windows.append({name: each[index].numpy().copy() for name, each in state_dict.items()})
+
+
+def _floats(tensor: Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = tensor.detach().to("cpu", torch.float32).numpy()
+    return array
