@@ -69,6 +69,7 @@ DELAYED = (
     Registered("SAB/FirstStepCredit-v0", "sab_agents.envs.delayed.first_step:FirstStepCredit", {"length": 128}),
     Registered("SAB/KeyToDoor-v0", "sab_agents.envs.delayed.key_to_door:KeyToDoor", {"length": 60}),
     Registered("SAB/DelayedCatch-v0", "sab_agents.envs.delayed.delayed_catch:DelayedCatch", {"length": 10}),
+    Registered("SAB/EndlessTMaze-v0", "sab_agents.envs.delayed.endless_tmaze:EndlessTMaze", {"corridor_length": 10}),
 )
 """Tests of memory and of delayed reward."""
 

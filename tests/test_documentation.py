@@ -6,6 +6,7 @@ import doctest
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,24 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_page_on_diagnosis_names_every_figure_and_disease_and_its_code_prints_what_it_shows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (ROOT / "docs" / "diagnose.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (shown,) = re.findall(r"```\n(sab: .*?)```", page, flags=re.DOTALL)
+    variables: dict[str, Any] = {}
+    exec(compile(code, "docs/diagnose.md", "exec"), variables)
+    # Kernels round differently, so that numbers differ.
+    printed = capsys.readouterr().out
+    names = re.compile(r"^(?:\w+)? +([a-z_]+) +[\d.,%]+ ", flags=re.MULTILINE)
+    assert names.findall(printed) == names.findall(shown) == list(variables["learner"].diagnose().scalars())
+    assert "frozen: " in printed
+    listed = set(re.findall(r"^\| `([a-z_ ]+)` \|", page, flags=re.MULTILINE))
+    assert set(names.findall(shown)) <= listed
+    assert set(variables["learner"].diagnose().advice) <= listed
 
 
 def test_the_readme_names_commands_and_configs_that_exist() -> None:

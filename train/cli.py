@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "envs": ("sab_agents.train.commands.envs", "list the environments and what is known of each"),
     "compare": ("sab_agents.train.suites.compare", "train several cores with several seeds: a table and curves"),
     "online": ("sab_agents.train.suites.recall", "run learners of an endless stream at several delays"),
+    "conditioning": (
+        "sab_agents.train.suites.conditioning",
+        "run learners that predict the returns of endless trace conditioning",
+    ),
     "text": ("sab_agents.train.suites.text", "let learners read a text once, character by character"),
     "agents": ("sab_agents.train.suites.agents", "run PPO agents over sizes of an environment, learners and seeds"),
     "stream": ("sab_agents.train.suites.stream", "run streaming agents over sizes of an environment"),

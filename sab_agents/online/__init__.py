@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sab_agents.online.credit_ledger import CreditReport
+from sab_agents.online.diagnosis import Diagnosis
 from sab_agents.online.online_learner import OnlineLearner
 
 if TYPE_CHECKING:
     from sab_agents.online.stream_ac import StreamAC
 
-__all__ = ["CreditReport", "OnlineLearner", "StreamAC"]
+__all__ = ["CreditReport", "Diagnosis", "OnlineLearner", "StreamAC"]
 
 
 def __getattr__(name: str) -> Any:

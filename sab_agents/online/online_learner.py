@@ -19,16 +19,18 @@ from torch.optim import Adam, Optimizer
 
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
-from sab_agents.checks import at_least, did_you_mean, plain
+from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
+from sab_agents.online.diagnosis import Diagnosis, Facts, diagnosed
 from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
+from sab_agents.online.window_history import WindowHistory
 from sab_agents.optim.flat import FlatAdam, FlatGradient
 from sab_agents.optim.parameters import Follower
-from sab_agents.streaming import SABStream, Stream, make_stream, stream_settings
+from sab_agents.streaming import SABStream, Stream, credited, make_stream, stream_settings
 
 KIND = "online-learner"
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -47,6 +49,7 @@ class OnlineLearner:
         for x, y in stream:
             y_hat = learner.predict_one(x)
             learner.learn_one(x, y)                # y=None if nothing is to be learnt
+        print(learner.diagnose())                  # if it does not learn
 
     Args:
         input_size: I; with an `encoder`, of what that returns.
@@ -59,13 +62,14 @@ class OnlineLearner:
         refresh_every: updates between two computations of all memory slots with today's weights, for a core with
             slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates.
-        learning_rate: of Adam.
+        learning_rate: of Adam; above 0 and finite.
         clip_norm: greatest norm of the gradient.
         optimizer: makes another optimiser of the parameters.
         encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
         observation_shape: of one observation; None is (I,).
         seed: of the parameters and of the stream.
         device: of everything.
+        history: windows whose reads and gradients are kept for `diagnose`; 0 keeps none.
         settings: of the core and its stream; `OnlineLearner.settings_of(core)` names them. For "sab", with defaults:
             top_k=4: slots that take part in one read. write_every=1: steps between two writes. bptt_steps=8: length of
             a segment. capacity=64: slots of the memory. attention="dot", or "mlp". attention_size=32; None is H.
@@ -95,21 +99,22 @@ class OnlineLearner:
         observation_shape: tuple[int, ...] | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        history: int = 16,
         **settings: Any,
     ) -> None:
         name = "OnlineLearner"
         # A file can hold Python's numbers, but not NumPy's.
         input_size, output_size, rows, hidden_size, seed = plain((input_size, output_size, rows, hidden_size, seed))
         refresh_every, update_every, observation_shape = plain((refresh_every, update_every, observation_shape))
+        self.history = WindowHistory(at_least(name, "history", history, 0))
         learning_rate, clip_norm, settings = plain((learning_rate, clip_norm, settings))
         self.rows = at_least(name, "rows", rows, 1)
         self.update_every = at_least(name, "update_every", update_every, 1)
         self.refresh_every = None if refresh_every is None else at_least(name, "refresh_every", refresh_every, 1)
         self.targets = Targets(loss, at_least(name, "output_size", output_size, 1))
-        if not (clip_norm > 0 and learning_rate > 0):
-            raise ValueError(
-                f"{name}: clip_norm and learning_rate must be above 0, but are {clip_norm} and {learning_rate}."
-            )
+        above_zero(name, "learning_rate", learning_rate)
+        if not clip_norm > 0:
+            raise ValueError(f"{name}: clip_norm must be above 0, but is {clip_norm}. Pass inf for no limit.")
         self.clip_norm = clip_norm
         spec = _spec(core)
         of_core, of_stream = chosen_settings(name, spec, settings)
@@ -117,7 +122,7 @@ class OnlineLearner:
             **{"input_size": input_size, "output_size": output_size, "loss": loss, "rows": rows, "core": core},
             **{"hidden_size": hidden_size, "refresh_every": refresh_every, "update_every": update_every},
             **{"learning_rate": learning_rate, "clip_norm": clip_norm, "observation_shape": observation_shape},
-            **{"seed": seed, **of_core, **of_stream},
+            **{"seed": seed, "history": plain(history), **of_core, **of_stream},
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -246,12 +251,34 @@ class OnlineLearner:
         """Returns which past steps were read and credited, how far back, and how much."""
         return self.ledger.report()
 
+    def diagnose(self) -> Diagnosis:
+        """Returns what memory, reads, credit and gradients do, in figures, and advice for what is known to be wrong.
+
+        Print it. It looks at what the stream holds and at some of the latest windows, see `history`; for any core.
+        Nothing is changed.
+        """
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        facts = Facts(
+            settings=self.settings,
+            steps=self.steps,
+            updates=self.updates,
+            targets=self.updates > 0 or self.labels.last is not None,
+            skipped=self.skipped,
+            learning_rate=float(rates[0]),
+            adam=isinstance(self.optimizer, FlatAdam | Adam),
+            finite=all(all_finite(parameter.detach()) for parameter in self.parameters),
+            credited=self.ledger.slots,
+            encodes=not isinstance(self._stream.encoder, nn.Identity),
+        )
+        return diagnosed(self.stream, self.history, facts)
+
     def reset(self) -> Self:
-        """Forgets the stream (memory, open window, ledger); what was learnt stays."""
+        """Forgets the stream (memory, open window, ledger, history); what was learnt stays."""
         if self._waiting is not None:
             self._waiting.clear()
         self._stream.reset()
         self.ledger = CreditLedger()
+        self.history.clear()
         self.steps = 0
         self.labels.clear()
         self._peeked = None
@@ -271,6 +298,7 @@ class OnlineLearner:
             **under("optimizer", {**moments, "groups": optimizer["param_groups"]}),
             **under("label", self.labels.state_dict()),
             **under("ledger", self.ledger.state_dict()),
+            **under("history", self.history.state_dict()),
             **under("count", {name: getattr(self, name) for name in _COUNTS}),
             "names": self._inputs.names,
         }
@@ -290,6 +318,7 @@ class OnlineLearner:
         self.stream.load_state_dict(on_device(within("stream", state_dict), self._like().device))
         self.labels.load_state_dict(within("label", state_dict))
         self.ledger.load_state_dict(within("ledger", state_dict))
+        self.history.load_state_dict(within("history", state_dict))
         for name in _COUNTS:
             setattr(self, name, state_dict[f"count.{name}"])
         self._inputs.names = state_dict["names"]
@@ -379,12 +408,15 @@ class OnlineLearner:
         stream = self.stream
         replay = stream.replay()
         replay.backward(self.head.gradient(replay.outputs, self.labels))
-        before = stream.before
-        credit = stream.credit()
+        before, first = stream.before, self.steps - stream.steps
+        if self.history.wants(self.updates):
+            credit, norms = credited(self.core, stream.credit)
+            self.history.add(stream, first, replay.outputs.detach(), credit, norms)
+        else:
+            credit = stream.credit()
         if math.isfinite(self.gradient.clip(self.clip_norm)):
             self.optimizer.step()
             if isinstance(before, SABState):
-                first = self.steps - stream.steps
                 self.ledger.add(credit, before.written_at, before.step, first, first + last)
         else:  # a chain of reads can overflow although the loss is sound
             self.skipped += 1

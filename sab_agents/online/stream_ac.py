@@ -30,7 +30,7 @@ from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
-from sab_agents.streaming import Stream
+from sab_agents.streaming import Stream, open_figures
 from sab_agents.vec_env.layers import single_wrapped
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_STREAMS
@@ -228,7 +228,7 @@ class StreamAC(BaseAlgorithm):
         return torch.from_numpy(row).unsqueeze(0).to(self.policy.critic.like)
 
     def dump_logs(self) -> None:
-        """Writes the log: mean return and length of the last episodes, speed and time."""
+        """Writes the log: mean return and length of the last episodes, what the actor's memory does, speed and time."""
         assert self.ep_info_buffer is not None
         elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
         self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
@@ -237,6 +237,8 @@ class StreamAC(BaseAlgorithm):
             self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
         if self.ep_success_buffer:
             self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        for name, value in open_figures(self.policy.actor_stream).items():
+            self.logger.record(f"memory/{name}", value, exclude=("stdout", "log"))
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
         self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")

@@ -24,11 +24,13 @@ class Rollout(NamedTuple):
         stored: (T, R, F) features, if they never change, and else (T, R, 1) numbers of the observations.
         actor: segments of the actor's core.
         critic: segments of the critic's core; None if it has none of its own.
+        pass_on: calls the `credit` of segments in place of those who learn from them; None if nobody asks for that.
     """
 
     stored: Tensor
     actor: ClosedWindow
     critic: ClosedWindow | None
+    pass_on: Callable[[ClosedWindow], Credit] | None = None
 
 
 class Evaluation(NamedTuple):
@@ -58,9 +60,11 @@ class Replays:
 
     Args:
         threaded: whether the cores may run in threads of their own, since they share nothing to which they add.
+        pass_on: see `Rollout`.
     """
 
-    def __init__(self, *, threaded: bool) -> None:
+    def __init__(self, *, threaded: bool, pass_on: Callable[[ClosedWindow], Credit] | None = None) -> None:
+        self._pass_on = pass_on
         self._call_all: Any = side_by_side if threaded else one_by_one
         self._replayed: list[_Replayed] = []
         self._leaves: list[tuple[Tensor, Tensor]] = []
@@ -93,7 +97,7 @@ class Replays:
 
         def backpropagated(each: _Replayed, gradient: Tensor) -> Credit:
             each.replay.backward(gradient)
-            return each.window.credit()
+            return each.window.credit() if self._pass_on is None else self._pass_on(each.window)
 
         reached = [(each, each.replay.outputs.grad) for each in self._replayed]
         calls = [partial(backpropagated, each, gradient) for each, gradient in reached if gradient is not None]

@@ -14,13 +14,24 @@ import torch
 from stable_baselines3.common.logger import Image, Logger, TensorBoardOutputFormat
 from torch import Tensor
 
-from sab_agents.streaming import ClosedWindow, Credit, SABWindow
+from sab_agents.streaming import (
+    ClosedWindow,
+    Credit,
+    GradientNorms,
+    Reads,
+    SABWindow,
+    credit_figures,
+    credited,
+    held_figures,
+)
 
 Bools = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
 IMAGE_EVERY = 20
 """Updates between two images."""
+PRINTED = {"read_distance", "credit_distance", "filled_slots", "credited_slots", "dropped_links"}
+NOT_PRINTED = ("stdout", "log")  # formats in which all other scalars would be too much
 NO_IMAGES = ("stdout", "log", "json", "csv")  # formats that cannot hold one
 COLOURS = {"attention": (31, 119, 180), "credit": (255, 127, 14)}
 
@@ -48,6 +59,7 @@ class MemoryReport:
         self._window = window
         self._norms = [torch.zeros_like(window.before.filled, dtype=window.before.memory.dtype)]
         self._dropped = 0
+        self._gradient: GradientNorms | None = None
 
     @classmethod
     def of(cls, window: ClosedWindow) -> Self | None:
@@ -74,28 +86,34 @@ class MemoryReport:
         norm = torch.stack(self._norms).nan_to_num_(nan=0.0, posinf=0.0).sum(0)
         return before.step.unsqueeze(1) - before.written_at, norm
 
+    def pass_on(self, window: ClosedWindow) -> Credit:
+        """Calls a window's `credit`, and measures what it adds if it is the first of the actor's in this update."""
+        if window is not self._window or self._gradient is not None:
+            return window.credit()
+        credit, self._gradient = credited(self._window.core, window.credit)
+        return credit
+
     def scalars(self) -> dict[str, float]:
-        """Returns the report in figures.
+        """Returns the report in figures, whose names are those of `OnlineLearner.diagnose`.
 
         Returns:
-            "read_distance" and "credit_distance": means, weighted by attention and by norm; missing if there was none.
-            "filled_slots" and "credited_slots" of a row, on average. "dropped_links": of the whole update.
+            Of the rollout's steps: see `Reads.figures`. Of the memory before each segment: see `held_figures`. Of
+            credit: see `credit_figures`; norms are summed over the update, and "dropped_links" are counted in it.
+            "window_gradient" and "credit_gradient": see `GradientNorms`; of the update's first minibatch. What there is
+            nothing to compute from is missing.
         """
-        distance, norm = self.credits()
-        rows = len(norm)
-        means = {
-            "read_distance": _mean(*self.reads()),
-            "credit_distance": _mean(distance, norm),
-            "filled_slots": float(self._window.before.filled.sum()) / rows,
-            "credited_slots": float((norm > 0).sum()) / rows,
-            "dropped_links": float(self._dropped),
-        }
-        return {name: value for name, value in means.items() if value is not None}
+        steps, before = self._window.steps, self._window.before
+        reads = Reads.of(vars(steps), before.filled.any(1))
+        found = reads.figures() | held_figures(before) | credit_figures(*self.credits())
+        found["dropped_links"] = float(self._dropped)
+        if self._gradient is not None:
+            found |= {"window_gradient": self._gradient.window, "credit_gradient": self._gradient.credit}
+        return found
 
     def log(self, logger: Logger, update: int) -> None:
         """Records the scalars, and images in every `IMAGE_EVERY`th update, if they go to TensorBoard."""
         for name, value in self.scalars().items():
-            logger.record(f"memory/{name}", value)
+            logger.record(f"memory/{name}", value, exclude=None if name in PRINTED else NOT_PRINTED)
         if update % IMAGE_EVERY == 0 and any(
             isinstance(each, TensorBoardOutputFormat) for each in logger.output_formats
         ):
@@ -126,11 +144,6 @@ def fractions_by_distance(distance: Tensor, amount: Tensor) -> list[float]:
     total = amount.new_zeros(int(power.max()) + 1).index_add_(0, power, amount)
     fractions: list[float] = (total / total.sum()).tolist()
     return fractions
-
-
-def _mean(distance: Tensor, amount: Tensor) -> float | None:
-    total = float(amount.sum())
-    return float((distance * amount).sum()) / total if total > 0 else None
 
 
 def bars_by_power(fractions: Sequence[float], colour: tuple[int, int, int]) -> Pixels:

@@ -254,7 +254,7 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         if self.encodes:
             flat = self.features_of(self.frames.get(stored.flatten()))
             actor_features, critic_features = (features.view(*stored.shape[:2], -1) for features in flat)
-        replays = Replays(threaded=self._threaded)
+        replays = Replays(threaded=self._threaded, pass_on=rollout.pass_on)
         cores = [(rollout.actor, actor_features)]
         if rollout.critic is not None:
             cores.append((rollout.critic, critic_features))

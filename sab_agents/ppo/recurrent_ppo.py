@@ -281,6 +281,8 @@ class RecurrentPPO(SavedAlgorithm):
         gradient = FlatGradient(list(self.policy.parameters()))
         recorded: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
+        if report is not None:
+            rollout = rollout._replace(pass_on=report.pass_on)
         for epoch in range(self.n_epochs):
             for minibatch in minibatches(batch.values.shape[1], self.rows_of_minibatch):
                 rows = minibatch.to(self.device)

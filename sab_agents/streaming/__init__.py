@@ -3,6 +3,16 @@
 from sab_agents.kernels import EVICTIONS, WRITES, Eviction, Replay, StreamRules, Write
 from sab_agents.streaming.base import ClosedWindow, Credit, Step, Stream
 from sab_agents.streaming.make import make_stream, stream_settings
+from sab_agents.streaming.memory_figures import (
+    RECORDED,
+    GradientNorms,
+    Reads,
+    credit_figures,
+    credited,
+    held_figures,
+    open_figures,
+    weighted_mean,
+)
 from sab_agents.streaming.real_time import RealTimeStream, RealTimeWindow
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.sab_window import SABWindow
@@ -11,10 +21,13 @@ from sab_agents.streaming.truncated import TruncatedStream, TruncatedWindow
 
 __all__ = [
     "EVICTIONS",
+    "RECORDED",
     "WRITES",
     "ClosedWindow",
     "Credit",
     "Eviction",
+    "GradientNorms",
+    "Reads",
     "RealTimeStream",
     "RealTimeWindow",
     "Replay",
@@ -27,6 +40,11 @@ __all__ = [
     "TruncatedStream",
     "TruncatedWindow",
     "Write",
+    "credit_figures",
+    "credited",
+    "held_figures",
     "make_stream",
+    "open_figures",
     "stream_settings",
+    "weighted_mean",
 ]

@@ -21,6 +21,7 @@ from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.state import State
 from sab_agents.kernels import Replay, all_finite
+from sab_agents.streaming.window import Window
 
 Encode = Callable[[Tensor], Tensor]
 """From observations (N, …) to inputs of the core (N, I); gradient flows into its parameters."""
@@ -126,6 +127,7 @@ class Stream(ABC):
     """
 
     state: Any
+    _window: Window
 
     def __init__(
         self,
@@ -150,6 +152,10 @@ class Stream(ABC):
     @abstractmethod
     def steps(self) -> int:
         """T, the steps in the window."""
+
+    def recorded(self) -> dict[str, Tensor]:
+        """Returns what was recorded of the window's steps, (T, B, …) by name; views, which later steps overwrite."""
+        return self._window.state_dict()
 
     @abstractmethod
     def reset(self) -> None:

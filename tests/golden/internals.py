@@ -16,7 +16,8 @@ from sab_agents.ppo.export import export_policy
 from sab_agents.train.cli import main
 from sab_agents.train.configuration import load
 from sab_agents.train.suites.agents import Agents, AgentsConfig
-from sab_agents.train.suites.recall import RecallConfig
+from sab_agents.train.suites.conditioning import Conditioning, ConditioningConfig
+from sab_agents.train.suites.recall import Recall, RecallConfig
 from sab_agents.train.suites.stream import Stream, StreamConfig
 from sab_agents.train.suites.text import TextConfig
 from sab_agents.train.supervised.config import TrainConfig
@@ -72,6 +73,8 @@ def cells_of(path: Path) -> dict[str, dict[str, Any]]:
         return _agents_cells(path)
     if kind == "stream":
         return _stream_cells(path)
+    if kind == "conditioning":
+        return _conditioning_cells(path)
     if kind == "online":
         return _text_cells(path) if path.stem == "text" else _online_cells(path)
     return _as_json({"run": _flat_settings(load(TrainConfig, path))})
@@ -106,18 +109,21 @@ def _stream_cells(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _online_cells(path: Path) -> dict[str, dict[str, Any]]:
-    config = load(RecallConfig, path)
-    return _as_json(
-        {
-            f"{learner} {delay} {noise:g}": {
-                "learner": {**config.shared, **config.learners[learner]},
-                **{name: getattr(config, name) for name in ("rows", "symbols", "target", "answers", "seeds")},
-            }
-            for delay in config.delays
-            for noise in config.noises
-            for learner in config.learners
-        }
-    )
+    suite = Recall(load(RecallConfig, path))
+    found: dict[str, dict[str, Any]] = {}
+    for (cell,) in suite.chains():
+        name = " ".join((cell.learner, str(cell.delay), f"{cell.noise:g}", *([cell.asked] if cell.asked else [])))
+        found.setdefault(name, {**suite.cell_settings(cell), "seeds": []})["seeds"].append(cell.seed)
+    return _as_json(found)
+
+
+def _conditioning_cells(path: Path) -> dict[str, dict[str, Any]]:
+    suite = Conditioning(load(ConditioningConfig, path))
+    found: dict[str, dict[str, Any]] = {}
+    for (cell,) in suite.chains():
+        kept = found.setdefault(f"{cell.learner} {cell.interval}", {**suite.cell_settings(cell), "seeds": []})
+        kept["seeds"].append(cell.seed)
+    return _as_json(found)
 
 
 def _text_cells(path: Path) -> dict[str, dict[str, Any]]:

@@ -23,6 +23,10 @@ TINY = {
         *("--hidden_size", "4", "--core_settings.shared.attention_size", "2", "--threads", "1"),
     ],
     "online": ["--delays", "3", "--seeds", "0", "--rows", "4", "--answers", "4", "--shared.hidden_size", "4"],
+    "conditioning": [
+        *("--intervals", "4", "--seeds", "0", "--steps", "16", "--tests", "2", "--test_steps", "5"),
+        *("--shared.hidden_size", "4"),
+    ],
     "text": ["--characters", "1700", "--tried_on", "1700", "--learning_rates", "0.01", "--shared.hidden_size", "4"],
     "stream": ["--values", LENGTH_OF_CHAIN, "--seeds", "0", "--episodes", "2"],
     "agents": [
@@ -65,6 +69,8 @@ def expected_learners(name: str, content: dict[str, Any], flags: list[str]) -> s
         return {"sab", "lstm_tbptt", "memoryless"}
     if len(content.get("noises", [])) > 1:
         return {f"{learner}, noise {noise:g}" for learner in content["learners"] for noise in content["noises"]}
+    if "asked" in content:
+        return {f"{learner}, {asked} of two" for learner in content["learners"] for asked in content["asked"]}
     pairs = {"pairs, counted"} if command_of(name) == "text" else set()
     return pairs | set(content["policies" if "policies" in content else "learners"])
 

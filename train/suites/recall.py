@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sab_agents.checks import at_least
-from sab_agents.envs.supervised.recall import RecallStream
+from sab_agents.envs.supervised.recall import Asked, RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
@@ -23,8 +23,6 @@ from sab_agents.train.figures.ledger import ledger_figure, plot_ledger
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
 from sab_agents.train.suites.study import Column, Row, Study
 
-RECENT = 400
-"""Answers over which the accuracy is measured, at the end of a cell and against the target."""
 EVERY = 400
 """Answers between two images in TensorBoard."""
 
@@ -35,13 +33,18 @@ class RecallConfig(Settings):
 
     Attributes:
         learners: for each name, arguments of `OnlineLearner` that the others do not share.
-        delays: steps from a cue to its question.
+        delays: steps from a cue, or from the second of two, to the question.
         noises: standard deviations of the noise in between.
+        asked: "newest" and "oldest" ask for that one of two cues in each round, null is a stream of one cue a round.
         shared: arguments of `OnlineLearner` that all learners share.
         rows: parallel streams of a cell.
         symbols: number of cues; a memoryless learner is right once in as many answers.
+        distractors: number of tokens between cue and question.
+        says_starts: whether the learners are told where each round begins; they then empty their memory there.
+        jitter: the fraction of the delay by which that of each round varies.
         seeds: of learner and stream.
-        target: a cell ends when this fraction of its last 400 answers was right.
+        recent: answers over which the accuracy is measured, at the end of a cell and against the target.
+        target: a cell ends when this fraction of its `recent` last answers was right.
         answers: a cell ends after this many answers at the latest; the cost of a cell grows with its delay.
         threads: CPU threads.
     """
@@ -49,20 +52,30 @@ class RecallConfig(Settings):
     learners: Mapping[str, Mapping[str, Any]] = field(metadata=choices("learner"))
     delays: tuple[int, ...]
     noises: tuple[float, ...] = (0.0,)
+    asked: tuple[Asked | None, ...] = (None,)
     shared: Mapping[str, Any] = field(default_factory=dict)
     rows: int = 32
     symbols: int = 8
+    distractors: int = 8
+    says_starts: bool = True
+    jitter: float = 0.0
     seeds: tuple[int, ...] = (0,)
+    recent: int = 400
     target: float = 0.99
     answers: int = 1_500
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("rows", "symbols", "answers", "threads"):
+        for name in ("rows", "symbols", "distractors", "recent", "answers", "threads"):
             at_least("online", name, getattr(self, name), 1)
-        for name in ("learners", "delays", "noises", "seeds"):
+        for name in ("learners", "delays", "noises", "asked", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"online: {name} must have at least one entry, but is empty.")
+
+    def stream_settings(self) -> dict[str, Any]:
+        """Returns the arguments of `RecallStream` that all cells share and that are not its defaults."""
+        shared = {name: getattr(self, name) for name in ("distractors", "says_starts", "jitter")}
+        return {name: value for name, value in shared.items() if value != getattr(RecallConfig, name)}
 
 
 class RecallCell(NamedTuple):
@@ -72,11 +85,13 @@ class RecallCell(NamedTuple):
     delay: int
     noise: float
     seed: int
+    asked: Asked | None = None
 
     @property
     def file(self) -> str:
         """The name of its file, without suffix."""
-        return f"{self.learner}-{self.delay}-{self.noise:g}-{self.seed}"
+        asked = "" if self.asked is None else f"-{self.asked}"
+        return f"{self.learner}-{self.delay}-{self.noise:g}{asked}-{self.seed}"
 
 
 class Recall(Suite[RecallConfig, RecallCell]):
@@ -87,25 +102,32 @@ class Recall(Suite[RecallConfig, RecallCell]):
     config_class = RecallConfig
 
     def chains(self) -> list[tuple[RecallCell, ...]]:
-        """Returns every learner at every delay and noise with every seed."""
+        """Returns every learner at every delay and noise, for every cue that is asked, with every seed."""
         config = self.config
         return [
-            (RecallCell(learner, delay, noise, seed),)
+            (RecallCell(learner, delay, noise, seed, asked),)
             for delay in config.delays
+            for asked in config.asked
             for noise in config.noises
             for learner in config.learners
             for seed in config.seeds
         ]
 
     def cell_settings(self, cell: RecallCell) -> dict[str, Any]:
-        """Returns the arguments of the learner, and what the stream and its end depend on."""
+        """Returns the arguments of the learner, and what the stream and its end depend on.
+
+        Of the settings that differ from their defaults seldom, only those that do.
+        """
         config = self.config
+        recent = {} if config.recent == RecallConfig.recent else {"recent": config.recent}
         return {
             "learner": {**config.shared, **config.learners[cell.learner]},
             "rows": config.rows,
             "symbols": config.symbols,
             "target": config.target,
             "answers": config.answers,
+            **recent,
+            **config.stream_settings(),
         }
 
     def check(self, chains: Sequence[tuple[RecallCell, ...]]) -> None:
@@ -124,9 +146,16 @@ class Recall(Suite[RecallConfig, RecallCell]):
         torch.set_num_threads(config.threads)
         stream, learner = self._learner(cell)
         started, processor = time.perf_counter(), time.process_time()
-        title = f"delay {cell.delay:,}, {cell.learner}"
+        title = f"delay {cell.delay:,}, {self._name(cell.learner, cell.noise, cell.asked)}"
         with _Board(work.tensorboard(cell), title, learner, cell.delay) as board:
-            recalled = learn_recall(learner, stream, target=config.target, answers=config.answers, watch=board.watch)
+            recalled = learn_recall(
+                learner,
+                stream,
+                target=config.target,
+                answers=config.answers,
+                recent=config.recent,
+                watch=board.watch,
+            )
         report = learner.credit_report()
         if report.entries:
             plot_ledger(work.picture(cell), title, report.entries, cell.delay)
@@ -146,7 +175,13 @@ class Recall(Suite[RecallConfig, RecallCell]):
         try:
             settings = learner_arguments(config.shared, config.learners[cell.learner])
             stream = RecallStream(
-                cell.delay, rows=config.rows, symbols=config.symbols, noise=cell.noise, seed=1000 + cell.seed
+                cell.delay,
+                rows=config.rows,
+                symbols=config.symbols,
+                noise=cell.noise,
+                asked=cell.asked,
+                seed=1000 + cell.seed,
+                **config.stream_settings(),
             )
             return stream, OnlineLearner(
                 stream.input_size, config.symbols, rows=config.rows, seed=cell.seed, **settings
@@ -156,18 +191,21 @@ class Recall(Suite[RecallConfig, RecallCell]):
 
     def line(self, cell: RecallCell, result: Result) -> str:
         """Returns the accuracy and what it took."""
+        asked = "" if cell.asked is None else f"{cell.asked} of two, "
         return (
-            f"{cell.learner}, delay {cell.delay:,}, noise {cell.noise:g}, seed {cell.seed}: "
+            f"{cell.learner}, delay {cell.delay:,}, noise {cell.noise:g}, {asked}seed {cell.seed}: "
             f"{result['accuracy']:.1%} after {result['answers']:,} answers, {result['steps']:,} steps, "
             f"{result['seconds']:,.0f} s"
         )
 
     def study(self, results: Mapping[RecallCell, Result]) -> Study:
-        """Returns the accuracies; with several noises, a learner at each counts as one of its own."""
+        """Returns the accuracies; with several noises, or of two cues, a learner at each counts as one of its own."""
         config = self.config
+        starts = "Each round's start is said" if config.says_starts else "Nobody says where a round begins"
+        steps = "steps of one row" if config.rows == 1 else f"steps of {config.rows} rows together"
         rows = tuple(
             Row(
-                self._name(cell.learner, cell.noise),
+                self._name(cell.learner, cell.noise, cell.asked),
                 cell.delay,
                 cell.seed,
                 {name: result[name] for name in ("accuracy", "answers", "steps", "seconds")},
@@ -176,11 +214,14 @@ class Recall(Suite[RecallConfig, RecallCell]):
             for cell, result in results.items()
         )
         return Study(
-            title="Delayed recall in an endless stream",
+            title=f"Delayed recall in an endless stream, {'starts said' if config.says_starts else 'starts not said'}",
             size="delay",
             values=config.delays,
             learners={
-                self._name(learner, noise): own for learner, own in config.learners.items() for noise in config.noises
+                self._name(learner, noise, asked): own
+                for asked in config.asked
+                for learner, own in config.learners.items()
+                for noise in config.noises
             },
             shared=config.shared,
             columns=(
@@ -191,13 +232,14 @@ class Recall(Suite[RecallConfig, RecallCell]):
             target=config.target,
             known={delay: {"best": 1.0, "memoryless": 1 / config.symbols} for delay in config.delays},
             note=(
-                f"Accuracy of the last {RECENT} answers, of {config.symbols} symbols, until it is "
-                f"{config.target:.0%} or {config.answers:,} are given; steps of {config.rows} rows together."
+                f"{starts}. Accuracy of the last {config.recent} answers, of {config.symbols} symbols, until it is "
+                f"{config.target:.0%} or {config.answers:,} are given; {steps}."
             ),
         )
 
-    def _name(self, learner: str, noise: float) -> str:
-        return learner if len(self.config.noises) == 1 else f"{learner}, noise {noise:g}"
+    def _name(self, learner: str, noise: float, asked: Asked | None) -> str:
+        of_two = "" if asked is None else f", {asked} of two"
+        return f"{learner}{of_two}" + ("" if len(self.config.noises) == 1 else f", noise {noise:g}")
 
 
 class Recalled(NamedTuple):
@@ -214,6 +256,7 @@ def learn_recall(
     *,
     target: float,
     answers: int,
+    recent: int = RecallConfig.recent,
     watch: Callable[[Recalled], None] = lambda _: None,
 ) -> Recalled:
     """Learns from a stream of delayed recall; each answer is given before it is learnt from.
@@ -221,11 +264,12 @@ def learn_recall(
     Args:
         learner: learns.
         stream: with as many rows.
-        target: ends when this fraction of the last 400 answers was right.
+        target: ends when this fraction of the `recent` last answers was right.
         answers: ends after this many at the latest.
+        recent: answers over which the accuracy is measured.
         watch: called after each answer.
     """
-    recent: deque[bool] = deque(maxlen=RECENT)
+    latest: deque[bool] = deque(maxlen=recent)
     recalled = Recalled(float("nan"), 0, reached=False)
     while recalled.answers < answers and not recalled.reached:
         step = stream.step()
@@ -234,9 +278,9 @@ def learn_recall(
             continue
         right = learner.predict_many(step.x, step.episode_start)[step.asked] == step.y[step.asked]
         learner.learn_many(step.x, step.y, step.episode_start, step.asked)
-        recent.extend(right.tolist())
-        accuracy = float(np.mean(recent))
-        reached = len(recent) == RECENT and accuracy >= target
+        latest.extend(right.tolist())
+        accuracy = float(np.mean(latest))
+        reached = len(latest) == recent and accuracy >= target
         recalled = Recalled(accuracy, recalled.answers + len(right), reached)
         watch(recalled)
     return recalled

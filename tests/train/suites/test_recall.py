@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.train.cli import main
 from sab_agents.train.configuration import load
-from sab_agents.train.suites.recall import RecallConfig
+from sab_agents.train.suites.recall import RecallConfig, learn_recall
 
-CONFIGS = sorted((Path(__file__).parents[3] / "configs" / "online").glob("r*.yaml"))  # the text has its own command
+FOLDER = Path(__file__).parents[3] / "configs" / "online"
+CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "text")  # the text has its own command
 SMALL = """
 delays: [3]
 rows: 4
@@ -68,6 +71,10 @@ def test_tensorboard_shows_the_accuracy_and_who_credited_whom(tmp_path: Path) ->
         (["--answers", "9"], "was run with answers = 6, not 9"),
         (["--shared.hidden_size", "5"], "was run with learner.hidden_size = 4, not 5"),
         (["--shared.top_k", "0"], "top_k"),
+        (["--says_starts", "false"], "was run with says_starts = None, not False"),
+        (["--jitter", "1.5", "--delays", "4"], "jitter must be at least 0 and below 1, but is 1.5"),
+        (["--asked", "latest"], "asked"),
+        (["--recent", "0"], "recent must be at least 1, but is 0"),
     ],
 )
 def test_what_does_not_fit_is_one_line_of_error(
@@ -83,15 +90,50 @@ def test_what_does_not_fit_is_one_line_of_error(
     assert printed.count("\n") == 1
 
 
-def test_the_stream_asks_for_the_cue_after_the_delay() -> None:
-    stream = RecallStream(5, rows=3, symbols=4, distractors=2, noise=0.5)
-    steps = [stream.step() for _ in range(60)]
-    shown = np.full(3, -1)
-    since = np.full(3, -1)
-    for step in steps:
-        shown = np.where(step.episode_start, step.x[:, :4].argmax(axis=1), shown)
-        since = np.where(step.episode_start, 0, since + (since >= 0))
-        assert (step.asked == (since == 5)).all()
-        assert (step.y[step.asked] == shown[step.asked]).all()
-        assert (step.x[:, 4] == 1)[step.asked].all()
-        assert not step.x[~step.episode_start, :4].any()
+def test_the_table_says_whether_starts_are_said_and_which_cue_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    command = ["online", str(tmp_path / "small.yaml"), "--rows", "1", "--recent", "2"]
+    assert main([*command, "--out", str(tmp_path / "said")]) == 0
+    said = (tmp_path / "said" / "table.md").read_text(encoding="utf-8")
+    assert "Each round's start is said. Accuracy of the last 2 answers" in said
+    flags = ["--says_starts", "false", "--jitter", "0.5", "--asked", "newest", "oldest", "--out", str(tmp_path / "not")]
+    assert main([*command, *flags]) == 0
+    table = (tmp_path / "not" / "table.md").read_text(encoding="utf-8")
+    assert "Nobody says where a round begins." in table
+    for learner in ("sab", "lstm"):
+        for asked in ("newest", "oldest"):
+            assert f"| 3 | {learner}, {asked} of two | 0 of 1 |" in table
+    assert len(list((tmp_path / "not" / "cells").glob("sab-3-0-oldest-0.json"))) == 1
+    capsys.readouterr()
+    for folder, title in (("said", "starts said"), ("not", "starts not said")):
+        assert main(["report", str(tmp_path / folder), "--out", str(tmp_path / "page")]) == 0
+        assert f"Delayed recall in an endless stream, {title}" in (tmp_path / "page" / "report.md").read_text("utf-8")
+
+
+class Oracle:
+    """Remembers the cue of a stream of one row; wrong in its first answers."""
+
+    def __init__(self, wrong: int) -> None:
+        self.wrong, self.cue, self.starts = wrong, 0, 0
+
+    def predict_many(self, x: npt.NDArray[np.float32], _: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        assert x[0, 4] == 1
+        self.wrong -= 1
+        return np.array([self.cue + (self.wrong >= 0)])
+
+    def learn_many(self, x: npt.NDArray[np.float32], _y: Any, episode_start: npt.NDArray[np.bool_], *_: Any) -> None:
+        self.starts += int(episode_start.sum())
+        if x[0, :4].any():
+            self.cue = int(x[0, :4].argmax())
+
+
+@pytest.mark.parametrize("says_starts", [True, False])
+def test_a_cell_ends_at_the_first_answer_at_which_the_recent_ones_reach_the_target(says_starts: bool) -> None:
+    stream = RecallStream(3, symbols=4, says_starts=says_starts, jitter=0.4)
+    oracle: Any = Oracle(wrong=5)
+    recalled = learn_recall(oracle, stream, target=0.9, answers=100, recent=20)
+    assert recalled == (0.9, 23, True)  # 18 of the last 20
+    assert oracle.starts == (23 if says_starts else 0)
+    assert learn_recall(oracle, stream, target=0.9, answers=10, recent=20) == (1.0, 10, False)

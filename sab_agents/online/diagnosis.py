@@ -1,0 +1,323 @@
+"""Why a learner does not learn: figures of its memory, reads, credit and gradients, and advice for what is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+from sab_agents.online.window_history import Numbers, WindowHistory
+from sab_agents.streaming import SABStream, Stream, held_figures
+
+ENOUGH = 8
+"""Windows without which nothing is said about reads, credit and gradients."""
+STILL = 100
+"""Steps without a write before a memory may count as frozen."""
+FEW = 0.01
+"""Fraction of steps below which writes in an endless stream are too few."""
+MANY_TIMES = 10
+"""How often the memory must have been written over before slots may count as old."""
+LARGE_H = 10.0
+"""An LSTM's |h| is at most 1; with what it reads added once or twice it is still far below this."""
+LARGE_OUTPUT = 100.0
+"""The same for a core without slots, whose outputs need not be bounded."""
+LARGE_INPUT, SMALL_INPUT = 20.0, 0.01
+"""A feature of 10 beside others of 1 does no harm, one of 30 does, and one of 100 leaves nothing to be learnt."""
+DWARFED = 10.0
+"""How many times the window's gradient credit's may have."""
+NO_CHANGE = 0.05
+"""A mean change of reads below which they do not depend on the step; of learners that learn it is above 0.5."""
+DECLINED = 0.99
+OVERFLOWED = 0.1
+LARGE_RATE = 0.1
+"""With which Adam moves every parameter by as much as it is large itself."""
+
+
+def _figure(group: str, form: str, meaning: str) -> Any:
+    """Returns a field that is a figure: None where there is none."""
+    return field(default=None, metadata={"group": group, "form": form, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `OnlineLearner.diagnose` found; printed, it is a table and a line of advice for each disease.
+
+    Figures of writes, reads, credit and gradients are means over the latest windows that were noted, those of held
+    slots are of now. A figure that there is nothing to compute from, such as those of slots with a core that has none,
+    is None.
+
+    Attributes:
+        core: name of the learner's core.
+        steps: of the stream.
+        updates: made; each learns from a window with a target.
+        windows: that were noted.
+        slots: of the memory of a row.
+        filled_slots: of a row, on average.
+        episode_steps: steps since the episode's start; mean over the rows.
+        held_age: mean steps since a held slot was written.
+        steps_since_write: steps since the last write, or since the episode's start; mean over the rows.
+        write_rate: fraction of steps that wrote.
+        used_slots: filled slots of a row that were read of late.
+        reading_steps: fraction of steps that read something.
+        declined_reads: fraction of the steps with a filled slot that read nothing: all scores tied, or it declined.
+        read_distance: mean steps back to what was read, weighted by attention.
+        read_before: fraction of the attention that went to what was written before the window.
+        read_memories: how many different memories a row read (exponential of the entropy of their weights).
+        read_change: how much what a step reads differs from its row's mean: 0 not at all, 1 wholly.
+        credited_slots: slots of a row that a window credited, on average.
+        credit_norm: mean norm of the gradient that reached a credited slot.
+        credit_distance: mean steps from a window back to what it credited, weighted by these norms.
+        dropped_links: links to slots no longer held that a window's credit could not follow, on average.
+        window_gradient: mean norm of the gradient that the core's parameters got from the window's own steps.
+        credit_gradient: mean norm of what credit to earlier steps added to it.
+        skipped_updates: fraction of updates left out because the gradient was not finite.
+        learning_rate: of the optimiser's first group of parameters.
+        largest_h: greatest absolute value of h, of the windows' outputs and of the slots.
+        h_growth: greatest absolute output of the newer half of the windows, over that of the older half.
+        input_scale: root mean square of the feature of the inputs for which it is greatest; None with an encoder.
+        advice: for each disease that was found its name and a line that says what to change.
+    """
+
+    core: str
+    steps: int
+    updates: int
+    windows: int
+    slots: int | None
+    filled_slots: float | None = _figure("memory", ".1f", "slots of a row hold something, of {slots}")
+    episode_steps: float | None = _figure("memory", ",.1f", "steps since an episode started")
+    held_age: float | None = _figure("memory", ",.1f", "steps since a held slot was written")
+    steps_since_write: float | None = _figure("memory", ",.1f", "steps since the last write")
+    write_rate: float | None = _figure("memory", ".1%", "of steps wrote")
+    used_slots: float | None = _figure("reads", ".1f", "slots of a row were read lately")
+    reading_steps: float | None = _figure("reads", ".1%", "of steps read something")
+    declined_reads: float | None = _figure("reads", ".1%", "of steps had slots, but read none")
+    read_distance: float | None = _figure("reads", ",.1f", "steps back to what was read")
+    read_before: float | None = _figure("reads", ".1%", "of attention went to before the window")
+    read_memories: float | None = _figure("reads", ",.1f", "different memories were read")
+    read_change: float | None = _figure("reads", ".3f", "0: all read the same, 1: all differ")
+    credited_slots: float | None = _figure("credit", ".2f", "slots of a row credited by a window")
+    credit_norm: float | None = _figure("credit", ".2g", "norm of the gradient of each")
+    credit_distance: float | None = _figure("credit", ",.1f", "steps back to what was credited")
+    dropped_links: float | None = _figure("credit", ".1f", "links lost in a window")
+    window_gradient: float | None = _figure("gradient", ".2g", "norm, from the window's own steps")
+    credit_gradient: float | None = _figure("gradient", ".2g", "norm, from credit to earlier steps")
+    skipped_updates: float | None = _figure("gradient", ".1%", "of updates skipped, not finite")
+    learning_rate: float | None = _figure("gradient", ".2g", "of the optimiser")
+    largest_h: float | None = _figure("scale", ".2f", "greatest |h|")
+    h_growth: float | None = _figure("scale", ".2f", "times as large as it was earlier")
+    input_scale: float | None = _figure("scale", ".2g", "largest input, root mean square")
+    advice: Mapping[str, str] = field(default_factory=dict)
+
+    def scalars(self) -> dict[str, float]:
+        """Returns the figures that there are, by name, for a log."""
+        found = {each.name: getattr(self, each.name) for each in fields(self) if each.metadata}
+        return {name: float(value) for name, value in found.items() if value is not None}
+
+    def __str__(self) -> str:
+        lines = [f"{self.core}: {self.steps:,} steps, {self.updates:,} updates, {self.windows} windows noted"]
+        last = ""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not each.metadata or value is None:
+                continue
+            group, meaning = each.metadata["group"], each.metadata["meaning"].format(slots=self.slots)
+            text = _shown(value, each.metadata["form"])
+            lines.append(f"{'' if group == last else group:<8} {each.name:<17} {text:>9}  {meaning}")
+            last = group
+        lines += ["", *(f"{name}: {line}" for name, line in self.advice.items())]
+        if not self.advice:
+            later = f"; reads and gradients are judged from {ENOUGH} windows on" if self.windows < ENOUGH else ""
+            lines.append(f"Nothing known is wrong{later}.")
+        return "\n".join(lines)
+
+
+def _shown(value: float, form: str) -> str:
+    """Returns a value as text of at most 9 characters."""
+    text = format(value, form)
+    return text if len(text) <= 9 else f"{value:.3g}"
+
+
+class Facts(NamedTuple):
+    """What a learner knows of itself, beside its stream and its windows.
+
+    Attributes:
+        settings: of the learner, `core` among them.
+        steps: of the stream.
+        updates: made.
+        targets: whether any target ever arrived.
+        skipped: updates that were.
+        learning_rate: of the optimiser's first group.
+        adam: whether the optimiser is Adam.
+        finite: whether all parameters are.
+        credited: slots that were credited in all.
+        encodes: whether observations are encoded, so that their scale says nothing.
+    """
+
+    settings: Mapping[str, Any]
+    steps: int
+    updates: int
+    targets: bool
+    skipped: int
+    learning_rate: float
+    adam: bool
+    finite: bool
+    credited: int
+    encodes: bool
+
+
+def diagnosed(stream: Stream, history: WindowHistory, facts: Facts) -> Diagnosis:
+    """Returns the diagnosis of a learner.
+
+    Args:
+        stream: that is learnt from.
+        history: of its windows.
+        facts: what else is known.
+    """
+    figures: dict[str, Any] = {"learning_rate": facts.learning_rate}
+    if facts.updates:
+        figures["skipped_updates"] = facts.skipped / facts.updates
+    numbers, slots = history.numbers(), None
+    if numbers:
+        figures |= _of_windows(numbers, encodes=facts.encodes)
+    if isinstance(stream, SABStream):
+        slots, held = stream.state.slots, held_figures(stream.state)
+        figures |= held | {"largest_h": max(held["largest_h"], figures.get("largest_h", 0.0))}
+        reads = history.reads()
+        if reads is not None:
+            figures |= reads.figures() | _of_credit(numbers, stream.rows)
+    figures = {name: value for name, value in figures.items() if not math.isnan(value)}
+    counted = {"core": facts.settings["core"], "steps": facts.steps, "updates": facts.updates}
+    found = Diagnosis(**counted, windows=len(history), slots=slots, **figures)
+    return replace(found, advice=dict(_diseases(found, facts, stream)))
+
+
+def _of_windows(numbers: Sequence[Numbers], *, encodes: bool) -> dict[str, float]:
+    """Returns the figures of windows that any core has."""
+    half = len(numbers) // 2
+    largest = [each.largest_h for each in numbers]
+    found = {
+        "window_gradient": _mean(each.window_gradient for each in numbers),
+        "credit_gradient": _mean(each.credit_gradient for each in numbers),
+        "largest_h": _greatest(largest),
+        "h_growth": _ratio(_greatest(largest[half:]), _greatest(largest[:half])),
+        "input_scale": None if encodes else _root_mean_square(each.input_scale for each in numbers),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _of_credit(numbers: Sequence[Numbers], rows: int) -> dict[str, float]:
+    """Returns the figures of what windows credited."""
+    count, amount = (sum(getattr(each, name) for each in numbers) for name in ("credited", "credit"))
+    found = {
+        "credited_slots": count / (rows * len(numbers)),
+        "credit_norm": _ratio(amount, count),
+        "credit_distance": _ratio(sum(each.credit_distance * each.credit for each in numbers if each.credit), amount),
+        "dropped_links": sum(each.dropped_links for each in numbers) / len(numbers),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _diseases(found: Diagnosis, facts: Facts, stream: Stream) -> Iterator[tuple[str, str]]:
+    """Yields the name of each disease that the figures show, with a line of advice."""
+    if not facts.targets and facts.steps >= facts.settings["update_every"]:
+        yield "no target", f"no y in {facts.steps:,} steps. Pass it to learn_one where it is known."
+    if not 0 < facts.learning_rate < math.inf:
+        yield "learning rate", f"{facts.learning_rate} teaches nothing. Set one above 0, such as 0.001."
+    elif facts.adam and facts.learning_rate >= LARGE_RATE:
+        yield "learning rate", f"{facts.learning_rate:g} is too large for Adam. Use one such as 0.001."
+    if not facts.finite:
+        yield "parameters", "NaN or infinite. Make a new learner, with a smaller learning_rate."
+        return  # what else there is to see follows from that
+    yield from _diseases_of_scale(found, facts)
+    if isinstance(stream, SABStream):
+        yield from _diseases_of_memory(found, facts.steps, stream)
+        if found.windows >= ENOUGH:
+            yield from _diseases_of_reads(found, facts, stream)
+
+
+def _diseases_of_scale(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
+    slots = found.slots is not None
+    if (found.skipped_updates or 0) > OVERFLOWED:
+        remedy = "Use summary_gain=0 and credit_depth=1." if slots else "Use a smaller learning_rate."
+        if facts.settings["loss"] == "squared_error":
+            remedy = "Scale y and x to about 1."
+        yield "overflow", f"{found.skipped_updates:.0%} of updates were skipped. {remedy}"
+    if found.input_scale is not None:
+        if found.input_scale > LARGE_INPUT:
+            yield "inputs", f"one has a root mean square of {found.input_scale:.3g}. Scale all to about 1."
+        elif found.input_scale < SMALL_INPUT:
+            yield "inputs", f"all have a root mean square below {SMALL_INPUT}. Scale them to about 1."
+    if (found.largest_h or 0) > (LARGE_H if slots else LARGE_OUTPUT):
+        remedy = "reads add up. Use summary_gain=0." if slots else "use a smaller learning_rate."
+        yield "large h", f"|h| reaches {found.largest_h:.3g}: {remedy}"
+
+
+def _diseases_of_memory(found: Diagnosis, steps: int, stream: SABStream) -> Iterator[tuple[str, str]]:
+    since, write_every = found.steps_since_write or 0, stream.rules.write_every
+    if not found.filled_slots:
+        if found.windows >= ENOUGH and not found.write_rate:
+            yield "never written", f"episodes are shorter than write_every={write_every}. Use write_every=1."
+    elif since >= max(STILL, 2 * write_every) and 2 * since >= steps:
+        yield "frozen", f"no write for {since:,.0f} steps. Use a lower novelty, or write='every'."
+    elif _is_still(found, steps, write_every):
+        count = f"{found.filled_slots:.0f} writes in {found.episode_steps:,.0f} steps"
+        yield "frozen", f"{count}. Use a lower novelty, or write='every'."
+    elif stream.rules.eviction not in {"oldest", "reservoir"} and _is_old(found, steps, write_every):
+        yield "old slots", f"{found.held_age:,.0f} steps on average. If new ones count, use eviction='oldest'."
+
+
+def _is_still(found: Diagnosis, steps: int, write_every: int) -> bool:
+    """Whether hardly anything was written in a stream whose present episodes are most of it.
+
+    As long as there are empty slots, each write has filled one. A long episode of which little is worth a slot, among
+    others, is no disease.
+    """
+    filled, due = found.filled_slots or 0, (found.episode_steps or 0) / write_every
+    endless = due >= STILL and 2 * (found.episode_steps or 0) >= steps
+    return endless and filled < (found.slots or 0) and max(filled / due, found.write_rate or 0) < FEW
+
+
+def _is_old(found: Diagnosis, steps: int, write_every: int) -> bool:
+    """Whether a stream whose present episodes are most of it holds slots that are a quarter as old, or older.
+
+    It does so if what was read once is never evicted, and nothing new is read.
+    """
+    age, length, slots = found.held_age or 0, found.episode_steps or 0, found.slots or 0
+    return 2 * length >= steps and length >= MANY_TIMES * slots * write_every and 4 * age >= length
+
+
+def _diseases_of_reads(found: Diagnosis, facts: Facts, stream: SABStream) -> Iterator[tuple[str, str]]:
+    if (found.declined_reads or 0) > DECLINED:
+        yield "nothing read", "scores tie or decline. Lower learning_rate, or use write='novel'."
+    elif found.read_change is not None and found.read_change < NO_CHANGE and (found.filled_slots or 0) >= 2:
+        yield "same read", "same slots at all steps. Lower learning_rate, or change attention."
+    if found.read_before and not facts.credited:
+        if not stream.core.rules.reading.credit:
+            yield "uncredited", f"core {found.core!r} never credits what it reads. Use core='sab'."
+        elif stream.credit_depth == 0:
+            yield "uncredited", "credit_depth=0: what is read is not credited. Use credit_depth=1."
+    ratio = _ratio(found.credit_gradient or 0.0, found.window_gradient or 0.0)
+    if ratio is not None and ratio > DWARFED:
+        remedy = "Use credit_depth=1." if stream.credit_depth != 1 else "Lower summary_gain."
+        yield "credit", f"its gradient is {ratio:.3g} times the window's. {remedy}"
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """Returns the mean of the finite values; None without one."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else None
+
+
+def _root_mean_square(values: Iterable[float]) -> float | None:
+    square = _mean(value**2 for value in values)
+    return None if square is None else math.sqrt(square)
+
+
+def _greatest(values: Iterable[float]) -> float | None:
+    """Returns the greatest value but NaN, which may be infinite; None without one."""
+    return max((value for value in values if not math.isnan(value)), default=None)
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other and math.isfinite(other) else None
