@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from sab_agents.checks import at_least, did_you_mean, is_number, one_of
+from sab_agents.checks import at_least, is_number, one_of
 from sab_agents.core.attention import Attention, AttentionKind, constant_linear
 from sab_agents.core.base import Core, recompute_weights
+from sab_agents.core.recipes import DEFAULT, Recipe, chosen_recipe
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import SABState
 from sab_agents.core.timeline import Rules, Timeline, make_timeline, next_state, read_steps
@@ -50,21 +51,6 @@ class ReadLog:
     steps: Tensor
     weights: Tensor
 
-
-class Recipe(NamedTuple):
-    """How what was read is weighed, enters the network and is stored: the settings of `SAB` of the same names."""
-
-    summary_gain: float | Literal["gate"]
-    age: bool
-    floor: float
-    stored: Stored
-
-
-RECIPES = {
-    "default": Recipe(summary_gain=1.0, age=False, floor=0.0, stored="output"),
-    "paper": Recipe(summary_gain=1.0, age=False, floor=0.0, stored="output"),
-}
-"""What `SAB` does where a setting is not given. "paper" is the network of Ke et al. 2018."""
 
 GATE_BIAS = -3.0
 """With which a gate begins: nearly shut, so that the network begins as an LSTM."""
@@ -129,7 +115,7 @@ class SAB(Core[SABState]):
         capacity: int | None = None,
         attention: AttentionKind = "mlp",
         attention_size: int | None = None,
-        recipe: str = "default",
+        recipe: str = DEFAULT,
         summary_gain: float | Literal["gate"] | None = None,
         age: bool | None = None,
         floor: float | None = None,
@@ -142,7 +128,7 @@ class SAB(Core[SABState]):
         input_size, hidden_size = self.input_size, self.hidden_size
         name = type(self).__name__
         self.rules = Rules(
-            reading=_reading(name, top_k, attention, _chosen(name, recipe, summary_gain, age, floor, stored)),
+            reading=_reading(name, top_k, attention, chosen_recipe(name, recipe, summary_gain, age, floor, stored)),
             write_every=at_least(name, "write_every", write_every, 1),
             bptt_steps=at_least(name, "bptt_steps", bptt_steps, 1),
             capacity=None if capacity is None else at_least(name, "capacity", capacity, 1),
@@ -375,14 +361,6 @@ class SAB(Core[SABState]):
             received = getattr(state, field).dtype
             if received != dtype:
                 raise ValueError(f"{name}: state.{field} must be {dtype}, but is {received}.")
-
-
-def _chosen(name: str, recipe: str, *settings: Any) -> Recipe:
-    """The settings of a recipe, but those that are given."""
-    if recipe not in RECIPES:
-        raise ValueError(f"{name}: unknown recipe {recipe!r}. {did_you_mean(str(recipe), RECIPES)}")
-    given = zip(Recipe._fields, settings, strict=True)
-    return RECIPES[recipe]._replace(**{field: value for field, value in given if value is not None})
 
 
 def _reading(name: str, top_k: int, attention: str, recipe: Recipe) -> Reading:

@@ -263,7 +263,7 @@ def _diseases_of_memory(found: Diagnosis, steps: int, stream: SABStream) -> Iter
     elif _is_still(found, steps, write_every):
         count = f"{found.filled_slots:.0f} writes in {found.episode_steps:,.0f} steps"
         yield "frozen", f"{count}. Use a lower novelty, or write='every'."
-    elif stream.rules.eviction not in {"oldest", "reservoir"} and _is_old(found, steps, write_every):
+    elif stream.rules.eviction not in {"oldest", "reservoir", "least_useful"} and _is_old(found, steps, write_every):
         yield "old slots", f"{found.held_age:,.0f} steps on average. If new ones count, use eviction='oldest'."
 
 

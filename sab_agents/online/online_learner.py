@@ -21,6 +21,7 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core import CoreSpec, SABState, build_core
+from sab_agents.core.recipes import former_settings
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, diagnosed
@@ -71,10 +72,10 @@ class OnlineLearner:
         device: of everything.
         history: windows whose reads and gradients are kept for `diagnose`; 0 keeps none.
         settings: of the core and its stream; `OnlineLearner.settings_of(core)` names them. For "sab", with defaults:
-            top_k=4: slots that take part in one read. write_every=1: steps between two writes. bptt_steps=8: length of
-            a segment. capacity=64: slots of the memory. attention="dot", or "mlp". attention_size=32; None is H.
-            summary_gain=1.0: of what is read in h, see `SAB`. eviction="least_used", write="novel", novelty=1.0,
-            decay=0.99, credit_depth=1 (links that credit follows; None for all): see `SABStream`.
+            top_k=16: slots that take part in one read. write_every=1: steps between two writes. bptt_steps=8: length of
+            a segment. capacity=64: slots of the memory. attention="mlp", or "dot". attention_size=32; None is H.
+            recipe="default", and the settings that it chooses: see `SAB`. eviction="least_useful", write="every",
+            novelty=1.0, decay=0.99, credit_depth=1 (links that credit follows; None for all): see `SABStream`.
 
     Raises:
         TypeError: a count is not an int, or the core has no such setting.
@@ -92,7 +93,7 @@ class OnlineLearner:
         hidden_size: int = 64,
         refresh_every: int | None = None,
         update_every: int = 8,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 5e-3,
         clip_norm: float = 1.0,
         optimizer: MakeOptimizer | None = None,
         encoder: nn.Module | None = None,
@@ -360,6 +361,7 @@ class OnlineLearner:
             settings, state = _translated(saved, state)
         if settings["observation_shape"] is not None:
             settings["observation_shape"] = tuple(settings["observation_shape"])
+        settings = former_settings(settings, cls.settings_of(settings["core"]), settings)
         learner = cls(**settings, **code)
         learner.load_state_dict(state)
         return learner

@@ -90,7 +90,7 @@ class StreamPolicy(BasePolicy):
         of_core, of_stream = chosen_settings("StreamAC", CORES[self.core], settings)
         if of_stream.get("eviction") == "least_useful":
             raise ValueError(
-                "StreamAC: eviction must not go by usefulness, which is that for a loss, but is \"least_useful\". Its "
+                'StreamAC: eviction must not go by usefulness, which is that for a loss, but is "least_useful". Its '
                 'gradients are those of estimates, before their error is known. Use "least_used".'
             )
         self.actor_core = self._built(hidden_size, of_core)

@@ -7,16 +7,17 @@ from typing import Any
 
 from sab_agents.checks import did_you_mean
 from sab_agents.core import CORES, CoreSpec
+from sab_agents.core.recipes import DEFAULT
 from sab_agents.streaming import stream_settings
 
 # Applied to cores and streams that have the setting; every other setting has the default of its core or stream.
 _SHARED = {
+    "recipe": DEFAULT,
     "top_k": 4,
     "write_every": 1,
     "bptt_steps": 8,
     "capacity": 64,
     "attention_size": 32,
-    "summary_gain": 1.0,
     "eviction": "least_used",
     "write": "novel",
     "novelty": 1.0,
@@ -24,8 +25,8 @@ _SHARED = {
     "credit_depth": 1,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "OnlineLearner": {"attention": "dot", **_SHARED},
-    "StreamAC": {"attention": "mlp", **_SHARED},
+    "OnlineLearner": {**_SHARED, "attention": "mlp", "top_k": 16, "eviction": "least_useful", "write": "every"},
+    "StreamAC": {**_SHARED, "attention": "mlp"},
 }
 """For each user of streams, the defaults of its core and stream."""
 

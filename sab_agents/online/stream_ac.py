@@ -26,6 +26,8 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checks import above_zero, did_you_mean, plain
+from sab_agents.core.recipes import DEFAULT, former_settings
+from sab_agents.core.registry import core_spec
 from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
@@ -321,6 +323,7 @@ class StreamAC(BaseAlgorithm):
         }
         built = {
             "arguments": arguments,
+            "recipe": DEFAULT,
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
         }
@@ -351,7 +354,11 @@ class StreamAC(BaseAlgorithm):
             ValueError: the file is damaged or not ours, or `env` has other spaces or more than one copy.
         """
         settings, state = archive.load(path, KIND)
-        arguments = settings["arguments"] | {"device": device} | changes
+        arguments = settings["arguments"] | {"device": device}
+        kind: Any = cls.policy_aliases[arguments["policy"]]
+        of_policy = arguments["policy_kwargs"] or {}
+        arguments["policy_kwargs"] = former_settings(settings, core_spec(kind.core).settings, of_policy)
+        arguments |= changes
         agent = cls(**arguments, env=None, _init_setup_model=False)
         agent.observation_space = from_json(settings["observation_space"], "observation_space")
         agent.action_space = from_json(settings["action_space"], "action_space")

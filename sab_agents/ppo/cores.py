@@ -18,6 +18,7 @@ from sab_agents.checks import at_least, did_you_mean
 from sab_agents.core import SAB
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTMState
+from sab_agents.core.recipes import former_settings
 from sab_agents.core.registry import CoreSpec
 from sab_agents.core.state import State
 from sab_agents.streaming import Stream, make_stream, stream_settings
@@ -40,12 +41,16 @@ SAB_DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "attention_size": 32,
         # What an agent must remember, such as its own first action, may be a small part of what it sees.
         "novelty": 0.3,
-        # Over an episode of hundreds of steps s grows to many times what the present adds to h, and an agent that need
-        # not remember learns much more slowly than one that cannot.
-        "summary_gain": 0.0,
     }
 )
 """Settings whose default differs from that of `SAB` and `SABStream`."""
+
+
+def former_core_kwargs(spec: CoreSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a file that was written before there were recipes: the paper's, but for a gain of 0."""
+    if "recipe" not in spec.settings:
+        return dict(settings)
+    return {"summary_gain": 0.0, **former_settings({}, spec.settings, settings)}
 
 
 def known_settings(spec: CoreSpec) -> tuple[str, ...]:

@@ -32,8 +32,9 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checks import at_least, plain
 from sab_agents.core.base import Core
+from sab_agents.core.recipes import DEFAULT
 from sab_agents.core.registry import CoreSpec
-from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, output_scale
+from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, former_core_kwargs, output_scale
 from sab_agents.ppo.distributions import in_numbers_of
 from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
 from sab_agents.ppo.observations import Frames, PastEncoder, for_extractor, is_fixed
@@ -284,6 +285,7 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         made_anew = (*SPACES, "lr_schedule")
         settings = {
             "policy": type(self).__name__,
+            "recipe": DEFAULT,
             "arguments": {name: to_json(value) for name, value in arguments.items() if name not in made_anew},
             **{name: to_json(arguments[name]) for name in SPACES},
         }
@@ -318,6 +320,8 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
             )
         saved = settings["arguments"]
         kept = {name: from_json(value, name, name) for name, value in saved.items() if name not in changes}
+        if "recipe" not in settings and "core_kwargs" in kept:
+            kept["core_kwargs"] = former_core_kwargs(cls.spec, kept["core_kwargs"])
         known: dict[str, Any] = {name: from_json(settings[name], name) for name in SPACES}
         policy = cls(**known, lr_schedule=cls._dummy_schedule, **kept, **changes)
         policy.load_state_dict(tensors)

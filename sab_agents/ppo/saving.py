@@ -20,8 +20,10 @@ from torch import Tensor
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import under, within
 from sab_agents.checkpoint.settings import agrees, from_json, to_json
+from sab_agents.core.recipes import DEFAULT
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.compression import compressed, expanded
+from sab_agents.ppo.cores import former_core_kwargs
 from sab_agents.ppo.policies import SPACES, RecurrentActorCriticPolicy
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
@@ -99,7 +101,12 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             if {argument, attribute} <= names
         }
         spaces = {name: to_json(getattr(self, name)) for name in SPACES}
-        archive.save(path, KIND, {"arguments": arguments, **spaces, "versions": _versions()}, self.state_dict(names))
+        archive.save(
+            path,
+            KIND,
+            {"arguments": arguments, "recipe": DEFAULT, **spaces, "versions": _versions()},
+            self.state_dict(names),
+        )
 
     @classmethod
     def load(
@@ -135,6 +142,8 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         if print_system_info:
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
         arguments = _arguments(settings["arguments"], custom_objects or {}, changes)
+        if "recipe" not in settings:
+            arguments = cls._of_former(arguments)
         spaces = [from_json(settings[name], name) for name in SPACES]
         wrapped = None
         if env is not None:
@@ -157,6 +166,16 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             if force_reset and model.seed is not None:
                 wrapped.seed(model.seed)
         return model
+
+    @classmethod
+    def _of_former(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Returns the arguments of a file that was written before there were recipes."""
+        policy = arguments["policy"]
+        kind: Any = cls.policy_aliases[policy] if isinstance(policy, str) else policy
+        of_policy = dict(arguments.get("policy_kwargs") or {})
+        core = {**(of_policy.get("lstm_kwargs") or {}), **(of_policy.get("core_kwargs") or {})}
+        of_policy["core_kwargs"] = former_core_kwargs(kind.spec, core)
+        return {**arguments, "policy_kwargs": of_policy}
 
     def state_dict(self, names: Collection[str] = NAMES) -> dict[str, Any]:
         """Returns everything that learning changes: tensors, and values that JSON can hold, by name.

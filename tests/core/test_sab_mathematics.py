@@ -23,6 +23,7 @@ def random_case(seed: int) -> tuple[SAB, Tensor, Tensor, SABState]:
     sab = SAB(
         inputs,
         H,
+        recipe="paper",
         top_k=choose.randint(1, 7),
         write_every=choose.randint(1, 3),
         bptt_steps=choose.choice([1, 2, 3, 5, T, T + 3]),
@@ -122,7 +123,9 @@ def test_outputs_state_reads_and_all_gradients_equal_the_independent_implementat
 @pytest.mark.parametrize("top_k", [1, 3, 20])
 def test_gradcheck_passes_when_nothing_is_cut(attention: Any, top_k: int) -> None:
     torch.manual_seed(top_k)
-    sab = SAB(2, 3, top_k=top_k, write_every=2, bptt_steps=100, attention=attention, capacity=4, dtype=DOUBLE)
+    sab = SAB(
+        2, 3, recipe="paper", top_k=top_k, write_every=2, bptt_steps=100, attention=attention, capacity=4, dtype=DOUBLE
+    )
     state = random_state(sab, 2, random.Random(top_k))
     starts = torch.zeros(7, 2, dtype=torch.bool)
     starts[4, 1] = True
@@ -149,7 +152,7 @@ def input_gradients(sab: SAB, x: Tensor) -> Tensor:
 def test_with_bptt_steps_of_at_least_the_length_the_gradient_is_that_of_full_bptt() -> None:
     torch.manual_seed(0)
     x = torch.randn(9, 2, 3, dtype=DOUBLE)
-    sab = SAB(3, 4, top_k=2, bptt_steps=9, dtype=DOUBLE)
+    sab = SAB(3, 4, recipe="paper", top_k=2, bptt_steps=9, dtype=DOUBLE)
     gradient = input_gradients(sab, x)
     numerical = torch.zeros_like(x)
     for index in range(x.numel()):
@@ -162,20 +165,22 @@ def test_with_bptt_steps_of_at_least_the_length_the_gradient_is_that_of_full_bpt
 
 def test_credit_reaches_a_remembered_step_beyond_the_segment() -> None:
     torch.manual_seed(0)
-    gradient = input_gradients(SAB(3, 4, top_k=2, bptt_steps=1, dtype=DOUBLE), torch.randn(12, 1, 3, dtype=DOUBLE))
+    gradient = input_gradients(
+        SAB(3, 4, recipe="paper", top_k=2, bptt_steps=1, dtype=DOUBLE), torch.randn(12, 1, 3, dtype=DOUBLE)
+    )
     assert int((gradient.abs().sum(dim=(1, 2)) > 0).sum()) > 1
 
 
 def test_without_writes_no_credit_leaves_the_segment() -> None:
     torch.manual_seed(0)
-    sab = SAB(3, 4, top_k=2, bptt_steps=3, write_every=100, dtype=DOUBLE)
+    sab = SAB(3, 4, recipe="paper", top_k=2, bptt_steps=3, write_every=100, dtype=DOUBLE)
     credited = input_gradients(sab, torch.randn(12, 1, 3, dtype=DOUBLE)).abs().sum(dim=(1, 2)) > 0
     assert credited.tolist() == [False] * 9 + [True] * 3
 
 
 def test_at_most_top_k_plus_one_slots_are_credited() -> None:
     torch.manual_seed(0)
-    sab = SAB(3, 4, top_k=2, bptt_steps=1, capacity=8, dtype=DOUBLE)
+    sab = SAB(3, 4, recipe="paper", top_k=2, bptt_steps=1, capacity=8, dtype=DOUBLE)
     state = random_state(sab, 1, random.Random(3))
     memory = torch.randn(1, 8, 4, dtype=DOUBLE, requires_grad=True)
     state = SABState(state.h, state.c, memory, torch.ones(1, 8, dtype=torch.bool), state.written_at, state.step)

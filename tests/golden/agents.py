@@ -29,6 +29,10 @@ STEPS = 8
 METADATA = "sab_agents"
 
 
+FORMER = {"recipe": "paper", "summary_gain": 0.0}
+"""What was the default of a policy's SAB when the results were stored."""
+
+
 def cases() -> Iterator[Case]:
     """Yields the cases of PPO's policies."""
     for kind in KINDS:
@@ -52,7 +56,7 @@ def environments(observation: str) -> DummyVecEnv:
 def small_agent(kind: str, observation: str = "Mlp", hidden_size: int = 4) -> RecurrentPPO:
     """Returns an agent whose file has a few KB, but for its layers that read images."""
     cores: dict[str, dict[str, Any]] = {
-        "Sab": {"capacity": 4, "top_k": 2, "rerun_steps": 3, "write": "novel", "novelty": 0.3},
+        "Sab": {"capacity": 4, "top_k": 2, "rerun_steps": 3, "write": "novel", "novelty": 0.3, **FORMER},
         "Lstm": {"bptt_steps": 5},
         "AttentionLstm": {"attention_size": 3},
         "Transformer": {"heads": 2, "context": 4},

@@ -18,6 +18,8 @@ from tests.golden.record import Groups, Unordered
 KERNELS = ("native", "torch")
 LEARNER_CORES = ("sab", "sab_uncredited", "lstm_tbptt", "lstm")
 LEARNER_STEPS = 200
+FORMER = {"recipe": "paper", "attention": "dot", "eviction": "least_used", "write": "novel"}
+"""Settings of an `OnlineLearner` with slots that had these defaults when the results were stored."""
 AGENT_POLICIES = ("MlpSabPolicy", "MlpLstmPolicy", "MlpRtuPolicy")
 AGENT_STEPS = 300
 RTOL = 1e-2
@@ -40,7 +42,7 @@ def cases() -> Iterator[Case]:
 
 def small_learner(core: str, hidden_size: int = 6, refresh_every: int | None = None) -> OnlineLearner:
     """Returns a learner whose file has a few KB."""
-    settings = {"attention_size": 4, "top_k": 2, "bptt_steps": 4, "capacity": 5, "novelty": 0.2}
+    settings = {"attention_size": 4, "top_k": 2, "bptt_steps": 4, "capacity": 5, "novelty": 0.2, **FORMER}
     slots = "capacity" in OnlineLearner.settings_of(core)
     return OnlineLearner(
         4,
@@ -95,8 +97,9 @@ def small_agent(
 ) -> tuple[StreamAC, Signals]:
     """Returns an agent and its environment."""
     env = Signals("Mlp", action, length=7, seed=1)
-    core = {"MlpSabPolicy": {"capacity": 5, "top_k": 2, "bptt_steps": 4}, "MlpLstmPolicy": {"bptt_steps": 4}}
-    settings = {
+    sab: dict[str, Any] = {"capacity": 5, "top_k": 2, "bptt_steps": 4, "recipe": "paper"}
+    core: dict[str, dict[str, Any]] = {"MlpSabPolicy": sab, "MlpLstmPolicy": {"bptt_steps": 4}}
+    settings: dict[str, Any] = {
         "hidden_size": hidden_size,
         "width": hidden_size - 1,
         "shared_core": shared_core,

@@ -53,6 +53,7 @@ def sab_settings(choose: random.Random, attention: str) -> dict[str, Any]:
         "bptt_steps": choose.randint(1, 5),
         "capacity": choose.choice([None, choose.randint(2, 5)]),
         "summary_gain": choose.choice([1.0, 1.0, 0.5]),
+        "recipe": "paper",
     }
 
 

@@ -34,7 +34,7 @@ def stream(eviction: Any, write: Any, seed: int) -> Groups:
     """Takes some windows of a stream, with a step of gradient descent after each where the seed is odd."""
     rng = np.random.default_rng(seed)
     attention: Any = ("mlp", "dot")[seed % 2]
-    settings: dict[str, Any] = {"attention": attention, "write_every": 1 + seed // 4}
+    settings: dict[str, Any] = {"attention": attention, "write_every": 1 + seed // 4, "recipe": "paper"}
     core = drawn(SAB(INPUTS, (6, 17)[seed // 2 % 2], top_k=2, bptt_steps=3, capacity=4, **settings), seed)
     streams = SABStream(
         core,

@@ -460,6 +460,8 @@ def test_a_hook_of_a_parameter_is_called_by_a_replay() -> None:
         write_slot=torch.full((T, B), -1),
         filled=state.filled,
         slots=4,
+        step=state.step,
+        written_at=state.written_at,
     )
     sab.cell.weight_hh.register_hook(calls.append)
     replayed(sab, inputs(torch.float32), state, plan, torch.ones(T, B, 2 * H))

@@ -49,7 +49,14 @@ def recalls(steps: int, delay: int = 10, *, starts: bool = False, scale: float =
     return run
 
 
-MEMORY = {"top_k": 4, "capacity": 64, "attention": "dot", "summary_gain": 1.0, "eviction": "least_used"} | {
+MEMORY = {
+    "recipe": "paper",
+    "top_k": 4,
+    "capacity": 64,
+    "attention": "dot",
+    "summary_gain": 1.0,
+    "eviction": "least_used",
+} | {
     "write": "novel",
     "novelty": 1.0,
     "credit_depth": 1,
@@ -84,6 +91,12 @@ def test_a_healthy_learner_gets_no_advice(settings: dict[str, Any], run: Run) ->
     found = made.diagnose()
     assert found.advice == {}
     assert "Nothing known is wrong." in str(found)
+
+
+def test_the_default_learner_gets_no_advice() -> None:
+    made = OnlineLearner(FEATURES, SYMBOLS)
+    assert recalls(8000, starts=True)(made) > 0.85
+    assert made.diagnose().advice == {}
 
 
 def still(made: OnlineLearner, steps: int = 800) -> None:

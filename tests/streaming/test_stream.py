@@ -14,7 +14,7 @@ from sab_agents.streaming import SABStream, TruncatedStream
 
 def make_stream(rows: int = 2, dtype: torch.dtype = torch.float64, seed: int = 0, **settings: Any) -> SABStream:
     torch.manual_seed(seed)
-    sab = SAB(3, 4, top_k=2, bptt_steps=3, capacity=6, attention="dot", attention_size=3, dtype=dtype)
+    sab = SAB(3, 4, recipe="paper", top_k=2, bptt_steps=3, capacity=6, attention="dot", attention_size=3, dtype=dtype)
     for parameter in sab.parameters():
         nn.init.uniform_(parameter, -0.8, 0.8)
     rules: dict[str, Any] = {"eviction": "oldest", "write": "every", **settings}

@@ -39,6 +39,11 @@ FORMER_KEYS: Mapping[str, tuple[str, ...]] = {
 ALL_FORMER_KEYS = frozenset(name for names in FORMER_KEYS.values() for name in names)
 
 
+def _with_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all settings of a core of a run; one that names no recipe was trained when there was only the paper's."""
+    return {"recipe": "paper", **settings} if settings.keys() >= set(_SAB_KEYS) else dict(settings)
+
+
 @dataclass(frozen=True)
 class TrainConfig(Settings):
     """Settings of one training run.
@@ -137,11 +142,15 @@ class TrainConfig(Settings):
     @classmethod
     def translated(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the settings of a run of an earlier version with today's keys; others as they are."""
-        if not values.keys() >= ALL_FORMER_KEYS:
-            return dict(values)
-        kept = {name: value for name, value in values.items() if name not in ALL_FORMER_KEYS}
         core = str(values.get("core"))
-        return {**kept, "core_settings": {core: {name: values[name] for name in FORMER_KEYS.get(core, ())}}}
+        if values.keys() >= ALL_FORMER_KEYS:
+            kept = {name: value for name, value in values.items() if name not in ALL_FORMER_KEYS}
+            former = {name: values[name] for name in FORMER_KEYS.get(core, ())}
+            return {**kept, "core_settings": {core: _with_recipe(former)}}
+        of_core: Any = values.get("core_settings")
+        if isinstance(of_core, Mapping) and of_core.keys() >= {*_SAB_KEYS, "summary_gain"}:
+            return {**values, "core_settings": _with_recipe(of_core)}
+        return dict(values)
 
     @classmethod
     def nested_keys(cls) -> list[str]:

@@ -1,0 +1,49 @@
+"""The settings of a `SAB` that are chosen together, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from sab_agents.checks import did_you_mean
+from sab_agents.kernels import Stored
+
+DEFAULT, PAPER = "default", "paper"
+
+
+class Recipe(NamedTuple):
+    """How what was read is weighed, enters the network and is stored: the settings of `SAB` of the same names."""
+
+    summary_gain: float | Literal["gate"]
+    age: bool
+    floor: float
+    stored: Stored
+
+
+RECIPES = {
+    DEFAULT: Recipe(summary_gain=0.0, age=True, floor=0.1, stored="cell"),
+    PAPER: Recipe(summary_gain=1.0, age=False, floor=0.0, stored="output"),
+}
+"""What `SAB` does where a setting is not given. "paper" is the network of Ke et al. 2018."""
+
+
+def chosen_recipe(name: str, recipe: str, *settings: Any) -> Recipe:
+    """The settings of a recipe, but those that are given."""
+    if recipe not in RECIPES:
+        raise ValueError(f"{name}: unknown recipe {recipe!r}. {did_you_mean(str(recipe), RECIPES)}")
+    given = zip(Recipe._fields, settings, strict=True)
+    return RECIPES[recipe]._replace(**{field: value for field, value in given if value is not None})
+
+
+def former_settings(saved: Mapping[str, Any], known: tuple[str, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a core that a file holds, with the recipe that they meant when it was written.
+
+    Args:
+        saved: what the file says of its settings: `recipe`, the one that is meant where they name none. A file without
+            it was written when there was only the paper's.
+        known: the names of the core's settings.
+        settings: those of the file.
+    """
+    if "recipe" in saved or "recipe" in settings or "recipe" not in known:
+        return dict(settings)
+    return {"recipe": PAPER, **settings}
