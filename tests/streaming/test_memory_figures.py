@@ -58,7 +58,8 @@ def by_hand(window: dict[str, Tensor], filled: list[bool]) -> dict[str, float]:
                 if weight > 0:
                     distance = int(window["step"][t, row]) - 1 - written_at
                     amounts.append((distance, weight, distance > t))
-                    shares[-1][episode, written_at] = weight / sum(weights)
+                    if sum(weights) >= TAKEN:
+                        shares[-1][episode, written_at] = weight / sum(weights)
             if window["write_slot"][t, row] >= 0:
                 wrote, held = wrote + 1, True
         mean: dict[tuple[int, int], float] = defaultdict(float)
