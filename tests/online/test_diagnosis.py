@@ -65,7 +65,7 @@ MEMORY = {
 
 
 def learner(core: str = "sab", **settings: Any) -> OnlineLearner:
-    settings = OnlineLearner.shared_settings(core, MEMORY) | {"learning_rate": 3e-3} | settings
+    settings = OnlineLearner.shared_settings(core, MEMORY) | {"learning_rate": 3e-3, "clip_norm": 1.0} | settings
     return OnlineLearner(FEATURES, SYMBOLS, core=core, **settings)
 
 
