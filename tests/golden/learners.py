@@ -51,6 +51,7 @@ def small_learner(core: str, hidden_size: int = 6, refresh_every: int | None = N
         hidden_size=hidden_size,
         update_every=6,
         learning_rate=3e-3,
+        clip_norm=1.0,
         refresh_every=refresh_every if slots else None,
         seed=3,
         **OnlineLearner.shared_settings(core, settings),
