@@ -41,7 +41,7 @@ SAB_DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "attention_size": 32,
         # What an agent must remember, such as its own first action, may be a small part of what it sees.
         "novelty": 0.3,
-        # With the recipe's floor two of seven agents fell back to 360 of 500 in the masked CartPole; without it none of six.
+        # With the recipe's two of seven agents fell back to 360 of 500 in the masked CartPole, with 0 none of six.
         "floor": 0.0,
     }
 )
