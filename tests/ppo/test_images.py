@@ -131,7 +131,9 @@ def test_actor_and_critic_refer_to_the_same_observations() -> None:
 def test_a_file_without_contexts_reads_its_memory_and_credits_what_is_written_after(
     observation: str, tmp_path: Path
 ) -> None:
-    settings = {"core_kwargs": {"capacity": 16, "rerun_steps": 4, "write": "every", "summary_gain": 1.0}}
+    settings = {
+        "core_kwargs": {"recipe": "paper", "capacity": 16, "rerun_steps": 4, "write": "every", "summary_gain": 1.0}
+    }
     model = agent(observation=observation, policy_kwargs=settings, lengths=[1000] * 3)
     model.learn(48)
     model.save(tmp_path / "with")
