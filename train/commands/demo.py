@@ -141,12 +141,13 @@ def _sequences(console: Console, out: Path, config: TrainConfig) -> list[int]:
 def _stream(console: Console, out: Path, delays: Sequence[int]) -> Path:
     """Learns from a stream whose delay grows as soon as the learner recalls; returns a picture of the credit ledger."""
     stream = RecallStream(delays[0], rows=ROWS, symbols=SYMBOLS)
-    learner = OnlineLearner(stream.input_size, SYMBOLS, rows=ROWS, hidden_size=48, learning_rate=3e-3)
+    learner = OnlineLearner(stream.input_size, SYMBOLS, rows=ROWS)
     slots, window = learner.stream.state.tensors()[2].shape[1], learner.update_every
     chance = 1 / SYMBOLS
     console.print(
-        f"\nAn endless stream of {ROWS} rows: one of {SYMBOLS} symbols, noise, the question; {chance:.1%} is chance.\n"
-        f"Memory and cost are constant: {slots} slots, gradient within {window} steps and through slots.\n"
+        f"\nAn endless stream of {ROWS} rows that says where each round begins: one of\n"
+        f"{SYMBOLS} symbols, noise, the question; {chance:.1%} is chance. Default arguments.\n"
+        f"Memory and cost are constant: {slots} slots, gradient within {window} steps\nand through slots.\n"
     )
     for number, delay in enumerate(delays):
         if number:
