@@ -364,6 +364,10 @@ SMALLEST = 36
 """Pixels along each side of an image that stable-baselines3's `NatureCNN` takes."""
 
 
+class NoImageError(TypeError, AssertionError):
+    """Observations are no images; stable-baselines3 raises an AssertionError for that."""
+
+
 def _check_extractor(
     name: str, extractor: type[BaseFeaturesExtractor], space: spaces.Space[Any], arguments: dict[str, Any]
 ) -> None:
@@ -377,12 +381,14 @@ def _check_extractor(
         raise TypeError(f"{name}: observations must be a dict, but are of {space}. Use the Mlp or Cnn policy.")
     if extractor is not NatureCNN:
         return
-    normalized = bool((arguments.get("features_extractor_kwargs") or {}).get("normalized_image", False))
+    # Without a division by 255 the extractor does not look at dtype and bounds, as in stable-baselines3.
+    scaled = arguments.get("normalize_images", True) is False
+    normalized = scaled or bool((arguments.get("features_extractor_kwargs") or {}).get("normalized_image", False))
     if not is_image_space(space, check_channels=False, normalized_image=normalized):
-        raise TypeError(
+        raise NoImageError(
             f"{name}: observations must be images, uint8 from 0 to 255 of three axes, but are of {space}. Use the Mlp "
-            "policy with the same core, or, for images scaled to 0 … 1, normalize_images=False and "
-            "features_extractor_kwargs=dict(normalized_image=True) in policy_kwargs."
+            "policy with the same core, or, for images that are scaled already, normalize_images=False in "
+            "policy_kwargs."
         )
     sides = sorted(space.shape or ())[1:]
     if min(sides) < SMALLEST:

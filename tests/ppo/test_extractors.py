@@ -59,3 +59,11 @@ def test_an_mlp_policy_takes_every_other_array(space: spaces.Space[Any]) -> None
 def test_the_smallest_image_that_is_said_to_be_taken_is_taken() -> None:
     image = spaces.Box(0, 255, (36, 36, 3), np.uint8)
     RecurrentPPO("CnnSabPolicy", Drawn(image), n_steps=8, batch_size=8, n_epochs=1, device="cpu").learn(8)
+
+
+def test_images_that_are_scaled_already_are_taken_without_normalisation() -> None:
+    env = Drawn(spaces.Box(-10, 10, (1, 36, 36), np.float32))
+    settings: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "device": "cpu"}
+    with pytest.raises(AssertionError, match="normalize_images=False"):
+        RecurrentPPO("CnnLstmPolicy", env, **settings)
+    RecurrentPPO("CnnLstmPolicy", env, policy_kwargs={"normalize_images": False}, **settings).learn(8)
