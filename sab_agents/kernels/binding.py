@@ -57,6 +57,7 @@ def _in_python(
     there = [parameter for parameter in parameters if parameter is not None]
     return len(there) == len(addresses) and all(
         each.data_ptr() == address
+        and each.is_leaf
         and each.grad is gradient
         and each.requires_grad == (gradient is not None)
         and _address(gradient) == place

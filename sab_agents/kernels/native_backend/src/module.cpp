@@ -93,14 +93,16 @@ PyObject* at_once(PyObject*, PyObject* functions) {
 }
 
 struct Names {  // interned
-    PyObject *data_ptr, *grad, *requires_grad;
+    PyObject *data_ptr, *grad, *requires_grad, *is_leaf;
 } names;
 
 bool find_names() {
     names.data_ptr = PyUnicode_InternFromString("data_ptr");
     names.grad = PyUnicode_InternFromString("grad");
     names.requires_grad = PyUnicode_InternFromString("requires_grad");
-    return names.data_ptr != nullptr && names.grad != nullptr && names.requires_grad != nullptr;
+    names.is_leaf = PyUnicode_InternFromString("is_leaf");
+    return names.data_ptr != nullptr && names.grad != nullptr && names.requires_grad != nullptr &&
+           names.is_leaf != nullptr;
 }
 
 // 1 if a tensor lies at an address, 0 if not, −1 with an error set.
@@ -120,6 +122,11 @@ int lies_at(PyObject* tensor, PyObject* addresses, PyObject* gradient) {
     }
     int same = starts_at(tensor, PyTuple_GET_ITEM(addresses, 0));
     if (same != 1) return same;
+    // A tensor that is computed has no `.grad`, and torch warns of asking; it may lie where a parameter lay.
+    PyObject* const leaf = PyObject_GetAttr(tensor, names.is_leaf);
+    if (leaf == nullptr) return -1;
+    Py_DECREF(leaf);
+    if (leaf != Py_True) return 0;
     PyObject* const held = PyObject_GetAttr(tensor, names.grad);
     PyObject* const wants = held == nullptr ? nullptr : PyObject_GetAttr(tensor, names.requires_grad);
     same = wants == nullptr ? -1 : held == gradient && (wants == Py_True) == (gradient != Py_None);
