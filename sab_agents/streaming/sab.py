@@ -82,7 +82,8 @@ class SABStream(Stream):
             "least_useful" (one whose reads raised the loss: the decayed sum of −gradient · slot is negative; else as
             "most_redundant"), or "reservoir" (the memory is a uniform sample of the episode). Slots among the newest
             quarter are never taken by a `least_*` rule.
-        write: "every" (the paper's), or "novel", which skips a write whose h lies within `novelty` · ‖h‖ of a slot.
+        write: "every" (the paper's); "novel", which skips a write whose h lies within `novelty` · ‖h‖ of a slot; or
+            "refresh", by which such a write goes to that slot.
         novelty: see `write`.
         decay: of usage and credit, for each step.
         credit_depth: links that credit follows from slot to slot; 0 for none, None for all that are still held.
@@ -287,11 +288,10 @@ class SABStream(Stream):
         weights = self.core.step_weights()
         kernel = self._kernel(weights)
         before = without(self._before, self._lost)
-        counted = None
-        if self.rules.eviction == "least_useful":
-            counted = -(gradient * before.memory).sum(dim=2).masked_fill(~before.filled, 0)
+        useful = self.rules.eviction == "least_useful"  # computed first: the gradient is overwritten
+        usefulness = -(gradient * before.memory).sum(dim=2).masked_fill(~before.filled, 0) if useful else None
         credit = push_credit(kernel, weights, self.encoder, before, gradient, self.credit_depth)
-        counted = credit.norm if counted is None else counted
+        counted = credit.norm if usefulness is None else usefulness
         # A window whose update is skipped can have overflowed: what is not finite is not counted.
         self.state.credit.add_(counted.masked_fill(~(counted.isfinite() & self._kept), 0))
         return credit

@@ -145,7 +145,6 @@ class CompiledSegment:
             contexts=stream.contexts,
             norm=None,
             credit=stream.state.credit,
-            memory=None,  # no learner of a single output goes by usefulness
             kept=stream.kept,
             column=self._selected.column,
             row=self._selected.row,

@@ -334,7 +334,6 @@ class CompiledStream:
             contexts=self.contexts,
             norm=norm,
             credit=None,
-            memory=None,
             kept=None,
             column=selected.column,
             row=selected.row,

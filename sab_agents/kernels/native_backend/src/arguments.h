@@ -381,8 +381,7 @@ struct Select {  // the pieces that a gradient of the memory leads to
     FIELD(const int64_t*, written_at);          // (B, S)
     FIELD(Contexts, contexts);                  // not changed; the range of piece and offset is checked
     FIELD(Optional<float>, norm);               // (B, S), to which the norms of the gradient are added
-    FIELD(Optional<float>, credit);             // (B, S), to which what is finite is added, for slots kept: the norms, or
-    FIELD(Optional<const float>, memory);       // (B, S, H), there where the rule of eviction goes by −gradient · memory
+    FIELD(Optional<float>, credit);             // (B, S), to which those are added that are finite, for slots kept
     FIELD(Optional<const uint8_t>, kept);       // (B, S), there where `credit` is
     FIELD(int64_t*, column);                    // out: (B, S) the place of the slot's piece among those selected, or −1
     FIELD(int64_t*, row);                       // out: (B·S) of the pieces selected, in their order

@@ -21,13 +21,6 @@ inline float norm(const float* x, int64_t count) {
     return std::sqrt(((parts[0] + parts[1]) + (parts[2] + parts[3])) + ((parts[4] + parts[5]) + (parts[6] + parts[7])));
 }
 
-// By how much, to first order, what a slot gave lowered the loss.
-inline float usefulness(const Select& of, int64_t slot) {
-    float sum = 0.0f;
-    for (int64_t j = 0; j < of.size; ++j) sum -= of.gradient[slot * of.size + j] * of.memory[slot * of.size + j];
-    return sum;
-}
-
 // How many pieces there are; −1 where an index is out of range.
 inline int64_t select_pieces(Select& of) {
     const int64_t S = of.slots;
@@ -64,10 +57,7 @@ inline int64_t select_pieces(Select& of) {
             if (!chosen) continue;
             const float here = reached[static_cast<size_t>(s)];
             if (of.norm != nullptr) of.norm[base + s] += here;
-            if (of.credit != nullptr && of.kept[base + s] != 0) {
-                const float counted = of.memory == nullptr ? here : usefulness(of, base + s);
-                if (std::isfinite(counted)) of.credit[base + s] += counted;
-            }
+            if (of.credit != nullptr && of.kept[base + s] != 0 && std::isfinite(here)) of.credit[base + s] += here;
             of.steps_reached = std::max<int64_t>(of.steps_reached, of.contexts.offset[base + s] + 1);
         }
     }
