@@ -21,7 +21,7 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core import CoreSpec, SABState, build_core
-from sab_agents.core.recipes import former_settings
+from sab_agents.core.recipes import PAPER, former_settings
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, diagnosed
@@ -35,6 +35,9 @@ from sab_agents.streaming import SABStream, Stream, credited, make_stream, strea
 
 KIND = "online-learner"
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+AGE_RATE = 0.1
+"""Of the learning rate, for the slope by which scores fall with age."""
 
 
 class OnlineLearner:
@@ -63,9 +66,10 @@ class OnlineLearner:
         refresh_every: updates between two computations of all memory slots with today's weights, for a core with
             slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates.
-        learning_rate: of Adam; above 0 and finite.
+        learning_rate: of Adam; above 0 and finite. The slope by which scores fall with age has a tenth of it: a slope
+            that is learnt before the contents are hides all slots but the newest or the oldest, and stays.
         clip_norm: greatest norm of the gradient.
-        optimizer: makes another optimiser of the parameters.
+        optimizer: makes another optimiser of the parameters, with one rate for all unless it takes care of that.
         encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
         observation_shape: of one observation; None is (I,).
         seed: of the parameters and of the stream.
@@ -94,7 +98,7 @@ class OnlineLearner:
         refresh_every: int | None = None,
         update_every: int = 8,
         learning_rate: float = 1e-2,
-        clip_norm: float = 0.5,
+        clip_norm: float = 5.0,
         optimizer: MakeOptimizer | None = None,
         encoder: nn.Module | None = None,
         observation_shape: tuple[int, ...] | None = None,
@@ -128,6 +132,8 @@ class OnlineLearner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.core = build_core(core, input_size, hidden_size, **of_core).to(device)
+            if of_core.get("recipe") != PAPER:
+                _widen_inputs(self.core)
             self.head = Head(self.core.output_size, self.targets).to(device)
         shape = (input_size,) if observation_shape is None else tuple(observation_shape)
         if "seed" in stream_settings(spec):
@@ -142,9 +148,11 @@ class OnlineLearner:
         if optimizer is not None:
             self.optimizer: Optimizer | FlatAdam = optimizer(self.parameters)
         elif torch.device(device).type in {"cpu", "cuda"}:
-            self.optimizer = FlatAdam(self.gradient, learning_rate)
+            self.optimizer = FlatAdam(self.gradient, learning_rate, _rate_factor)
         else:
-            self.optimizer = Adam(self.parameters, lr=learning_rate)
+            named = self.gradient.named.items()
+            groups = [{"params": [p], "lr": learning_rate * _rate_factor(name)} for name, p in named]
+            self.optimizer = Adam(groups, lr=learning_rate)
         self._follower = Follower(self._modules())
         self._inputs = Inputs(rows, shape)
         self.ledger = CreditLedger()
@@ -477,6 +485,24 @@ class _Peeked(NamedTuple):
 
 
 _COUNTS = ("steps", "updates", "skipped")
+
+
+def _rate_factor(name: str) -> float:
+    """Returns the factor of the learning rate for the parameter of that name."""
+    return AGE_RATE if ".attention.age." in name else 1.0
+
+
+def _widen_inputs(core: nn.Module) -> None:
+    """Draws the input weights of LSTMs and GRUs with a variance of (5/3)² / I, torch's advice for tanh.
+
+    With the variance of 1 / (3 · H) that they begin with a state hardly shows which of some symbols its input was, and
+    what is read of it teaches little.
+
+    Source: He et al. 2015, "Delving Deep into Rectifiers"; the gain is that of `nn.init.calculate_gain("tanh")`.
+    """
+    for name, parameter in core.named_parameters():
+        if "weight_ih" in name:
+            nn.init.kaiming_uniform_(parameter, nonlinearity="tanh")
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

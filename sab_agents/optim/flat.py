@@ -6,8 +6,8 @@ Dimensions: P features in all parameters together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,14 @@ Moments = tuple[Tensor, Tensor]
 """The running means of a gradient and of its square."""
 
 
+class _Part(NamedTuple):
+    """The parameters of one vector that belong to one group, and what a step of Adam takes of them."""
+
+    vector: int
+    group: int
+    tensors: list[list[Tensor]]  # parameters, gradients, first and second moments
+
+
 class FlatAdam:
     """What `torch.optim.Adam(fused=True)` computes, bit for bit, from the gradients of a `FlatGradient`.
 
@@ -107,38 +115,49 @@ class FlatAdam:
 
     Args:
         gradient: of the parameters.
-        learning_rate: of the steps to come; `param_groups[0]["lr"]` changes it.
+        learning_rate: of the steps to come; `param_groups[…]["lr"]` changes it.
+        factor: of the learning rate, for each parameter by its name in `gradient.named`; None is 1 for all. Parameters
+            with one factor are one of the `param_groups`, the greatest factor first.
 
     Source: Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization".
     """
 
-    def __init__(self, gradient: FlatGradient, learning_rate: float) -> None:
-        self._gradient = gradient
+    def __init__(
+        self, gradient: FlatGradient, learning_rate: float, factor: Callable[[str], float] | None = None
+    ) -> None:
+        self._gradient, self._factor = gradient, factor
+        self._factors = sorted({self._factor_of(name) for name in gradient.named} or {1.0}, reverse=True)
+        settings: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}
+        self.param_groups: list[dict[str, Any]] = [
+            {"lr": learning_rate * factor, **settings, "params": []} for factor in self._factors
+        ]
         self._known: dict[str, nn.Parameter] = {}
         self._kept: dict[str, Moments] = {}
         self._steps: list[Tensor] = []
         self._join()
-        count = sum(len(views) for _, views in gradient.parts)
-        settings = {"lr": learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
-        self.param_groups: list[dict[str, Any]] = [settings | {"params": list(range(count))}]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_joined": None}  # views of the gradient, of which a copy makes its own
+        return {**self.__dict__, "_joined": None, "_members": []}  # views of the gradient: a copy makes its own
 
     @torch.no_grad()
     def step(self) -> None:
         """Takes one step."""
         self._require_joined()
-        group, parts = self.param_groups[0], self._gradient.parts
-        for (parameters, gradients), step, (first, second) in zip(parts, self._steps, self._moments, strict=True):
+        for step in self._steps:
             if step.is_cpu:  # by numpy, which does it in a tenth of the time
                 count = step.numpy()
                 count += 1
             else:
                 step.add_(1)
-            tensors: list[list[Tensor]] = [list(parameters), gradients, first, second, [], [step] * len(parameters)]
+        for part in self._members:
+            group, (parameters, gradients, first, second) = self.param_groups[part.group], part.tensors
             torch._fused_adam_(
-                *tensors,
+                parameters,
+                gradients,
+                first,
+                second,
+                [],
+                [self._steps[part.vector]] * len(parameters),
                 lr=group["lr"],
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],
@@ -165,6 +184,7 @@ class FlatAdam:
         if state_dict["state"] and [_shapes(state) for state in states] != [_shapes(state) for state in loaded]:
             raise ValueError("these are not the moments that Adam keeps of these parameters")
         self.param_groups = [dict(group) for group in state_dict["param_groups"]]
+        self._assign()  # a file can have one group for all
         for state, other in zip(states, loaded, strict=True):
             for name, value in other.items():
                 state[name].copy_(value)
@@ -173,7 +193,6 @@ class FlatAdam:
         """Continues with the parameters of the gradient, if they are no longer those of the last step."""
         if self._joined is not self._gradient.parts:
             self._join()
-            self.param_groups[0]["params"] = list(range(sum(len(views) for _, views in self._gradient.parts)))
 
     def _join(self) -> None:
         named, parts = self._gradient.named, self._gradient.parts
@@ -197,6 +216,31 @@ class FlatAdam:
                 second.append(self._kept[name][1])
             self._moments.append((first, second))
         self._known, self._joined = named, parts
+        self._assign()
+
+    def _assign(self) -> None:
+        """Gives each parameter to its group."""
+        names = {id(parameter): name for name, parameter in self._known.items()}
+        members: dict[tuple[int, int], list[list[Tensor]]] = {}
+        for group in self.param_groups:
+            group["params"] = []
+        index = 0
+        for vector, ((parameters, views), moments) in enumerate(zip(self._gradient.parts, self._moments, strict=True)):
+            for tensors in zip(parameters, views, *moments, strict=True):
+                place = self._group(names[id(tensors[0])])
+                self.param_groups[place]["params"].append(index)
+                for kind, tensor in zip(members.setdefault((vector, place), [[], [], [], []]), tensors, strict=True):
+                    kind.append(tensor)
+                index += 1
+        self._members = [_Part(vector, group, tensors) for (vector, group), tensors in members.items()]
+
+    def _factor_of(self, name: str) -> float:
+        return 1.0 if self._factor is None else self._factor(name)
+
+    def _group(self, name: str) -> int:
+        factor = self._factor_of(name)
+        place = self._factors.index(factor) if factor in self._factors else 0  # of a parameter that is new
+        return min(place, len(self.param_groups) - 1)
 
     def _states(self) -> list[dict[str, Tensor]]:
         return [

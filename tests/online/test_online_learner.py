@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from sab_agents import OnlineLearner
+from sab_agents import SAB, OnlineLearner
 from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.native_backend import extension
 from sab_agents.streaming import SABStream
@@ -116,7 +116,12 @@ def test_steps_wait_for_each_other_until_someone_looks(monkeypatch: pytest.Monke
 def test_an_update_is_a_step_of_adam_on_the_mean_loss_of_the_window() -> None:
     learner = OnlineLearner(3, 2, learning_rate=0.01, clip_norm=1e9, **SETTINGS)
     twin = OnlineLearner(3, 2, **SETTINGS)
-    adam = torch.optim.Adam(twin.parameters, lr=0.01)
+    assert isinstance(twin.core, SAB)
+    assert twin.core.attention.age is not None
+    slow = list(twin.core.attention.age.parameters())
+    rest = [parameter for parameter in twin.parameters if all(parameter is not other for other in slow)]
+    groups: list[dict[str, Any]] = [{"params": rest}, {"params": slow, "lr": 0.001}]
+    adam = torch.optim.Adam(groups, lr=0.01)
     pairs = stream(4)
     for x, y in pairs:
         learner.learn_one(x, y)

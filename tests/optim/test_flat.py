@@ -46,6 +46,52 @@ def test_its_steps_are_those_of_torch_also_after_a_reload_and_with_another_rate(
         assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
 
 
+def slower(name: str) -> float:
+    return 0.1 if name in {"1", "3"} else 1.0
+
+
+def test_groups_of_other_rates_are_those_of_torch_also_after_a_reload_and_in_a_copy() -> None:
+    shapes = ((7, 3), (5,), (), (1, 4))
+    ours, theirs = parameters(*shapes), parameters(*shapes)
+    flat = FlatGradient(ours)
+    adam = FlatAdam(flat, 0.01, slower)
+    groups = [{"params": theirs[0::2], "lr": 0.01}, {"params": theirs[1::2], "lr": 0.001}]
+    reference = torch.optim.Adam(groups, fused=True)
+    for number, grads in enumerate(gradients(6, ours)):
+        flat.begin()
+        for mine, other, grad in zip(ours, theirs, grads, strict=True):
+            assert mine.grad is not None
+            mine.grad += grad
+            other.grad = grad.clone()
+        if number == 2:
+            saved = adam.state_dict()
+            assert [group["params"] for group in saved["param_groups"]] == [[0, 2], [1, 3]]
+            adam = FlatAdam(flat, 1.0, slower)
+            adam.load_state_dict(saved)
+        if number == 4:
+            adam.param_groups[1]["lr"] = reference.param_groups[1]["lr"] = 0.1
+        adam.step()
+        reference.step()
+        assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+
+
+def test_a_state_of_one_rate_is_continued_with_one_rate() -> None:
+    """Files of before there were groups resume as they were."""
+    shapes = ((7, 3), (5,))
+    ours, theirs = parameters(*shapes), parameters(*shapes)
+    one, other = FlatGradient(ours), FlatGradient(theirs)
+    plain, grouped = FlatAdam(one, 0.01), FlatAdam(other, 0.01, slower)
+    grouped.load_state_dict(plain.state_dict())
+    for grads in gradients(3, ours):
+        for flat, mine, adam in ((one, ours, plain), (other, theirs, grouped)):
+            flat.begin()
+            for parameter, grad in zip(mine, grads, strict=True):
+                assert parameter.grad is not None
+                parameter.grad += grad
+            adam.step()
+    assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+
+
 def test_parameters_that_are_not_learnt_stay_as_they_are() -> None:
     frozen, free = parameters((2,), (3,))
     frozen.requires_grad = False

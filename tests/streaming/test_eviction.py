@@ -52,13 +52,14 @@ def test_the_least_useful_goes_first_and_the_newest_quarter_last() -> None:
     assert order("least_credited", state(), 6) == [1, 3, 2, 4, 7, 6]
 
 
-def test_slots_that_did_harm_go_before_redundant_ones_and_the_newest_quarter_last() -> None:
-    # Slots 0 and 5 are the newest two. 4 and 6 did harm; 3 lies closest to a newer one.
-    place = [0.0, 10.0, 20.0, 30.0, 40.0, 30.1, 50.0, 21.0]
-    credit = [-9.0, 1.0, 0.0, 0.0, -0.5, -7.0, -0.1, 3.0]
-    memory = torch.tensor(place).unsqueeze(1).expand(8, 2).clone()
-    found = order("least_useful", state_of(memory, WRITTEN, credit=credit), 3)
-    assert found == [4, 6, 3]
+def test_slots_that_did_harm_go_before_redundant_ones_and_only_the_oldest_quarter_goes() -> None:
+    # Of sixteen slots 1, 4, 6 and 13 are the oldest. 4 and 6 did harm; 13 lies closer to a newer one than 1 does.
+    written = [40, 3, 17, 25, 8, 31, 12, 22, 41, 42, 43, 44, 45, 2, 46, 47]
+    place = [0.0, 10.0, 20.0, 30.0, 40.0, 30.1, 50.0, 21.0, 60.0, 70.0, 80.0, 90.0, 100.0, 91.0, 110.0, 120.0]
+    credit = [-9.0, 1.0, 0.0, 0.0, -0.5, -7.0, -0.1, 3.0, 0.0, -1.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0]
+    memory = torch.tensor(place).unsqueeze(1).expand(16, 2).clone()
+    found = order("least_useful", state_of(memory, written, credit=credit), 3)
+    assert found == [4, 6, 13]
 
 
 def test_usefulness_is_how_much_a_read_lowered_the_loss() -> None:

@@ -17,8 +17,8 @@ from sab_agents.kernels.torch_backend.attention import divisor, threshold
 from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.types import StepWeights
 
-PROTECTED = 4
-"""The newest S / 4 slots are protected from the rules that go by usage, credit and usefulness."""
+PART = 4
+"""The rules that go by usage and credit never take the newest S / 4 slots; by usefulness only the oldest S / 4 are."""
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -136,8 +136,9 @@ def next_slot(rule: str, state: StreamState) -> Tensor:
     else:
         key = state.usage if rule == "least_used" else state.credit
         key = key.masked_fill(key.isnan(), torch.inf)
-    if rule not in {"most_redundant", "oldest"} and slots >= PROTECTED:
-        newest = written_at.topk(slots // PROTECTED, dim=1).values[:, -1:]
+    spared = {"oldest": 0, "most_redundant": 0, "least_useful": slots - slots // PART}.get(rule, slots // PART)
+    if 0 < spared < slots:
+        newest = written_at.topk(spared, dim=1).values[:, -1:]
         key = key.masked_fill(written_at >= newest, torch.inf)
     if rule != "oldest":
         best = key == key.amin(dim=1, keepdim=True)

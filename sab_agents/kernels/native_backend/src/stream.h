@@ -19,8 +19,9 @@ inline bool within(int64_t value, int64_t low, int64_t end) { return value >= lo
 // Which slot a write takes when all are filled.
 enum Eviction : int64_t { OLDEST, LEAST_USED, LEAST_CREDITED, MOST_REDUNDANT, RESERVOIR, LEAST_USEFUL };
 
-// The newest S / PROTECTED slots are protected from the rules that go by usage, credit and usefulness.
-constexpr int64_t PROTECTED = 4;
+// The rules that go by usage and credit never take the newest S / PART slots, the one that goes by usefulness takes only
+// the oldest S / PART.
+constexpr int64_t PART = 4;
 
 // A number from 0 to 1 for each pair (splitmix64 of Steele, Lea & Flood 2014).
 inline double uniform(int64_t seed, int64_t count) {
@@ -97,16 +98,15 @@ struct TakenRow {
             if (!filled[s]) return s;
         if (of.eviction == OLDEST) return std::min_element(written_at, written_at + S) - written_at;
         if (of.eviction == MOST_REDUNDANT) return most_redundant(NONE);
-        if (of.eviction == LEAST_USEFUL) return most_redundant(first_protected());
+        if (of.eviction == LEAST_USEFUL) return most_redundant(first_protected(S - S / PART));
         return least(of.eviction == LEAST_USED ? usage : credit);
     }
 
     static constexpr int64_t NONE = std::numeric_limits<int64_t>::max();
 
     // The time from which on slots are protected: they are the newest.
-    int64_t first_protected() const {
-        const int64_t spared = S / PROTECTED;
-        if (spared == 0) return NONE;
+    int64_t first_protected(int64_t spared) const {
+        if (spared == 0 || spared == S) return NONE;
         std::vector<int64_t> times(written_at, written_at + S);
         std::nth_element(times.begin(), times.end() - spared, times.end());
         return times[static_cast<size_t>(S - spared)];
@@ -114,7 +114,7 @@ struct TakenRow {
 
     // The slot of the smallest key, the older of equals; never one of the newest. A key that is NaN counts as infinite.
     int64_t least(const float* key) const {
-        const int64_t newest = first_protected();
+        const int64_t newest = first_protected(S / PART);
         int64_t best = -1;
         float least = 0.0f;
         for (int64_t s = 0; s < S; ++s) {
