@@ -66,9 +66,9 @@ def test_the_readme_names_commands_and_configs_that_exist() -> None:
 RUNNERS = {
     **{
         "train": "sab_agents.train.supervised.loop.train",
-        "evaluate": "sab_agents.train.commands.evaluate.evaluate_run",
+        "evaluate": "sab_agents.train.run_folder.RunFolder.read_settings",
     },
-    **dict.fromkeys(("compare", "online", "text", "stream", "agents"), "sab_agents.train.suites.engine.run_suite"),
+    "suite": "sab_agents.train.suites.engine.run_suite",
     "report": "sab_agents.train.commands.report.read_study",
 }
 """For each command the function that does its work, after the command line and the config were understood."""
@@ -114,3 +114,4 @@ def test_examples_in_docstrings_give_what_they_show(module: str) -> None:
 def test_every_public_name_exists_and_has_a_docstring() -> None:
     for name in sab_agents.__all__:
         assert getattr(sab_agents, name).__doc__
+        assert name in dir(sab_agents)

@@ -7,13 +7,33 @@ import sys
 
 import pytest
 
-from sab_agents.train.cli import COMMANDS, main
+import sab_agents
+from sab_agents.train.cli import COMMANDS, FORMER, main
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"  {name} " in printed for name in COMMANDS)
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sab-agents {sab_agents.__version__}\n"
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_a_former_name_works_and_says_the_new_one(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    captured = capsys.readouterr()
+    assert "sab-agents suite run CONFIG" in captured.out
+    assert captured.err.startswith(f"sab-agents: warning: '{name}' is now 'suite run': sab-agents suite run --help.")
+    assert captured.err.count("\n") == 1
+
+
+def test_help_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_no_command_prints_the_help_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,12 +55,20 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
     ("arguments", "expected"),
     [
         (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
-        (["train"], "train needs a config file: sab-agents train CONFIG [--key value …]."),
+        (["train"], "train needs an environment, a task or a config file: sab-agents train CONFIG | TASK | --env ID"),
+        (["train", "recal"], "there is no task and no config file 'recal'. Did you mean 'recall'?"),
+        (["train", "CartPole-v1"], "is an environment: sab-agents train --env CartPole-v1 --policy MlpSabPolicy."),
+        (["train", "agents/umbrella"], "a suite of many runs: sab-agents suite run agents/umbrella --out FOLDER."),
+        (["train", "--env", "CartPole-v1", "--polcy", "x"], "unknown key '--polcy'. Did you mean 'policy'?"),
+        (["resume"], "resume needs the folder of a run or of a suite: sab-agents resume RUN"),
+        (["watch", "no-such-run"], "no-such-run holds no run: there is no config.yaml."),
+        (["suite", "rn"], "suite has no 'rn'. Did you mean 'run'?"),
+        (["suite", "run"], "suite run needs a config file: sab-agents suite run CONFIG --out FOLDER"),
         (["evaluate"], "sab-agents evaluate: the following arguments are required: RUN."),
         (["evaluate", "x", "--lenght", "3"], "unknown argument '--lenght'. Did you mean '--length'?"),
         (["evaluate", "x", "--length", "0"], "argument --length: must be a whole number of at least 1, but is '0'."),
         (["evaluate", "no-such-run"], "no-such-run holds no run: there is no config.yaml."),
-        (["compare", "x.yaml", "--cores", "sab", "--out", "y", "--sed", "3"], "Did you mean 'seeds'?"),
+        (["suite", "run", "recall", "--cores", "sab", "--out", "y", "--sed", "3"], "Did you mean 'seeds'?"),
         (["demo", "--outt", "x"], "unknown argument '--outt'. Did you mean '--out'?"),
     ],
 )

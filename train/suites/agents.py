@@ -1,4 +1,4 @@
-"""`sab-agents agents CONFIG`: PPO agents over sizes of an environment, learners and seeds."""
+"""The suite `agents`: PPO agents over sizes of an environment, learners and seeds."""
 
 from __future__ import annotations
 
@@ -475,4 +475,5 @@ def curve_of(points: Sequence[Point], budget: int) -> list[dict[str, float]]:
     ]
 
 
-command = partial(suite_command, Agents)
+suite = Agents
+command = partial(suite_command, suite)

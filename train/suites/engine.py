@@ -1,11 +1,13 @@
 """The engine of all suites: config, cells, run, rows; then a table, figures and result.json, which `report` reads.
 
-A suite is one module: a dataclass of settings, a subclass of `Suite`, and `command = partial(suite_command, ItsSuite)`,
-which the command line knows by one line in `cli.py`. The engine owns the command line, `--out` and `--jobs`, the cells'
-files, what is finished and what was run with other settings, progress, tables and figures.
+A suite is one module: a dataclass of settings, a subclass of `Suite`, `suite = ItsSuite` and
+`command = partial(suite_command, suite)`; `commands/suite.py` knows it by one line. The engine owns the command line,
+`--out` and `--jobs`, the cells' files, what is finished and what was run with other settings, progress, tables and
+figures.
 
-The folder of a suite holds `cells/NAME.json` for each finished cell, TensorBoard's events in `tb/NAME`, `result.json`,
-`table.md` and the figures. A finished cell is not repeated, so the same command continues what was interrupted.
+The folder of a suite holds `config.yaml`, its settings, `cells/NAME.json` for each finished cell, TensorBoard's events
+in `tb/NAME`, `result.json`, `table.md` and the figures. A finished cell is not repeated, so the same command continues
+what was interrupted.
 
 result.json:
     format: "sab-agents/suite", version: 1.
@@ -27,12 +29,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
+import yaml
 
 from sab_agents.train.configuration import Settings, as_json, flat, help_of, load, plain
 from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.figures.canvas import png_of
 from sab_agents.train.figures.studies import colours_of, curves_figure, scores_figure
 from sab_agents.train.output import lines, write_atomically
+from sab_agents.train.progress import Progress
 from sab_agents.train.suites.page import markdown_of
 from sab_agents.train.suites.study import Study, blocks_of
 
@@ -89,7 +93,7 @@ class Suite(ABC, Generic[ConfigT, CellT]):
     """
 
     name: ClassVar[str]
-    """Of the command, and in result.json."""
+    """In result.json, and under `suite` in a config."""
     summary: ClassVar[str]
     """One sentence for the command's help."""
     config_class: ClassVar[type[Settings]]
@@ -135,15 +139,15 @@ class Suite(ABC, Generic[ConfigT, CellT]):
 
 def suite_command(suite: type[Suite[Any, Any]], arguments: Sequence[str]) -> int:
     """Parses the command line of a suite, runs it, and prints its table."""
-    usage = f"sab-agents {suite.name} CONFIG --out FOLDER [--jobs N] [--key value …]"
+    usage = "sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]"
     if "-h" in arguments or "--help" in arguments:
         print(f"{help_of(suite.config_class, usage, OPTIONS)}\n{suite.summary}")
         return 0
     if not arguments or arguments[0].startswith("--"):
-        raise UserError(f"{suite.name} needs a config file: {usage}.")
+        raise UserError(f"suite run needs a config file: {usage}.")
     flags, options = _split_options(arguments[1:])
     if "--out" not in options:
-        raise UserError(f"{suite.name} needs a folder: {usage}.")
+        raise UserError(f"suite run needs a folder: {usage}.")
     jobs = options.get("--jobs", "1")
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"--jobs must be a whole number of at least 1, but is '{jobs}'.")
@@ -171,16 +175,21 @@ def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[Cel
     missing = [chain for chain in chains if not suite.is_over([finished.get(cell) for cell in chain])]
     suite.check(missing)
     (out / "cells").mkdir(parents=True, exist_ok=True)
+    settings = {"suite": suite.name, **as_json(suite.config)}
+    write_atomically(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     if len(missing) < len(chains):
         console.print(f"{len(chains) - len(missing)} of {len(chains)} were finished before")
     failures: list[str] = []
-    for number, ran in _run_chains(suite, missing, finished, out, jobs):
-        if isinstance(ran, TrainingError):
-            failures.append(str(ran))
-            continue
-        cell, result = ran
-        finished[cell] = result
-        console.print(f"[{number}/{len(missing)}] {suite.line(cell, result)}", markup=False)
+    with Progress(suite.name, console, transient=True, quiet=True) as bar:
+        bar.update(0.0, f"0 of {len(missing)}")
+        for number, ran in _run_chains(suite, missing, finished, out, jobs):
+            if isinstance(ran, TrainingError):
+                failures.append(str(ran))
+                continue
+            cell, result = ran
+            finished[cell] = result
+            console.print(f"[{number}/{len(missing)}] {suite.line(cell, result)}", markup=False)
+            bar.update(number / len(missing), f"{number} of {len(missing)}")
     results = {cell: finished[cell] for chain in chains for cell in chain if cell in finished}
     if results:
         console.print(_write(suite, out, results), markup=False)

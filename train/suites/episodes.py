@@ -105,17 +105,22 @@ def play_agent(model: Any, env: VecEnv, episodes: int, *, success: float | str |
         success: see `ending`.
         seed: of the first copy.
     """
+    return [ending(info, success) for info in endings(model, env, episodes, seed=seed)]
+
+
+def endings(model: Any, env: VecEnv, episodes: int, *, seed: int) -> list[Mapping[str, Any]]:
+    """Returns the last `info` of each episode; arguments are those of `play_agent`."""
     n = env.num_envs
     left = episodes // n + (np.arange(n) < episodes % n)
     env.seed(seed)
     observations: Any = env.reset()
     state, episode_start = None, np.ones(n, np.bool_)
-    played: list[Ended] = []
+    played: list[Mapping[str, Any]] = []
     while left.any():
         actions, state = model.predict(observations, state=state, episode_start=episode_start, deterministic=True)
         observations, _, episode_start, infos = env.step(actions)
         for copy in np.flatnonzero(episode_start & (left > 0)):
-            played.append(ending(infos[copy], success))
+            played.append(infos[copy])
             left[copy] -= 1
     return played
 

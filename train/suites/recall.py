@@ -1,4 +1,4 @@
-"""`sab-agents online CONFIG`: learners of one endless stream of delayed recall, at several delays."""
+"""The suite `online`: learners of one endless stream of delayed recall, at several delays."""
 
 from __future__ import annotations
 
@@ -330,4 +330,5 @@ class _Board:
             self.writer.add_image("who credited whom", image, self.answers, dataformats="HWC")
 
 
-command = partial(suite_command, Recall)
+suite = Recall
+command = partial(suite_command, suite)

@@ -1,4 +1,4 @@
-"""`sab-agents stream CONFIG`: streaming agents over sizes of an environment, policies and seeds."""
+"""The suite `stream`: streaming agents over sizes of an environment, policies and seeds."""
 
 from __future__ import annotations
 
@@ -260,4 +260,5 @@ def _in_equal_parts(means: Sequence[float], whole: int) -> list[tuple[float, flo
     return [(whole * (part + 1) / len(means), mean) for part, mean in enumerate(means)]
 
 
-command = partial(suite_command, Stream)
+suite = Stream
+command = partial(suite_command, suite)
