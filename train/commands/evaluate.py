@@ -51,17 +51,18 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--device", help="a torch device; default: the run's")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to this file")
     parsed = parser.parse(arguments)
+    console = terminal(WIDTH)
     if parsed.run not in SCRIPTED and RunFolder(parsed.run).holds_agent:
-        rows, table = _agent(parsed)
+        rows, table = _agent(parsed, console.width)
     else:
-        rows, table = _on_task(parsed) if parsed.env is None else _in_env(parsed)
-    terminal(WIDTH).print(table)
+        rows, table = _on_task(parsed) if parsed.env is None else _in_env(parsed, console.width)
+    console.print(table)
     if parsed.json is not None:
         write_json(parsed.json, rows)
     return 0
 
 
-def _agent(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
+def _agent(parsed: Namespace, columns: int) -> tuple[list[dict[str, Any]], Table]:
     if parsed.env is not None or parsed.sequences is not None:
         raise UserError(
             f"--env and --sequences do not go with {parsed.run}, an agent, which is scored in its own environment; "
@@ -79,7 +80,7 @@ def _agent(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
         arguments=settings_of("env-arg", parsed.settings or ()),
         device=parsed.device,
     )
-    return rows, returns_table(f"{parsed.run}: {episodes:,} episodes, seed {parsed.seed}", rows)
+    return rows, returns_table(f"{parsed.run}: {episodes:,} episodes, seed {parsed.seed}", rows, columns)
 
 
 def _on_task(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
@@ -91,7 +92,7 @@ def _on_task(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
     return rows, scores_table(f"{parsed.run}: {parsed.split} data", rows)
 
 
-def _in_env(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
+def _in_env(parsed: Namespace, columns: int) -> tuple[list[dict[str, Any]], Table]:
     lengths = [None] if parsed.length is None else parsed.length
     if parsed.run in SCRIPTED:
         if parsed.sequences is not None:
@@ -111,4 +112,4 @@ def _in_env(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
             parsed.run, parsed.env, lengths, split=parsed.split, sequences=parsed.sequences, device=parsed.device
         )
         what = f"{parsed.split} data"
-    return rows, returns_table(f"{parsed.run} in {parsed.env}: {rows[0]['episodes']:,} episodes, {what}", rows)
+    return rows, returns_table(f"{parsed.run} in {parsed.env}: {rows[0]['episodes']:,} episodes, {what}", rows, columns)

@@ -13,8 +13,9 @@ from sab_agents.train.run_folder import RunFolder
 USAGE = "sab-agents resume RUN [--key value …]"
 HELP = f"""usage: {USAGE}
 
-Continues a run, or a suite, that was interrupted. Flags change settings of a run: --steps 200000 trains it longer.
-A model of sequences continues bit-exactly from its last checkpoint; an agent continues from its last saving, with new
+Continues a run, or a suite, that was interrupted. Flags change settings of a
+run: --steps 200000 trains it longer. A model of sequences continues bit-exactly
+from its last checkpoint; an agent continues from its last saving, with new
 episodes; a suite keeps its finished cells.
 """
 

@@ -30,20 +30,22 @@ MODULES: Mapping[str, str] = MappingProxyType(
 )
 """The module of each suite, which has its `suite`."""
 USAGE = "sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]"
-HELP = f"""\
-usage: {USAGE}
+HELP = """\
+usage: sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]
        sab-agents suite list
        sab-agents suite report FOLDER… --out FOLDER
 
-run     runs every cell of an experiment (learners, sizes, seeds) and writes its table, plots and result.json; the same
-        command continues what was interrupted. The config's keys say which suite it is:
-        compare       several cores with several seeds on a task (--cores sab lstm --seeds 0 1 2)
+run     runs every cell of an experiment (learners, sizes, seeds) and writes
+        its table, plots and result.json; the same command continues what was
+        interrupted. The config's keys say which suite it is:
+        compare       several cores with several seeds on a task
+                      (--cores sab lstm --seeds 0 1 2)
         agents        PPO agents over sizes of an environment
         stream        streaming agents over sizes of an environment
         online        learners of an endless stream at several delays
-        conditioning  learners that predict the returns of endless trace conditioning
+        conditioning  learners that predict returns of trace conditioning
         text          learners that read a text once, character by character
-        `sab-agents suite run CONFIG --help` lists the settings of that suite.
+        sab-agents suite run CONFIG --help lists the settings of that suite.
 list    lists the configs that come with the package
 report  lays out what suites found on one page, as Markdown and as HTML
 """

@@ -22,17 +22,23 @@ from sab_agents.train.supervised.config import TrainConfig
 
 USAGE = "sab-agents train CONFIG | TASK | --env ID --policy NAME [--key value …]"
 INTRODUCTION = """\
-usage: sab-agents train --env ID --policy NAME [--key value …]    an agent in an environment
-       sab-agents train CONFIG | TASK [--key value …]             a model of sequences, or an agent
+usage: sab-agents train --env ID --policy NAME [--key value …]   an agent
+       sab-agents train CONFIG | TASK [--key value …]   sequences, or an agent
 
-  --env     any id that Gymnasium knows, or module:Id of an environment of your own
-  --policy  MlpSabPolicy, CnnSabPolicy, MultiInputSabPolicy, or the same with Lstm, Gru, Rtu … in place of Sab
-  CONFIG    a YAML file of the keys below, or one that comes with the package: sab-agents suite list
+  --env     any id that Gymnasium knows, or module:Id for one of your own
+  --policy  MlpSabPolicy, CnnSabPolicy, MultiInputSabPolicy, or the same with
+            Lstm, Gru, MinGru, Rtu, AttentionLstm or Transformer for Sab
+  CONFIG    a YAML file of the keys below, or one that comes with the package,
+            such as recall: sab-agents suite list
   TASK      {tasks}
 
-examples: sab-agents train --env CartPole-v1 --policy MlpSabPolicy --steps 50000
-          sab-agents train --env SAB/PassiveTMaze-v0 --env-arg corridor_length=20 --setting n_steps=64 gamma=0.98
-          sab-agents train recall --core lstm --seed 3
+examples:
+  sab-agents train --env CartPole-v1 --policy MlpSabPolicy --steps 50000
+  sab-agents train --env SAB/PassiveTMaze-v0 --env-arg corridor_length=20
+  sab-agents train --env CartPole-v1 --setting n_steps=64 gamma=0.98
+  sab-agents train recall --core lstm --seed 3
+
+An agent:
 """
 
 
@@ -41,6 +47,7 @@ def command(arguments: Sequence[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         print(INTRODUCTION.format(tasks=", ".join(TASKS)))
         print(help_of(AgentConfig, "sab-agents train --env ID [--key value …]", {}))
+        print("A model of sequences:\n")
         print(help_of(TrainConfig, "sab-agents train CONFIG | TASK [--key value …]", {}))
         return 0
     cls, path, flags = _named(list(arguments))

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
@@ -141,7 +142,7 @@ def suite_command(suite: type[Suite[Any, Any]], arguments: Sequence[str]) -> int
     """Parses the command line of a suite, runs it, and prints its table."""
     usage = "sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]"
     if "-h" in arguments or "--help" in arguments:
-        print(f"{help_of(suite.config_class, usage, OPTIONS)}\n{suite.summary}")
+        print(f"{help_of(suite.config_class, usage, OPTIONS)}\n{fill(suite.summary, 79)}")
         return 0
     if not arguments or arguments[0].startswith("--"):
         raise UserError(f"suite run needs a config file: {usage}.")
