@@ -107,11 +107,17 @@ def demo(
     lengths = _sequences(console, out, sequences)
     ledger = _stream(console, out, delays)
     _agents(console, out / "agents", agents)
-    console.print(f"\nWho credited whom in the stream: {ledger}")
-    console.print(f"The agents' learning curves: {out / 'agents' / 'curves.png'}")
-    console.print("Plots (learning_curve.png, credit.png; for SAB also attention.png):")
-    for picture in sorted(out.glob("*/plots/*.png")):
-        console.print(f"  {picture}")
+    console.print("\nLook first at these two, then at the others:")
+    pictures = {
+        out / "sab" / "plots" / "credit.png": "SAB: gradient of each past step; the first is the symbol",
+        out / "lstm_tbptt" / "plots" / "credit.png": "truncated LSTM: nothing reaches the symbol",
+        ledger: "the stream: which step was credited by which loss",
+        out / "agents" / "curves.png": "the agents' learning curves",
+    }
+    for picture, about in pictures.items():
+        console.print(f"  {picture}  {about}", markup=False)
+    for other in sorted(set(out.glob("*/plots/*.png")) - set(pictures)):
+        console.print(f"  {other}", markup=False)
     console.print(f"\nMore: tensorboard --logdir {out}")
     console.print(f"      sab-agents evaluate {out / 'sab'} --length {' '.join(map(str, lengths))}")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sab_agents.train.figures.canvas import MEMORYLESS, panels, png_of, tidy
+from sab_agents.train.figures.runs import TRAINED
 from sab_agents.train.output import write_atomically
 
-CURVE = "#0072B2"
 STYLES = {"best": "-.", "memoryless": "--", "random": ":"}
 """How the returns that are known are drawn."""
 
@@ -25,7 +25,7 @@ def plot_returns(path: Path, title: str, logged: list[dict[str, Any]], known: Ma
     """
     canvas, (axes,) = panels(7, 3.8)
     ended = [line for line in logged if line["return"] is not None]
-    axes.plot([line["step"] for line in ended], [line["return"] for line in ended], color=CURVE, linewidth=1.6)
+    axes.plot([line["step"] for line in ended], [line["return"] for line in ended], color=TRAINED, linewidth=1.6)
     for name, value in known.items():
         axes.axhline(value, color=MEMORYLESS, linestyle=STYLES[name], linewidth=1.1, zorder=1)
         axes.annotate(

@@ -179,7 +179,9 @@ def returns_table(title: str, rows: Rows, columns: int = ROOMY) -> Table:
         columns: of the terminal; a narrow one has fewer and closer columns.
     """
     narrow = columns < ROOMY
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if narrow else box.HEAVY_HEAD)
+    table = Table(title=title, title_justify="left")
+    if narrow:
+        table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
     known = [name for name in ("random", "memoryless", "best") if any(row["returns"][name] is not None for row in rows)]
     known = [name for name in known if not (narrow and name == "random")]
     for heading in ("length", *(() if narrow else ("steps",)), "return", "± s.e.", *known):
