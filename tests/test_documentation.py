@@ -182,7 +182,14 @@ def test_what_is_compatible_names_the_tests_that_hold_it() -> None:
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
-@pytest.mark.parametrize("module", ["sab_agents.core.sab"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("sab_agents.core.sab", "sab_agents.online.online_learner", "sab_agents.online.stream_ac"),
+        *("sab_agents.streaming.sab", "sab_agents.ppo.recurrent_ppo", "sab_agents.vec_env.vector"),
+        "sab_agents.train.suites.episodes",
+    ],
+)
 def test_examples_in_docstrings_give_what_they_show(module: str) -> None:
     loaded = importlib.import_module(module)
     result = doctest.testmod(loaded)

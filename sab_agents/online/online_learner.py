@@ -46,11 +46,7 @@ class OnlineLearner:
     (see `SABStream`). A prediction has no effect on what is learnt. Steps for which none is asked are taken together,
     when an update is due or someone looks at `stream`.
 
-        learner = OnlineLearner(input_size=4, output_size=2)
-        for x, y in stream:
-            y_hat = learner.predict_one(x)
-            learner.learn_one(x, y)                # y=None if nothing is to be learnt
-        print(learner.diagnose())                  # if it does not learn
+    If it does not learn, `print(learner.diagnose())`.
 
     Args:
         input_size: I; with an `encoder`, of what that returns.
@@ -80,6 +76,16 @@ class OnlineLearner:
     Raises:
         TypeError: a count is not an int, or the core has no such setting.
         ValueError: a setting is out of range, or there is no such core.
+
+    Example:
+        >>> from sab_agents import OnlineLearner
+        >>> learner = OnlineLearner(input_size=4, output_size=2)
+        >>> for step in range(16):
+        ...     x, y = [step / 16] * 4, step % 2
+        ...     y_hat = learner.predict_one(x)
+        ...     learner = learner.learn_one(x, y)  # y=None if nothing is to be learnt at this step
+        >>> learner.steps, learner.updates
+        (16, 2)
     """
 
     def __init__(
