@@ -17,6 +17,7 @@ from sab_agents.train.agents.config import AgentConfig
 from sab_agents.train.agents.training import environment, known_returns, load_agent
 from sab_agents.train.configuration import load
 from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.progress import Progress
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.suites.episodes import endings
 from sab_agents.train.supervised.evaluate_env import length_setting
@@ -94,8 +95,15 @@ def evaluate_agent(
     for length in lengths:
         changed = {**(arguments or {}), **length_setting(env_id.rpartition(":")[2], length)}
         config, model, env = agent_in(run, min(COPIES, episodes), changed, device)
-        played = [info["episode"] for info in endings(model, env, episodes, seed=10_000 + seed)]
+        at = "" if length is None else f", length {length}"
+        with Progress(f"{config.env}{at}", transient=True) as bar:
+
+            def watch(over: int, bar: Progress = bar) -> None:
+                bar.update(over / episodes, f"{over:,} of {episodes:,} episodes")
+
+            ended = endings(model, env, episodes, seed=10_000 + seed, watch=watch)
         env.close()
+        played = [info["episode"] for info in ended]
         returns = np.array([float(episode["r"]) for episode in played])
         known = {"best": None, "random": None, "memoryless": None}
         rows.append(

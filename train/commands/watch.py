@@ -50,6 +50,8 @@ def command(arguments: Sequence[str]) -> int:
     ):
         if mode == "rgb_array":
             frames.append(step.picture)
+            if console.is_terminal:
+                console.print(f"{len(frames):,} frames", end="\r")
         elif mode != "human":
             console.print(_text(step), markup=False)
         if mode == "human" or (mode == "ansi" and console.is_terminal):

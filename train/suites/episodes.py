@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -108,8 +108,13 @@ def play_agent(model: Any, env: VecEnv, episodes: int, *, success: float | str |
     return [ending(info, success) for info in endings(model, env, episodes, seed=seed)]
 
 
-def endings(model: Any, env: VecEnv, episodes: int, *, seed: int) -> list[Mapping[str, Any]]:
-    """Returns the last `info` of each episode; arguments are those of `play_agent`."""
+def endings(
+    model: Any, env: VecEnv, episodes: int, *, seed: int, watch: Callable[[int], object] = int
+) -> list[Mapping[str, Any]]:
+    """Returns the last `info` of each episode; arguments are those of `play_agent`.
+
+    `watch` is called with the number of episodes that are over.
+    """
     n = env.num_envs
     left = episodes // n + (np.arange(n) < episodes % n)
     env.seed(seed)
@@ -121,6 +126,7 @@ def endings(model: Any, env: VecEnv, episodes: int, *, seed: int) -> list[Mappin
         observations, _, episode_start, infos = env.step(actions)
         for copy in np.flatnonzero(episode_start & (left > 0)):
             played.append(infos[copy])
+            watch(len(played))
             left[copy] -= 1
     return played
 
