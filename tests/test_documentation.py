@@ -135,7 +135,7 @@ RUNNERS = {
     "train": ("sab_agents.train.supervised.loop.train", "sab_agents.train.agents.training.train_agent"),
     "suite": ("sab_agents.train.suites.engine.run_suite", "sab_agents.train.commands.suite.list_configs"),
     **dict.fromkeys(("evaluate", "watch", "resume"), (RUN,)),
-    "report": ("sab_agents.train.commands.report.read_study",),
+    "report": ("sab_agents.train.commands.report.studies_in",),
 }
 """For each command the functions that do its work, after the command line and the config were understood."""
 PRINTED = {

@@ -22,7 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "watch": ("sab_agents.train.commands.watch", "see a trained agent act, in a window, as text or as a video"),
     "suite": ("sab_agents.train.commands.suite", "run, list and report experiments of many runs"),
-    "report": ("sab_agents.train.commands.report", "lay out what suites found on one page"),
+    "report": ("sab_agents.train.commands.report", "lay out what runs and suites found on one page"),
     "envs": ("sab_agents.train.commands.envs", "list the environments and what is known of each"),
     "export": ("sab_agents.train.commands.export", "write a trained agent's step as ONNX or as a torch.export program"),
     "demo": ("sab_agents.train.commands.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),

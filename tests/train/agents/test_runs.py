@@ -205,3 +205,30 @@ def test_an_agent_resumes_after_ctrl_c(tmp_path: Path, wait_for: Callable[..., N
     last = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
     assert main(["resume", str(run), "--steps", str(last + 32)]) == 0
     assert last < result_of(run)["steps"] <= last + 64
+
+
+def test_runs_are_reported_a_section_for_each_environment_and_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--steps", "4", "--batch_size", "2", "--hidden_size", "4", "--eval_sequences", "4", "--length", "5"]
+    chain = ["--env", "SAB/MemoryChain-v0", "--env-arg", "length=3", *SMALL]
+    for flags in (
+        *(["recall", *tiny, "--core", core, "--out", core] for core in ("lstm", "gru")),
+        *([*chain, "--policy", policy, "--out", policy] for policy in ("MlpSabPolicy", "MlpLstmPolicy")),
+    ):
+        assert main(["train", *flags]) == 0
+    folders = ["MlpSabPolicy", "lstm", "MlpLstmPolicy", "gru"]
+    assert main(["report", *folders, "--out", "page"]) == 0
+    page = Path("page/report.md").read_text(encoding="utf-8")
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## SAB/MemoryChain-v0 (MlpSabPolicy)",
+        "## recall (lstm)",
+    ]
+    assert all(f"| {learner} |" in page for learner in ("MlpSabPolicy", "MlpLstmPolicy", "lstm", "gru", "memoryless"))
+    capsys.readouterr()
+    assert main(["report", "lstm", "lstm", "--out", "page"]) == 2
+    assert "another run has lstm with seed 0, too. Report one of them." in capsys.readouterr().err
+    Path("gru/result.json").unlink()
+    assert main(["report", "gru", "--out", "page"]) == 2
+    assert "gru is not finished. Continue it with sab-agents resume gru." in capsys.readouterr().err
