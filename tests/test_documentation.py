@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 import sab_agents
+from sab_agents.core import registry
 from sab_agents.train.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -47,11 +49,17 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if BLOCK.search(text) and name not in APART])
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environments = set(gym.registry)
+    cores = dict(registry._CORES)
     if "onnx" in TEXTS[page].partition("```python")[2]:
         pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
     for block in BLOCK.findall(TEXTS[page]):
-        exec(compile(block, page, "exec"), {"__name__": "page"})
+        exec(compile(block, page, "exec", dont_inherit=True), {"__name__": __name__})
+    for name in registry.CORES.keys() - cores.keys():  # what a page registers
+        registry._CORES.pop(name)
+    for name in gym.registry.keys() - environments:
+        gym.registry.pop(name)
 
 
 def test_the_readmes_module_stream_and_agent_learn(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.commands.arguments import Parser
 from sab_agents.train.figures.ledger import plot_ledger
 from sab_agents.train.output import lines
+from sab_agents.train.progress import Progress
 from sab_agents.train.suites.agents import Agents, AgentsConfig
 from sab_agents.train.suites.engine import run_suite
 from sab_agents.train.suites.recall import Recalled, learn_recall
@@ -159,16 +158,12 @@ def _stream(console: Console, out: Path, delays: Sequence[int]) -> Path:
         if number:
             stream = RecallStream(delay, rows=ROWS, symbols=SYMBOLS, seed=number)
         began = learner.steps
-        with Live(console=console, refresh_per_second=8, transient=True) as live:
-            recalled = learn_recall(
-                learner,
-                stream,
-                target=TARGET,
-                answers=ANSWERS,
-                watch=lambda now, delay=delay, live=live, began=began: live.update(  # type: ignore[misc]
-                    Text(_accuracy(delay, now, learner.steps - began))
-                ),
-            )
+        with Progress(f"delay {delay:,}", console, transient=True) as bar:
+
+            def watch(now: Recalled, bar: Progress = bar) -> None:
+                bar.update(now.answers / ANSWERS, f"{now.accuracy:.1%} right" if now.answers else "")
+
+            recalled = learn_recall(learner, stream, target=TARGET, answers=ANSWERS, watch=watch)
         console.print(_accuracy(delay, recalled, learner.steps - began))
     picture = out / "credit_ledger.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
