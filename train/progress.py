@@ -24,7 +24,7 @@ class Progress:
     """Shows how far something is and how long the rest takes; a context manager.
 
     Args:
-        label: what is done.
+        label: what is done; what a narrow terminal cuts off first.
         console: where to print; None is standard output.
         done: the fraction that was done before, which says nothing about the speed.
         transient: the bar disappears at the end.
@@ -68,12 +68,12 @@ class Progress:
 
         Args:
             done: from 0 to 1.
-            note: the state, in a few words; what a narrow terminal cuts off first.
+            note: the state, in a few words.
         """
         now = time.monotonic()
         if self.bar.disable and (self.quiet or now - self.printed < EVERY or done >= 1):
             return
-        text = " · ".join(part for part in (f"{done:4.0%}", self._left(done, now), self.label, note) if part)
+        text = " · ".join(part for part in (f"{done:4.0%}", self._left(done, now), note, self.label) if part)
         if self.bar.disable:
             self.printed = now
             self.console.print(text.strip(), markup=False)

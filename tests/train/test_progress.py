@@ -24,9 +24,9 @@ def test_without_a_terminal_there_is_a_line_now_and_then(monkeypatch: pytest.Mon
             bar.update(0.5 + second / 80, f"number {second}")
         bar.update(1.0)
     assert out.getvalue().splitlines() == [
-        "54% · 37 s left · counting · number 3",
-        "72% · 22 s left · counting · number 18",
-        "91% · 7 s left · counting · number 33",
+        "54% · 37 s left · number 3 · counting",
+        "72% · 22 s left · number 18 · counting",
+        "91% · 7 s left · number 33 · counting",
     ]
 
 
@@ -34,11 +34,12 @@ def test_a_bar_fits_80_columns_and_has_no_colours_if_none_are_wanted(monkeypatch
     monkeypatch.setenv("NO_COLOR", "1")
     out = io.StringIO()
     console = Console(file=out, width=80, force_terminal=True, legacy_windows=False)
-    with Progress("a label that is rather long and says much", console) as bar:
-        bar.update(0.25, "with a note that is much longer than what a terminal can show on its one line")
+    with Progress("a label that is much longer than what a terminal can show on its one line", console) as bar:
+        bar.update(0.25, "return 3")
         bar.bar.refresh()
     shown = out.getvalue()
     assert "25%" in shown
+    assert "return 3" in shown
     assert "\x1b[3" not in shown
     assert "…" in shown
 

@@ -170,7 +170,7 @@ class _Journal(BaseCallback):
         if steps - self.saved >= self.config.checkpoint_every:
             self.keep()
         score, length = self.scores
-        note = "" if score is None else f"{steps:,} steps · return {score:.4g} · length {length:.4g}"
+        note = "" if score is None else f"return {score:.4g} · length {length:.4g} · {steps:,} steps"
         self.bar.update(min(steps / self.config.steps, 1.0), note)
 
     @property

@@ -26,10 +26,11 @@ def plot_returns(path: Path, title: str, logged: list[dict[str, Any]], known: Ma
     canvas, (axes,) = panels(7, 3.8)
     ended = [line for line in logged if line["return"] is not None]
     axes.plot([line["step"] for line in ended], [line["return"] for line in ended], color=TRAINED, linewidth=1.6)
-    for name, value in known.items():
-        axes.axhline(value, color=MEMORYLESS, linestyle=STYLES[name], linewidth=1.1, zorder=1)
+    for value in sorted(set(known.values())):
+        names = [name for name in STYLES if known.get(name) == value]
+        axes.axhline(value, color=MEMORYLESS, linestyle=STYLES[names[0]], linewidth=1.1, zorder=1)
         axes.annotate(
-            name,
+            ",\n".join(names),
             (1, value),
             xycoords=("axes fraction", "data"),
             xytext=(3, 0),
@@ -39,6 +40,7 @@ def plot_returns(path: Path, title: str, logged: list[dict[str, Any]], known: Ma
             color=MEMORYLESS,
             annotation_clip=False,
         )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlim(left=0)
     tidy(axes, title, "steps of the environment, all copies together", "return, mean of the last 100 episodes")
     write_atomically(path, png_of(canvas))
