@@ -181,16 +181,13 @@ def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[Cel
     if len(missing) < len(chains):
         console.print(f"{len(chains) - len(missing)} of {len(chains)} were finished before")
     failures: list[str] = []
-    with Progress(suite.name, console, transient=True, quiet=True) as bar:
-        bar.update(0.0, f"0 of {len(missing)}")
-        for number, ran in _run_chains(suite, missing, finished, out, jobs):
-            if isinstance(ran, TrainingError):
-                failures.append(str(ran))
-                continue
-            cell, result = ran
-            finished[cell] = result
-            console.print(f"[{number}/{len(missing)}] {suite.line(cell, result)}", markup=False)
-            bar.update(number / len(missing), f"{number} of {len(missing)}")
+    for number, ran in _run_chains(suite, missing, finished, out, jobs):
+        if isinstance(ran, TrainingError):
+            failures.append(str(ran))
+            continue
+        cell, result = ran
+        finished[cell] = result
+        console.print(f"[{number}/{len(missing)}] {suite.line(cell, result)}", markup=False)
     results = {cell: finished[cell] for chain in chains for cell in chain if cell in finished}
     if results:
         console.print(_write(suite, out, results), markup=False)
@@ -258,7 +255,7 @@ def _finished(suite: Suite[Any, CellT], out: Path, cell: CellT) -> dict[str, Any
     return result
 
 
-def _run_chains(
+def _ran_chains(
     suite: Suite[Any, CellT],
     chains: Sequence[tuple[CellT, ...]],
     finished: Mapping[CellT, Result],
@@ -288,6 +285,21 @@ def _run_chains(
             raise
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupt or an error starts no further cells
+
+
+def _run_chains(
+    suite: Suite[Any, CellT],
+    chains: Sequence[tuple[CellT, ...]],
+    finished: Mapping[CellT, Result],
+    out: Path,
+    jobs: int,
+) -> Iterator[tuple[int, tuple[CellT, dict[str, Any]] | TrainingError]]:
+    """Yields what `_ran_chains` yields, and shows in a terminal how many chains there were, and the remaining time."""
+    with Progress(suite.name, transient=True, quiet=True) as bar:
+        bar.update(0.0, f"0 of {len(chains)}")
+        for number, ran in _ran_chains(suite, chains, finished, out, jobs):
+            yield number, ran
+            bar.update(number / len(chains), f"{number} of {len(chains)}")
 
 
 def _run_chain(suite: Suite[Any, CellT], work: Work[CellT]) -> Iterator[tuple[CellT, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""The suite `online`: learners of one endless stream of delayed recall, at several delays."""
+"""`sab-agents online CONFIG`: learners of one endless stream of delayed recall, at several delays."""
 
 from __future__ import annotations
 
