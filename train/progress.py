@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 QUIET, EVERY = 3.0, 15.0
 """Seconds before the first line where the output is no terminal, and between two of them."""
+DRAWN = 0.1  # seconds between two drawings of a bar
 BAR = 16  # columns
 
 
@@ -50,6 +51,7 @@ class Progress:
             console=self.console,
             disable=not self.console.is_terminal,
             transient=transient,
+            auto_refresh=False,  # a thread that draws would take time from what is measured
         )
         self.task = self.bar.add_task(label, total=1.0)
         self.bar.update(self.task, completed=done)
@@ -73,12 +75,14 @@ class Progress:
         now = time.monotonic()
         if self.bar.disable and (self.quiet or now - self.printed < EVERY or done >= 1):
             return
+        if not self.bar.disable and now - self.printed < DRAWN and done < 1:
+            return
+        self.printed = now
         text = " · ".join(part for part in (f"{done:4.0%}", self._left(done, now), note, self.label) if part)
         if self.bar.disable:
-            self.printed = now
             self.console.print(text.strip(), markup=False)
         else:
-            self.bar.update(self.task, completed=done, description=text)
+            self.bar.update(self.task, completed=done, description=text, refresh=True)
 
     def _left(self, done: float, now: float) -> str:
         """Returns the remaining time at the speed so far; nothing while that cannot be told."""

@@ -149,7 +149,7 @@ def played(
     _, model, env = agent_in(run, 1, {**arguments, **shown})
     for episode in range(episodes):
         env.seed(seed + episode)
-        observation: Any = env.reset()
+        observation: Any = _reset(env)
         state, start, total = None, np.ones(1, np.bool_), 0.0
         for number in range(1, most + 1):
             action, state = model.predict(observation, state=state, episode_start=start, deterministic=True)
@@ -200,6 +200,16 @@ def write_video(file: Path, frames: Sequence[Any], fps: float) -> None:
 def pause(fps: float) -> None:
     """Waits for the time of one frame."""
     time.sleep(1 / fps)
+
+
+def _reset(env: VecEnv) -> Any:
+    """Starts an episode, for which an environment with a window opens it."""
+    try:
+        return env.reset()
+    except Exception as error:
+        if not type(error).__module__.startswith(("gymnasium", "pygame")) and not isinstance(error, ImportError):
+            raise
+        raise UserError(f"The window cannot be opened: {one_line(error)}. Use --text, or --video FILE.") from error
 
 
 def _picture(env: VecEnv) -> Any:

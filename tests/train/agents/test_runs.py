@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 import yaml
@@ -205,6 +206,23 @@ def test_an_agent_resumes_after_ctrl_c(tmp_path: Path, wait_for: Callable[..., N
     last = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
     assert main(["resume", str(run), "--steps", str(last + 32)]) == 0
     assert last < result_of(run)["steps"] <= last + 64
+
+
+def test_a_window_that_cannot_be_opened_is_one_line(
+    own_module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["train", "--env", own_module, *SMALL, "--out", "run"]) == 0
+    walk = sys.modules["walk_of_mine"].Walk
+    monkeypatch.setattr(walk, "metadata", {"render_modes": ["human", "rgb_array"]})
+
+    def closed(self: Any, *, seed: int | None = None, options: Any = None) -> None:  # noqa: ARG001 (Gymnasium's names)
+        raise gym.error.DependencyNotInstalled("there is no display")
+
+    monkeypatch.setattr(walk, "reset", closed)
+    capsys.readouterr()
+    assert main(["watch", "run"]) == 2
+    said = "The window cannot be opened: there is no display. Use --text, or --video FILE.\n"
+    assert capsys.readouterr().err == f"sab-agents: {said}"
 
 
 def test_runs_are_reported_a_section_for_each_environment_and_task(
