@@ -5,9 +5,9 @@ A suite is one module: a dataclass of settings, a subclass of `Suite`, `suite = 
 `--out` and `--jobs`, the cells' files, what is finished and what was run with other settings, progress, tables and
 figures.
 
-The folder of a suite holds `config.yaml`, its settings, `cells/NAME.json` for each finished cell, TensorBoard's events
-in `tb/NAME`, `result.json`, `table.md` and the figures. A finished cell is not repeated, so the same command continues
-what was interrupted.
+The folder of a suite holds `config.yaml`, its settings, `cells/NAME.json` for each finished cell, a trained agent in
+`models/NAME.zip`, TensorBoard's events in `tb/NAME`, `result.json`, `table.md` and the figures. A finished cell is not
+repeated, so the same command continues what was interrupted.
 
 result.json:
     format: "sab-agents/suite", version: 1.
@@ -80,6 +80,12 @@ class Work(Generic[CellT]):
     def picture(self, cell: Cell) -> Path:
         """Returns the file of a cell's picture."""
         return self.out / "cells" / f"{cell.file}.png"
+
+    def model(self, cell: Cell) -> Path:
+        """Returns the file of what a cell trained, in a folder that is there."""
+        folder = self.out / "models"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{cell.file}.zip"
 
     def tensorboard(self, cell: Cell) -> Path:
         """Returns the folder of a cell's TensorBoard events."""

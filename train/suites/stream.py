@@ -163,6 +163,7 @@ class Stream(Suite[StreamConfig, StreamCell]):
         started = time.process_time()
         agent.learn(2**62, returns, log_interval=None)
         seconds = time.process_time() - started
+        agent.save(work.model(cell))
         episodes = len(returns.all)
         last = max(1, episodes // 10) if config.recent is None else config.recent
         yield (

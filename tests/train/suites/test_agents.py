@@ -77,6 +77,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
     assert {path.name for path in out.iterdir()} == {
         "cells",
         "config.yaml",
+        "models",
         "tb",
         "result.json",
         "table.md",
@@ -94,6 +95,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
         assert cell["tests"]["6"]["episodes"] == 6
         assert len(cell["curve"]) <= POINTS
     assert "[8/8]" in capsys.readouterr().out
+    assert main(["export", str(out / "models" / "sab-3-1.zip"), str(tmp_path / "step.pt2")]) == 0
     board = EventAccumulator(str(out / "tb" / "sab-3-1")).Reload()
     assert [event.step for event in board.Scalars("rollout/success")] == [32, 64]
     assert "memory/read_distance" in board.Tags()["scalars"]
