@@ -69,8 +69,8 @@ class SAB(Core[SABState]):
     The starting memory of a call receives gradient like any other input; `state.detach()` cuts it off.
 
     Args:
-        input_size: I.
-        hidden_size: H.
+        input_size: I, features of an input.
+        hidden_size: H, features of the hidden state; an output has 2H.
         top_k: K, slots that take part in one read (the paper's k_top).
         write_every: steps between two memory writes (k_att).
         bptt_steps: length of a segment, whose start plain backpropagation never crosses (k_trunc).

@@ -49,13 +49,13 @@ class OnlineLearner:
     If it does not learn, `print(learner.diagnose())`.
 
     Args:
-        input_size: I; with an `encoder`, of what that returns.
-        output_size: C.
+        input_size: I, features of an input; with an `encoder`, of what that returns.
+        output_size: C, classes, labels or values.
         loss: "cross_entropy", "binary_cross_entropy" or "squared_error"; see `Targets`.
         rows: B; `predict_one` and `learn_one` need 1.
         core: the name of a registered core that can run through an endless stream, such as "sab", "rtu" (exact
             real-time recurrent learning) or "lstm_tbptt" (gradient within the window).
-        hidden_size: H.
+        hidden_size: H, features of the hidden state.
         refresh_every: updates between two computations of all memory slots with today's weights, for a core with
             slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates.
