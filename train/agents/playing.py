@@ -90,11 +90,12 @@ def evaluate_agent(
     Raises:
         UserError: the folder holds no agent, or an argument does not fit.
     """
-    env_id = load(AgentConfig, RunFolder(run).config).env
+    trained = load(AgentConfig, RunFolder(run).config)
+    copies = min(COPIES, episodes) if trained.algo == "ppo" else 1  # the agent of a stream takes one
     rows = []
     for length in lengths:
-        changed = {**(arguments or {}), **length_setting(env_id.rpartition(":")[2], length)}
-        config, model, env = agent_in(run, min(COPIES, episodes), changed, device)
+        changed = {**(arguments or {}), **length_setting(trained.env.rpartition(":")[2], length)}
+        config, model, env = agent_in(run, copies, changed, device)
         at = "" if length is None else f", length {length}"
         with Progress(f"{config.env}{at}", transient=True) as bar:
 

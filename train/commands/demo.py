@@ -13,6 +13,7 @@ from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.commands.arguments import Parser
 from sab_agents.train.figures.ledger import plot_ledger
+from sab_agents.train.interrupts import continued_by
 from sab_agents.train.output import lines
 from sab_agents.train.progress import Progress
 from sab_agents.train.suites.agents import Agents, AgentsConfig
@@ -81,7 +82,9 @@ def command(arguments: Sequence[str]) -> int:
     """Runs the three parts one after the other and prints what each has learnt."""
     parser = Parser("demo", "Delayed recall with SAB, a truncated LSTM and a full-BPTT LSTM, in a few minutes.")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: runs/demo")
-    demo(parser.parse(arguments).out)
+    out = parser.parse(arguments).out
+    with continued_by(lambda: "Continue with the same command: what is finished is shown again."):
+        demo(out)
     return 0
 
 

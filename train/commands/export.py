@@ -23,7 +23,7 @@ def command(arguments: Sequence[str]) -> int:
     given = parser.parse(arguments)
     from sab_agents.ppo import RecurrentPPO, export_policy  # noqa: PLC0415 (stable-baselines3 takes a while to import)
 
-    saved = RunFolder(given.model).agent if given.model.is_dir() else given.model
+    saved = _saved(given.model)
     try:
         model = RecurrentPPO.load(saved, device="cpu")
         path = export_policy(model, given.file, batch_size=given.rows, max_steps=given.max_steps)
@@ -31,3 +31,13 @@ def command(arguments: Sequence[str]) -> int:
         raise UserError(one_line(error)) from error
     lines().print(f"{type(model.policy).__name__} -> {path}")
     return 0
+
+
+def _saved(model: Path) -> Path:
+    """Returns the file of the agent, for a file or a run folder."""
+    if not model.is_dir():
+        return model
+    run = RunFolder(model)
+    if run.read_settings().get("algo") != "ppo":
+        raise UserError(f"{model} holds no agent of RecurrentPPO (sab-agents train --algo ppo), which export needs.")
+    return run.agent

@@ -63,11 +63,11 @@ def train_run(config: Settings) -> int:
         training = importlib.import_module("sab_agents.train.agents.training")
         with continued_by(lambda: _advice(folder)):
             result = training.train_agent(config)
-        score = "no episode has ended" if result["return"] is None else f"return {result['return']:.4g}"
-        console.print(
-            f"{folder.path} · {result['steps']:,} steps in {result['seconds']:,.0f} s · {score} "
-            f"over the last episodes of {result['episodes']:,}"
-        )
+        last = min(100, result["episodes"])
+        score = "no episode has ended"
+        if result["return"] is not None:
+            score = f"return {result['return']:.4g}, mean of the last {last} episodes"
+        console.print(f"{folder.path} · {result['steps']:,} steps in {result['seconds']:,.0f} s · {score}")
         watched = [("watch it", f"sab-agents watch {folder.path}")]
     else:
         assert isinstance(config, TrainConfig)

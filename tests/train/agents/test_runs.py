@@ -118,8 +118,11 @@ def test_an_environment_of_ones_own_is_trained_watched_and_exported(
     assert "film.gif · 6 frames" in capsys.readouterr().out
     assert main(["resume", "run", "--steps", "96"]) == 0
     assert result_of(Path("run"))["steps"] == 96
-    if algo == "ppo":
-        assert main(["export", "run", "step.pt2"]) == 0
+    assert main(["evaluate", "run", "--episodes", "3", "--json", "scores.json"]) == 0
+    assert json.loads(Path("scores.json").read_text(encoding="utf-8"))[0]["steps"] == 4
+    capsys.readouterr()
+    assert main(["export", "run", "step.pt2"]) == (0 if algo == "ppo" else 2)
+    assert ("holds no agent of RecurrentPPO" in capsys.readouterr().err) == (algo == "stream")
 
 
 def test_a_file_of_the_same_keys_trains_the_same_agent(tmp_path: Path) -> None:
