@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def written(tmp_path: Path, **changes: Any) -> str:
 
 
 def run_alone(suite: Stream, cell: StreamCell) -> dict[str, Any]:
-    ((_, result),) = suite.run(Work((cell,), {}, Path()))
+    with tempfile.TemporaryDirectory() as out:
+        ((_, result),) = suite.run(Work((cell,), {}, Path(out)))
     return result
 
 
