@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-learning test-triton test-contrib check bench dist-test sanitize clean
+.PHONY: demo test test-learning test-triton test-contrib check bench docs dist-test sanitize clean
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
@@ -43,6 +43,15 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/sab-agents bench core
+
+# The site, in build/site: strictly, so that a broken link or reference fails. Its pages open without a server.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/pytest -q tests/test_documentation.py
+
+.venv/docs: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch .venv/docs
 
 # Builds the sdist and the wheel, and uses each alone, in an empty environment outside this folder.
 dist-test: $(READY)

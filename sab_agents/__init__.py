@@ -66,3 +66,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_MODULES.get(name, "sab_agents.core")), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,6 @@
 set -eu
 constraints=$(realpath "$2")
 package=$(realpath "$3")
-config=$(realpath configs/recall.yaml)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -12,13 +11,15 @@ cd "$folder"
 venv/bin/pip install --quiet --disable-pip-version-check --constraint "$constraints" torch
 venv/bin/pip install --quiet --disable-pip-version-check --constraint "$constraints" "$package"
 venv/bin/python -c 'import sab_agents; print(*sab_agents.__all__)'
-venv/bin/sab-agents train "$config" --steps 20 --out run
+venv/bin/sab-agents train configs/recall.yaml --steps 20 --out run
 venv/bin/sab-agents evaluate run --length 50 100
+venv/bin/sab-agents train --env SAB/MemoryChain-v0 --steps 2048 --out agent
+venv/bin/sab-agents watch agent
 case "$package" in *.tar.gz)
     # Once more where no compiler is found: it still installs, and plain torch serves.
     CC=/nonexistent CXX=/nonexistent venv/bin/pip install --quiet --disable-pip-version-check --no-cache-dir \
         --force-reinstall --no-deps "$package"
     venv/bin/python -c 'import torch; from sab_agents.kernels import kernel_in_use as kernel
 assert kernel("cpu", torch.float32) == "torch", kernel("cpu", torch.float32)'
-    venv/bin/sab-agents train "$config" --steps 20 --out run_without_compiler
+    venv/bin/sab-agents train recall --steps 20 --out run_without_compiler
 esac

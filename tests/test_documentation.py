@@ -1,16 +1,20 @@
-"""What the README and the docstrings show runs as it stands, and the files that CONTRIBUTING names exist."""
+"""What the README, the pages of docs/ and the docstrings show runs as it stands, and what they link to exists."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 import sab_agents
+from sab_agents.core import registry
 from sab_agents.train.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -25,17 +29,88 @@ FOLDERS = (
         "sab_agents/kernels/triton_backend",
     ),
     *("sab_agents/kernels/native_backend/src", "sab_agents/streaming", "sab_agents/core", "tests"),
-    *("envs", "train", "train/supervised", "train/suites"),
+    *("docs", "envs", "train", "train/supervised", "train/suites"),
 )
 """Where the paths that CONTRIBUTING names begin."""
 
 
-def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
+BLOCK = re.compile(r"```python\n(.*?)```", flags=re.DOTALL)
+APART = ("README.md", "docs/diagnose.md")
+"""Pages whose Python a test of their own runs."""
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if BLOCK.search(text) and name not in APART])
+def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environments = set(gym.registry)
+    cores = dict(registry._CORES)
+    if "onnx" in TEXTS[page].partition("```python")[2]:
+        pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
+    for block in BLOCK.findall(TEXTS[page]):
+        exec(compile(block, page, "exec", dont_inherit=True), {"__name__": __name__})
+    for name in registry.CORES.keys() - cores.keys():  # what a page registers
+        registry._CORES.pop(name)
+    for name in gym.registry.keys() - environments:
+        gym.registry.pop(name)
+
+
+def test_the_readmes_module_stream_and_agent_learn(capsys: pytest.CaptureFixture[str]) -> None:
+    for block in BLOCK.findall(README):
         exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    module, lstm = re.findall(r"^(?:SAB|nn\.LSTM) +(\d+)%$", printed, flags=re.MULTILINE)
+    assert int(module) > 60
+    assert int(lstm) < 30
+    assert int(re.findall(r"last 10 (\d+)%", printed)[0]) > 50
+    assert float(re.findall(r"^(-?[\d.]+)$", printed, flags=re.MULTILINE)[-1]) > 0.5
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert f"\nversion: {sab_agents.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub and mkdocs make it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*TEXTS, "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        if (page, name) == ("docs/index.md", "changelog.md"):  # which the site makes
+            continue
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {slug(heading) for heading in headings}, target
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [name.removeprefix("docs/") for name in TEXTS if name.startswith("docs/")]
+    missing = [name for name in pages if name not in site and not name.startswith("results/")]  # see docs/site.py
+    assert missing == []
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install 'sab-agents[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "OnlineLearner.diagnose" in (tmp_path / "api" / "streams.html").read_text(encoding="utf-8")
 
 
 def test_the_page_on_diagnosis_names_every_figure_and_disease_and_its_code_prints_what_it_shows(
@@ -56,37 +131,50 @@ def test_the_page_on_diagnosis_names_every_figure_and_disease_and_its_code_print
     assert set(variables["learner"].diagnose().advice) <= listed
 
 
-def test_the_readme_names_commands_and_configs_that_exist() -> None:
-    named = set(re.findall(r"^sab-agents (\w+)", README, flags=re.MULTILINE))
-    assert named <= set(COMMANDS)
-    for config in re.findall(r"configs/[\w/]+\.yaml", README):
-        assert (ROOT / config).is_file()
+def test_the_pages_name_configs_that_exist() -> None:
+    for name, text in TEXTS.items():
+        for config in re.findall(r"configs/[\w/]+\.yaml", text):
+            if "NAME" not in config:
+                assert (ROOT / config).is_file(), f"{name}: {config}"
 
 
+RUN = "sab_agents.train.run_folder.RunFolder.read_settings"
 RUNNERS = {
-    **{
-        "train": "sab_agents.train.supervised.loop.train",
-        "evaluate": "sab_agents.train.commands.evaluate.evaluate_run",
-    },
-    **dict.fromkeys(("compare", "online", "text", "stream", "agents"), "sab_agents.train.suites.engine.run_suite"),
-    "report": "sab_agents.train.commands.report.read_study",
+    "train": ("sab_agents.train.supervised.loop.train", "sab_agents.train.agents.training.train_agent"),
+    "suite": ("sab_agents.train.suites.engine.run_suite", "sab_agents.train.commands.suite.list_configs"),
+    **dict.fromkeys(("evaluate", "watch", "resume"), (RUN,)),
+    "report": ("sab_agents.train.commands.report.studies_in",),
 }
-"""For each command the function that does its work, after the command line and the config were understood."""
-PRINTED = [line.partition("#")[0].split() for line in re.findall(r"^sab-agents (\w+ .*)$", README, flags=re.MULTILINE)]
+"""For each command the functions that do its work, after the command line and the config were understood."""
+PRINTED = {
+    line.partition("#")[0].strip()
+    for text in TEXTS.values()
+    for line in re.findall(r"^(?:    )?sab-agents (\w+ .*)$", text, flags=re.MULTILINE)
+}
 
 
-@pytest.mark.parametrize("arguments", [each for each in PRINTED if each[0] in RUNNERS], ids=" ".join)
-def test_the_command_lines_of_the_readme_are_understood(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_name_commands_that_exist() -> None:
+    named = {line.split()[0] for line in PRINTED}
+    named |= {name for text in TEXTS.values() for name in re.findall(r"`sab-agents (\w+)", text)}
+    assert named - {"COMMAND"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("line", sorted(line for line in PRINTED if line.split()[0] in RUNNERS))
+def test_the_command_lines_of_the_pages_are_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class UnderstoodError(Exception):
         pass
 
     def run(*_: object, **__: object) -> None:
         raise UnderstoodError
 
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(RUNNERS[arguments[0]], run)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "agent.yaml").write_text("env: CartPole-v1", encoding="utf-8")
+    for name in RUNNERS[line.split(maxsplit=1)[0]]:
+        monkeypatch.setattr(name, run)
     with pytest.raises(UnderstoodError):
-        main(arguments)
+        main(line.split())
 
 
 def test_contributing_names_files_that_exist() -> None:
@@ -103,7 +191,14 @@ def test_what_is_compatible_names_the_tests_that_hold_it() -> None:
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
-@pytest.mark.parametrize("module", ["sab_agents.core.sab"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("sab_agents.core.sab", "sab_agents.online.online_learner", "sab_agents.online.stream_ac"),
+        *("sab_agents.streaming.sab", "sab_agents.ppo.recurrent_ppo", "sab_agents.vec_env.vector"),
+        "sab_agents.train.suites.episodes",
+    ],
+)
 def test_examples_in_docstrings_give_what_they_show(module: str) -> None:
     loaded = importlib.import_module(module)
     result = doctest.testmod(loaded)
@@ -114,3 +209,4 @@ def test_examples_in_docstrings_give_what_they_show(module: str) -> None:
 def test_every_public_name_exists_and_has_a_docstring() -> None:
     for name in sab_agents.__all__:
         assert getattr(sab_agents, name).__doc__
+        assert name in dir(sab_agents)

@@ -43,6 +43,7 @@ ALLOWED = {
         *("sab_agents.optim", "sab_agents.kernels", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo"),
         *("sab_agents.vec_env", "torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml"),
         *("safetensors", "stable_baselines3"),
+        "PIL",  # which matplotlib requires
     },
 }
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}

@@ -5,39 +5,31 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
+import sab_agents
 from sab_agents.checks import did_you_mean
 from sab_agents.train.errors import UserError
+from sab_agents.train.interrupts import terminated_as_interrupted
 
 # For each subcommand its module, which has `command(arguments) -> exit code`, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("sab_agents.train.commands.train", "train a model from a config file into a run folder"),
+    "train": ("sab_agents.train.commands.train", "train an agent in any environment, or a model on a task"),
+    "resume": ("sab_agents.train.commands.resume", "continue a run or a suite, or train a run longer"),
     "evaluate": (
         "sab_agents.train.commands.evaluate",
-        "score a trained model or a scripted policy, also at other lengths",
+        "score a trained run or a scripted policy",
     ),
+    "watch": ("sab_agents.train.commands.watch", "see a trained agent act, in a window, as text or as a video"),
+    "suite": ("sab_agents.train.commands.suite", "run, list and report experiments of many runs"),
+    "report": ("sab_agents.train.commands.report", "lay out what runs and suites found on one page"),
     "envs": ("sab_agents.train.commands.envs", "list the environments and what is known of each"),
-    "compare": ("sab_agents.train.suites.compare", "train several cores with several seeds: a table and curves"),
-    "online": ("sab_agents.train.suites.recall", "run learners of an endless stream at several delays"),
-    "conditioning": (
-        "sab_agents.train.suites.conditioning",
-        "run learners that predict the returns of endless trace conditioning",
-    ),
-    "text": ("sab_agents.train.suites.text", "let learners read a text once, character by character"),
-    "agents": ("sab_agents.train.suites.agents", "run PPO agents over sizes of an environment, learners and seeds"),
-    "stream": ("sab_agents.train.suites.stream", "run streaming agents over sizes of an environment"),
-    "report": ("sab_agents.train.commands.report", "show what suites found on one page, as Markdown and as HTML"),
-    "export": (
-        "sab_agents.train.commands.export",
-        "write a saved agent's step as ONNX or as a torch.export program",
-    ),
+    "export": ("sab_agents.train.commands.export", "write a trained agent's step as ONNX or as a torch.export program"),
     "demo": ("sab_agents.train.commands.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
     "bench": ("sab_agents.train.commands.bench", "time SAB against nn.LSTM and a plain loop"),
 }
+FORMER = ("agents", "compare", "conditioning", "online", "stream", "text")
+"""Commands of version 0.1, each a suite; they are gone in version 0.3."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,16 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             return _run(arguments)
     except UserError as error:
         print(f"sab-agents: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as signalled:
-        print(
-            "sab-agents: interrupted. Continue a training run with --resume true, a suite with the same command.",
-            file=sys.stderr,
-        )
+        advice = getattr(signalled, "__notes__", ["Nothing that was finished is lost."])
+        print(f"sab-agents: interrupted. {advice[0]}", file=sys.stderr)
         return 128 + (signalled.args[0] if signalled.args else signal.SIGINT)
 
 
@@ -68,29 +58,32 @@ def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         return 0 if arguments else 2
+    if arguments == ["--version"]:
+        print(f"sab-agents {sab_agents.__version__}")
+        return 0
     name = arguments[0]
+    if name in FORMER:
+        print(
+            f"sab-agents: warning: '{name}' is now 'suite run': sab-agents suite run {' '.join(arguments[1:])}. "
+            "The old name works until version 0.3.",
+            file=sys.stderr,
+        )
+        return int(importlib.import_module("sab_agents.train.commands.suite").run(arguments[1:], name))
     if name not in COMMANDS:
         raise UserError(f"unknown command '{name}'. {did_you_mean(name, COMMANDS)}")
     return int(importlib.import_module(COMMANDS[name][0]).command(arguments[1:]))
 
 
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Lets SIGTERM, which schedulers and `timeout` send, end a command as Ctrl-C does: files and workers are closed."""
-    if threading.current_thread() is not threading.main_thread():  # where Python sets no handlers
-        yield
-        return
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _help() -> str:
-    text = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(["usage: sab-agents COMMAND …", "", *text, "", "`sab-agents COMMAND --help` says more of each."])
+    text = [f"  {name:<9} {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: sab-agents COMMAND …",
+            "       sab-agents --version",
+            "",
+            *text,
+            "",
+            "Begin with: sab-agents train --env CartPole-v1 --policy MlpSabPolicy",
+            "`sab-agents COMMAND --help` says more of each.",
+        ]
+    )

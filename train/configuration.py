@@ -1,8 +1,8 @@
 """Settings of every command: frozen dataclasses, read from a YAML file and from flags of the same names.
 
 A flag is `--key value`, with dashes or underscores, or `--key=value`; a key that holds a list takes several values, and
-a bool alone means true. `--key.name value` sets one entry of a mapping. Importing this module is cheap (no torch), so
-that help and errors come at once.
+a bool alone means true. `--key.name value` sets one entry of a mapping, `--key name=value other=value` some of them.
+Importing this module is cheap (no torch), so that help and errors come at once.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def load(cls: type[SettingsT], path: str | Path | None, flags: Sequence[str] = (
     """
     changes = list(_changes(cls, flags))
     place = "" if path is None else f"{path}: "
-    values = {} if path is None else cls.translated(_read_yaml(Path(path)))
+    values = {} if path is None else cls.translated(read_yaml(Path(path)))
+    if "suite" not in keys_of(cls):
+        values.pop("suite", None)  # which only says whose settings these are
     _check_keys(cls, values, place)
     for keys, value in changes:
         _apply(cls, values, keys, value)
@@ -160,9 +162,32 @@ def _parser(cls: type[Settings]) -> TypedParser:
     return parser
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as everywhere else, and not a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d.]*[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def value_of(text: str) -> Any:
+    """Returns the value that a text has in YAML.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML.
+    """
+    return yaml.load(text, _Loader)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Returns the content of a YAML file of keys and values.
+
+    Raises:
+        UserError: the file is missing, not YAML, or not a mapping.
+    """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = value_of(path.read_text(encoding="utf-8"))
     except OSError as error:
         hint = ""
         others = sorted(other.name for other in path.parent.glob("*.y*ml"))
@@ -206,18 +231,45 @@ def _changes(cls: type[Settings], flags: Sequence[str]) -> Iterator[tuple[list[s
         if name not in known:
             raise UserError(f"unknown key '--{name}'. {_remedy(cls, name, known)}")
         given = [value] if equals else []
-        takes_many = not inner and (_holds(types[name], tuple) or "choice" in fields[name].metadata)
-        while not equals and rest and not rest[0].startswith("--") and (takes_many or not given):
+        chosen = "choice" in fields[name].metadata
+        takes_many = not inner and (_holds(types[name], tuple) or chosen)
+        takes_pairs = not inner and _holds(types[name], Mapping) and not chosen
+        while not equals and rest and not rest[0].startswith("--"):
+            if given and not takes_many and not (takes_pairs and "=" in given[0]):
+                break
             given.append(rest.pop(0))
         if not given and not inner and types[name] is bool:
             given = ["true"]
         if not given:
             raise UserError(f"--{dotted} needs a value.")
         one = given[0]
-        if inner or one.startswith(("{", "[")):
+        if takes_pairs and "=" in one and not one.startswith(("{", "[")):
+            yield from (([name, *keys], parsed) for keys, parsed in _pairs(dotted, given))
+        elif inner or one.startswith(("{", "[")):
             yield [name, *inner], _parsed(dotted, one)
         else:
             yield [name], given if takes_many else one
+
+
+def settings_of(flag: str, given: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings NAME=VALUE of a flag; values are YAML.
+
+    Raises:
+        UserError: one is not of this form.
+    """
+    found: dict[str, Any] = {}
+    for keys, value in _pairs(flag, given):
+        found[".".join(keys)] = value
+    return found
+
+
+def _pairs(flag: str, given: Sequence[str]) -> Iterator[tuple[list[str], Any]]:
+    """Yields for each `name=value` its dotted name in parts, and its value."""
+    for pair in given:
+        dotted, equals, text = pair.partition("=")
+        if not (dotted and equals):
+            raise UserError(f"--{flag}: settings must be NAME=VALUE, but one is '{pair}'.")
+        yield dotted.split("."), _parsed(flag, text)
 
 
 def _holds(annotation: Any, kind: type) -> bool:
@@ -228,7 +280,7 @@ def _holds(annotation: Any, kind: type) -> bool:
 
 def _parsed(dotted: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return value_of(text)
     except yaml.YAMLError as error:
         raise UserError(f"--{dotted}: '{text}' is not YAML: {one_line(error)}") from None
 

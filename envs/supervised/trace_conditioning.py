@@ -49,7 +49,7 @@ class TraceConditioning:
 
     The return of a step is known when all that it depends on has been drawn. A learner that gets it at that very step
     is told something of the near future, and one that followed its last targets would appear to foresee it. Score
-    predictions while no target is given, as `sab-agents conditioning` does.
+    predictions while no target is given, as `sab-agents suite run conditioning/trace` does.
 
     Args:
         interval: from the onset of the CS to that of the US, in steps, at least 2. Published: 10, 20, 40, 80.

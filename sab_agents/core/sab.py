@@ -60,15 +60,17 @@ GATE_BIAS = -3.0
 class SAB(Core[SABState]):
     """Sparse Attentive Backtracking: an LSTM with a memory of its own past states.
 
-    At every step it scores all stored states against the present one, adds the weighted sum s of the best `top_k` to
-    its hidden state, h = ĥ + s, and outputs [h, s]. Gradient flows back through a local segment of `bptt_steps`
-    steps, and through the few states that were read into the segments that wrote them.
+    At every step it scores all stored states against the present one and outputs [h, s]: the hidden state, and the
+    weighted sum s of the best `top_k` stored states, which the paper's recipe also adds to the hidden state. Gradient
+    flows back through a local segment of `bptt_steps` steps, and through the few states that were read into the
+    segments that wrote them. It is called as `nn.LSTM` is, `output, state = sab(x, state, episode_start)`; see
+    `forward`, and `step` for one step. Clip the gradient norm, to 0.25 to 0.5.
 
     The starting memory of a call receives gradient like any other input; `state.detach()` cuts it off.
 
     Args:
-        input_size: I.
-        hidden_size: H.
+        input_size: I, features of an input.
+        hidden_size: H, features of the hidden state; an output has 2H.
         top_k: K, slots that take part in one read (the paper's k_top).
         write_every: steps between two memory writes (k_att).
         bptt_steps: length of a segment, whose start plain backpropagation never crosses (k_trunc).

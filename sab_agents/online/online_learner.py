@@ -49,20 +49,16 @@ class OnlineLearner:
     (see `SABStream`). A prediction has no effect on what is learnt. Steps for which none is asked are taken together,
     when an update is due or someone looks at `stream`.
 
-        learner = OnlineLearner(input_size=4, output_size=2)
-        for x, y in stream:
-            y_hat = learner.predict_one(x)
-            learner.learn_one(x, y)                # y=None if nothing is to be learnt
-        print(learner.diagnose())                  # if it does not learn
+    If it does not learn, `print(learner.diagnose())`.
 
     Args:
-        input_size: I; with an `encoder`, of what that returns.
-        output_size: C.
+        input_size: I, features of an input; with an `encoder`, of what that returns.
+        output_size: C, classes, labels or values.
         loss: "cross_entropy", "binary_cross_entropy" or "squared_error"; see `Targets`.
         rows: B; `predict_one` and `learn_one` need 1.
         core: the name of a registered core that can run through an endless stream, such as "sab", "rtu" (exact
             real-time recurrent learning) or "lstm_tbptt" (gradient within the window).
-        hidden_size: H.
+        hidden_size: H, features of the hidden state.
         refresh_every: updates between two computations of all memory slots with today's weights, for a core with
             slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates.
@@ -84,6 +80,16 @@ class OnlineLearner:
     Raises:
         TypeError: a count is not an int, or the core has no such setting.
         ValueError: a setting is out of range, or there is no such core.
+
+    Example:
+        >>> from sab_agents import OnlineLearner
+        >>> learner = OnlineLearner(input_size=4, output_size=2)
+        >>> for step in range(16):
+        ...     x, y = [step / 16] * 4, step % 2
+        ...     y_hat = learner.predict_one(x)
+        ...     learner = learner.learn_one(x, y)  # y=None if nothing is to be learnt at this step
+        >>> learner.steps, learner.updates
+        (16, 2)
     """
 
     def __init__(

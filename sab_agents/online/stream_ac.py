@@ -75,6 +75,14 @@ class StreamAC(BaseAlgorithm):
     Raises:
         TypeError: a setting is of the wrong kind, `env` is no environment, or a space is not supported.
         ValueError: a setting is out of range, or there is more than one environment.
+
+    Example:
+        >>> from sab_agents import StreamAC
+        >>> agent = StreamAC("MlpSabPolicy", "SAB/MemoryChain-v0", seed=0)
+        >>> agent.learn(20).num_timesteps
+        20
+
+    Source: Elsayed et al. 2024, "Streaming Deep Reinforcement Learning Finally Works".
     """
 
     policy_aliases: ClassVar[Mapping[str, type[BasePolicy]]] = POLICY_ALIASES  # type: ignore[assignment]

@@ -92,6 +92,19 @@ class SABStream(Stream):
     Raises:
         TypeError: a count is not an int.
         ValueError: the core's capacity is unbounded, or a setting is out of range.
+
+    Example:
+        >>> import torch
+        >>> from sab_agents import SAB, SABStream
+        >>> stream = SABStream(SAB(4, 8, capacity=16, bptt_steps=4), rows=2)
+        >>> for _ in range(8):
+        ...     output = stream.step(torch.randn(2, 4))
+        >>> outputs = stream.window()  # the same outputs, with a graph
+        >>> outputs.shape
+        torch.Size([8, 2, 16])
+        >>> outputs.square().mean().backward()
+        >>> credit = stream.credit()  # to the steps that wrote what the window read
+        >>> stream.advance()
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -104,7 +105,7 @@ def make_vector_env(
     Environments of this library step all copies at once unless wrappers need single ones; others step in turn.
 
     Args:
-        env_id: Gymnasium's id.
+        env_id: Gymnasium's id, or module:Id for one that the module registers when it is imported.
         num_envs: number of copies.
         arguments: of the environment.
         wrappers: names in `WRAPPERS`, for each copy, the innermost first.
@@ -114,6 +115,7 @@ def make_vector_env(
         TypeError, gymnasium.error.Error: an argument or a wrapper does not fit.
         OSError, ImportError: the environment's data or package is missing.
     """
+    env_id = registered_id(env_id)
     if env_id not in gym.registry:
         raise ValueError(f"env must be a registered id, but is '{env_id}'. {did_you_mean(env_id, gym.registry)}")
     for name in wrappers:
@@ -131,6 +133,18 @@ def make_vector_env(
     return SyncVectorEnv([single] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
+def registered_id(env_id: str) -> str:
+    """Returns the id under which Gymnasium knows an environment, after importing the module of `module:Id`.
+
+    Raises:
+        ImportError: the module cannot be imported.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return name
+
+
 def make_vec_env(
     env_id: str,
     num_envs: int,
@@ -143,7 +157,7 @@ def make_vec_env(
     """Makes copies of an environment as a VecEnv that counts returns.
 
     Args:
-        env_id: Gymnasium's id.
+        env_id: see `make_vector_env`.
         num_envs: number of copies.
         arguments: of the environment.
         wrappers: see `make_vector_env`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,3 +180,11 @@ def test_a_copy_of_a_policy_that_has_learnt_is_independent(kind: str, sde: bool)
             np.testing.assert_array_equal(one, another)
         assert other.actor_stream.core is other.actor_core
     assert not np.array_equal(model.policy.predict(observation, deterministic=True)[0], expected)
+
+
+def test_every_policy_is_a_name_of_the_package() -> None:
+    package = importlib.import_module("sab_agents.ppo")
+    assert set(POLICIES) <= set(dir(package))
+    assert all(getattr(package, name) is policy for name, policy in POLICIES.items())
+    with pytest.raises(AttributeError, match="MlpSbaPolicy"):
+        _ = package.MlpSbaPolicy

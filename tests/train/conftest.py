@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,15 @@ def text_file(tmp_path: Path) -> str:
     path = tmp_path / "text.txt"
     path.write_text("the quick brown fox jumps over the lazy dog. " * 60, encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something is so, for a minute at most."""
+
+    def wait(so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not so() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    return wait

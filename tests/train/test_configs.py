@@ -1,4 +1,4 @@
-"""Every file under configs/ runs at a tiny size through its command, and what it found is reported."""
+"""Every file under configs/ runs at a tiny size through `suite run`, and what it found is reported."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from sab_agents.train.cli import main
+from sab_agents.train.commands.suite import kind_of
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {path.relative_to(ROOT / "configs").as_posix(): path for path in sorted((ROOT / "configs").rglob("*.yaml"))}
@@ -35,11 +36,11 @@ TINY = {
         *("--shared.policy_kwargs.lstm_hidden_size", "4"),
     ],
 }
-"""For each command the flags that make its experiments small."""
+"""For each suite the flags that make its experiments small."""
 
 
-def command_of(name: str) -> str:
-    """Returns the command that runs a config."""
+def suite_of(name: str) -> str:
+    """Returns the suite that a config is for."""
     path = Path(name)
     return {".": "compare", "online": "text" if path.stem == "text" else "online"}.get(
         str(path.parent), path.parent.name
@@ -48,7 +49,7 @@ def command_of(name: str) -> str:
 
 def tiny_flags(name: str, content: dict[str, Any]) -> list[str]:
     """Returns the flags that make one config's experiment small, and end some of its agents' episodes."""
-    flags = list(TINY[command_of(name)])
+    flags = list(TINY[suite_of(name)])
     if content.get("length"):
         flags += ["--length", "6"]
     if "learners" in content and "values" in content:
@@ -65,14 +66,19 @@ def expected_learners(name: str, content: dict[str, Any], flags: list[str]) -> s
     """Returns the names that a config's table must have."""
     if "learners" in content and "values" in content:
         return set(flags[flags.index("--learners") + 1 :])
-    if command_of(name) == "compare":
+    if suite_of(name) == "compare":
         return {"sab", "lstm_tbptt", "memoryless"}
     if len(content.get("noises", [])) > 1:
         return {f"{learner}, noise {noise:g}" for learner in content["learners"] for noise in content["noises"]}
     if "asked" in content:
         return {f"{learner}, {asked} of two" for learner in content["learners"] for asked in content["asked"]}
-    pairs = {"pairs, counted"} if command_of(name) == "text" else set()
+    pairs = {"pairs, counted"} if suite_of(name) == "text" else set()
     return pairs | set(content["policies" if "policies" in content else "learners"])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_keys_of_a_config_say_which_suite_it_is_for(name: str) -> None:
+    assert kind_of(CONFIGS[name], yaml.safe_load(CONFIGS[name].read_text(encoding="utf-8"))) == suite_of(name)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -87,7 +93,7 @@ def test_each_config_runs_and_is_reported(name: str, tmp_path: Path, monkeypatch
     for module in content.get("imports", []):
         pytest.importorskip(module, reason=f"{module} is not installed: pip install 'sab-agents[peers]'")
     out, flags = tmp_path / "out", tiny_flags(name, content)
-    assert main([command_of(name), str(CONFIGS[name]), *flags, "--out", str(out)]) == 0
+    assert main(["suite", "run", str(CONFIGS[name]), *flags, "--out", str(out)]) == 0
     study = json.loads((out / "result.json").read_text(encoding="utf-8"))["study"]
     assert {row["learner"] for row in study["rows"]} == expected_learners(name, content, flags)
     assert main(["report", str(out), "--out", str(tmp_path / "page")]) == 0

@@ -30,11 +30,11 @@ def test_training_resumes_after_a_signal(tmp_path: Path, number: signal.Signals)
     process.send_signal(number)
     message = process.communicate(timeout=30)[1]
     assert process.returncode == 128 + number
-    assert message.strip().splitlines()[-1].startswith("sab-agents: interrupted. Continue a training run with --resume")
+    assert message.strip().splitlines()[-1] == f"sab-agents: interrupted. Continue: sab-agents resume {cut}"
     assert not list(cut.glob("*.tmp"))
     last = (cut / "metrics.jsonl").read_text().strip().splitlines()[-1]
     steps = str(100 * (int(last.split('"step": ')[1].split(",")[0]) // 100 + 1))
-    assert main(["train", str(CONFIG), *RUN, "--out", str(cut), "--steps", steps, "--resume", "true"]) == 0
+    assert main(["resume", str(cut), "--steps", steps]) == 0
     assert main(["train", str(CONFIG), *RUN, "--out", str(whole), "--steps", steps]) == 0
     assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
 

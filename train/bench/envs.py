@@ -18,6 +18,7 @@ from sab_agents.envs.registration import DELAYED, SUPERVISED
 from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
+from sab_agents.train.progress import Progress
 
 IDS = tuple(known.id for known in (*DELAYED, *SUPERVISED[:3]))  # of the supervised ones, those that read no data
 """The ids that are timed, each with its own settings."""
@@ -63,9 +64,9 @@ def command(arguments: Sequence[str]) -> int:
         raise UserError(f"bench envs: there is no {unknown[0]!r}. Choose from {', '.join(IDS)}.")
     console = terminal()
     rows = []
-    with console.status("timing …") as status:
-        for env_id in given.ids:
-            status.update(f"timing {env_id} …")
+    with Progress("timing", console, transient=True) as bar:
+        for number, env_id in enumerate(given.ids):
+            bar.update(number / len(given.ids), env_id)
             rows.append(measure(env_id, given.copies, given.rounds, given.seconds))
     console.print(envs_table(rows))
     if given.json is not None:

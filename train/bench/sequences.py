@@ -17,6 +17,7 @@ from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
+from sab_agents.train.progress import Progress
 
 
 def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
@@ -66,9 +67,10 @@ def bench_core(
 ) -> list[dict[str, Any]]:
     """Measures and prints whole sequences; returns the rows as JSON holds them."""
     rows = []
-    with console.status("timing …") as status:
-        for shape in SHAPES if device == "cpu" else GPU_SHAPES:
-            status.update(f"timing (B, H, T) = {shape} …")
+    shapes = SHAPES if device == "cpu" else GPU_SHAPES
+    with Progress("timing", console, transient=True) as bar:
+        for number, shape in enumerate(shapes):
+            bar.update(number / len(shapes), f"(B, H, T) = {shape}")
             rows += measure(shape, settings, rounds, device, dtype)
     console.print(core_table(rows))
     return [row.as_json() for row in rows]

@@ -26,6 +26,7 @@ from sab_agents.train.bench.stream_long import LINES, Course, Draw, check_length
 from sab_agents.train.bench.timing import Work
 from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.output import terminal, write_json
+from sab_agents.train.progress import Progress
 
 INPUTS, CLASSES, ROWS = 8, 4, 32
 SIZES: dict[str, Any] = {"hidden_size": 64, "capacity": 64, "top_k": 4, "bptt_steps": 8, "update_every": 8}
@@ -140,13 +141,15 @@ def timed(sides: Mapping[tuple[str, str], Work], rounds: int) -> list[StreamRow]
     """Times the sides in turn."""
     wall: dict[tuple[str, str], list[float]] = {side: [] for side in sides}
     processor: dict[tuple[str, str], list[float]] = {side: [] for side in sides}
-    for number in range(rounds + 1):
-        for side, work in sides.items():
-            start, used = time.perf_counter(), time.process_time()
-            work()
-            if number > 0:  # the first round warms up
-                wall[side].append(1e6 * (time.perf_counter() - start) / BATCH)
-                processor[side].append(1e6 * (time.process_time() - used) / BATCH)
+    with Progress("timing", transient=True) as bar:
+        for number in range(rounds + 1):
+            bar.update(number / (rounds + 1), f"round {number} of {rounds}")
+            for side, work in sides.items():
+                start, used = time.perf_counter(), time.process_time()
+                work()
+                if number > 0:  # the first round warms up
+                    wall[side].append(1e6 * (time.perf_counter() - start) / BATCH)
+                    processor[side].append(1e6 * (time.process_time() - used) / BATCH)
     return [
         StreamRow(*side, statistics.median(times), min(times), max(times), statistics.median(processor[side]))
         for side, times in wall.items()

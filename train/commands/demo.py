@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.commands.arguments import Parser
 from sab_agents.train.figures.ledger import plot_ledger
+from sab_agents.train.interrupts import continued_by
 from sab_agents.train.output import lines
+from sab_agents.train.progress import Progress
 from sab_agents.train.suites.agents import Agents, AgentsConfig
 from sab_agents.train.suites.engine import run_suite
 from sab_agents.train.suites.recall import Recalled, learn_recall
@@ -82,7 +82,9 @@ def command(arguments: Sequence[str]) -> int:
     """Runs the three parts one after the other and prints what each has learnt."""
     parser = Parser("demo", "Delayed recall with SAB, a truncated LSTM and a full-BPTT LSTM, in a few minutes.")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: runs/demo")
-    demo(parser.parse(arguments).out)
+    out = parser.parse(arguments).out
+    with continued_by(lambda: "Continue with the same command: what is finished is shown again."):
+        demo(out)
     return 0
 
 
@@ -107,11 +109,17 @@ def demo(
     lengths = _sequences(console, out, sequences)
     ledger = _stream(console, out, delays)
     _agents(console, out / "agents", agents)
-    console.print(f"\nWho credited whom in the stream: {ledger}")
-    console.print(f"The agents' learning curves: {out / 'agents' / 'curves.png'}")
-    console.print("Plots (learning_curve.png, credit.png; for SAB also attention.png):")
-    for picture in sorted(out.glob("*/plots/*.png")):
-        console.print(f"  {picture}")
+    console.print("\nLook first at these two, then at the others:")
+    pictures = {
+        out / "sab" / "plots" / "credit.png": "SAB: gradient of each past step; the first is the symbol",
+        out / "lstm_tbptt" / "plots" / "credit.png": "truncated LSTM: nothing reaches the symbol",
+        ledger: "the stream: which step was credited by which loss",
+        out / "agents" / "curves.png": "the agents' learning curves",
+    }
+    for picture, about in pictures.items():
+        console.print(f"  {picture}  {about}", markup=False)
+    for other in sorted(set(out.glob("*/plots/*.png")) - set(pictures)):
+        console.print(f"  {other}", markup=False)
     console.print(f"\nMore: tensorboard --logdir {out}")
     console.print(f"      sab-agents evaluate {out / 'sab'} --length {' '.join(map(str, lengths))}")
 
@@ -153,16 +161,12 @@ def _stream(console: Console, out: Path, delays: Sequence[int]) -> Path:
         if number:
             stream = RecallStream(delay, rows=ROWS, symbols=SYMBOLS, seed=number)
         began = learner.steps
-        with Live(console=console, refresh_per_second=8, transient=True) as live:
-            recalled = learn_recall(
-                learner,
-                stream,
-                target=TARGET,
-                answers=ANSWERS,
-                watch=lambda now, delay=delay, live=live, began=began: live.update(  # type: ignore[misc]
-                    Text(_accuracy(delay, now, learner.steps - began))
-                ),
-            )
+        with Progress(f"delay {delay:,}", console, transient=True) as bar:
+
+            def watch(now: Recalled, bar: Progress = bar) -> None:
+                bar.update(now.answers / ANSWERS, f"{now.accuracy:.1%} right" if now.answers else "")
+
+            recalled = learn_recall(learner, stream, target=TARGET, answers=ANSWERS, watch=watch)
         console.print(_accuracy(delay, recalled, learner.steps - began))
     picture = out / "credit_ledger.png"
     picture.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal
 
 WIDTH = 150  # columns if the output is no terminal
+ROOMY = 120  # columns from which a terminal shows all
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,22 @@ def command(arguments: Sequence[str]) -> int:
             console.print(inspect.getdoc(type(ENVIRONMENTS[env_id].dynamics())), markup=False, highlight=False)
             console.print()
         return 0
-    console.print(listing())
+    console.print(listing(whole=console.width >= ROOMY))
     console.print("[dim]Returns are those of a whole episode. Best and memoryless: of the best policy with and")
     console.print("[dim]without a memory. A length is that of the registered settings; others are arguments.")
     console.print("[dim]`sab-agents envs ID` says how each is derived.")
     return 0
 
 
-def listing() -> Table:
-    """Returns the table of all environments, those of delayed reward first."""
+def listing(*, whole: bool = True) -> Table:
+    """Returns the table of all environments, those of delayed reward first; `whole` has spaces and random returns."""
     table = Table(title="Environments: gymnasium.make(id), gymnasium.make_vec(id, num_envs=n)", title_justify="left")
     table.add_column("id", style="bold", no_wrap=True)
-    table.add_column("observation", no_wrap=True)
-    table.add_column("action", no_wrap=True)
-    for heading in ("steps", "best", "random", "memoryless"):
+    if whole:
+        table.add_column("observation", no_wrap=True)
+        table.add_column("action", no_wrap=True)
+    policies = ("best", "random", "memoryless") if whole else ("best", "memoryless")
+    for heading in ("steps", *policies):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("what it tests")
     for group in (DELAYED, SUPERVISED):
@@ -70,9 +73,10 @@ def listing() -> Table:
             facts = facts_of(known)
             dynamics, returns = facts.dynamics, facts.returns
             steps = "endless" if dynamics.horizon is None else str(dynamics.horizon)
-            numbers = [_number(value) for value in (returns.best, returns.random, returns.memoryless)]
+            numbers = [_number(getattr(returns, policy)) for policy in policies]
             tests = dynamics.purpose + (f" [dim]({facts.lacking})[/dim]" if facts.lacking else "")
-            spaces_of = (space_name(dynamics.observation_space), space_name(dynamics.action_space))
+            named = (space_name(dynamics.observation_space), space_name(dynamics.action_space))
+            spaces_of = named if whole else ()
             table.add_row(known.id, *spaces_of, steps, *numbers, tests)
         table.add_section()
     return table

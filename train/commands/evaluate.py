@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from rich.table import Table
 
 from sab_agents.envs.supervised.task import Split
 from sab_agents.train.commands.arguments import Parser, at_least_one
-from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.configuration import settings_of
+from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
+from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised.evaluate import evaluate_run, scores_table
 from sab_agents.train.supervised.evaluate_env import (
     EPISODES,
@@ -38,17 +39,48 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--sequences", type=at_least_one, metavar="N", help="how many; default: the run's eval_sequences"
     )
-    parser.add_argument("--episodes", type=at_least_one, metavar="N", help=f"of a scripted policy; default: {EPISODES}")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of a scripted policy's episodes; default: 0")
-    parser.add_argument("--set", dest="settings", nargs="+", metavar="NAME=VALUE", help="arguments of the environment")
+    parser.add_argument("--episodes", type=at_least_one, metavar="N", help=f"that are played; default: {EPISODES}")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the episodes; default: 0")
+    parser.add_argument(
+        *("--env-arg", "--set"),
+        dest="settings",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="arguments of the environment",
+    )
     parser.add_argument("--device", help="a torch device; default: the run's")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to this file")
     parsed = parser.parse(arguments)
-    rows, table = _on_task(parsed) if parsed.env is None else _in_env(parsed)
-    terminal(WIDTH).print(table)
+    console = terminal(WIDTH)
+    if parsed.run not in SCRIPTED and RunFolder(parsed.run).holds_agent:
+        rows, table = _agent(parsed, console.width)
+    else:
+        rows, table = _on_task(parsed) if parsed.env is None else _in_env(parsed, console.width)
+    console.print(table)
     if parsed.json is not None:
         write_json(parsed.json, rows)
     return 0
+
+
+def _agent(parsed: Namespace, columns: int) -> tuple[list[dict[str, Any]], Table]:
+    if parsed.env is not None or parsed.sequences is not None:
+        raise UserError(
+            f"--env and --sequences do not go with {parsed.run}, an agent, which is scored in its own environment; "
+            "--env-arg changes that, and --episodes says how often."
+        )
+    # stable-baselines3 takes a while to import, which other runs should not cost.
+    from sab_agents.train.agents.playing import evaluate_agent  # noqa: PLC0415
+
+    episodes = EPISODES if parsed.episodes is None else parsed.episodes
+    rows = evaluate_agent(
+        parsed.run,
+        [None] if parsed.length is None else parsed.length,
+        episodes=episodes,
+        seed=parsed.seed,
+        arguments=settings_of("env-arg", parsed.settings or ()),
+        device=parsed.device,
+    )
+    return rows, returns_table(f"{parsed.run}: {episodes:,} episodes, seed {parsed.seed}", rows, columns)
 
 
 def _on_task(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
@@ -60,12 +92,12 @@ def _on_task(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
     return rows, scores_table(f"{parsed.run}: {parsed.split} data", rows)
 
 
-def _in_env(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
+def _in_env(parsed: Namespace, columns: int) -> tuple[list[dict[str, Any]], Table]:
     lengths = [None] if parsed.length is None else parsed.length
     if parsed.run in SCRIPTED:
         if parsed.sequences is not None:
             raise UserError(f"--sequences goes with a run; for {parsed.run}, say --episodes.")
-        settings = _settings(parsed.settings or ())
+        settings = settings_of("env-arg", parsed.settings or ())
         episodes = EPISODES if parsed.episodes is None else parsed.episodes
         rows = evaluate_scripted(
             parsed.run, parsed.env, lengths, episodes=episodes, seed=parsed.seed, settings=settings
@@ -80,22 +112,4 @@ def _in_env(parsed: Namespace) -> tuple[list[dict[str, Any]], Table]:
             parsed.run, parsed.env, lengths, split=parsed.split, sequences=parsed.sequences, device=parsed.device
         )
         what = f"{parsed.split} data"
-    return rows, returns_table(f"{parsed.run} in {parsed.env}: {rows[0]['episodes']:,} episodes, {what}", rows)
-
-
-def _settings(pairs: Sequence[str]) -> Mapping[str, Any]:
-    """Returns the settings NAME=VALUE of the command line; values are YAML.
-
-    Raises:
-        UserError: one is not of this form.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise UserError(f"--set: settings must be NAME=VALUE, but one is '{pair}'.")
-        try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set: '{pair}' has no readable value: {one_line(error)}") from error
-    return settings
+    return rows, returns_table(f"{parsed.run} in {parsed.env}: {rows[0]['episodes']:,} episodes, {what}", rows, columns)

@@ -11,19 +11,19 @@ from sab_agents.train.commands.arguments import Parser
 from sab_agents.train.figures.canvas import png_of
 from sab_agents.train.figures.studies import Colours, colours_of, curves_figure, scores_figure
 from sab_agents.train.output import lines, write_atomically
-from sab_agents.train.suites.engine import read_study
 from sab_agents.train.suites.page import Block, Heading, Picture, Table, Text, html_of, markdown_of
+from sab_agents.train.suites.runs import studies_in
 from sab_agents.train.suites.study import Study, blocks_of
 
 
 def command(arguments: Sequence[str]) -> int:
     """Writes report.md, its pictures and report.html."""
     parser = Parser("report", "Lay out what suites found on one page, as Markdown and as one HTML file.")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="--out folder of a suite")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a suite, or of a run")
     parser.add_argument("--title", default="Report", metavar="TEXT", help="default: Report")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="gets the page")
     parsed = parser.parse(arguments)
-    studies = [(folder.resolve().name, read_study(folder)[1]) for folder in parsed.folders]
+    studies = studies_in(parsed.folders)
     write_report(studies, parsed.out, parsed.title)
     lines().print(f"{parsed.out / 'report.md'}, {parsed.out / 'report.html'}")
     return 0

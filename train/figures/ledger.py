@@ -11,6 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from sab_agents.train.figures.canvas import MEMORYLESS, panels, tidy
+from sab_agents.train.figures.runs import MARKED
 
 if TYPE_CHECKING:
     from sab_agents.online.credit_ledger import Entry
@@ -49,7 +50,7 @@ def ledger_figure(title: str, entries: Sequence[Entry], planted: int | None = No
     axes.plot(ends, ends, color=MEMORYLESS, linewidth=0.8, label="now")
     if planted is not None:
         axes.plot(
-            ends, ends - planted, color="C3", linewidth=1, linestyle="--", label=f"the cue, {planted:,} steps ago"
+            ends, ends - planted, color=MARKED, linewidth=1, linestyle="--", label=f"the cue, {planted:,} steps ago"
         )
     axes.legend(frameon=False, loc="upper left")
     canvas.colorbar(dots, ax=axes, label="norm of the gradient")

@@ -25,6 +25,8 @@ CREDIT_RANGE = 1e-6
 # With so few scored steps a map would be a few thin lines; curves show more.
 FEW = 3
 COLOR_MAP = "viridis"
+# Two of Okabe and Ito's colours, which people with any kind of colour vision tell apart.
+TRAINED, MARKED = "#0072B2", "#D55E00"
 NOTHING = "#ececec"
 
 
@@ -47,7 +49,7 @@ def plot_learning_curve(
     """
     canvas, (left, right) = panels(10, 3.8, columns=2)
     train = [line for line in lines if line["split"] == "train"]
-    left.plot([line["step"] for line in train], [line["loss"] for line in train], linewidth=1, color="tab:blue")
+    left.plot([line["step"] for line in train], [line["loss"] for line in train], linewidth=1, color=TRAINED)
     left.set_yscale("log")
     tidy(left, "Training loss", "updates", "loss of the batch")
     held_out = [line for line in lines if line["split"] == "validation"]
@@ -56,14 +58,12 @@ def plot_learning_curve(
         [line[metric] for line in held_out],
         marker="o",
         markersize=3.5,
-        color="tab:blue",
+        color=TRAINED,
         label="validation",
     )
     tested = [line for line in lines if line["split"] == "test"]
     if tested:
-        right.plot(
-            tested[-1]["step"], tested[-1][metric], marker="*", markersize=11, color="tab:red", label="test", ls=""
-        )
+        right.plot(tested[-1]["step"], tested[-1][metric], marker="*", markersize=11, color=MARKED, label="test", ls="")
     memoryless_line(right, memoryless[metric])
     tidy(right, "Held-out data", "updates", f"{metric.replace('_', ' ')} ({UNITS[metric]})")
     right.legend(frameon=False)
@@ -105,7 +105,7 @@ def plot_credit(path: Path, title: str, maps: Maps) -> None:
         axes.set_facecolor(NOTHING)
         ticks = np.unique(np.linspace(0, len(maps.scored) - 1, 9).round().astype(int))
         axes.set_yticks(ticks, [str(step) for step in maps.scored[ticks]])
-        axes.plot(maps.scored, np.arange(len(maps.scored)), color="tab:red", linewidth=1, linestyle=":")
+        axes.plot(maps.scored, np.arange(len(maps.scored)), color=MARKED, linewidth=1, linestyle=":")
         tidy(axes, heading, "past step", "scored step (dotted line: itself)", grid=False)
         canvas.colorbar(image, ax=axes, label=f"{quantity} (log scale; grey: none)", shrink=0.85)
     canvas.savefig(path)

@@ -1,4 +1,4 @@
-"""`sab-agents agents CONFIG`: PPO agents over sizes of an environment, learners and seeds."""
+"""The suite `agents`: PPO agents over sizes of an environment, learners and seeds."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sab_agents.checks import at_least
+from sab_agents.ppo import RecurrentPPO
 from sab_agents.train.configuration import Settings, as_json, choices, plain
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
@@ -284,6 +285,8 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             model.learn(config.budget(cell.value), watch, reset_num_timesteps=not number)
             seconds += time.perf_counter() - started
             processor += time.process_time() - processor_started
+            # What it takes to credit the past would be most of the file, and is not needed to act.
+            model.save(work.model(cell), exclude=["contexts"] if isinstance(model, RecurrentPPO) else None)
             times = {"seconds": round(seconds, 1), "processor_seconds": round(processor, 1)}
             yield cell, {**self._result(cell, model, watch), **times}
             if not watch.reached:
@@ -475,4 +478,5 @@ def curve_of(points: Sequence[Point], budget: int) -> list[dict[str, float]]:
     ]
 
 
-command = partial(suite_command, Agents)
+suite = Agents
+command = partial(suite_command, suite)

@@ -1,4 +1,4 @@
-"""`sab-agents compare CONFIG --cores … --seeds …`: several cores with several seeds on one task.
+"""The suite `compare`: several cores with several seeds on one task.
 
 Each run has its own folder, as `sab-agents train` writes it, and continues after a kill.
 """
@@ -14,13 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 
 from rich.console import Console
 
+from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
 from sab_agents.train.suites.study import Column, Panel, Row, Study
 from sab_agents.train.supervised.config import SHARED, WHERE_KEYS, TrainConfig
 from sab_agents.train.supervised.loop import train
 from sab_agents.train.supervised.metrics import UNITS
 from sab_agents.train.supervised.model import model_of, task_of
-from sab_agents.train.supervised.run_folder import RunFolder
 
 LOG = "log.txt"
 
@@ -154,4 +154,5 @@ def _heading(metric: str, split: str) -> str:
     return f"{metric.replace('_', ' ')}, {split}"
 
 
-command = partial(suite_command, Compare)
+suite = Compare
+command = partial(suite_command, suite)

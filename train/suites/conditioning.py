@@ -1,4 +1,4 @@
-"""`sab-agents conditioning CONFIG`: learners of endless trace conditioning predict returns, at several intervals."""
+"""The suite `conditioning`: learners of endless trace conditioning predict returns, at several intervals."""
 
 from __future__ import annotations
 
@@ -204,4 +204,5 @@ def return_error(learner: OnlineLearner, stream: TraceConditioning, steps: int) 
     return float(np.mean(errors))
 
 
-command = partial(suite_command, Conditioning)
+suite = Conditioning
+command = partial(suite_command, suite)

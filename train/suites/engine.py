@@ -1,11 +1,13 @@
 """The engine of all suites: config, cells, run, rows; then a table, figures and result.json, which `report` reads.
 
-A suite is one module: a dataclass of settings, a subclass of `Suite`, and `command = partial(suite_command, ItsSuite)`,
-which the command line knows by one line in `cli.py`. The engine owns the command line, `--out` and `--jobs`, the cells'
-files, what is finished and what was run with other settings, progress, tables and figures.
+A suite is one module: a dataclass of settings, a subclass of `Suite`, `suite = ItsSuite` and
+`command = partial(suite_command, suite)`; `commands/suite.py` knows it by one line. The engine owns the command line,
+`--out` and `--jobs`, the cells' files, what is finished and what was run with other settings, progress, tables and
+figures.
 
-The folder of a suite holds `cells/NAME.json` for each finished cell, TensorBoard's events in `tb/NAME`, `result.json`,
-`table.md` and the figures. A finished cell is not repeated, so the same command continues what was interrupted.
+The folder of a suite holds `config.yaml`, its settings, `cells/NAME.json` for each finished cell, a trained agent in
+`models/NAME.zip`, TensorBoard's events in `tb/NAME`, `result.json`, `table.md` and the figures. A finished cell is not
+repeated, so the same command continues what was interrupted.
 
 result.json:
     format: "sab-agents/suite", version: 1.
@@ -24,15 +26,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
+import yaml
 
 from sab_agents.train.configuration import Settings, as_json, flat, help_of, load, plain
 from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.figures.canvas import png_of
 from sab_agents.train.figures.studies import colours_of, curves_figure, scores_figure
 from sab_agents.train.output import lines, write_atomically
+from sab_agents.train.progress import Progress
 from sab_agents.train.suites.page import markdown_of
 from sab_agents.train.suites.study import Study, blocks_of
 
@@ -76,6 +81,12 @@ class Work(Generic[CellT]):
         """Returns the file of a cell's picture."""
         return self.out / "cells" / f"{cell.file}.png"
 
+    def model(self, cell: Cell) -> Path:
+        """Returns the file of what a cell trained, in a folder that is there."""
+        folder = self.out / "models"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{cell.file}.zip"
+
     def tensorboard(self, cell: Cell) -> Path:
         """Returns the folder of a cell's TensorBoard events."""
         return self.out / "tb" / cell.file
@@ -89,7 +100,7 @@ class Suite(ABC, Generic[ConfigT, CellT]):
     """
 
     name: ClassVar[str]
-    """Of the command, and in result.json."""
+    """In result.json, and under `suite` in a config."""
     summary: ClassVar[str]
     """One sentence for the command's help."""
     config_class: ClassVar[type[Settings]]
@@ -135,15 +146,15 @@ class Suite(ABC, Generic[ConfigT, CellT]):
 
 def suite_command(suite: type[Suite[Any, Any]], arguments: Sequence[str]) -> int:
     """Parses the command line of a suite, runs it, and prints its table."""
-    usage = f"sab-agents {suite.name} CONFIG --out FOLDER [--jobs N] [--key value …]"
+    usage = "sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]"
     if "-h" in arguments or "--help" in arguments:
-        print(f"{help_of(suite.config_class, usage, OPTIONS)}\n{suite.summary}")
+        print(f"{help_of(suite.config_class, usage, OPTIONS)}\n{fill(suite.summary, 79)}")
         return 0
     if not arguments or arguments[0].startswith("--"):
-        raise UserError(f"{suite.name} needs a config file: {usage}.")
+        raise UserError(f"suite run needs a config file: {usage}.")
     flags, options = _split_options(arguments[1:])
     if "--out" not in options:
-        raise UserError(f"{suite.name} needs a folder: {usage}.")
+        raise UserError(f"suite run needs a folder: {usage}.")
     jobs = options.get("--jobs", "1")
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"--jobs must be a whole number of at least 1, but is '{jobs}'.")
@@ -171,6 +182,8 @@ def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[Cel
     missing = [chain for chain in chains if not suite.is_over([finished.get(cell) for cell in chain])]
     suite.check(missing)
     (out / "cells").mkdir(parents=True, exist_ok=True)
+    settings = {"suite": suite.name, **as_json(suite.config)}
+    write_atomically(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     if len(missing) < len(chains):
         console.print(f"{len(chains) - len(missing)} of {len(chains)} were finished before")
     failures: list[str] = []
@@ -248,7 +261,7 @@ def _finished(suite: Suite[Any, CellT], out: Path, cell: CellT) -> dict[str, Any
     return result
 
 
-def _run_chains(
+def _ran_chains(
     suite: Suite[Any, CellT],
     chains: Sequence[tuple[CellT, ...]],
     finished: Mapping[CellT, Result],
@@ -278,6 +291,21 @@ def _run_chains(
             raise
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupt or an error starts no further cells
+
+
+def _run_chains(
+    suite: Suite[Any, CellT],
+    chains: Sequence[tuple[CellT, ...]],
+    finished: Mapping[CellT, Result],
+    out: Path,
+    jobs: int,
+) -> Iterator[tuple[int, tuple[CellT, dict[str, Any]] | TrainingError]]:
+    """Yields what `_ran_chains` yields, and shows in a terminal how many chains there were, and the remaining time."""
+    with Progress(suite.name, transient=True, quiet=True) as bar:
+        bar.update(0.0, f"0 of {len(chains)}")
+        for number, ran in _ran_chains(suite, chains, finished, out, jobs):
+            yield number, ran
+            bar.update(number / len(chains), f"{number} of {len(chains)}")
 
 
 def _run_chain(suite: Suite[Any, CellT], work: Work[CellT]) -> Iterator[tuple[CellT, dict[str, Any]]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -105,17 +105,28 @@ def play_agent(model: Any, env: VecEnv, episodes: int, *, success: float | str |
         success: see `ending`.
         seed: of the first copy.
     """
+    return [ending(info, success) for info in endings(model, env, episodes, seed=seed)]
+
+
+def endings(
+    model: Any, env: VecEnv, episodes: int, *, seed: int, watch: Callable[[int], object] = int
+) -> list[Mapping[str, Any]]:
+    """Returns the last `info` of each episode; arguments are those of `play_agent`.
+
+    `watch` is called with the number of episodes that are over.
+    """
     n = env.num_envs
     left = episodes // n + (np.arange(n) < episodes % n)
     env.seed(seed)
     observations: Any = env.reset()
     state, episode_start = None, np.ones(n, np.bool_)
-    played: list[Ended] = []
+    played: list[Mapping[str, Any]] = []
     while left.any():
         actions, state = model.predict(observations, state=state, episode_start=episode_start, deterministic=True)
         observations, _, episode_start, infos = env.step(actions)
         for copy in np.flatnonzero(episode_start & (left > 0)):
-            played.append(ending(infos[copy], success))
+            played.append(infos[copy])
+            watch(len(played))
             left[copy] -= 1
     return played
 

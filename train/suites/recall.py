@@ -330,4 +330,5 @@ class _Board:
             self.writer.add_image("who credited whom", image, self.answers, dataformats="HWC")
 
 
-command = partial(suite_command, Recall)
+suite = Recall
+command = partial(suite_command, suite)

@@ -1,4 +1,4 @@
-"""`sab-agents stream CONFIG`: streaming agents over sizes of an environment, policies and seeds."""
+"""The suite `stream`: streaming agents over sizes of an environment, policies and seeds."""
 
 from __future__ import annotations
 
@@ -163,6 +163,7 @@ class Stream(Suite[StreamConfig, StreamCell]):
         started = time.process_time()
         agent.learn(2**62, returns, log_interval=None)
         seconds = time.process_time() - started
+        agent.save(work.model(cell))
         episodes = len(returns.all)
         last = max(1, episodes // 10) if config.recent is None else config.recent
         yield (
@@ -260,4 +261,5 @@ def _in_equal_parts(means: Sequence[float], whole: int) -> list[tuple[float, flo
     return [(whole * (part + 1) / len(means), mean) for part, mean in enumerate(means)]
 
 
-command = partial(suite_command, Stream)
+suite = Stream
+command = partial(suite_command, suite)

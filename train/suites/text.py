@@ -1,4 +1,4 @@
-"""`sab-agents text CONFIG`: learners read a text once, character by character: bits per character as they go.
+"""The suite `text`: learners read a text once, character by character: bits per character as they go.
 
 Each character is predicted before it is learnt from. Each learner tries the config's learning rates on the beginning of
 the text and reads all of it with the best.
@@ -289,4 +289,5 @@ def pairs_bits(text: Codes, kinds: int, parts: int) -> dict[str, Any]:
     return {"bits": bits, "characters": steps * rows}
 
 
-command = partial(suite_command, ReadText)
+suite = ReadText
+command = partial(suite_command, suite)

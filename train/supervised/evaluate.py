@@ -10,13 +10,14 @@ import torch
 from rich.table import Table
 
 from sab_agents.envs.supervised.task import SequenceTask, Split
+from sab_agents.train.configuration import load
 from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised import metrics
 from sab_agents.train.supervised.checkpoint import load_model
 from sab_agents.train.supervised.config import TrainConfig
 from sab_agents.train.supervised.loop import device_of
 from sab_agents.train.supervised.model import SequenceModel, model_of, task_of
-from sab_agents.train.supervised.run_folder import RunFolder
 
 
 def load_run(path: str | Path, device: str | None = None) -> tuple[TrainConfig, SequenceTask, SequenceModel]:
@@ -30,7 +31,9 @@ def load_run(path: str | Path, device: str | None = None) -> tuple[TrainConfig, 
         UserError: the folder holds no run or no whole model.
     """
     folder = RunFolder(path)
-    config = folder.read_config()
+    if folder.holds_agent:
+        raise UserError(f"{path} holds an agent, not a model of sequences. Score it with sab-agents evaluate {path}.")
+    config = load(TrainConfig, folder.config)
     place = device_of(config.device if device is None else device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)

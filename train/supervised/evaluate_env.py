@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,7 @@ from sab_agents.train.supervised.evaluate import load_run, with_length
 from sab_agents.train.supervised.rollouts import COPIES, Played, make, play, play_task
 from sab_agents.vec_env.layers import AnyVectorEnv
 
+ROOMY = 110  # columns of a terminal that has room for all of a table
 SCRIPTED = ("random", "oracle", "memoryless")
 EPISODES = 1000
 Rows = list[dict[str, Any]]
@@ -168,23 +170,33 @@ def row_of(length: int | None, played: Played, env: AnyVectorEnv) -> dict[str, A
     }
 
 
-def returns_table(title: str, rows: Rows) -> Table:
-    """Returns the rows as a table: the return, how far it is from memoryless to best, and the task's own metrics."""
+def returns_table(title: str, rows: Rows, columns: int = ROOMY) -> Table:
+    """Returns the rows as a table: the return, how far it is from memoryless to best, and the task's own metrics.
+
+    Args:
+        title: of the table.
+        rows: of `evaluate_run_in_env` or its relatives.
+        columns: of the terminal; a narrow one has fewer and closer columns.
+    """
+    narrow = columns < ROOMY
     table = Table(title=title, title_justify="left")
-    for heading in ("length", "steps", "return", "± s.e.", "random", "memoryless", "best"):
-        style = "dim" if heading in ("random", "memoryless", "best", "steps") else None
+    if narrow:
+        table.box, table.padding, table.pad_edge = box.SIMPLE_HEAD, (0, 1, 0, 0), False
+    known = [name for name in ("random", "memoryless", "best") if any(row["returns"][name] is not None for row in rows)]
+    known = [name for name in known if not (narrow and name == "random")]
+    for heading in ("length", *(() if narrow else ("steps",)), "return", "± s.e.", *known):
+        style = "dim" if heading in (*known, "steps") else None
         table.add_column(heading, justify="right", style=style, no_wrap=True)
     fractions = [fraction_of(row) for row in rows]
     if any(fraction is not None for fraction in fractions):
-        table.add_column("memoryless → best", no_wrap=True)
+        table.add_column("→ best" if narrow else "memoryless → best", no_wrap=True)
     for name in rows[0]["metrics"]:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for row, fraction in zip(rows, fractions, strict=True):
-        known = [_number(row["returns"][name]) for name in ("random", "memoryless", "best")]
-        cells: list[str | Text] = [_whole(row["length"]), f"{row['steps']:g}", _number(row["mean"])]
-        cells += [_number(row["error"]), *known]
+        cells: list[str | Text] = [_whole(row["length"]), *(() if narrow else (f"{row['steps']:g}",))]
+        cells += [_number(row["mean"]), _number(row["error"]), *(_number(row["returns"][name]) for name in known)]
         if any(each is not None for each in fractions):
-            cells.append(_bar(fraction))
+            cells.append(_bar(fraction, 4 if narrow else 10))
         table.add_row(*cells, *(_number(value) for value in row["metrics"].values()))
     return table
 
@@ -197,7 +209,7 @@ def fraction_of(row: Mapping[str, Any]) -> float | None:
     return float((row["mean"] - memoryless) / (best - memoryless))
 
 
-def _bar(fraction: float | None, width: int = 10) -> Text:
+def _bar(fraction: float | None, width: int) -> Text:
     if fraction is None:
         return Text("-")
     lit = round(min(max(fraction, 0.0), 1.0) * width)

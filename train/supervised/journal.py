@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
-
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from typing import IO, TYPE_CHECKING
 
 from sab_agents.train.figures.runs import image_of_attention, image_of_credit
-from sab_agents.train.output import lines
+from sab_agents.train.progress import Progress as Display
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,7 +72,7 @@ class Rate:
         return self.last
 
 
-class ProgressBar:
+class ProgressBar(Display):
     """Shows a run's progress, with its rate and the remaining time.
 
     Args:
@@ -88,35 +84,13 @@ class ProgressBar:
 
     def __init__(self, config: TrainConfig, step: int, seconds: float, console: Console | None = None) -> None:
         self.config = config
-        self.console = console if console is not None else lines()
-        self.label = f"{config.task} · {config.core} · seed {config.seed}"
-        self.bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TextColumn("<"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.task = self.bar.add_task(self.label, total=1.0, note="")
-        self.bar.update(self.task, completed=self._fraction(step, seconds))
+        label = f"{config.task} · {config.core} · seed {config.seed}"
+        super().__init__(label, console, done=self._fraction(step, seconds), quiet=True)
 
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
-
-    def update(self, step: int, seconds: float, loss: float, rate: float) -> None:
+    def updated(self, step: int, seconds: float, loss: float, rate: float) -> None:
         """Moves the bar: `step` updates done in `seconds`, the last loss, and `rate` updates per second."""
-        note = f"step {step}/{self.config.steps} · {rate:.1f} steps/s · loss {loss:.4g}"
-        self.bar.update(self.task, completed=self._fraction(step, seconds), note=note)
+        note = f"step {step}/{self.config.steps} · loss {loss:.4g} · {rate:.1f} steps/s"
+        self.update(self._fraction(step, seconds), note)
 
     def evaluated(self, step: int, seconds: float, values: dict[str, float]) -> None:
         """Prints the scores on validation data."""

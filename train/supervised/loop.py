@@ -15,12 +15,12 @@ from torch import Tensor
 
 from sab_agents.train.errors import TrainingError, UserError, one_line
 from sab_agents.train.figures.runs import plot_attention, plot_credit, plot_learning_curve
+from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised.checkpoint import Progress, load_checkpoint, save_checkpoint, save_model
 from sab_agents.train.supervised.journal import Journal, ProgressBar, Rate
 from sab_agents.train.supervised.maps import maps_of
 from sab_agents.train.supervised.metrics import carried, evaluate, loss_of, reached, tensors_of
 from sab_agents.train.supervised.model import SequenceModel, model_of, task_of
-from sab_agents.train.supervised.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +73,7 @@ class Trainer:
         self.progress = Progress()
         if config.resume and self.folder.checkpoint.exists():
             self.progress = load_checkpoint(self.folder.checkpoint, config, self.model, self.optimizer)
-        self.folder.create(config)
+        self.folder.create(config.settings(), resume=config.resume)
 
     def run(self) -> dict[str, Any]:
         """Trains until a limit or the target is reached, tests, draws figures, and returns what `result.json` holds."""
@@ -114,7 +114,7 @@ class Trainer:
                 values |= {"gradient_norm": norm} if math.isfinite(norm) else {}
                 values |= {"skipped_updates": progress.skipped, "steps_per_second": rate.measure(progress)}
                 journal.write("train", progress, values)
-            bar.update(progress.step, progress.seconds, loss, rate.last)
+            bar.updated(progress.step, progress.seconds, loss, rate.last)
             if progress.step % config.eval_every == 0 or last:
                 progress.validation = self._evaluate("validation")
                 journal.write("validation", progress, progress.validation)

@@ -1,4 +1,4 @@
-"""`sab-agents agents`: cells run once, the same whatever runs beside them, and mistakes are one line."""
+"""The suite `agents`: cells run once, the same whatever runs beside them, and mistakes are one line."""
 
 from __future__ import annotations
 
@@ -72,10 +72,12 @@ def test_each_config_loads_and_builds_its_agents(path: Path) -> None:
 
 def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    arguments = ["agents", written(tmp_path, test_values=[4, 6], test_episodes=6), "--out", str(out)]
+    arguments = ["suite", "run", written(tmp_path, test_values=[4, 6], test_episodes=6), "--out", str(out)]
     assert main(arguments) == 0
     assert {path.name for path in out.iterdir()} == {
         "cells",
+        "config.yaml",
+        "models",
         "tb",
         "result.json",
         "table.md",
@@ -93,6 +95,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
         assert cell["tests"]["6"]["episodes"] == 6
         assert len(cell["curve"]) <= POINTS
     assert "[8/8]" in capsys.readouterr().out
+    assert main(["export", str(out / "models" / "sab-3-1.zip"), str(tmp_path / "step.pt2")]) == 0
     board = EventAccumulator(str(out / "tb" / "sab-3-1")).Reload()
     assert [event.step for event in board.Scalars("rollout/success")] == [32, 64]
     assert "memory/read_distance" in board.Tags()["scalars"]
@@ -138,14 +141,14 @@ def test_the_target_is_measured_over_all_copies_that_end_in_a_step() -> None:
 
 def test_the_command_line_chooses_cells(tmp_path: Path) -> None:
     flags = ["--values", "4", "--learners", "lstm", "--seeds", "3", "--steps", "32", "--out", str(tmp_path / "out")]
-    assert main(["agents", written(tmp_path, steps={2: 5, 3: 5}), *flags]) == 0
+    assert main(["suite", "run", written(tmp_path, steps={2: 5, 3: 5}), *flags]) == 0
     assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["lstm-4-3.json"]
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--values", "2", "--learners", "lstm", "--seeds", "0", "--out", str(tmp_path / "out")]
-    assert main(["agents", written(tmp_path), *flags]) == 0
-    assert main(["agents", written(tmp_path), *flags, "--steps", "32"]) == 2
+    assert main(["suite", "run", written(tmp_path), *flags]) == 0
+    assert main(["suite", "run", written(tmp_path), *flags, "--steps", "32"]) == 2
     assert "was run with steps = 64, not 32" in capsys.readouterr().err
 
 
@@ -375,7 +378,7 @@ def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
 def test_a_mistake_is_one_line(
     changes: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["agents", written(tmp_path, **changes), "--out", str(tmp_path / "out")]) == 2
+    assert main(["suite", "run", written(tmp_path, **changes), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Tests of `sab-agents compare`: a table and curves over cores and seeds, and runs that are not repeated."""
+"""Tests of the suite `compare`: a table and curves over cores and seeds, and runs that are not repeated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,18 @@ def test_it_trains_every_core_with_every_seed_and_repeats_none(
 ) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
     out = tmp_path / "out"
-    arguments = ["compare", str(tmp_path / "c.yaml"), "--cores", "lstm", "lstm_tbptt", "--seeds", "0", "--jobs", "2"]
+    arguments = [
+        "suite",
+        "run",
+        str(tmp_path / "c.yaml"),
+        "--cores",
+        "lstm",
+        "lstm_tbptt",
+        "--seeds",
+        "0",
+        "--jobs",
+        "2",
+    ]
     arguments += ["--out", str(out), "--core_settings.bptt_steps", "3"]
     assert main(arguments) == 0
     table = (out / "table.md").read_text(encoding="utf-8")
@@ -61,7 +72,7 @@ def test_a_core_that_does_not_exist_is_named_before_anything_is_trained(
 ) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
     out = tmp_path / "out"
-    assert main(["compare", str(tmp_path / "c.yaml"), "--cores", "lstm", "ltsm", "--out", str(out)]) == 2
+    assert main(["suite", "run", str(tmp_path / "c.yaml"), "--cores", "lstm", "ltsm", "--out", str(out)]) == 2
     assert "unknown core 'ltsm'. Did you mean 'lstm'?" in capsys.readouterr().err
     assert not out.exists()
 
@@ -78,7 +89,16 @@ def test_a_setting_that_no_compared_core_has_is_an_error(
     flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    arguments = ["compare", str(tmp_path / "c.yaml"), "--cores", "lstm", "lstm_tbptt", "--out", str(tmp_path / "out")]
+    arguments = [
+        "suite",
+        "run",
+        str(tmp_path / "c.yaml"),
+        "--cores",
+        "lstm",
+        "lstm_tbptt",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main([*arguments, *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -102,7 +122,18 @@ def test_a_run_that_fails_is_reported_and_the_others_are_in_the_table(
     monkeypatch.setattr("sab_agents.train.suites.compare.train", sometimes)
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
     out = tmp_path / "out"
-    arguments = ["compare", str(tmp_path / "c.yaml"), "--cores", "lstm_tbptt", "--seeds", "0", "1", "--out", str(out)]
+    arguments = [
+        "suite",
+        "run",
+        str(tmp_path / "c.yaml"),
+        "--cores",
+        "lstm_tbptt",
+        "--seeds",
+        "0",
+        "1",
+        "--out",
+        str(out),
+    ]
     assert main(arguments) == 1
     assert "1 of 2 runs failed; the first says: the loss is nan" in capsys.readouterr().err
     assert "| lstm_tbptt | 1 |" in (out / "table.md").read_text()

@@ -1,4 +1,4 @@
-"""`sab-agents conditioning`: its table, its tests without targets, and that a learner without a memory stays above."""
+"""The suite `conditioning`: its table, its tests without targets, and that a learner without a memory stays above."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_learner_without_a_memory_has_the_memoryless_score() -> None:
 
 def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
-    command = ["conditioning", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
+    command = ["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
     assert main(command) == 0
     cells = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]
     assert {cell["learner"] for cell in cells} == {"sab", "lstm"}
@@ -79,7 +79,7 @@ def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys
     assert "Nobody says where a trial begins." in printed
     assert f"| best | {stream.best:.4f} |" in printed
     assert f"| memoryless | {stream.memoryless:.4f} |" in printed
-    again = ["conditioning", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "again")]
+    again = ["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "again")]
     assert main(again) == 0
     repeated = json.loads((tmp_path / "again" / "result.json").read_text())["cells"]
     assert [cell["errors"] for cell in repeated] == [cell["errors"] for cell in cells]
@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_one_line_of_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
-    assert main(["conditioning", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out"), *options]) == 2
+    assert main(["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out"), *options]) == 2
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1

@@ -116,6 +116,7 @@ def test_every_cell_is_run_once_and_the_folder_has_one_form(tmp_path: Path, caps
     assert sums(run_suite(count(), tmp_path)) == {"one-1": 2, "ten-1": 11, "one-2": 3, "ten-2": 12}
     assert {path.name for path in tmp_path.iterdir()} == {
         "cells",
+        "config.yaml",
         "result.json",
         "table.md",
         "scores.png",
@@ -190,8 +191,8 @@ def test_the_command_line_narrows_cells_and_names_what_is_wrong(tmp_path: Path) 
     assert command([*arguments, "--learners", "ten", "--values", "3", "--jobs=1"]) == 0
     assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["ten-3.json"]
     for wrong, message in (
-        ([], "count needs a config file: sab-agents count CONFIG --out FOLDER"),
-        (arguments[:1], "count needs a folder"),
+        ([], "suite run needs a config file: sab-agents suite run CONFIG --out FOLDER"),
+        (arguments[:1], "suite run needs a folder"),
         ([*arguments, "--jobs", "0"], "--jobs must be a whole number of at least 1, but is '0'"),
         ([*arguments, "--out"], "--out needs a value"),
         ([*arguments, "--vlues", "3"], "Did you mean 'values'?"),

@@ -1,4 +1,4 @@
-"""`sab-agents online`: its configs, its cells and its table, with so few answers that nothing is learnt."""
+"""The suite `online`: its configs, its cells and its table, with so few answers that nothing is learnt."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_config_is_read(path: Path) -> None:
 
 def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
-    command = ["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
+    command = ["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
     assert main(command) == 0
     cells = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]
     assert {cell["learner"] for cell in cells} == {"sab", "lstm"}
@@ -51,7 +51,7 @@ def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys
 
 def test_tensorboard_shows_the_accuracy_and_who_credited_whom(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
-    assert main(["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 0
+    assert main(["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 0
     for learner, images in (("sab", 1), ("lstm", 0)):
         events = EventAccumulator(str(tmp_path / "out" / "tb" / f"{learner}-3-0-0"))
         events.Reload()
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_one_line_of_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
-    command = ["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
+    command = ["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
     assert main(command) == 0
     capsys.readouterr()
     assert main([*command, *options]) == 2
@@ -94,7 +94,7 @@ def test_the_table_says_whether_starts_are_said_and_which_cue_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
-    command = ["online", str(tmp_path / "small.yaml"), "--rows", "1", "--recent", "2"]
+    command = ["suite", "run", str(tmp_path / "small.yaml"), "--rows", "1", "--recent", "2"]
     assert main([*command, "--out", str(tmp_path / "said")]) == 0
     said = (tmp_path / "said" / "table.md").read_text(encoding="utf-8")
     assert "Each round's start is said. Accuracy of the last 2 answers" in said

@@ -1,8 +1,9 @@
-"""`sab-agents stream`: cells run once, the same whatever runs beside them, and mistakes are one line."""
+"""The suite `stream`: cells run once, the same whatever runs beside them, and mistakes are one line."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def written(tmp_path: Path, **changes: Any) -> str:
 
 
 def run_alone(suite: Stream, cell: StreamCell) -> dict[str, Any]:
-    ((_, result),) = suite.run(Work((cell,), {}, Path()))
+    with tempfile.TemporaryDirectory() as out:
+        ((_, result),) = suite.run(Work((cell,), {}, Path(out)))
     return result
 
 
@@ -48,10 +50,18 @@ def test_each_config_loads_and_builds_its_agents(path: Path) -> None:
 
 
 def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["stream", written(tmp_path), "--out", str(tmp_path / "out")]
+    arguments = ["suite", "run", written(tmp_path), "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {"cells", "result.json", "table.md", "scores.png", "curves.png"}
+    assert {path.name for path in out.iterdir()} == {
+        "cells",
+        "models",
+        "config.yaml",
+        "result.json",
+        "table.md",
+        "scores.png",
+        "curves.png",
+    }
     cells = json.loads((out / "result.json").read_text())["cells"]
     assert len(cells) == 8
     assert {cell["steps"] for cell in cells if cell["value"] == 3} == {12 * 4}
@@ -76,13 +86,19 @@ def test_a_cell_does_not_depend_on_the_process_it_runs_in(tmp_path: Path) -> Non
 
 def test_the_command_line_chooses_cells(tmp_path: Path) -> None:
     flags = ["--values", "4", "--policies", "rtu", "--seeds", "3", "--episodes", "2", "--out", str(tmp_path / "out")]
-    assert main(["stream", written(tmp_path), *flags]) == 0
+    assert main(["suite", "run", written(tmp_path), *flags]) == 0
     assert [path.name for path in (tmp_path / "out" / "cells").iterdir()] == ["rtu-4-3.json"]
 
 
 def test_a_policy_can_be_run_at_some_values_alone(tmp_path: Path) -> None:
     policies = {"rtu": TINY["policies"]["rtu"], "ablation": {**TINY["policies"]["sab"], "values": [3, 9]}}
-    arguments = ["stream", written(tmp_path, policies=policies, seeds=[0], episodes=2), "--out", str(tmp_path / "out")]
+    arguments = [
+        "suite",
+        "run",
+        written(tmp_path, policies=policies, seeds=[0], episodes=2),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(arguments) == 0
     names = {path.name for path in (tmp_path / "out" / "cells").iterdir()}
     assert names == {"rtu-2-0.json", "rtu-3-0.json", "ablation-3-0.json"}
@@ -93,8 +109,8 @@ def test_a_policy_can_be_run_at_some_values_alone(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--values", "2", "--policies", "rtu", "--seeds", "0", "--out", str(tmp_path / "out")]
-    assert main(["stream", written(tmp_path), *flags]) == 0
-    assert main(["stream", written(tmp_path), *flags, "--episodes", "3"]) == 2
+    assert main(["suite", "run", written(tmp_path), *flags]) == 0
+    assert main(["suite", "run", written(tmp_path), *flags, "--episodes", "3"]) == 2
     assert "was run with episodes = 12, not 3" in capsys.readouterr().err
 
 
@@ -123,7 +139,7 @@ def test_episodes_may_differ_by_value(tmp_path: Path) -> None:
 def test_a_mistake_is_one_line(
     changes: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["stream", written(tmp_path, **changes), "--out", str(tmp_path / "out")]) == 2
+    assert main(["suite", "run", written(tmp_path, **changes), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -141,5 +157,5 @@ def test_a_cell_ends_at_its_target_and_says_so() -> None:
 
 
 def test_a_target_without_its_episodes_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["stream", written(tmp_path, target=0.5), "--out", str(tmp_path / "out")]) == 2
+    assert main(["suite", "run", written(tmp_path, target=0.5), "--out", str(tmp_path / "out")]) == 2
     assert "target and recent must be set together, but are 0.5 and None" in capsys.readouterr().err

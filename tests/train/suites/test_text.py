@@ -1,4 +1,4 @@
-"""`sab-agents text`: every character is predicted once, before it is learnt from; its table, curves and errors."""
+"""The suite `text`: every character is predicted once, before it is learnt from; its table, curves and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ shared: {{hidden_size: 4, capacity: 4, update_every: 4, bptt_steps: 4}}
 def command(tmp_path: Path) -> list[str]:
     (tmp_path / "text.txt").write_text("abcabcabd " * 90)
     (tmp_path / "small.yaml").write_text(SMALL.format(corpus=tmp_path / "text.txt"))
-    return ["text", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
+    return ["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
 
 
 def test_the_config_of_the_figures_is_read() -> None:

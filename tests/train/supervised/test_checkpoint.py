@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import write_atomically
+from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised.checkpoint import FORMAT, VERSION
 from sab_agents.train.supervised.config import TrainConfig
 from sab_agents.train.supervised.loop import Trainer, train
-from sab_agents.train.supervised.run_folder import RunFolder
 
 MakeConfig = Callable[..., TrainConfig]
 

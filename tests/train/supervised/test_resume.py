@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised.config import TrainConfig
 from sab_agents.train.supervised.loop import train
-from sab_agents.train.supervised.run_folder import RunFolder
 
 MakeConfig = Callable[..., TrainConfig]
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sab_agents.train.configuration import load
+from sab_agents.train.configuration import read_yaml
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import write_atomically, write_json
-from sab_agents.train.supervised.config import TrainConfig
 
 
 class RunFolder:
     """The files of one run.
 
-    config.yaml holds the settings, metrics.jsonl one line for each logged step, checkpoint.safetensors what resuming
-    needs, model.safetensors the trained parameters, result.json the outcome (once the run is finished), plots/ the PNGs
-    and tb/ TensorBoard's events.
+    config.yaml holds the settings, metrics.jsonl one line for each logged step, result.json the outcome (once the run
+    is finished), plots/ the PNGs and tb/ TensorBoard's events. A model of sequences is in model.safetensors, and what
+    resuming it needs in checkpoint.safetensors; agent.zip is both for an agent.
 
     Args:
         path: the folder; `create` makes it.
@@ -31,27 +31,29 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.model = self.path / "model.safetensors"
+        self.agent = self.path / "agent.zip"
         self.result = self.path / "result.json"
         self.plots = self.path / "plots"
         self.tensorboard = self.path / "tb"
 
-    def create(self, config: TrainConfig) -> None:
+    def create(self, settings: Mapping[str, Any], *, resume: bool) -> None:
         """Makes the folder and writes its config.
 
         Raises:
-            UserError: it already holds a run and `config.resume` is not set, or it cannot be written.
+            UserError: it already holds a run and `resume` is not set, or it cannot be written.
         """
-        if not config.resume and self.config.exists():
+        if not resume and self.config.exists():
             raise UserError(
-                f"{self.path} already holds a run. Continue it with --resume true, or choose another --out."
+                f"{self.path} already holds a run. Continue it with sab-agents resume {self.path}, or choose another "
+                "--out."
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config, yaml.safe_dump(config.settings(), sort_keys=False).encode())
+            write_atomically(self.config, yaml.safe_dump(dict(settings), sort_keys=False).encode())
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror}.") from error
 
-    def read_config(self) -> TrainConfig:
+    def read_settings(self) -> dict[str, Any]:
         """Returns the run's settings.
 
         Raises:
@@ -59,7 +61,16 @@ class RunFolder:
         """
         if not self.config.exists():
             raise UserError(f"{self.path} holds no run: there is no config.yaml. Train one with sab-agents train.")
-        return load(TrainConfig, self.config)
+        return read_yaml(self.config)
+
+    @property
+    def holds_agent(self) -> bool:
+        """Whether the run is one of an agent in an environment, and not of a model of sequences.
+
+        Raises:
+            UserError: the folder holds no run.
+        """
+        return "policy" in self.read_settings()
 
     def read_result(self) -> dict[str, Any] | None:
         """Returns the outcome, or None while the run is not finished."""

@@ -1,0 +1,1 @@
+"""Runs of one agent in one environment: their settings, training, and what a trained agent does."""

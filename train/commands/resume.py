@@ -1,0 +1,34 @@
+"""`sab-agents resume RUN`: continues what was interrupted, or trains longer."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from sab_agents.train.commands.train import config_of, train_run
+from sab_agents.train.errors import UserError
+from sab_agents.train.run_folder import RunFolder
+
+USAGE = "sab-agents resume RUN [--key value …]"
+HELP = f"""usage: {USAGE}
+
+Continues a run, or a suite, that was interrupted. Flags change settings of a
+run: --steps 200000 trains it longer. A model of sequences continues bit-exactly
+from its last checkpoint; an agent continues from its last saving, with new
+episodes; a suite keeps its finished cells.
+"""
+
+
+def command(arguments: Sequence[str]) -> int:
+    """Continues a run or a suite."""
+    if "-h" in arguments or "--help" in arguments:
+        print(HELP)
+        return 0
+    if not arguments or arguments[0].startswith("--"):
+        raise UserError(f"resume needs the folder of a run or of a suite: {USAGE}.")
+    folder = RunFolder(Path(arguments[0]))
+    if "suite" in folder.read_settings():
+        running = importlib.import_module("sab_agents.train.commands.suite")
+        return int(running.command(["run", str(folder.config), *arguments[1:], "--out", str(folder.path)]))
+    return train_run(config_of(folder, arguments[1:]))
