@@ -17,7 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from sab_agents.checks import at_least
-from sab_agents.core.state import State
+from sab_agents.core.state import State, register_state
 from sab_agents.kernels import all_finite
 
 StateT = TypeVar("StateT", bound=State)
@@ -37,6 +37,11 @@ class Core(nn.Module, ABC, Generic[StateT]):
 
     state_class: type[StateT]
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "state_class" in vars(cls):
+            register_state(cls.state_class)
+
     def __init__(self, input_size: int, hidden_size: int, output_size: int, *, batch_first: bool = False) -> None:
         super().__init__()
         self.input_size = at_least(type(self).__name__, "input_size", input_size, 1)
@@ -47,6 +52,12 @@ class Core(nn.Module, ABC, Generic[StateT]):
     @abstractmethod
     def initial_state(self, batch_size: int) -> StateT:
         """The state of `batch_size` rows at the start of an episode."""
+
+    def _checked_rows(self, batch_size: int) -> int:
+        """Returns the rows that `initial_state` was asked for, as an int or as an export's symbol for one."""
+        if isinstance(batch_size, torch.SymInt):
+            return batch_size
+        return at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
 
     @abstractmethod
     def _run(self, x: Tensor, state: StateT, episode_start: Tensor | None) -> tuple[Tensor, StateT]:

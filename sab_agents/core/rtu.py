@@ -98,7 +98,7 @@ class RTU(RealTimeCore[RTUState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        batch_size = at_least("RTU.initial_state", "batch_size", batch_size, 1)
+        batch_size = self._checked_rows(batch_size)
         return RTUState(self.nu.new_zeros(batch_size, self.hidden_size, 2))
 
     def initial_sensitivity(self, batch_size: int) -> Sensitivity:
