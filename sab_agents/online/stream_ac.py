@@ -121,6 +121,7 @@ class StreamAC(BaseAlgorithm):
         self.kappa_policy, self.kappa_value = plain(kappa_policy), plain(kappa_value)
         # The current observation, normalised (1, O): None until an episode has been started.
         self.observation: Tensor | None = None
+        self._open = _OpenStep()
         if _init_setup_model:
             self._setup_model()
 
@@ -148,6 +149,9 @@ class StreamAC(BaseAlgorithm):
         progress_bar: bool = False,
     ) -> Self:
         """Learns from `total_timesteps` steps of the environment.
+
+        If the environment raises, or returns what is not finite, the step has not happened: a call with
+        `reset_num_timesteps=False` tries the same action again, and goes on as if there had been no error.
 
         Args:
             total_timesteps: steps to take.
@@ -182,9 +186,10 @@ class StreamAC(BaseAlgorithm):
     def _begin_stream(self) -> None:
         """Starts from an environment that was reset outside of `_learn_one`: the traces are cleared."""
         assert isinstance(self._last_obs, np.ndarray)
+        self.observation = self._normalised(self._last_obs)
         for optimiser in self.optimisers:
             optimiser.trace.zero_()
-        self.observation = self._normalised(self._last_obs)
+        self._open.decision = None
 
     def _learn_one(self) -> dict[str, Any]:
         """Takes one step and learns from it; returns what callbacks of stable-baselines3 look for."""
@@ -192,20 +197,24 @@ class StreamAC(BaseAlgorithm):
         assert self.observation is not None
         assert self._last_episode_starts is not None
         self.observation = self.observation.to(self.policy.critic.like)
-        decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
+        decision = self._open.decision
+        if decision is None:
+            decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
+            self._open.decision = decision
         clipped_actions = self.policy.bounded(decision.action)[None]
         observations, rewards, dones, infos = self.env.step(clipped_actions)
         assert isinstance(observations, np.ndarray)
         done, terminated = bool(dones[0]), bool(dones[0]) and not infos[0].get("TimeLimit.truncated", False)
-        after = infos[0]["terminal_observation"][None] if done else observations
-        following = self._normalised(after)
-        reward = self.reward_scaler.update(float(rewards[0]), done)
-        self._update(decision, reward, 0.0 if terminated else self.policy.value_of_next(following), done)
-        self.observation = self._normalised(observations) if done else following
+        last = infos[0]["terminal_observation"][None] if done else observations
+        following, upcoming, reward = self._counted(last, observations, float(rewards[0]), done)
+        value_of_next = 0.0 if terminated else self.policy.value_of_next(following)
+        # From here on the step has happened, even if it cannot be learnt from.
+        self._open.decision, self.observation = None, upcoming
         self._last_obs, self._last_episode_starts = observations, dones
         self.num_timesteps += 1
         self._episode_num += done
         self._update_info_buffer(infos, dones)
+        self._update(decision, reward, value_of_next, done)
         return {
             "env": self.env,
             "actions": decision.action[None],
@@ -216,12 +225,39 @@ class StreamAC(BaseAlgorithm):
             "infos": infos,
         }
 
+    def _counted(self, last: Array, observations: Array, reward: float, done: bool) -> tuple[Tensor, Tensor, float]:
+        """Adds what a step brought to the statistics: all of it, or nothing if a part of it is refused.
+
+        Args:
+            last: the observation (1, …) that followed the action, an episode's last one included.
+            observations: the one (1, …) to act on next.
+            reward: as it came.
+            done: whether an episode has ended, so that these differ.
+
+        Returns:
+            Both observations normalised (1, O), and the scaled reward.
+        """
+        before = self.policy.normaliser.statistics
+        try:
+            following = self._normalised(last)
+            upcoming = self._normalised(observations) if done else following
+            return following, upcoming, self.reward_scaler.update(reward, done)
+        except BaseException:
+            self.policy.normaliser.statistics = before
+            raise
+
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
         """Takes one step of ObGD along the traces, for the decision that the reward followed."""
         delta = reward + self.gamma * value_of_next - decision.value
         self.policy.backward(decision, self.ent_coef * ((delta > 0) - (delta < 0)))
+        refused: list[FloatingPointError] = []
         for optimiser in self.optimisers:
-            optimiser.step(delta, reset=done)
+            try:
+                optimiser.step(delta, reset=done)
+            except FloatingPointError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
         self._n_updates += 1
 
     def _normalised(self, observations: Array) -> Tensor:
@@ -376,6 +412,19 @@ class StreamAC(BaseAlgorithm):
         super().set_env(_single(env, "StreamAC.set_env"), force_reset)
         if force_reset:
             self.observation = None
+
+
+class _OpenStep:
+    """A decision whose action the environment has not answered yet, which is so after an error alone.
+
+    A copy has none: it decides again.
+    """
+
+    def __init__(self) -> None:
+        self.decision: Decision | None = None
+
+    def __reduce__(self) -> tuple[type[_OpenStep], tuple[()]]:
+        return _OpenStep, ()
 
 
 def _check_policy(policy: object, known: Mapping[str, type[BasePolicy]]) -> None:
