@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,7 +32,7 @@ from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
-from sab_agents.streaming import Stream, open_figures
+from sab_agents.streaming import Stream, open_figures, without_contexts
 from sab_agents.vec_env.layers import single_wrapped
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_STREAMS
@@ -44,6 +44,8 @@ _ARGUMENTS = (
     *("policy_kwargs", "tensorboard_log", "verbose", "seed"),
 )
 _COUNTS = ("num_timesteps", "_episode_num", "_n_updates")
+CONTEXTS = "contexts"
+"""What `save` can leave out beside arguments: what credit replays of a memory with slots."""
 
 
 class StreamAC(BaseAlgorithm):
@@ -292,8 +294,12 @@ class StreamAC(BaseAlgorithm):
         """Acts without learning; see `StreamPolicy.predict`. Draws from a random stream apart from that of `learn`."""
         return self.policy.predict(observation, state, episode_start, deterministic, self.predict_generator)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns everything that learning changes: tensors, and values that JSON can hold, by name."""
+    def state_dict(self, *, contexts: bool = True) -> dict[str, Any]:
+        """Returns everything that learning changes: tensors, and values that JSON can hold, by name.
+
+        Args:
+            contexts: keep what credit replays; without it memories are read, and not credited until written again.
+        """
         state = {
             **under("policy", self.policy.state_dict()),
             **under("normaliser", self.policy.normaliser.state_dict()),
@@ -304,7 +310,8 @@ class StreamAC(BaseAlgorithm):
             "successes": [float(success) for success in self.ep_success_buffer or ()],
         }
         for name, stream in self.policy.streams().items():
-            state |= under(f"stream.{name}", stream.state_dict())
+            carried = stream.state_dict()
+            state |= under(f"stream.{name}", carried if contexts else without_contexts(carried))
         for index, optimiser in enumerate(self.optimisers):
             state |= under(f"optimiser.{index}", optimiser.state_dict())
         if self.observation is not None and self._last_obs is not None:
@@ -343,27 +350,36 @@ class StreamAC(BaseAlgorithm):
             self._last_obs = state_dict["last_observation"].numpy()
             self._last_episode_starts = np.array([state_dict["episode_start"]])
 
-    def save(self, path: str | Path) -> None:  # type: ignore[override]
+    def save(  # type: ignore[override]
+        self, path: str | Path, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
         """Writes a file from which `load` and `learn` resume bit-exactly, given the environment, which is the caller's.
 
         Args:
             path: .zip is added to a name without suffix. The file holds safetensors and JSON, and no code.
+            exclude: names of arguments to leave out; `load` takes the defaults in their place. "contexts" leaves out
+                the observations from which a memory with slots is credited, much of the file where these are large.
+                After `load` that memory is read as before, and credited again as its slots are written again.
+            include: names to keep although they are in `exclude`.
 
         Raises:
             TypeError: a setting or a space cannot be written as JSON.
+            ValueError: `exclude` names the policy, or `include` what a file does not hold.
         """
         arguments = {
             "policy": self.policy_name,
             "stats_window_size": self._stats_window_size,
             **{name: getattr(self, name) for name in _ARGUMENTS},
         }
+        left_out = _left_out(exclude, include, {*arguments, CONTEXTS})
+        arguments = {name: value for name, value in arguments.items() if name not in left_out}
         built = {
             "arguments": arguments,
             "recipe": DEFAULT,
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
         }
-        archive.save(path, KIND, built, self.state_dict())
+        archive.save(path, KIND, built, self.state_dict(contexts=CONTEXTS not in left_out))
 
     @classmethod
     def load(  # type: ignore[override]
@@ -392,7 +408,7 @@ class StreamAC(BaseAlgorithm):
         settings, state = archive.load(path, KIND)
         arguments = settings["arguments"] | {"device": device}
         kind: Any = cls.policy_aliases[arguments["policy"]]
-        of_policy = arguments["policy_kwargs"] or {}
+        of_policy = arguments.get("policy_kwargs") or {}
         arguments["policy_kwargs"] = former_settings(settings, core_spec(kind.core).settings, of_policy)
         arguments |= changes
         agent = cls(**arguments, env=None, _init_setup_model=False)
@@ -440,6 +456,23 @@ def _check_learning_rate(learning_rate: object) -> None:
             "chooses, and follows no schedule. Pass a number, such as learning_rate=1.0."
         )
     above_zero("StreamAC", "learning_rate", learning_rate)
+
+
+def _left_out(exclude: Iterable[str] | None, include: Iterable[str] | None, names: set[str]) -> set[str]:
+    """Returns which of the names of a file's parts `save` leaves out."""
+    for given, values in (("exclude", exclude), ("include", include)):
+        if isinstance(values, str):
+            raise TypeError(f"StreamAC.save: {given} must be a list of names, but is {values!r}. Use [{values!r}].")
+    included = set(include or ())
+    left_out = set(exclude or ()) - included
+    if unknown := sorted(included - names):
+        raise ValueError(
+            f"StreamAC.save: include must name what a file holds, {', '.join(sorted(names))}, but has "
+            f"{', '.join(unknown)}. Save what is your own next to the file."
+        )
+    if "policy" in left_out:
+        raise ValueError("StreamAC.save: exclude must not name the policy, without which there is nothing to load.")
+    return left_out
 
 
 def _single(env: Any, owner: str) -> Any:

@@ -17,12 +17,9 @@ from sab_agents.ppo.cores import state_to_tensors
 from sab_agents.ppo.evaluation import Rollout, in_rows
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.stateful import RNNStates
-from sab_agents.streaming import ClosedWindow
+from sab_agents.streaming import ClosedWindow, without_contexts
 
 Array = npt.NDArray[Any]
-
-LEFT_OUT = ("contexts.", "window.")
-"""How the names begin of what a stream carries for credit alone."""
 
 
 class Acted(NamedTuple):
@@ -138,10 +135,9 @@ class Collector:
             contexts: keep what credit replays; without it memories are read, and not credited.
         """
         state: dict[str, Any] = {}
-        left_out = () if contexts else LEFT_OUT
         for name, stream in self.policy.streams.items():
-            carried = stream.state_dict().items()
-            state |= under(name, {key: value for key, value in carried if not key.startswith(left_out)})
+            carried = stream.state_dict()
+            state |= under(name, carried if contexts else without_contexts(carried))
         if contexts and self.policy.replays_observations:
             state |= under("frames", self.policy.frames.state_dict(self._referred()))
         return state
@@ -156,7 +152,7 @@ class Collector:
         for name, stream in policy.streams.items():
             carried = _current_names(within(name, state))
             if policy.replays_observations and not frames:
-                carried = {key: value for key, value in carried.items() if not key.startswith(LEFT_OUT)}
+                carried = without_contexts(carried)
             stream.load_state_dict(on_device(carried, policy.device))
 
 

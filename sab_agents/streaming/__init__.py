@@ -16,7 +16,7 @@ from sab_agents.streaming.memory_figures import (
 from sab_agents.streaming.real_time import RealTimeStream, RealTimeWindow
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.sab_window import SABWindow
-from sab_agents.streaming.slots import SlotState
+from sab_agents.streaming.slots import SlotState, without_contexts
 from sab_agents.streaming.truncated import TruncatedStream, TruncatedWindow
 
 __all__ = [
@@ -47,4 +47,5 @@ __all__ = [
     "open_figures",
     "stream_settings",
     "weighted_mean",
+    "without_contexts",
 ]
