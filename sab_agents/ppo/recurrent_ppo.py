@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
@@ -25,6 +25,7 @@ from torch import Tensor
 from sab_agents.checks import at_least, plain
 from sab_agents.optim.flat import FlatGradient
 from sab_agents.optim.parameters import Follower
+from sab_agents.ppo.buffers import DictRowBuffer, RowBuffer
 from sab_agents.ppo.collector import Collector, bootstrapped
 from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
@@ -165,7 +166,7 @@ class RecurrentPPO(SavedAlgorithm):
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        buffer = DictRolloutBuffer if isinstance(self.observation_space, spaces.Dict) else RolloutBuffer
+        buffer = DictRowBuffer if isinstance(self.observation_space, spaces.Dict) else RowBuffer
         self.rollout_buffer_class = buffer
         self.rollout_buffer = buffer(
             self.n_steps,
