@@ -227,6 +227,18 @@ class StreamPolicy(BasePolicy):
             return carried
         return carried.reset(torch.from_numpy(np.broadcast_to(episode_start, (rows,)).astype(bool)))
 
+    def save(self, path: Any) -> NoReturn:
+        """Raises TypeError: an agent's file holds its policy and the statistics that normalise observations."""
+        raise TypeError(
+            f"{type(self).__name__}.save: a policy is saved with its agent, by StreamAC.save({path!r}); "
+            "StreamAC.load(path).policy is that policy."
+        )
+
+    @classmethod
+    def load(cls, path: Any, device: torch.device | str = "auto") -> NoReturn:  # noqa: ARG003
+        """Raises TypeError; see `save`."""
+        raise TypeError(f"{cls.__name__}.load: use StreamAC.load({path!r}).policy, of a file that StreamAC.save wrote.")
+
     def forward(self, *_: Any, **__: Any) -> NoReturn:
         """Raises TypeError: a policy with memory acts by `predict`, and learns by `decide` and `backward`."""
         raise TypeError(

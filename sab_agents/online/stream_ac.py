@@ -423,6 +423,29 @@ class StreamAC(BaseAlgorithm):
             agent.set_env(env, force_reset=force_reset)
         return agent
 
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
+    ) -> None:
+        """Takes over the parameters of a file that `save` wrote, or of a dict as `get_parameters` returns it.
+
+        Args:
+            load_path_or_dict: the path, or the dict. Of a file the statistics that normalise observations are taken,
+                too, without which its parameters mean something else.
+            exact_match: all parameters must be there.
+            device: accepted for stable-baselines3's sake; parameters stay on the agent's device.
+
+        Raises:
+            RuntimeError: parameters are missing, or have other shapes.
+            ValueError: an object's name is unknown or missing, or the file is not ours.
+        """
+        if isinstance(load_path_or_dict, dict):
+            super().set_parameters(load_path_or_dict, exact_match, device)
+            return
+        _, state = archive.load(load_path_or_dict, KIND)
+        parameters: Any = {"policy": within("policy", state)}
+        super().set_parameters(parameters, exact_match, device)
+        self.policy.normaliser.load_state_dict(within("normaliser", state))
+
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces; `force_reset` as for `load`."""
         super().set_env(_single(env, "StreamAC.set_env"), force_reset)

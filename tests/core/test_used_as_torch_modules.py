@@ -284,3 +284,67 @@ def test_second_derivatives_are_right_or_refused_with_a_remedy(name: str) -> Non
         check(*arguments)
     with sdpa_kernel(SDPBackend.MATH):
         assert check(*arguments)
+
+
+# ---- arguments ------------------------------------------------------------------------------------------------------
+
+
+@every_core
+def test_an_input_may_lie_in_memory_as_it_likes(name: str) -> None:
+    core, x = core_and_input(name)
+    expected, state = core(x)
+    start = torch.rand(2, 5) < 0.3
+    begun, _ = core(x, state, start.t().contiguous())
+    for other in (x.transpose(0, 1).contiguous().transpose(0, 1), torch.stack([x, x], dim=-1)[..., 1]):
+        assert not other.is_contiguous()
+        torch.testing.assert_close(core(other)[0], expected)
+        torch.testing.assert_close(core(other, state, start.t())[0], begun)
+    parted = type(state)(*(torch.stack([each, each], dim=-1)[..., 0] for each in state.tensors()))
+    torch.testing.assert_close(core(x, parted, start.t())[0], begun)
+    one = torch.randn(1, 1, 3, requires_grad=True)
+    many = one.detach().expand(5, 2, 3).contiguous().requires_grad_()
+    found, expanded = (
+        torch.autograd.grad(core(y)[0].square().sum(), at)[0] for y, at in ((one.expand(5, 2, 3), one), (many, many))
+    )
+    torch.testing.assert_close(found, expanded.sum((0, 1), keepdim=True), rtol=1e-4, atol=1e-5)
+
+
+@every_core
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (
+            torch.zeros(5, 2, 3).to_sparse(),
+            TypeError,
+            r"must be a dense tensor .* layout torch.sparse_coo. Use x.to_dense",
+        ),
+        (nn.utils.rnn.pack_sequence([torch.zeros(2, 3)]), TypeError, "is a PackedSequence. Use .*pad_packed_sequence"),
+        (torch.zeros(5, 2, 3).numpy(), TypeError, "but is ndarray. Use torch.from_numpy"),
+        (torch.zeros(5, 0, 3), ValueError, r"at least one row, but has shape \(5, 0, 3\)"),
+    ],
+    ids=["sparse", "packed", "numpy", "no rows"],
+)
+def test_an_input_of_another_kind_is_refused_in_a_sentence(name: str, x: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        build_core(name, 3, 4)(x)
+
+
+@every_core
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_script_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=r"torch\.jit\.script does not know its states\. Use torch\.export"):
+        torch.jit.script(build_core(name, 3, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", CORES)
+def test_half_precision_is_computed_or_refused(name: str, dtype: torch.dtype) -> None:
+    core, x = core_and_input(name)
+    if name == "rtu":
+        with pytest.raises(TypeError, match=r"complex numbers, .* but the parameters are torch\.b?float16"):
+            core.to(dtype)(x.to(dtype))
+        return
+    expected = core(x)[0]
+    output = core.to(dtype)(x.to(dtype))[0]
+    assert output.dtype is dtype
+    torch.testing.assert_close(output.float(), expected, rtol=0.1, atol=0.1)

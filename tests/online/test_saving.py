@@ -18,7 +18,7 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sab_agents import StreamAC
+from sab_agents import OnlineLearner, StreamAC
 from tests.online.conftest import Clock
 from tests.readings import BEYOND
 
@@ -86,7 +86,7 @@ def test_without_the_environments_place_a_new_episode_begins(tmp_path: Path) -> 
 KILLED = """
 import sys, time, torch
 from stable_baselines3.common.callbacks import CheckpointCallback
-from sab_agents import StreamAC
+from sab_agents import OnlineLearner, StreamAC
 from tests.online.conftest import Clock
 torch.set_num_threads(1)
 model = StreamAC("MlpLstmPolicy", Clock(), policy_kwargs={"hidden_size": 8, "width": 8}, seed=0)
@@ -200,3 +200,27 @@ def test_an_argument_that_is_left_out_of_a_file_has_its_default(tmp_path: Path) 
         agent.save(tmp_path / "agent", include=["replay_buffer"])
     with pytest.raises(TypeError, match=r"Use \['contexts'\]"):
         agent.save(tmp_path / "agent", exclude="contexts")
+
+
+def test_parameters_are_taken_from_a_file_with_the_statistics_that_they_need(tmp_path: Path) -> None:
+    one, other = (StreamAC("MlpSabPolicy", "CartPole-v1", seed=seed, policy_kwargs=SMALL).learn(40) for seed in (0, 1))
+    one.save(tmp_path / "agent")
+    other.set_parameters(tmp_path / "agent")
+    for mine, theirs in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    observation = np.full(4, 0.1, dtype=np.float32)
+    for mine, theirs in zip(*(agent.predict(observation)[1] or () for agent in (one, other)), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    other.learn(20)
+    other.set_parameters(one.get_parameters())
+    OnlineLearner(2, 2).save(tmp_path / "learner")
+    with pytest.raises(ValueError, match="must be sab-agents/stream-ac"):
+        one.set_parameters(tmp_path / "learner")
+
+
+def test_a_policy_is_saved_with_its_agent(tmp_path: Path) -> None:
+    policy = StreamAC("MlpSabPolicy", "CartPole-v1", policy_kwargs=SMALL).policy
+    with pytest.raises(TypeError, match=r"a policy is saved with its agent, by StreamAC\.save"):
+        policy.save(tmp_path / "policy")
+    with pytest.raises(TypeError, match=r"use StreamAC\.load\(.*\)\.policy"):
+        type(policy).load(tmp_path / "policy")
