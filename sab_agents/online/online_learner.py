@@ -31,7 +31,7 @@ from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
 from sab_agents.online.window_history import WindowHistory
 from sab_agents.optim.flat import FlatAdam, FlatGradient
 from sab_agents.optim.parameters import Follower
-from sab_agents.streaming import SABStream, Stream, credited, make_stream, stream_settings
+from sab_agents.streaming import SABStream, Stream, credited, in_own_modes, make_stream, stream_settings
 
 KIND = "online-learner"
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -225,6 +225,7 @@ class OnlineLearner:
         """Returns (B, C) probabilities for all rows. Arguments and errors are those of `learn_many`."""
         return self.targets.probabilities(self._output("predict_proba_many", x, episode_start))
 
+    @in_own_modes
     def learn_many(self, x: Any, y: Any = None, episode_start: Any = None, mask: Any = None) -> Self:
         """Takes the next step of every stream, and updates the parameters after each `update_every`-th.
 
@@ -252,6 +253,7 @@ class OnlineLearner:
         """Returns which past steps were read and credited, how far back, and how much."""
         return self.ledger.report()
 
+    @in_own_modes
     def diagnose(self) -> Diagnosis:
         """Returns what memory, reads, credit and gradients do, in figures, and advice for what is known to be wrong.
 
@@ -273,6 +275,7 @@ class OnlineLearner:
         )
         return diagnosed(self.stream, self.history, facts)
 
+    @in_own_modes
     def reset(self) -> Self:
         """Forgets the stream (memory, open window, ledger, history); what was learnt stays."""
         if self._waiting is not None:
@@ -304,6 +307,7 @@ class OnlineLearner:
             "names": self._inputs.names,
         }
 
+    @in_own_modes
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resumes bit-exactly from what `state_dict` of a learner with the same settings returned.
 
@@ -445,6 +449,7 @@ class OnlineLearner:
         weight = self.head._parameters.get("weight")  # `__getattr__` would be noticed at every step
         return next(self.head.parameters()) if weight is None else weight
 
+    @in_own_modes
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """Returns the head's output (B, C) for the next step."""
         return self.head.predicted(self._peek(name, x, episode_start).step.output)

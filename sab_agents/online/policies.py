@@ -21,7 +21,7 @@ from sab_agents.online.distributions import Array, distribution_over
 from sab_agents.online.normalise import ObservationNormaliser
 from sab_agents.online.readout import Readout
 from sab_agents.online.settings import chosen_settings, endless_cores
-from sab_agents.streaming import Stream, make_stream
+from sab_agents.streaming import Stream, in_own_modes, make_stream
 from sab_agents.vec_env.usable import check_observation
 
 
@@ -159,6 +159,7 @@ class StreamPolicy(BasePolicy):
         modules: Any = self._modules  # `__getattr__` would take as long as a layer
         return modules["actor"], modules["critic"]
 
+    @in_own_modes
     def predict(
         self,
         observation: Array | dict[str, Array],

@@ -32,7 +32,7 @@ from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
-from sab_agents.streaming import Stream, open_figures, without_contexts
+from sab_agents.streaming import Stream, in_own_modes, open_figures, without_contexts
 from sab_agents.vec_env.layers import single_wrapped
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_STREAMS
@@ -141,6 +141,7 @@ class StreamAC(BaseAlgorithm):
         settings["learning_rate"] = self.learning_rate
         self.optimisers = [ObGD(group, kappa=kappa, **settings) for group, kappa in zip(groups, kappas, strict=True)]
 
+    @in_own_modes
     def learn(
         self,
         total_timesteps: int,
@@ -322,6 +323,7 @@ class StreamAC(BaseAlgorithm):
             state["episode_start"] = bool(self._last_episode_starts[0])
         return state
 
+    @in_own_modes
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resumes bit-exactly from what `state_dict` of an agent with the same arguments and spaces returned.
 

@@ -34,7 +34,7 @@ from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
 from sab_agents.ppo.stateful import RNNStates
-from sab_agents.streaming import Credit
+from sab_agents.streaming import Credit, in_own_modes
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
 
@@ -347,6 +347,7 @@ class RecurrentPPO(SavedAlgorithm):
         if self.skipped_updates:
             self.logger.record("train/skipped_updates", self.skipped_updates)
 
+    @in_own_modes
     def learn(
         self,
         total_timesteps: int,

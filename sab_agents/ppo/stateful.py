@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sab_agents.core.state import State
 from sab_agents.ppo.cores import state_from, state_to_tensors
-from sab_agents.streaming import Stream
+from sab_agents.streaming import Stream, in_own_modes
 from sab_agents.vec_env.usable import check_observation
 
 Array = npt.NDArray[Any]
@@ -89,6 +89,7 @@ class StatefulPolicy(ActorCriticPolicy):
     def values_of(self, output: Tensor) -> Tensor:
         """Returns the values (N,), from outputs (N, D) of the critic's core, or of the layer in place of a core."""
 
+    @in_own_modes
     def predict(
         self,
         observation: Array | dict[str, Array],

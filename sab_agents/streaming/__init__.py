@@ -13,6 +13,7 @@ from sab_agents.streaming.memory_figures import (
     open_figures,
     weighted_mean,
 )
+from sab_agents.streaming.modes import in_own_modes
 from sab_agents.streaming.real_time import RealTimeStream, RealTimeWindow
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.sab_window import SABWindow
@@ -43,6 +44,7 @@ __all__ = [
     "credit_figures",
     "credited",
     "held_figures",
+    "in_own_modes",
     "make_stream",
     "open_figures",
     "stream_settings",
