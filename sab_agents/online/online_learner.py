@@ -238,6 +238,7 @@ class OnlineLearner:
         Raises:
             ValueError: a shape does not fit, x or y is not finite, or y is out of range. Nothing has changed.
         """
+        self._require_one_dtype("learn_many")
         labels = None if y is None else self.labels.checked(y, mask, "OnlineLearner.learn_many")
         if not self._waits(x, episode_start):
             step = self._peek("learn_many", x, episode_start).step
@@ -449,9 +450,24 @@ class OnlineLearner:
         weight = self.head._parameters.get("weight")  # `__getattr__` would be noticed at every step
         return next(self.head.parameters()) if weight is None else weight
 
+    def _require_one_dtype(self, name: str) -> None:
+        """Raises TypeError if somebody has converted the core or the head alone, or to what is not learnt in."""
+        core, head = self.core.like, self._like()
+        if core.dtype is not head.dtype or core.device != head.device:
+            raise TypeError(
+                f"OnlineLearner.{name}: core and head must be of one dtype on one device, but are {core.dtype} on "
+                f"{core.device} and {head.dtype} on {head.device}. Convert both by .to(…)."
+            )
+        if core.dtype not in _DTYPES:
+            raise TypeError(
+                f"OnlineLearner.{name}: learns in torch.float32 or torch.float64, but core and head are {core.dtype}. "
+                "Convert both."
+            )
+
     @in_own_modes
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """Returns the head's output (B, C) for the next step."""
+        self._require_one_dtype(name)
         return self.head.predicted(self._peek(name, x, episode_start).step.output)
 
     def _peek(self, name: str, x: Any, episode_start: Any) -> _Peeked:
@@ -482,6 +498,7 @@ class _Peeked(NamedTuple):
 
 
 _COUNTS = ("steps", "updates", "skipped")
+_DTYPES = frozenset({torch.float32, torch.float64})
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
