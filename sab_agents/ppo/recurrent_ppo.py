@@ -217,6 +217,7 @@ class RecurrentPPO(SavedAlgorithm):
             clipped_actions = self.policy.bounded(actions)
             seen, first = self._last_obs, self._last_episode_starts
             new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.collector.take()
             # Before the callback, so that what it saves is where the environments are.
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             self.num_timesteps += env.num_envs

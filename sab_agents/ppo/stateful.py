@@ -139,7 +139,7 @@ class StatefulPolicy(ActorCriticPolicy):
             warnings.warn(
                 "predict: got a state but no episode_start, so that the memory of one episode is kept in the next. "
                 "Pass episode_start: what the last step of the environments returned as dones.",
-                stacklevel=4,  # where the algorithm's predict was called
+                stacklevel=5,  # where the algorithm's predict was called: `in_own_modes` stands between, too
             )
 
     def get_distribution(  # type: ignore[override]
