@@ -226,3 +226,24 @@ def test_a_step_that_the_environment_did_not_take_is_not_remembered(kind: str) -
             assert torch.equal(before[name], after[name]), name
     np.testing.assert_array_equal(model._last_obs, observed)
     assert model.learn(16, reset_num_timesteps=False).num_timesteps >= 29
+
+
+class Blind(FailsOnce):
+    """Returns NaN at one call of `step`."""
+
+    def step(self, action: Any) -> Any:
+        self.called += 1
+        observation, *rest = self.env.step(action)
+        return (np.full_like(observation, np.nan) if self.called == self.at else observation, *rest)
+
+
+@pytest.mark.parametrize("kind", ["Sab", "Lstm", "Rtu", "AttentionLstm", "Transformer"])
+def test_an_observation_of_nan_is_refused_and_a_new_start_learns_on(kind: str) -> None:
+    settings: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "seed": 0}
+    kwargs = {"lstm_hidden_size": 4}
+    model = RecurrentPPO(f"Mlp{kind}Policy", Blind(gym.make("CartPole-v1"), 13), policy_kwargs=kwargs, **settings)
+    with pytest.raises(ValueError, match="must be finite"):
+        model.learn(32)
+    model.learn(32)
+    assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
+    assert all(value.isfinite().all() for value in model.collector.state_dict().values() if value.is_floating_point())
