@@ -23,12 +23,16 @@ class UncreditedSAB(SAB):
         self.rules = replace(self.rules, reading=self.rules.reading._replace(credit=False))
 
 
-@register_core("sab_softmax", "SAB with dense softmax attention", endless=False)
+UNUSED = ("top_k", "floor")
+"""Settings of a SAB that choose and weigh the slots of a sparse read."""
+
+
+@register_core("sab_softmax", "SAB with dense softmax attention", endless=False, omit=UNUSED)
 class SoftmaxSAB(SAB):
     """SAB with dense softmax weights over all slots instead of the sparsifier: an ablation.
 
-    Every stored state is read and credited at every step. Takes SAB's arguments, but `top_k` and `floor` have no
-    meaning here, and is computed in plain torch. `ReadLog` names all S slots.
+    Every stored state is read and credited at every step. Takes SAB's arguments but `top_k` and `floor`, which
+    have no meaning here, and is computed in plain torch. `ReadLog` names all S slots.
 
     Args:
         input_size: I.
@@ -37,10 +41,18 @@ class SoftmaxSAB(SAB):
         settings: SAB's.
 
     Raises:
+        TypeError: `top_k` or `floor` is given.
         ValueError: the temperature is not positive and finite.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, temperature: float = 1.0, **settings: Any) -> None:
+        for name in UNUSED:
+            if settings.get(name) is not None:
+                raise TypeError(
+                    f"SoftmaxSAB: {name} has no meaning where every slot is read, but is {settings[name]!r}. Leave it "
+                    "out, or use SAB."
+                )
+        settings = {name: value for name, value in settings.items() if name not in UNUSED}
         super().__init__(input_size, hidden_size, **settings)
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")

@@ -8,16 +8,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.rnn import PackedSequence
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from sab_agents.checks import at_least
-from sab_agents.core.state import State
+from sab_agents.core.state import State, register_state
 from sab_agents.kernels import all_finite
 
 StateT = TypeVar("StateT", bound=State)
@@ -37,6 +38,11 @@ class Core(nn.Module, ABC, Generic[StateT]):
 
     state_class: type[StateT]
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "state_class" in vars(cls):
+            register_state(cls.state_class)
+
     def __init__(self, input_size: int, hidden_size: int, output_size: int, *, batch_first: bool = False) -> None:
         super().__init__()
         self.input_size = at_least(type(self).__name__, "input_size", input_size, 1)
@@ -47,6 +53,12 @@ class Core(nn.Module, ABC, Generic[StateT]):
     @abstractmethod
     def initial_state(self, batch_size: int) -> StateT:
         """The state of `batch_size` rows at the start of an episode."""
+
+    def _checked_rows(self, batch_size: int) -> int:
+        """Returns the rows that `initial_state` was asked for, as an int or as an export's symbol for one."""
+        if isinstance(batch_size, torch.SymInt):
+            return batch_size
+        return at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
 
     @abstractmethod
     def _run(self, x: Tensor, state: StateT, episode_start: Tensor | None) -> tuple[Tensor, StateT]:
@@ -120,6 +132,13 @@ class Core(nn.Module, ABC, Generic[StateT]):
         output, state = self._run(x.unsqueeze(0), state, None)
         return output.squeeze(0), state
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Raises TypeError: `torch.jit.script`, which calls this first, knows neither states nor kernels."""
+        raise TypeError(
+            f"{type(self).__name__}: torch.jit.script does not know its states. Use torch.export, or export a trained "
+            "policy by `sab-agents export`."
+        )
+
     def _have_types(self, x: Any, state: Any, episode_start: Any) -> bool:
         """Whether the arguments of a step have the types that they must have; what else there is, `_checked` knows."""
         known = isinstance(x, Tensor) and isinstance(state, self.state_class)
@@ -150,9 +169,9 @@ class Core(nn.Module, ABC, Generic[StateT]):
             episode_start = None if episode_start is None else episode_start.transpose(0, 1)
         return x, state, episode_start
 
-    def _checked(self, name: str, x: Tensor, state: StateT | None, *, ndim: int, form: str) -> tuple[Tensor, StateT]:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name}: x must be a tensor of shape {form}, but is {type(x).__name__}.")
+    def _checked(self, name: str, x: Any, state: StateT | None, *, ndim: int, form: str) -> tuple[Tensor, StateT]:
+        if not isinstance(x, Tensor) or x.layout is not torch.strided:
+            raise TypeError(f"{name}: x must be a dense tensor of shape {form}, but is {_kind(x)}.")
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             raise TypeError(
                 f"{name}: torch.jit.trace would fix sizes and branches of this call. Use torch.export on plain_step, "
@@ -174,6 +193,8 @@ class Core(nn.Module, ABC, Generic[StateT]):
         if not all_finite(x):
             raise ValueError(f"{name}: x must be finite, but holds NaN or infinity. Clean the input first.")
         batch_size = x.shape[0] if ndim == 2 or self.batch_first else x.shape[1]
+        if batch_size == 0:
+            raise ValueError(f"{name}: x must have at least one row, but has shape {tuple(x.shape)}. Skip the call.")
         if state is None:
             return x, self.initial_state(batch_size)
         if not isinstance(state, self.state_class):
@@ -218,6 +239,15 @@ class Core(nn.Module, ABC, Generic[StateT]):
 def _without_autocast() -> AbstractContextManager[Any]:
     """Returns a context in which a CPU computes in the parameters' dtype: a state in bfloat16 would forget."""
     return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+
+
+def _kind(x: Any) -> str:
+    """What an argument is that should be a dense tensor, and how to make it one."""
+    if isinstance(x, PackedSequence):
+        return "a PackedSequence. Use torch.nn.utils.rnn.pad_packed_sequence, and ignore outputs beyond a row's end"
+    if isinstance(x, Tensor):
+        return f"of layout {x.layout}. Use x.to_dense()"
+    return type(x).__name__ + (". Use torch.from_numpy" if type(x).__module__ == "numpy" else "")
 
 
 def recompute_weights(*modules: nn.Module | None) -> None:

@@ -6,15 +6,19 @@ Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sab_agents.checks import at_least
-from sab_agents.core.base import Core
+from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
-from sab_agents.kernels import steps_in_episode
+from sab_agents.kernels import steps_in_episode, stretch_firsts, transforms_active
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class GRUState(State):
 
 @register_core("gru", "GRU, full or truncated BPTT", policy="Gru")
 class GRU(Core[GRUState]):
-    """A GRU (Cho et al., 2014), computed by `nn.GRU`, which starts from zeros at each episode.
+    """A GRU (Cho et al., 2014) with the parameters and numbers of `nn.GRU`, which starts from zeros at each episode.
 
     With `bptt_steps` = n, backpropagation is truncated: h enters step t = 1, 2, … of an episode without gradient where
     (t - 1) mod n = 0, whatever the calls that the sequence is split into.
@@ -81,7 +85,7 @@ class GRU(Core[GRUState]):
 
     def initial_state(self, batch_size: int) -> GRUState:
         """Returns the state of `batch_size` rows at the start of an episode: all zeros."""
-        batch_size = at_least("GRU.initial_state", "batch_size", batch_size, 1)
+        batch_size = self._checked_rows(batch_size)
         h = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
         return GRUState(h, torch.zeros(batch_size, dtype=torch.int64, device=h.device))
 
@@ -89,14 +93,32 @@ class GRU(Core[GRUState]):
         step = steps_in_episode(state.step, episode_start, x.shape[0])
         cut = None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
         h, outputs = state.h.transpose(0, 1), []
-        for first, end in _stretches(x.shape[0], episode_start, cut):
+        firsts = stretch_firsts(x.shape[0], episode_start, cut)
+        for first, end in zip(firsts, [*firsts[1:], x.shape[0]], strict=True):
             if episode_start is not None:
                 h = h.masked_fill(episode_start[first].unsqueeze(1), 0)
             if cut is not None:
                 h = torch.where(cut[first].unsqueeze(1), h.detach(), h)
-            output, h = self.gru(x[first:end], h.contiguous())
+            output, h = self._stretch(x[first:end], h.contiguous())
             outputs.append(output)
         return torch.cat(outputs), GRUState(h.transpose(0, 1), step[-1])
+
+    def _weights(self) -> list[list[Tensor]]:
+        """The weights of each layer as they are now; one that is computed from others is computed."""
+        recompute_weights(self.gru)
+        return [[getattr(self.gru, f"{name}_l{layer}") for name in WEIGHTS] for layer in range(self.layers)]
+
+    def _stretch(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs steps without an event, from x (T, B, I) and h (L, B, H) to outputs (T, B, H) and the new h."""
+        weights, dropout = self._weights(), self.gru.dropout if self.training else 0.0
+        if transforms_active():  # for which torch's own has no rule
+            return _plain_gru(x, h, weights, dropout)
+        torch_gru: Any = torch.gru
+        # In training mode, for without it cuDNN does not backpropagate: dropout says how much is dropped.
+        modes = {"has_biases": True, "num_layers": self.layers, "dropout": dropout, "train": True}
+        flat = [weight for layer in weights for weight in layer]
+        found: tuple[Tensor, Tensor] = torch_gru(x, h, flat, **modes, bidirectional=False, batch_first=False)
+        return found
 
     def _check_state(self, name: str, state: GRUState) -> None:
         super()._check_state(name, state)
@@ -104,9 +126,17 @@ class GRU(Core[GRUState]):
         state.check_shapes(name, {"h": (rows, self.layers, self.hidden_size), "step": (rows,)})
 
 
-def _stretches(length: int, *events: Tensor | None) -> list[tuple[int, int]]:
-    """Returns first step and end of each stretch without an event, (T, B) bool, after its first step."""
-    happens = [event.any(dim=1) for event in events if event is not None]
-    flags = torch.stack(happens).any(dim=0).tolist() if happens else [False] * length
-    firsts = [t for t in range(length) if t == 0 or flags[t]]
-    return list(zip(firsts, [*firsts[1:], length], strict=True))
+def _plain_gru(x: Tensor, h: Tensor, weights: list[list[Tensor]], dropout: float) -> tuple[Tensor, Tensor]:
+    """What torch's GRU computes, in operations that every transform knows."""
+    ends = []
+    for layer, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(weights):
+        x = functional.dropout(x, dropout) if layer and dropout else x
+        outputs = [h[layer]]
+        for gates in functional.linear(x, weight_ih, bias_ih):
+            r, z, n = gates.chunk(3, dim=1)
+            r_h, z_h, n_h = functional.linear(outputs[-1], weight_hh, bias_hh).chunk(3, dim=1)
+            candidate = torch.tanh(n + torch.sigmoid(r + r_h) * n_h)
+            outputs.append(torch.lerp(candidate, outputs[-1], torch.sigmoid(z + z_h)))
+        x = torch.stack(outputs[1:])
+        ends.append(outputs[-1])
+    return x, torch.stack(ends)

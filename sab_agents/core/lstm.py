@@ -93,7 +93,7 @@ class LSTM(Core[LSTMState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        batch_size = at_least("LSTM.initial_state", "batch_size", batch_size, 1)
+        batch_size = self._checked_rows(batch_size)
         zeros = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
         return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
 

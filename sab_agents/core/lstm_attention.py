@@ -89,7 +89,7 @@ class LSTMAttention(Core[LSTMAttentionState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        batch_size = at_least("LSTMAttention.initial_state", "batch_size", batch_size, 1)
+        batch_size = self._checked_rows(batch_size)
         lstm = self.lstm.initial_state(batch_size)
         zeros = lstm.h.squeeze(1)
         memory = zeros.new_zeros(batch_size, 0, self.hidden_size)

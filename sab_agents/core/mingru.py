@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sab_agents.checks import at_least
 from sab_agents.core.base import leaves_of, recompute_weights
 from sab_agents.core.real_time import RealTimeCore, Sensitivity
 from sab_agents.core.registry import register_core
@@ -85,7 +84,7 @@ class MinGRU(RealTimeCore[MinGRUState]):
 
     def initial_state(self, batch_size: int) -> MinGRUState:
         """Returns the state of `batch_size` rows at the start of an episode: zeros."""
-        batch_size = at_least("MinGRU.initial_state", "batch_size", batch_size, 1)
+        batch_size = self._checked_rows(batch_size)
         return MinGRUState(self.gate.weight.new_zeros(batch_size, self.hidden_size))
 
     def _run(self, x: Tensor, state: MinGRUState, episode_start: Tensor | None) -> tuple[Tensor, MinGRUState]:

@@ -98,7 +98,7 @@ class RTU(RealTimeCore[RTUState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        batch_size = at_least("RTU.initial_state", "batch_size", batch_size, 1)
+        batch_size = self._checked_rows(batch_size)
         return RTUState(self.nu.new_zeros(batch_size, self.hidden_size, 2))
 
     def initial_sensitivity(self, batch_size: int) -> Sensitivity:
@@ -115,6 +115,11 @@ class RTU(RealTimeCore[RTUState]):
             return self.nu, self.omega, self.weight
 
     def _run(self, x: Tensor, state: RTUState, episode_start: Tensor | None) -> tuple[Tensor, RTUState]:
+        if x.dtype not in {torch.float32, torch.float64}:
+            raise TypeError(
+                f"RTU: the units are complex numbers, which torch has of torch.float32 and torch.float64, but the "
+                f"parameters are {x.dtype}. Use rtu.float(), or run under autocast."
+            )
         outputs, c = run_units(self._unit_parameters(), x, state.c, episode_start)
         return outputs, RTUState(c)
 

@@ -28,6 +28,7 @@ from sab_agents.kernels import (
     StepState,
     StepWeights,
     Stored,
+    is_known,
     replay,
     scan,
     step,
@@ -44,7 +45,7 @@ class ReadLog:
     Attributes:
         steps: (T, B, K+1) int64, 0-based step of the episode at which each slot that was read had been written, −1
             where there was none. The last of the K+1 is the one whose score is the threshold, where more than K slots
-            were filled. (B, T, K+1) with `batch_first`.
+            were filled. (B, T, K+1) with `batch_first`. In forward-mode differentiation all S slots are named.
         weights: of the same shape, their weights in the summary.
     """
 
@@ -155,7 +156,7 @@ class SAB(Core[SABState]):
 
     def initial_state(self, batch_size: int) -> SABState:
         """The state of `batch_size` rows at the start of an episode: zeros, and `capacity` empty slots."""
-        batch_size = at_least(f"{type(self).__name__}.initial_state", "batch_size", batch_size, 1)
+        batch_size = self._checked_rows(batch_size)
         weight, slots = self.like, self.rules.capacity or 0
         return SABState(
             h=weight.new_zeros(batch_size, self.hidden_size),
@@ -298,7 +299,7 @@ class SAB(Core[SABState]):
         )
 
     def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
-        if torch.is_grad_enabled() or x.shape[0] <= INFERENCE_STEPS or self.rules.capacity is None:
+        if torch.is_grad_enabled() or x.shape[0] <= INFERENCE_STEPS or self.rules.capacity is None or not is_known(x):
             return self._run_at_once(x, state, episode_start)
         output = x.new_empty(*x.shape[:2], self.output_size)
         for first in range(0, x.shape[0], INFERENCE_STEPS):

@@ -33,7 +33,7 @@ class State:
     @property
     def batch_size(self) -> int:
         """Number of rows B."""
-        return int(self.tensors()[0].shape[0])
+        return self.tensors()[0].shape[0]
 
     def check_shapes(self, name: str, shapes: dict[str, tuple[int, ...]]) -> None:
         """Raises ValueError if a tensor does not have its shape in `shapes`; `name` says who asks."""
@@ -122,6 +122,22 @@ class State:
         return cls(**tensors)
 
 
+def register_state(state_class: type[State]) -> None:
+    """Makes a class of states known to `torch.export`, `torch.func` and `torch.load`.
+
+    They take and return its tensors, and load it without `weights_only=False`: it holds tensors alone. A class that is
+    known already, such as that of a core's base class, stays as it is.
+    """
+    if state_class not in _REGISTERED:
+        _REGISTERED.add(state_class)
+        name = f"{state_class.__module__}.{state_class.__qualname__}"
+        torch.export.register_dataclass(state_class, serialized_type_name=name)
+        torch.serialization.add_safe_globals([state_class])
+
+
+_REGISTERED: set[type[State]] = set()
+
+
 def _stacked(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors (B, …) one after the other, filled up with zeros in front of every other axis."""
     whole = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
@@ -158,4 +174,4 @@ class SABState(State):
     @property
     def slots(self) -> int:
         """Number of slots S that are allocated, filled or not."""
-        return int(self.memory.shape[1])
+        return self.memory.shape[1]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sab_agents.core.state import SABState
-from sab_agents.kernels import Reading, ScanOutputs, ScanPlan, StepRules, count_steps, remember
+from sab_agents.kernels import Reading, ScanOutputs, ScanPlan, StepRules, count_steps, is_known, remember
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,11 @@ def same_episode(filled: Tensor, step: Tensor) -> Tensor:
 
 
 def first_used(filled: Tensor) -> int:
-    """Index of the first column of filled (B, n) that some row uses; the ones before it can be dropped."""
-    return int(filled.any(dim=0).int().argmax())
+    """Index of the first column of filled (B, n) that some row uses; the ones before it can be dropped.
+
+    0 where nobody can read what is filled: in a trace, under a transform, on the meta device.
+    """
+    return 0 if not is_known(filled) else int(filled.any(dim=0).int().argmax())
 
 
 def fixed_columns(name: str, *limits: int | None) -> int:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.backends.cuda import flash_sdp_enabled
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
 from sab_agents.core.timeline import first_used, fixed_columns, same_episode
-from sab_agents.kernels import steps_in_episode
+from sab_agents.kernels import is_known, steps_in_episode, transforms_active
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Transformer(Core[TransformerState]):
             TypeError: `batch_size` is not an int.
             ValueError: `batch_size` is below 1.
         """
-        batch_size = at_least("Transformer.initial_state", "batch_size", batch_size, 1)
+        batch_size = self._checked_rows(batch_size)
         cache = self.embed.weight.new_zeros(batch_size, self.layers, 0, self.hidden_size)
         step = torch.zeros(batch_size, dtype=torch.int64, device=cache.device)
         return TransformerState(cache, cache, step.new_zeros(batch_size, 0), step)
@@ -171,9 +175,42 @@ class _Block(nn.Module):
         query, key, value = self.query_key_value(self.norm_attention(y)).chunk(3, dim=-1)
         keys, values = torch.cat([keys, key], dim=1), torch.cat([values, value], dim=1)
         q, k, v = (tensor.unflatten(-1, (self.heads, -1)).transpose(1, 2) for tensor in (query, keys, values))
-        attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen.unsqueeze(1))
+        attended = _attended(q, k, v, seen.unsqueeze(1))
         y = y + self.project(attended.transpose(1, 2).flatten(2))
         return y + self.mlp(self.norm_mlp(y)), keys, values
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
+    """Softmax attention of q (B, heads, T, H / heads) to the keys and values that are seen, (B, 1, T, n + T)."""
+    if transforms_active():  # for most of which torch's fused attention has no rule
+        with sdpa_kernel(SDPBackend.MATH):
+            return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+    if torch.is_grad_enabled() and is_known(q) and flash_sdp_enabled():  # type: ignore[no-untyped-call]
+        q, k, v = _DifferentiableOnce.apply(q, k, v)  # type: ignore[no-untyped-call]
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """Returns its arguments. Torch would meet a second derivative with the name of one of its internals."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004
+        return tuple(tensor.view_as(tensor) for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # noqa: ARG004
+        return _Refused.apply(*gradients)  # type: ignore[no-untyped-call]
+
+
+class _Refused(_DifferentiableOnce):
+    """Returns its arguments, which cannot be differentiated."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise NotImplementedError(
+            "Transformer: second derivatives need attention that is not fused. Run the forward pass in "
+            "`with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):`."
+        )
 
 
 def _kept(state: TransformerState, filled: Tensor) -> TransformerState:

@@ -6,10 +6,10 @@ A `StreamKernel` does what streams through a SAB need, an `LSTMSegment` and a `U
 and through trace units need. Callers get what they ask for and never learn which kernel computed it.
 """
 
-from sab_agents.kernels.backend import forced_kernel, kernel_in_use
+from sab_agents.kernels.backend import forced_kernel, is_known, kernel_in_use, transforms_active
 from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
-from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm
+from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm, stretch_firsts
 from sab_agents.kernels.reductions import all_finite, norm
 from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
 from sab_agents.kernels.segment import LSTMSegment
@@ -93,6 +93,7 @@ __all__ = [
     "gradient_of_parameters",
     "gradient_of_units",
     "graph_replay",
+    "is_known",
     "kernel_in_use",
     "lstm",
     "lstm_step",
@@ -109,4 +110,6 @@ __all__ = [
     "step",
     "steps_in_episode",
     "stream_kernel",
+    "stretch_firsts",
+    "transforms_active",
 ]

@@ -40,7 +40,8 @@ _environment_variable: Callable[[str], str] = getattr(extension.native, "environ
 
 def forced_way() -> str:
     """The value of `SAB_KERNEL`, empty if it is unset."""
-    return _environment_variable(VARIABLE)
+    # A compiler traces Python only.
+    return _in_python(VARIABLE) if is_compiling() else _environment_variable(VARIABLE)
 
 
 @contextmanager
@@ -131,6 +132,11 @@ def is_plain(*tensors: Tensor | None) -> bool:
     )
 
 
+def is_known(*tensors: Tensor | None) -> bool:
+    """Whether Python may look at the elements of these: they are plain, and not on the meta device, which has none."""
+    return is_plain(*tensors) and not any(tensor is not None and tensor.is_meta for tensor in tensors)
+
+
 def is_batched(tensor: Tensor) -> bool:
     """Whether this is one of the batched gradients of `torch.autograd.grad(…, is_grads_batched=True)`."""
     return bool(INTERNALS._functorch.is_legacy_batchedtensor(tensor))
@@ -138,8 +144,12 @@ def is_batched(tensor: Tensor) -> bool:
 
 def transforms_active() -> bool:
     """Whether a transform of `torch.func` or forward-mode differentiation is at work, and no compiler records it."""
-    active = INTERNALS._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return bool(active) and not is_compiling()
+    return (bool(INTERNALS._are_functorch_transforms_active()) or in_forward_mode()) and not is_compiling()
+
+
+def in_forward_mode() -> bool:
+    """Whether derivatives are carried along with the values, by `torch.autograd.forward_ad` or `torch.func.jvp`."""
+    return forward_ad._current_level >= 0
 
 
 def runs_native(reference: Tensor, *tensors: Tensor | None) -> bool:

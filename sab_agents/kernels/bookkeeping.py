@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import NATIVE, forced_way, is_plain, runs_native
+from sab_agents.kernels.backend import NATIVE, forced_way, is_known, is_plain, runs_native
 from sab_agents.kernels.check import check_remember
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend import plan as native_backend
@@ -37,8 +37,8 @@ def count_steps(
         slots: of the ring that is written to; 0 for as many as are written.
         write_every: steps between two writes.
         bptt_steps: steps between two cuts.
-        held: slots that the memory has; without a ring, they bound the highest slot of a trace or transform, which
-            cannot read how many steps each row took.
+        held: slots that the memory has; without a ring, they bound the highest slot where nobody can read how many
+            steps each row took: in a trace, under a transform, on the meta device.
 
     Raises:
         ValueError: a shape or dtype does not fit, or a number is out of range.
@@ -59,7 +59,7 @@ def count_steps(
     step, cut, write_slot = torch_backend.count_steps(before, start, steps, **sizes)
     if slots:
         highest = slots - 1
-    elif is_plain(write_slot):
+    elif is_known(write_slot):
         highest = int(write_slot.max())
     else:
         highest = held + -(-steps // write_every) - 1

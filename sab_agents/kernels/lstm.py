@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels.backend import NATIVE, is_plain, kernel_in_use
+from sab_agents.kernels.backend import NATIVE, is_known, is_plain, kernel_in_use, transforms_active
 from sab_agents.kernels.scan import Replay, graph_replay, replay, scan
 from sab_agents.kernels.types import ScanPlan, StepWeights
 
@@ -52,8 +52,9 @@ def lstm(
     """
     natively = kernel_in_use(x.device, x.dtype) == NATIVE and len(x) > 1
     # Stretches end where events are, which a trace or a transform cannot see.
-    hidden = (start is not None or cut is not None) and not is_plain(x, start, cut)
-    compute = _by_scan if natively or hidden else _in_stretches
+    hidden = (start is not None or cut is not None) and not is_known(x, start, cut)
+    # Torch's own has no rule for most transforms.
+    compute = _by_scan if natively or hidden or transforms_active() else _in_stretches
     return compute(x, layers, h, c, start, cut, dropout)
 
 
@@ -84,7 +85,7 @@ def _by_scan(
     """By a scan without slots for each layer, which knows of events at any step of any row."""
     start = x.new_zeros(x.shape[:2], dtype=torch.bool) if start is None else start
     cut = start if cut is None else start | cut
-    laid = layout(start) if is_plain(x, start) else None
+    laid = layout(start) if is_known(x, start) else None
     if laid is not None:
         x, cut, start = laid.laid(x), laid.laid(cut) | laid.start, laid.start
         h, c = laid.begun(h), laid.begun(c)
@@ -119,7 +120,7 @@ def _in_stretches(
     dropout: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """By a call of torch's LSTM from each event to the next."""
-    firsts = _stretch_firsts(x.shape[0], start, cut)
+    firsts = stretch_firsts(x.shape[0], start, cut)
     h, c = h.transpose(0, 1), c.transpose(0, 1)
     torch_lstm: Any = torch.lstm
     flat, outputs = [weight for layer in layers for weight in layer], []
@@ -139,11 +140,16 @@ def _in_stretches(
     return torch.cat(outputs), h.transpose(0, 1), c.transpose(0, 1)
 
 
-def _stretch_firsts(length: int, *events: Tensor | None) -> list[int]:
-    """First steps of the stretches that can run in one call: 0, and each step at which a row of a (T, B) event is."""
+def stretch_firsts(length: int, *events: Tensor | None) -> list[int]:
+    """First steps of the stretches that can run in one call: 0, and each step at which a row of a (T, B) event is.
+
+    Where nobody can read when events are, each step is a stretch.
+    """
     happens = [event.any(dim=1) for event in events if event is not None]
     if not happens:
         return [0]
+    if not is_known(*happens):
+        return list(range(length))
     flags: list[bool] = torch.stack(happens).any(dim=0).tolist()
     return [t for t in range(length) if t == 0 or flags[t]]
 

@@ -5,8 +5,8 @@ Dimensions as in `sab_agents.kernels.types`.
 The scan is the operator `sab_agents::scan` and its backward pass the operator `sab_agents::scan_backward`, so that
 `torch.compile`, `torch.export` and fake tensors meet torch's own rules. Ordinary tensors and the transforms of
 `torch.func`, which take no operator that is differentiated in Python, go through the same two as autograd functions;
-torch's dispatcher alone would take longer than a short scan. Higher derivatives are those of the reference, computed
-with differentiable operations.
+torch's dispatcher alone would take longer than a short scan. Higher derivatives, and those of
+forward-mode differentiation, are those of the reference, computed with differentiable operations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import NATIVE, TORCH, TRITON, is_batched, is_plain, scan_kernel, transforms_active
+from sab_agents.kernels.backend import (
+    NATIVE,
+    TORCH,
+    TRITON,
+    in_forward_mode,
+    is_batched,
+    is_known,
+    is_plain,
+    scan_kernel,
+    transforms_active,
+)
 from sab_agents.kernels.check import check_scan
 from sab_agents.kernels.native_backend.run import scan_run
 from sab_agents.kernels.torch_backend.reference import reference_scan
@@ -83,12 +93,15 @@ def scan(weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, 
     inputs = _in_autocast_dtype(ScanArguments(x, *weights, h, c, memory))
     tensors, settings = _tensors(inputs, plan), _settings(plan)
     graph = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs)
-    if is_plain(*tensors):
+    if is_known(*tensors):
         kernel = scan_kernel(inputs, plan)
         if not graph:
             check_scan(inputs, plan)
             return _kernel(kernel).forward(inputs, plan, keep=False).outputs
         return ScanOutputs(*_PlainScan.apply(kernel, settings, *tensors))  # type: ignore[no-untyped-call]
+    if in_forward_mode() and transforms_active():
+        check_scan(inputs, plan)
+        return reference_scan(inputs, plan)
     # A graph that is exported runs on other machines too, so that it names no kernel and keeps no tape.
     kernel = scan_kernel(inputs, plan) if graph and not _is_exporting() else ""
     if transforms_active():
@@ -280,7 +293,7 @@ def _gradients(
         found = _by_reference(tensors, ctx.settings)((grad_output, grad_c), *arguments)
         whole = _spread(found, [tensor is not None for tensor in tensors[:COUNT]])
         return [gradient if wants else None for gradient, wants in zip(whole, wanted, strict=True)]
-    plain = is_plain(grad_output, grad_c, *tensors)
+    plain = is_known(grad_output, grad_c, *tensors)
     if plain and not torch.is_grad_enabled():
         return _spread(_backward(*known, (grad_output, grad_c), tensors, tape), wanted)
     if plain or transforms_active():

@@ -31,6 +31,15 @@ class ObservationNormaliser:
         self.mean: npt.NDArray[np.float64] = np.zeros(size)
         self.squares: npt.NDArray[np.float64] = np.zeros(size)  # sum of squared distances from the mean
 
+    @property
+    def statistics(self) -> tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Count, mean and squares: they are replaced by an update, never changed."""
+        return self.count, self.mean, self.squares
+
+    @statistics.setter
+    def statistics(self, value: tuple[int, npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> None:
+        self.count, self.mean, self.squares = value
+
     def update(self, observation: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Adds one observation (O,) to the statistics and returns it normalised.
 

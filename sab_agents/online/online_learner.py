@@ -31,7 +31,7 @@ from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
 from sab_agents.online.window_history import WindowHistory
 from sab_agents.optim.flat import FlatAdam, FlatGradient
 from sab_agents.optim.parameters import Follower
-from sab_agents.streaming import SABStream, Stream, credited, make_stream, stream_settings
+from sab_agents.streaming import SABStream, Stream, credited, in_own_modes, make_stream, stream_settings
 
 KIND = "online-learner"
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -239,6 +239,7 @@ class OnlineLearner:
         """Returns (B, C) probabilities for all rows. Arguments and errors are those of `learn_many`."""
         return self.targets.probabilities(self._output("predict_proba_many", x, episode_start))
 
+    @in_own_modes
     def learn_many(self, x: Any, y: Any = None, episode_start: Any = None, mask: Any = None) -> Self:
         """Takes the next step of every stream, and updates the parameters after each `update_every`-th.
 
@@ -251,6 +252,7 @@ class OnlineLearner:
         Raises:
             ValueError: a shape does not fit, x or y is not finite, or y is out of range. Nothing has changed.
         """
+        self._require_one_dtype("learn_many")
         labels = None if y is None else self.labels.checked(y, mask, "OnlineLearner.learn_many")
         if not self._waits(x, episode_start):
             step = self._peek("learn_many", x, episode_start).step
@@ -266,6 +268,7 @@ class OnlineLearner:
         """Returns which past steps were read and credited, how far back, and how much."""
         return self.ledger.report()
 
+    @in_own_modes
     def diagnose(self) -> Diagnosis:
         """Returns what memory, reads, credit and gradients do, in figures, and advice for what is known to be wrong.
 
@@ -287,6 +290,7 @@ class OnlineLearner:
         )
         return diagnosed(self.stream, self.history, facts)
 
+    @in_own_modes
     def reset(self) -> Self:
         """Forgets the stream (memory, open window, ledger, history); what was learnt stays."""
         if self._waiting is not None:
@@ -318,6 +322,7 @@ class OnlineLearner:
             "names": self._inputs.names,
         }
 
+    @in_own_modes
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resumes bit-exactly from what `state_dict` of a learner with the same settings returned.
 
@@ -459,8 +464,24 @@ class OnlineLearner:
         weight = self.head._parameters.get("weight")  # `__getattr__` would be noticed at every step
         return next(self.head.parameters()) if weight is None else weight
 
+    def _require_one_dtype(self, name: str) -> None:
+        """Raises TypeError if somebody has converted the core or the head alone, or to what is not learnt in."""
+        core, head = self.core.like, self._like()
+        if core.dtype is not head.dtype or core.device != head.device:
+            raise TypeError(
+                f"OnlineLearner.{name}: core and head must be of one dtype on one device, but are {core.dtype} on "
+                f"{core.device} and {head.dtype} on {head.device}. Convert both by .to(…)."
+            )
+        if core.dtype not in _DTYPES:
+            raise TypeError(
+                f"OnlineLearner.{name}: learns in torch.float32 or torch.float64, but core and head are {core.dtype}. "
+                "Convert both."
+            )
+
+    @in_own_modes
     def _output(self, name: str, x: Any, episode_start: Any) -> Tensor:
         """Returns the head's output (B, C) for the next step."""
+        self._require_one_dtype(name)
         return self.head.predicted(self._peek(name, x, episode_start).step.output)
 
     def _peek(self, name: str, x: Any, episode_start: Any) -> _Peeked:
@@ -491,6 +512,7 @@ class _Peeked(NamedTuple):
 
 
 _COUNTS = ("steps", "updates", "skipped")
+_DTYPES = frozenset({torch.float32, torch.float64})
 
 
 def _rate_factor(name: str) -> float:

@@ -21,7 +21,7 @@ from sab_agents.online.distributions import Array, distribution_over
 from sab_agents.online.normalise import ObservationNormaliser
 from sab_agents.online.readout import Readout
 from sab_agents.online.settings import chosen_settings, endless_cores
-from sab_agents.streaming import Stream, make_stream
+from sab_agents.streaming import Stream, in_own_modes, make_stream
 from sab_agents.vec_env.usable import check_observation
 
 
@@ -159,6 +159,7 @@ class StreamPolicy(BasePolicy):
         modules: Any = self._modules  # `__getattr__` would take as long as a layer
         return modules["actor"], modules["critic"]
 
+    @in_own_modes
     def predict(
         self,
         observation: Array | dict[str, Array],
@@ -226,6 +227,18 @@ class StreamPolicy(BasePolicy):
         if episode_start is None:
             return carried
         return carried.reset(torch.from_numpy(np.broadcast_to(episode_start, (rows,)).astype(bool)))
+
+    def save(self, path: Any) -> NoReturn:
+        """Raises TypeError: an agent's file holds its policy and the statistics that normalise observations."""
+        raise TypeError(
+            f"{type(self).__name__}.save: a policy is saved with its agent, by StreamAC.save({path!r}); "
+            "StreamAC.load(path).policy is that policy."
+        )
+
+    @classmethod
+    def load(cls, path: Any, device: torch.device | str = "auto") -> NoReturn:  # noqa: ARG003
+        """Raises TypeError; see `save`."""
+        raise TypeError(f"{cls.__name__}.load: use StreamAC.load({path!r}).policy, of a file that StreamAC.save wrote.")
 
     def forward(self, *_: Any, **__: Any) -> NoReturn:
         """Raises TypeError: a policy with memory acts by `predict`, and learns by `decide` and `backward`."""

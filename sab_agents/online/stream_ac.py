@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -32,7 +32,7 @@ from sab_agents.online.distributions import Array
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
-from sab_agents.streaming import Stream, open_figures
+from sab_agents.streaming import Stream, in_own_modes, open_figures, without_contexts
 from sab_agents.vec_env.layers import single_wrapped
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_STREAMS
@@ -44,6 +44,8 @@ _ARGUMENTS = (
     *("policy_kwargs", "tensorboard_log", "verbose", "seed"),
 )
 _COUNTS = ("num_timesteps", "_episode_num", "_n_updates")
+CONTEXTS = "contexts"
+"""What `save` can leave out beside arguments: what credit replays of a memory with slots."""
 
 
 class StreamAC(BaseAlgorithm):
@@ -129,6 +131,7 @@ class StreamAC(BaseAlgorithm):
         self.kappa_policy, self.kappa_value = plain(kappa_policy), plain(kappa_value)
         # The current observation, normalised (1, O): None until an episode has been started.
         self.observation: Tensor | None = None
+        self._open = _OpenStep()
         if _init_setup_model:
             self._setup_model()
 
@@ -146,6 +149,7 @@ class StreamAC(BaseAlgorithm):
         settings["learning_rate"] = self.learning_rate
         self.optimisers = [ObGD(group, kappa=kappa, **settings) for group, kappa in zip(groups, kappas, strict=True)]
 
+    @in_own_modes
     def learn(
         self,
         total_timesteps: int,
@@ -156,6 +160,9 @@ class StreamAC(BaseAlgorithm):
         progress_bar: bool = False,
     ) -> Self:
         """Learns from `total_timesteps` steps of the environment.
+
+        If the environment raises, or returns what is not finite, the step has not happened: a call with
+        `reset_num_timesteps=False` tries the same action again, and goes on as if there had been no error.
 
         Args:
             total_timesteps: steps to take.
@@ -190,9 +197,10 @@ class StreamAC(BaseAlgorithm):
     def _begin_stream(self) -> None:
         """Starts from an environment that was reset outside of `_learn_one`: the traces are cleared."""
         assert isinstance(self._last_obs, np.ndarray)
+        self.observation = self._normalised(self._last_obs)
         for optimiser in self.optimisers:
             optimiser.trace.zero_()
-        self.observation = self._normalised(self._last_obs)
+        self._open.decision = None
 
     def _learn_one(self) -> dict[str, Any]:
         """Takes one step and learns from it; returns what callbacks of stable-baselines3 look for."""
@@ -200,20 +208,24 @@ class StreamAC(BaseAlgorithm):
         assert self.observation is not None
         assert self._last_episode_starts is not None
         self.observation = self.observation.to(self.policy.critic.like)
-        decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
+        decision = self._open.decision
+        if decision is None:
+            decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
+            self._open.decision = decision
         clipped_actions = self.policy.bounded(decision.action)[None]
         observations, rewards, dones, infos = self.env.step(clipped_actions)
         assert isinstance(observations, np.ndarray)
         done, terminated = bool(dones[0]), bool(dones[0]) and not infos[0].get("TimeLimit.truncated", False)
-        after = infos[0]["terminal_observation"][None] if done else observations
-        following = self._normalised(after)
-        reward = self.reward_scaler.update(float(rewards[0]), done)
-        self._update(decision, reward, 0.0 if terminated else self.policy.value_of_next(following), done)
-        self.observation = self._normalised(observations) if done else following
+        last = infos[0]["terminal_observation"][None] if done else observations
+        following, upcoming, reward = self._counted(last, observations, float(rewards[0]), done)
+        value_of_next = 0.0 if terminated else self.policy.value_of_next(following)
+        # From here on the step has happened, even if it cannot be learnt from.
+        self._open.decision, self.observation = None, upcoming
         self._last_obs, self._last_episode_starts = observations, dones
         self.num_timesteps += 1
         self._episode_num += done
         self._update_info_buffer(infos, dones)
+        self._update(decision, reward, value_of_next, done)
         return {
             "env": self.env,
             "actions": decision.action[None],
@@ -224,12 +236,39 @@ class StreamAC(BaseAlgorithm):
             "infos": infos,
         }
 
+    def _counted(self, last: Array, observations: Array, reward: float, done: bool) -> tuple[Tensor, Tensor, float]:
+        """Adds what a step brought to the statistics: all of it, or nothing if a part of it is refused.
+
+        Args:
+            last: the observation (1, …) that followed the action, an episode's last one included.
+            observations: the one (1, …) to act on next.
+            reward: as it came.
+            done: whether an episode has ended, so that these differ.
+
+        Returns:
+            Both observations normalised (1, O), and the scaled reward.
+        """
+        before = self.policy.normaliser.statistics
+        try:
+            following = self._normalised(last)
+            upcoming = self._normalised(observations) if done else following
+            return following, upcoming, self.reward_scaler.update(reward, done)
+        except BaseException:
+            self.policy.normaliser.statistics = before
+            raise
+
     def _update(self, decision: Decision, reward: float, value_of_next: float, done: bool) -> None:
         """Takes one step of ObGD along the traces, for the decision that the reward followed."""
         delta = reward + self.gamma * value_of_next - decision.value
         self.policy.backward(decision, self.ent_coef * ((delta > 0) - (delta < 0)))
+        refused: list[FloatingPointError] = []
         for optimiser in self.optimisers:
-            optimiser.step(delta, reset=done)
+            try:
+                optimiser.step(delta, reset=done)
+            except FloatingPointError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
         self._n_updates += 1
 
     def _normalised(self, observations: Array) -> Tensor:
@@ -264,8 +303,12 @@ class StreamAC(BaseAlgorithm):
         """Acts without learning; see `StreamPolicy.predict`. Draws from a random stream apart from that of `learn`."""
         return self.policy.predict(observation, state, episode_start, deterministic, self.predict_generator)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Returns everything that learning changes: tensors, and values that JSON can hold, by name."""
+    def state_dict(self, *, contexts: bool = True) -> dict[str, Any]:
+        """Returns everything that learning changes: tensors, and values that JSON can hold, by name.
+
+        Args:
+            contexts: keep what credit replays; without it memories are read, and not credited until written again.
+        """
         state = {
             **under("policy", self.policy.state_dict()),
             **under("normaliser", self.policy.normaliser.state_dict()),
@@ -276,7 +319,8 @@ class StreamAC(BaseAlgorithm):
             "successes": [float(success) for success in self.ep_success_buffer or ()],
         }
         for name, stream in self.policy.streams().items():
-            state |= under(f"stream.{name}", stream.state_dict())
+            carried = stream.state_dict()
+            state |= under(f"stream.{name}", carried if contexts else without_contexts(carried))
         for index, optimiser in enumerate(self.optimisers):
             state |= under(f"optimiser.{index}", optimiser.state_dict())
         if self.observation is not None and self._last_obs is not None:
@@ -287,6 +331,7 @@ class StreamAC(BaseAlgorithm):
             state["episode_start"] = bool(self._last_episode_starts[0])
         return state
 
+    @in_own_modes
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resumes bit-exactly from what `state_dict` of an agent with the same arguments and spaces returned.
 
@@ -315,27 +360,36 @@ class StreamAC(BaseAlgorithm):
             self._last_obs = state_dict["last_observation"].numpy()
             self._last_episode_starts = np.array([state_dict["episode_start"]])
 
-    def save(self, path: str | Path) -> None:  # type: ignore[override]
+    def save(  # type: ignore[override]
+        self, path: str | Path, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
         """Writes a file from which `load` and `learn` resume bit-exactly, given the environment, which is the caller's.
 
         Args:
             path: .zip is added to a name without suffix. The file holds safetensors and JSON, and no code.
+            exclude: names of arguments to leave out; `load` takes the defaults in their place. "contexts" leaves out
+                the observations from which a memory with slots is credited, much of the file where these are large.
+                After `load` that memory is read as before, and credited again as its slots are written again.
+            include: names to keep although they are in `exclude`.
 
         Raises:
             TypeError: a setting or a space cannot be written as JSON.
+            ValueError: `exclude` names the policy, or `include` what a file does not hold.
         """
         arguments = {
             "policy": self.policy_name,
             "stats_window_size": self._stats_window_size,
             **{name: getattr(self, name) for name in _ARGUMENTS},
         }
+        left_out = _left_out(exclude, include, {*arguments, CONTEXTS})
+        arguments = {name: value for name, value in arguments.items() if name not in left_out}
         built = {
             "arguments": arguments,
             "recipe": DEFAULT,
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
         }
-        archive.save(path, KIND, built, self.state_dict())
+        archive.save(path, KIND, built, self.state_dict(contexts=CONTEXTS not in left_out))
 
     @classmethod
     def load(  # type: ignore[override]
@@ -364,7 +418,7 @@ class StreamAC(BaseAlgorithm):
         settings, state = archive.load(path, KIND)
         arguments = settings["arguments"] | {"device": device}
         kind: Any = cls.policy_aliases[arguments["policy"]]
-        of_policy = arguments["policy_kwargs"] or {}
+        of_policy = arguments.get("policy_kwargs") or {}
         arguments["policy_kwargs"] = former_settings(settings, core_spec(kind.core).settings, of_policy)
         arguments |= changes
         agent = cls(**arguments, env=None, _init_setup_model=False)
@@ -379,11 +433,47 @@ class StreamAC(BaseAlgorithm):
             agent.set_env(env, force_reset=force_reset)
         return agent
 
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
+    ) -> None:
+        """Takes over the parameters of a file that `save` wrote, or of a dict as `get_parameters` returns it.
+
+        Args:
+            load_path_or_dict: the path, or the dict. Of a file the statistics that normalise observations are taken,
+                too, without which its parameters mean something else.
+            exact_match: all parameters must be there.
+            device: accepted for stable-baselines3's sake; parameters stay on the agent's device.
+
+        Raises:
+            RuntimeError: parameters are missing, or have other shapes.
+            ValueError: an object's name is unknown or missing, or the file is not ours.
+        """
+        if isinstance(load_path_or_dict, dict):
+            super().set_parameters(load_path_or_dict, exact_match, device)
+            return
+        _, state = archive.load(load_path_or_dict, KIND)
+        parameters: Any = {"policy": within("policy", state)}
+        super().set_parameters(parameters, exact_match, device)
+        self.policy.normaliser.load_state_dict(within("normaliser", state))
+
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces; `force_reset` as for `load`."""
         super().set_env(_single(env, "StreamAC.set_env"), force_reset)
         if force_reset:
             self.observation = None
+
+
+class _OpenStep:
+    """A decision whose action the environment has not answered yet, which is so after an error alone.
+
+    A copy has none: it decides again.
+    """
+
+    def __init__(self) -> None:
+        self.decision: Decision | None = None
+
+    def __reduce__(self) -> tuple[type[_OpenStep], tuple[()]]:
+        return _OpenStep, ()
 
 
 def _check_policy(policy: object, known: Mapping[str, type[BasePolicy]]) -> None:
@@ -399,6 +489,23 @@ def _check_learning_rate(learning_rate: object) -> None:
             "chooses, and follows no schedule. Pass a number, such as learning_rate=1.0."
         )
     above_zero("StreamAC", "learning_rate", learning_rate)
+
+
+def _left_out(exclude: Iterable[str] | None, include: Iterable[str] | None, names: set[str]) -> set[str]:
+    """Returns which of the names of a file's parts `save` leaves out."""
+    for given, values in (("exclude", exclude), ("include", include)):
+        if isinstance(values, str):
+            raise TypeError(f"StreamAC.save: {given} must be a list of names, but is {values!r}. Use [{values!r}].")
+    included = set(include or ())
+    left_out = set(exclude or ()) - included
+    if unknown := sorted(included - names):
+        raise ValueError(
+            f"StreamAC.save: include must name what a file holds, {', '.join(sorted(names))}, but has "
+            f"{', '.join(unknown)}. Save what is your own next to the file."
+        )
+    if "policy" in left_out:
+        raise ValueError("StreamAC.save: exclude must not name the policy, without which there is nothing to load.")
+    return left_out
 
 
 def _single(env: Any, owner: str) -> Any:

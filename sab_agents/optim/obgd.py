@@ -87,11 +87,15 @@ class ObGD:
             The step size min(α, α / M) that was taken.
 
         Raises:
-            FloatingPointError: δ or the trace is not finite; the parameters are as they were.
+            FloatingPointError: δ or the trace is not finite; the parameters are as they were, the gradient is cleared,
+                and so is a trace that is not finite, which would stay so for ever.
         """
         self._require_bound()
         size, norm = self._descent.step(delta, reset=reset)
         if math.isnan(size):
+            self.gradient.zero_()
+            if reset or not math.isfinite(norm):
+                self.trace.zero_()
             raise FloatingPointError(
                 f"ObGD.step: the error and the trace must be finite, but are {delta} and of norm {norm}. "
                 f"Look for NaN or infinity in rewards and observations."

@@ -17,12 +17,9 @@ from sab_agents.ppo.cores import state_to_tensors
 from sab_agents.ppo.evaluation import Rollout, in_rows
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.stateful import RNNStates
-from sab_agents.streaming import ClosedWindow
+from sab_agents.streaming import ClosedWindow, Stream, without_contexts
 
 Array = npt.NDArray[Any]
-
-LEFT_OUT = ("contexts.", "window.")
-"""How the names begin of what a stream carries for credit alone."""
 
 
 class Acted(NamedTuple):
@@ -52,6 +49,7 @@ class Collector:
         policy.make_streams(n_envs)
         self._stored: list[Tensor] = []
         self._segments: list[list[ClosedWindow]] = []
+        self._open: tuple[Tensor, list[tuple[Stream, Any]]] | None = None  # what is stored, and what streams take
 
     @property
     def states(self) -> RNNStates:
@@ -61,7 +59,7 @@ class Collector:
 
     def begin(self) -> None:
         """Begins a rollout; nothing is learnt from what is left of one that was broken off."""
-        self._stored, self._segments = [], []
+        self._stored, self._segments, self._open = [], [], None
         for stream in self.policy.streams.values():
             stream.discard()
         self._forget()
@@ -79,7 +77,7 @@ class Collector:
 
     @torch.no_grad()
     def step(self, observations: Any, start: Tensor) -> Acted:
-        """Takes the next step.
+        """Computes the next step, which `take` takes once the environments have answered.
 
         Args:
             observations: tensors (n, …), or a dict of them.
@@ -90,16 +88,27 @@ class Collector:
         stored = features.actor
         if policy.encodes:
             stored = policy.frames.add(observations).unsqueeze(1).to(features.actor.dtype)
-        self._stored.append(stored)
-        output = policy.actor_stream.step(self._observed(stored, features.actor), start, features.actor)
+        step = policy.actor_stream.peek(self._observed(stored, features.actor), start, features.actor)
+        output, taken = step.output, [(policy.actor_stream, step)]
         if policy.critic_stream is not None:
-            observed = self._observed(stored, features.critic)
-            values = policy.values_of(policy.critic_stream.step(observed, start, features.critic))
+            step = policy.critic_stream.peek(self._observed(stored, features.critic), start, features.critic)
+            values = policy.values_of(step.output)
+            taken.append((policy.critic_stream, step))
         else:
             values = policy.values_of(output if policy.critic is None else policy.critic(features.critic))
+        self._open = stored, taken
         distribution = policy.distribution_of(output)
         actions = distribution.get_actions()
         return Acted(actions.reshape(-1, *(policy.action_space.shape or ())), values, distribution.log_prob(actions))
+
+    def take(self) -> None:
+        """Takes the step that `step` computed: if the environments raise instead, nothing has changed."""
+        assert self._open is not None, "take before a step"
+        stored, taken = self._open
+        self._stored.append(stored)
+        for stream, step in taken:
+            stream.take(step)
+        self._open = None
 
     @torch.no_grad()
     def values_of_next(self, observations: Any, start: Tensor) -> Tensor:
@@ -138,10 +147,9 @@ class Collector:
             contexts: keep what credit replays; without it memories are read, and not credited.
         """
         state: dict[str, Any] = {}
-        left_out = () if contexts else LEFT_OUT
         for name, stream in self.policy.streams.items():
-            carried = stream.state_dict().items()
-            state |= under(name, {key: value for key, value in carried if not key.startswith(left_out)})
+            carried = stream.state_dict()
+            state |= under(name, carried if contexts else without_contexts(carried))
         if contexts and self.policy.replays_observations:
             state |= under("frames", self.policy.frames.state_dict(self._referred()))
         return state
@@ -156,7 +164,7 @@ class Collector:
         for name, stream in policy.streams.items():
             carried = _current_names(within(name, state))
             if policy.replays_observations and not frames:
-                carried = {key: value for key, value in carried.items() if not key.startswith(LEFT_OUT)}
+                carried = without_contexts(carried)
             stream.load_state_dict(on_device(carried, policy.device))
 
 

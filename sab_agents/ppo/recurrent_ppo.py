@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
@@ -25,6 +25,7 @@ from torch import Tensor
 from sab_agents.checks import at_least, plain
 from sab_agents.optim.flat import FlatGradient
 from sab_agents.optim.parameters import Follower
+from sab_agents.ppo.buffers import DictRowBuffer, RowBuffer
 from sab_agents.ppo.collector import Collector, bootstrapped
 from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
@@ -33,7 +34,7 @@ from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
 from sab_agents.ppo.stateful import RNNStates
-from sab_agents.streaming import Credit
+from sab_agents.streaming import Credit, in_own_modes
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
 
@@ -165,7 +166,7 @@ class RecurrentPPO(SavedAlgorithm):
     def _setup_model(self) -> None:
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
-        buffer = DictRolloutBuffer if isinstance(self.observation_space, spaces.Dict) else RolloutBuffer
+        buffer = DictRowBuffer if isinstance(self.observation_space, spaces.Dict) else RowBuffer
         self.rollout_buffer_class = buffer
         self.rollout_buffer = buffer(
             self.n_steps,
@@ -216,6 +217,7 @@ class RecurrentPPO(SavedAlgorithm):
             clipped_actions = self.policy.bounded(actions)
             seen, first = self._last_obs, self._last_episode_starts
             new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.collector.take()
             # Before the callback, so that what it saves is where the environments are.
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             self.num_timesteps += env.num_envs
@@ -346,6 +348,7 @@ class RecurrentPPO(SavedAlgorithm):
         if self.skipped_updates:
             self.logger.record("train/skipped_updates", self.skipped_updates)
 
+    @in_own_modes
     def learn(
         self,
         total_timesteps: int,

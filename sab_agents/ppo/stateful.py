@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sab_agents.core.state import State
 from sab_agents.ppo.cores import state_from, state_to_tensors
-from sab_agents.streaming import Stream
+from sab_agents.streaming import Stream, in_own_modes
 from sab_agents.vec_env.usable import check_observation
 
 Array = npt.NDArray[Any]
@@ -89,6 +89,7 @@ class StatefulPolicy(ActorCriticPolicy):
     def values_of(self, output: Tensor) -> Tensor:
         """Returns the values (N,), from outputs (N, D) of the critic's core, or of the layer in place of a core."""
 
+    @in_own_modes
     def predict(
         self,
         observation: Array | dict[str, Array],
@@ -138,7 +139,7 @@ class StatefulPolicy(ActorCriticPolicy):
             warnings.warn(
                 "predict: got a state but no episode_start, so that the memory of one episode is kept in the next. "
                 "Pass episode_start: what the last step of the environments returned as dones.",
-                stacklevel=4,  # where the algorithm's predict was called
+                stacklevel=5,  # where the algorithm's predict was called: `in_own_modes` stands between, too
             )
 
     def get_distribution(  # type: ignore[override]

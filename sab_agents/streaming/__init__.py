@@ -13,10 +13,11 @@ from sab_agents.streaming.memory_figures import (
     open_figures,
     weighted_mean,
 )
+from sab_agents.streaming.modes import in_own_modes
 from sab_agents.streaming.real_time import RealTimeStream, RealTimeWindow
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.sab_window import SABWindow
-from sab_agents.streaming.slots import SlotState
+from sab_agents.streaming.slots import SlotState, without_contexts
 from sab_agents.streaming.truncated import TruncatedStream, TruncatedWindow
 
 __all__ = [
@@ -43,8 +44,10 @@ __all__ = [
     "credit_figures",
     "credited",
     "held_figures",
+    "in_own_modes",
     "make_stream",
     "open_figures",
     "stream_settings",
     "weighted_mean",
+    "without_contexts",
 ]

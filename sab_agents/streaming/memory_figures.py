@@ -205,7 +205,7 @@ def credited(core: nn.Module, credit: Callable[[], Credit]) -> tuple[Credit, Gra
 def _gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Returns a copy of all gradients side by side."""
     parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-    return torch.cat([part.detach().view(-1) for part in parts])
+    return torch.cat([part.detach().view(-1) for part in parts]) if parts else torch.zeros(1)
 
 
 def weighted_mean(distance: Tensor, amount: Tensor) -> float | None:

@@ -259,7 +259,8 @@ class SABStream(Stream):
     def replay(self) -> Replay:
         """Replays the window; see `Stream.replay`."""
         if self._encodes:
-            return graph_replay(self.window())
+            with torch.enable_grad():
+                return graph_replay(self.window())
         weights = self.core.step_weights()
         kernel, record = self._kernel(weights), self._open_window("replay")
         return kernel.replay(weights, record, self.steps, self._before_carried, self._receiving())

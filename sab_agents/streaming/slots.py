@@ -90,6 +90,16 @@ def without(state: SlotState, lost: Tensor | None) -> SlotState:
     return state if lost is None else replace(state, filled=state.filled & ~lost)
 
 
+def without_contexts(carried: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns what a stream's `state_dict` gave without what credit replays; of a stream without slots, all of it.
+
+    A stream that loads the rest reads its memory as before, and does not credit it until the slots are written again.
+    """
+    if not any(name.startswith("contexts.") for name in carried):
+        return carried
+    return {name: value for name, value in carried.items() if not name.startswith(("contexts.", "window."))}
+
+
 def copied(contexts: Contexts) -> Contexts:
     """Returns an independent copy."""
     return Contexts(*(each.clone() for each in contexts))

@@ -146,7 +146,8 @@ class TruncatedStream(Stream):
         """Replays the window; see `Stream.replay`."""
         self._require_steps("replay")
         if self._encodes or not isinstance(self.core, LSTM):
-            return graph_replay(self.window())
+            with torch.enable_grad():
+                return graph_replay(self.window())
         observation, start = (self._window.stacked(name) for name in ("observation", "start"))
         return self.core.replay(observation, self._before, start)
 
@@ -188,7 +189,8 @@ class TruncatedStream(Stream):
             self.state = LSTMState(h.unsqueeze(1), c.unsqueeze(1), before.step + self.steps)
             self._replayed = segment
             return h
-        output, state = self._replayed_window()
+        with torch.enable_grad():
+            output, state = self._replayed_window()
         self.state, self._replayed = state.detach(), graph_replay(output)
         return self._replayed.outputs[-1]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from sab_agents import LSTM, SAB, LSTMAttention
+from sab_agents.core import GRU
 from sab_agents.streaming import SABStream
 
 T, B = 7, 2
@@ -23,7 +24,8 @@ def modules(core: Any) -> list[tuple[nn.Module, str]]:
         return [*found, (core.attention.score, "weight")] if core.attention.score is not None else found
     if isinstance(core, LSTMAttention):
         return [(core.key, "weight"), (core.query, "weight"), (core.lstm.lstm, "weight_hh_l0")]
-    return [(core.lstm, "weight_ih_l0"), (core.lstm, "weight_hh_l0")]
+    recurrent = core.gru if isinstance(core, GRU) else core.lstm
+    return [(recurrent, "weight_ih_l0"), (recurrent, "weight_hh_l0")]
 
 
 def pruned(module: nn.Module, name: str) -> None:
@@ -38,7 +40,7 @@ WRAPS: dict[str, Callable[[nn.Module, str], Any]] = {
     "pruning": pruned,
 }
 every_wrap = pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
-every_core = pytest.mark.parametrize("make", [SAB, LSTM, LSTMAttention])
+every_core = pytest.mark.parametrize("make", [SAB, LSTM, GRU, LSTMAttention])
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 

@@ -233,3 +233,13 @@ def test_a_module_survives_pickling_and_copying() -> None:
     x = torch.randn(6, 1, 2)
     for again in (pickle.loads(pickle.dumps(sab)), copy.deepcopy(sab)):
         assert torch.equal(again(x)[0], sab(x)[0])
+
+
+@pytest.mark.parametrize(("name", "value"), [("top_k", 5), ("floor", 0.1), ("floor", 0.0)])
+def test_a_softmax_refuses_the_settings_that_it_does_not_use(name: str, value: float) -> None:
+    with pytest.raises(TypeError, match=rf"SoftmaxSAB: {name} has no meaning where every slot is read, but is {value}"):
+        SoftmaxSAB(3, 4, **{name: value})
+    with pytest.raises(TypeError, match=f"sab_softmax: unknown setting '{name}'"):
+        build_core("sab_softmax", 3, 4, **{name: value})
+    left_out: dict[str, Any] = {name: None}
+    SoftmaxSAB(3, 4, **left_out)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
-from torch.func import functional_call, grad, jacrev, stack_module_state, vmap
+from torch.func import functional_call, grad, jacfwd, jacrev, jvp, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from sab_agents import LSTM, SAB, SABState, SoftmaxSAB
@@ -143,15 +143,18 @@ def test_a_plan_that_is_changed_before_the_backward_pass_is_an_error() -> None:
 
 
 @every_core
+@every_dtype
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
-def test_forward_mode_is_an_error_and_not_zero(name: str) -> None:
-    core, x = made(name, torch.float32), inputs(torch.float32)
-    with forward_ad.dual_level():
-        make_dual: Any = forward_ad.make_dual
-        dual = make_dual(x, torch.ones_like(x))
-        for enabled in (True, False):
-            with torch.set_grad_enabled(enabled), pytest.raises(NotImplementedError, match="jvp"):
-                core(dual)
+def test_forward_mode_carries_the_derivative(name: str, dtype: torch.dtype) -> None:
+    core, x, start = made(name, dtype), inputs(dtype), torch.rand(T, B) < 0.2
+    close(jacfwd(lambda y: core(y, None, start)[0])(x), jacrev(lambda y: core(y, None, start)[0])(x))
+    direction = torch.randn_like(x)
+    expected = jvp(lambda y: core(y)[0], (x,), (direction,))[1]
+    make_dual: Any = forward_ad.make_dual
+    for enabled in (True, False):
+        with forward_ad.dual_level(), torch.set_grad_enabled(enabled):
+            output, _ = core(make_dual(x, direction))
+            close(forward_ad.unpack_dual(output).tangent, expected)  # type: ignore[no-untyped-call]
 
 
 # ---- transforms -----------------------------------------------------------------------------------------------------

@@ -189,3 +189,25 @@ def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
         except ValueError:
             continue
         assert_same(held(learner), held(loaded))  # a bit that means nothing, such as of a date
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("part", ["core", "head"])
+def test_a_part_of_another_dtype_is_refused_before_anything_changes(core: str, part: str) -> None:
+    learner, untouched = (OnlineLearner(3, 2, core=core, hidden_size=4, update_every=4) for _ in range(2))
+    for t in range(10):
+        good(learner, t)
+        good(untouched, t)
+    getattr(learner, part).double()
+    for call in (lambda: learner.learn_one(GOOD, 1), lambda: learner.predict_one(GOOD)):
+        with pytest.raises(TypeError, match=r"core and head must be of one dtype .* Convert both"):
+            call()
+    getattr(learner, part).float()
+    for t in range(10, 30):
+        good(learner, t)
+        good(untouched, t)
+    assert_same(held(learner), held(untouched))
+    learner.core.bfloat16()
+    learner.head.bfloat16()
+    with pytest.raises(TypeError, match=r"learns in torch\.float32 or torch\.float64, but .*bfloat16"):
+        learner.learn_one(GOOD, 1)

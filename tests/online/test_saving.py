@@ -18,7 +18,7 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sab_agents import StreamAC
+from sab_agents import OnlineLearner, StreamAC
 from tests.online.conftest import Clock
 from tests.readings import BEYOND
 
@@ -86,7 +86,7 @@ def test_without_the_environments_place_a_new_episode_begins(tmp_path: Path) -> 
 KILLED = """
 import sys, time, torch
 from stable_baselines3.common.callbacks import CheckpointCallback
-from sab_agents import StreamAC
+from sab_agents import OnlineLearner, StreamAC
 from tests.online.conftest import Clock
 torch.set_num_threads(1)
 model = StreamAC("MlpLstmPolicy", Clock(), policy_kwargs={"hidden_size": 8, "width": 8}, seed=0)
@@ -166,3 +166,61 @@ def test_a_setting_that_is_no_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="loading runs no code"):
         model.save(tmp_path / "agent")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("policy", ["MlpSabPolicy", "MlpLstmPolicy", "MlpRtuPolicy"])
+def test_an_agent_without_contexts_acts_as_before_and_learns_on(policy: str, tmp_path: Path) -> None:
+    agent = StreamAC(policy, "CartPole-v1", seed=0, policy_kwargs={"hidden_size": 8, "width": 8}).learn(35)
+    agent.save(tmp_path / "whole")
+    agent.save(tmp_path / "less", exclude=["contexts", "no_such"])
+    agent.save(tmp_path / "kept", exclude=["contexts"], include=["contexts"])
+    sizes = {name: (tmp_path / f"{name}.zip").stat().st_size for name in ("whole", "less", "kept")}
+    assert sizes["kept"] == sizes["whole"]
+    assert (sizes["less"] < 0.7 * sizes["whole"]) == (policy == "MlpSabPolicy")
+    loaded = StreamAC.load(tmp_path / "less", env="CartPole-v1")
+    streams = zip(agent.policy.streams().values(), loaded.policy.streams().values(), strict=True)
+    for before, after in streams:
+        for mine, theirs in zip(before.state.tensors(), after.state.tensors(), strict=True):
+            assert torch.equal(mine, theirs)
+    observation = np.full(4, 0.1, dtype=np.float32)
+    assert agent.predict(observation, deterministic=True)[0] == loaded.predict(observation, deterministic=True)[0]
+    start = [parameter.detach().clone() for parameter in loaded.policy.parameters()]
+    loaded.learn(40)
+    assert any(not torch.equal(one, other) for one, other in zip(start, loaded.policy.parameters(), strict=True))
+
+
+def test_an_argument_that_is_left_out_of_a_file_has_its_default(tmp_path: Path) -> None:
+    agent = StreamAC("MlpLstmPolicy", "CartPole-v1", gamma=0.5, ent_coef=0.3)
+    agent.save(tmp_path / "agent", exclude=["gamma", "ent_coef"], include=["ent_coef"])
+    loaded = StreamAC.load(tmp_path / "agent")
+    assert (loaded.gamma, loaded.ent_coef) == (0.99, 0.3)
+    with pytest.raises(ValueError, match="must not name the policy"):
+        agent.save(tmp_path / "agent", exclude=["policy"])
+    with pytest.raises(ValueError, match=r"include must name what a file holds, .* but has replay_buffer"):
+        agent.save(tmp_path / "agent", include=["replay_buffer"])
+    with pytest.raises(TypeError, match=r"Use \['contexts'\]"):
+        agent.save(tmp_path / "agent", exclude="contexts")
+
+
+def test_parameters_are_taken_from_a_file_with_the_statistics_that_they_need(tmp_path: Path) -> None:
+    one, other = (StreamAC("MlpSabPolicy", "CartPole-v1", seed=seed, policy_kwargs=SMALL).learn(40) for seed in (0, 1))
+    one.save(tmp_path / "agent")
+    other.set_parameters(tmp_path / "agent")
+    for mine, theirs in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    observation = np.full(4, 0.1, dtype=np.float32)
+    for mine, theirs in zip(*(agent.predict(observation)[1] or () for agent in (one, other)), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    other.learn(20)
+    other.set_parameters(one.get_parameters())
+    OnlineLearner(2, 2).save(tmp_path / "learner")
+    with pytest.raises(ValueError, match="must be sab-agents/stream-ac"):
+        one.set_parameters(tmp_path / "learner")
+
+
+def test_a_policy_is_saved_with_its_agent(tmp_path: Path) -> None:
+    policy = StreamAC("MlpSabPolicy", "CartPole-v1", policy_kwargs=SMALL).policy
+    with pytest.raises(TypeError, match=r"a policy is saved with its agent, by StreamAC\.save"):
+        policy.save(tmp_path / "policy")
+    with pytest.raises(TypeError, match=r"use StreamAC\.load\(.*\)\.policy"):
+        type(policy).load(tmp_path / "policy")

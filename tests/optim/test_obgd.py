@@ -14,6 +14,7 @@ from torch import nn
 from sab_agents.kernels import forced_kernel
 from sab_agents.kernels.native_backend import extension
 from sab_agents.optim.obgd import ObGD
+from tests.kernels.extension import needs_native
 
 
 def optimiser(**settings: float) -> tuple[list[nn.Parameter], ObGD]:
@@ -74,6 +75,21 @@ def test_an_error_that_is_not_finite_is_refused_and_moves_nothing(delta: float) 
     with pytest.raises(FloatingPointError, match="must be finite"):
         obgd.step(delta)
     assert parameters[0].tolist() == [[1.0, 2.0]]
+    assert obgd.gradient.tolist() == [0.0] * 3  # nor is it added once more
+    assert obgd.trace.tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("way", ["torch", pytest.param("native", marks=needs_native)])
+def test_a_gradient_that_is_not_finite_is_not_kept(way: str) -> None:
+    with forced_kernel(way):
+        parameters, obgd = optimiser()
+        put_gradients(parameters, [1.0, math.inf], [1.0])
+        with pytest.raises(FloatingPointError, match="must be finite"):
+            obgd.step(1.0)
+        assert obgd.vector.tolist() == [1.0, 2.0, -3.0]
+        put_gradients(parameters, [1.0, 1.0], [1.0])
+        assert obgd.step(1.0) > 0
+        assert obgd.trace.tolist() == [1.0] * 3
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor, nn
 
 from sab_agents import SAB, RecurrentPPO
@@ -21,6 +22,7 @@ from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.stateful import RNNStates
 from tests.ppo.cases import ACTIONS, KINDS, agent, collect
 from tests.ppo.test_rows import assert_same
+from tests.toys import Toy
 
 SHARED: dict[str, Any] = {"shared_lstm": True, "enable_critic_lstm": False}
 CRITICS: dict[str, dict[str, Any]] = {
@@ -363,3 +365,44 @@ def test_names_of_sb3_contribs_lead_to_the_core() -> None:
     assert policy.lstm_kwargs == {"bptt_steps": 4}
     zeros = np.zeros(policy.lstm_hidden_state_shape, np.float32)
     policy.predict(np.zeros((1, 3), np.float32), (zeros, zeros), np.zeros(1, bool))
+
+
+class Reading(BaseCallback):
+    """Reads all of the rollout in shuffled steps, as learning of stable-baselines3 does."""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        before = {name: np.array(value) for name, value in self.arrays()}
+        steps = [each for _ in range(2) for each in self.model.rollout_buffer.get(batch_size=5)]  # type: ignore[attr-defined]
+        assert sum(len(each.actions) for each in steps) == 2 * 8 * 3
+        for name, value in self.arrays():
+            np.testing.assert_array_equal(value, before[name])
+
+    def arrays(self) -> list[tuple[str, np.ndarray[Any, Any]]]:
+        buffer = self.model.rollout_buffer  # type: ignore[attr-defined]
+        return [(name, getattr(buffer, name)) for name in ("actions", "values", "advantages", "episode_starts")]
+
+
+@pytest.mark.parametrize("observation", ["box", "dict"])
+def test_a_callback_may_read_the_rollout_before_it_is_learnt_from(observation: str) -> None:
+    found = []
+    for callback in (None, Reading()):
+        policy = "MultiInputSabPolicy" if observation == "dict" else "MlpSabPolicy"
+        env = DummyVecEnv([lambda: Toy(observation) for _ in range(3)])
+        settings: dict[str, Any] = {"policy_kwargs": {"lstm_hidden_size": 4}, "n_steps": 8, "batch_size": 16}
+        model = RecurrentPPO(policy, env, n_epochs=1, seed=0, **settings)
+        found.append(list(model.learn(24, callback).policy.parameters()))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["hidden_states_pi", "cell_states_pi", "hidden_states_vf", "cell_states_vf"])
+def test_states_of_a_rollout_are_said_to_be_in_the_locals(name: str) -> None:
+    buffer = agent("Lstm").rollout_buffer
+    with pytest.raises(AttributeError, match=rf"no {name}: .*self\.locals\['lstm_states'\]"):
+        getattr(buffer, name)
+    with pytest.raises(AttributeError, match="has no attribute 'no_such'"):
+        _ = buffer.no_such  # type: ignore[attr-defined]
+    assert copy.deepcopy(buffer).observations.shape == buffer.observations.shape

@@ -190,3 +190,60 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> N
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="policy must be one of MlpSabPolicy"):
         RecurrentPPO("MlpPolicy", "CartPole-v1")
+
+
+class FailsOnce(gym.Wrapper[Any, Any, Any, Any]):
+    """Raises at one call of `step`, before the environment has moved."""
+
+    def __init__(self, env: gym.Env[Any, Any], at: int) -> None:
+        super().__init__(env)
+        self.at, self.called = at, 0
+
+    def step(self, action: Any) -> Any:
+        self.called += 1
+        if self.called == self.at:
+            raise OSError("lost")
+        return self.env.step(action)
+
+
+@pytest.mark.parametrize("kind", ["Sab", "Lstm", "Rtu", "AttentionLstm"])
+def test_a_step_that_the_environment_did_not_take_is_not_remembered(kind: str) -> None:
+    settings: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "seed": 0}
+    kwargs = {"lstm_hidden_size": 4}
+    env = FailsOnce(gym.make("CartPole-v1"), 14)
+    model = RecurrentPPO(f"Mlp{kind}Policy", env, policy_kwargs=kwargs, **settings)
+    with pytest.raises(OSError, match="lost"):
+        model.learn(32)
+    assert model.num_timesteps == 13
+    assert isinstance(model._last_obs, np.ndarray)
+    before, observed = model.collector.state_dict(contexts=False), model._last_obs.copy()
+    env.at = env.called + 1
+    with pytest.raises(OSError, match="lost"):
+        model.learn(8, reset_num_timesteps=False)
+    after = model.collector.state_dict(contexts=False)
+    for name in before:
+        if "state." in name:
+            assert torch.equal(before[name], after[name]), name
+    np.testing.assert_array_equal(model._last_obs, observed)
+    assert model.learn(16, reset_num_timesteps=False).num_timesteps >= 29
+
+
+class Blind(FailsOnce):
+    """Returns NaN at one call of `step`."""
+
+    def step(self, action: Any) -> Any:
+        self.called += 1
+        observation, *rest = self.env.step(action)
+        return (np.full_like(observation, np.nan) if self.called == self.at else observation, *rest)
+
+
+@pytest.mark.parametrize("kind", ["Sab", "Lstm", "Rtu", "AttentionLstm", "Transformer"])
+def test_an_observation_of_nan_is_refused_and_a_new_start_learns_on(kind: str) -> None:
+    settings: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "seed": 0}
+    kwargs = {"lstm_hidden_size": 4}
+    model = RecurrentPPO(f"Mlp{kind}Policy", Blind(gym.make("CartPole-v1"), 13), policy_kwargs=kwargs, **settings)
+    with pytest.raises(ValueError, match="must be finite"):
+        model.learn(32)
+    model.learn(32)
+    assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
+    assert all(value.isfinite().all() for value in model.collector.state_dict().values() if value.is_floating_point())

@@ -39,9 +39,15 @@ FORMER_KEYS: Mapping[str, tuple[str, ...]] = {
 ALL_FORMER_KEYS = frozenset(name for names in FORMER_KEYS.values() for name in names)
 
 
-def _with_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns all settings of a core of a run; one that names no recipe was trained when there was only the paper's."""
-    return {"recipe": "paper", **settings} if settings.keys() >= set(_SAB_KEYS) else dict(settings)
+def _with_recipe(core: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all settings of a core of a run; one that names no recipe was trained when there was only the paper's.
+
+    Those that a softmax over all slots does not use were once written, too.
+    """
+    if not settings.keys() >= set(_SAB_KEYS):
+        return dict(settings)
+    unused = ("top_k", "floor") if core == "sab_softmax" else ()
+    return {"recipe": "paper", **{name: value for name, value in settings.items() if name not in unused}}
 
 
 @dataclass(frozen=True)
@@ -146,10 +152,10 @@ class TrainConfig(Settings):
         if values.keys() >= ALL_FORMER_KEYS:
             kept = {name: value for name, value in values.items() if name not in ALL_FORMER_KEYS}
             former = {name: values[name] for name in FORMER_KEYS.get(core, ())}
-            return {**kept, "core_settings": {core: _with_recipe(former)}}
+            return {**kept, "core_settings": {core: _with_recipe(core, former)}}
         of_core: Any = values.get("core_settings")
         if isinstance(of_core, Mapping) and of_core.keys() >= {*_SAB_KEYS, "summary_gain"}:
-            return {**values, "core_settings": _with_recipe(of_core)}
+            return {**values, "core_settings": _with_recipe(core, of_core)}
         return dict(values)
 
     @classmethod
