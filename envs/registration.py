@@ -81,6 +81,7 @@ SUPERVISED = (
     Registered("SAB/PixelMNIST-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "mnist"}),
     Registered("SAB/PixelCIFAR10-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "cifar10"}),
     Registered("SAB/PixelDigits-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "digits"}),
+    Registered("SAB/DigitRecall-v0", "sab_agents.envs.supervised.digit_recall:DigitRecall", {"length": 50}),
 )
 """Supervised sequence tasks, in which an action is a prediction. `supervised.TASKS` has the same tasks by name."""
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from sab_agents.checks import at_least
-from sab_agents.envs.supervised.recall import Asked, RecallStream
+from sab_agents.envs.supervised.cue_stream import Asked
+from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
