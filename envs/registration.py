@@ -70,6 +70,7 @@ DELAYED = (
     Registered("SAB/KeyToDoor-v0", "sab_agents.envs.delayed.key_to_door:KeyToDoor", {"length": 60}),
     Registered("SAB/DelayedCatch-v0", "sab_agents.envs.delayed.delayed_catch:DelayedCatch", {"length": 10}),
     Registered("SAB/EndlessTMaze-v0", "sab_agents.envs.delayed.endless_tmaze:EndlessTMaze", {"corridor_length": 10}),
+    Registered("SAB/DigitTMaze-v0", "sab_agents.envs.delayed.digit_tmaze:DigitTMaze", {"corridor_length": 100}),
 )
 """Tests of memory and of delayed reward."""
 

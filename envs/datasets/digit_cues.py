@@ -49,9 +49,14 @@ class DigitCues:
 
     def draw(self, generator: np.random.Generator, n: int) -> tuple[Floats32, Ints]:
         """Draws n images (n, P) and their classes (n,): a uniform class, and a uniform image of it."""
+        places = self.draw_places(generator, n)
+        return self.pixels[places], self.labels[places]
+
+    def draw_places(self, generator: np.random.Generator, n: int) -> Ints:
+        """Draws n images as `draw` does, and returns their places in `pixels` and `labels`."""
         classes = generator.integers(0, CLASSES, n)
-        places = self._first[classes] + (generator.random(n) * self._counts[classes]).astype(np.int64)
-        return self.pixels[places], classes
+        places: Ints = self._first[classes] + (generator.random(n) * self._counts[classes]).astype(np.int64)
+        return places
 
 
 def check_digits(owner: str, dataset: object, split: object) -> None:
