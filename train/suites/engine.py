@@ -31,7 +31,7 @@ import torch
 from sab_agents.train.configuration import Settings, as_json, flat, help_of, load, plain
 from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.figures.canvas import png_of
-from sab_agents.train.figures.studies import colours_of, curves_figure, scores_figure
+from sab_agents.train.figures.studies import curves_figure, scores_figure, styles_of
 from sab_agents.train.output import lines, write_atomically
 from sab_agents.train.suites.page import markdown_of
 from sab_agents.train.suites.study import Study, blocks_of
@@ -314,5 +314,5 @@ def _write(suite: Suite[Any, CellT], out: Path, results: Mapping[CellT, Result])
     if study.panels:
         figures["curves.png"] = curves_figure
     for name, draw in figures.items():
-        write_atomically(out / name, png_of(draw(study, colours_of([study]))))
+        write_atomically(out / name, png_of(draw(study, styles_of([study]))))
     return f"{table}\n" + ", ".join(str(out / name) for name in ("table.md", *figures))

@@ -253,18 +253,23 @@ class Recall(Suite[RecallConfig, RecallCell]):
             columns = {
                 "unseen": Column("right of unseen digits", "{:.1%}", spread=True),
                 "accuracy": Column("right in training", "{:.1%}"),
-                **counts,
+                **{name: counts[name] for name in ("answers", "steps")},
+                "minutes": Column("minutes", "{:.1f}"),
             }
             measured = (
                 f"Learnt from training images, until {until}; right in training: of the last {config.recent} answers. "
-                f"Unseen digits: {config.tests:,} answers about test images, from which nothing is learnt; {steps}."
+                f"Unseen digits: {config.tests:,} answers about test images, from which nothing is learnt; {steps}; "
+                "minutes of processor time."
             )
         rows = tuple(
             Row(
                 self._name(cell.learner, cell.noise, cell.asked),
                 cell.delay,
                 cell.seed,
-                {column.name: result[name] for name, column in columns.items()},
+                {
+                    column.name: result["processor_seconds"] / 60 if name == "minutes" else result[name]
+                    for name, column in columns.items()
+                },
                 result["reached"] if config.target is not None else None,
             )
             for cell, result in results.items()
