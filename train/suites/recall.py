@@ -14,15 +14,16 @@ import numpy as np
 import torch
 
 from sab_agents.checks import at_least
-from sab_agents.envs.datasets.digit_cues import CLASSES
+from sab_agents.envs.datasets.digit_cues import CLASSES, SIDES
 from sab_agents.envs.supervised.cue_stream import Asked, CueStream
-from sab_agents.envs.supervised.digit_recall import DigitStream
+from sab_agents.envs.supervised.digit_recall import FLAGS, DigitStream
 from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.figures.canvas import pixels_of
 from sab_agents.train.figures.ledger import ledger_figure, plot_ledger
+from sab_agents.train.suites.encoders import image_encoder
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
 from sab_agents.train.suites.study import Column, Row, Study, check_sizes
 
@@ -39,7 +40,8 @@ class RecallConfig(Settings):
     """Settings of an experiment; a cell is one learner on one stream with one seed.
 
     Attributes:
-        learners: for each name, arguments of `OnlineLearner` that the others do not share.
+        learners: for each name, arguments of `OnlineLearner` that the others do not share; `encoder: convolutions` is
+            a small convolutional net, for cues that are images.
         delays: steps from a cue, or from the second of two, to the question.
         noises: standard deviations of the noise in between.
         asked: "newest" and "oldest" ask for that one of two cues in each round, null is a stream of one cue a round.
@@ -221,9 +223,14 @@ class Recall(Suite[RecallConfig, RecallCell]):
         try:
             settings = learner_arguments(config.shared, config.learners[cell.learner])
             stream = config.stream(cell.delay, cell.noise, cell.asked, seed=1000 + cell.seed)
-            return stream, OnlineLearner(
-                stream.input_size, stream.classes, rows=config.rows, seed=cell.seed, **settings
-            )
+            features = stream.input_size
+            if "encoder" in settings:
+                if not config.of_images:
+                    raise ValueError(f"encoder has no meaning with cues {config.cues}. Leave it out.")
+                encoder = image_encoder(settings["encoder"], SIDES[config.cues], FLAGS, cell.seed)
+                settings |= {"encoder": encoder, "observation_shape": (features,)}
+                features = encoder.features
+            return stream, OnlineLearner(features, stream.classes, rows=config.rows, seed=cell.seed, **settings)
         except (TypeError, ValueError, OSError, ImportError) as error:
             raise UserError(f"{cell.learner}: {one_line(error)}") from error
 

@@ -17,8 +17,8 @@ from sab_agents.envs.datasets.digit_cues import DigitCues
 from sab_agents.envs.supervised.digit_recall import DigitStream
 from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.train.cli import main
-from sab_agents.train.configuration import load
-from sab_agents.train.suites.recall import RecallConfig, learn_recall, recall
+from sab_agents.train.configuration import build, load
+from sab_agents.train.suites.recall import Recall, RecallCell, RecallConfig, learn_recall, recall
 
 FOLDER = Path(__file__).parents[3] / "configs" / "online"
 CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "text")  # the text has its own command
@@ -180,6 +180,22 @@ def test_digits_are_learnt_from_training_images_and_measured_on_unseen_ones(
     assert "| 3 | sab | 1 |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 
+def test_a_convolutional_encoder_is_learnt_with_the_rest(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    convolutions = {"core": "sab", "encoder": "convolutions", "hidden_size": 4}
+    made = build(
+        RecallConfig, {"cues": "digits", "tests": 4, "delays": [3], "rows": 2, "learners": {"c": convolutions}}
+    )
+    suite = Recall(made)
+    stream, learner = suite._learner(RecallCell("c", 3, 0.0, 0))
+    twin = suite._learner(RecallCell("c", 3, 0.0, 0))[1]
+    assert all(map(torch.equal, learner.parameters, twin.parameters))
+    learn_recall(learner, stream, target=None, answers=30, recent=5)
+    assert not any(map(torch.equal, learner.parameters[-6:], twin.parameters[-6:]))
+    (tmp_path / "small.yaml").write_text(SMALL.replace("sab: {core: sab}", "sab: {core: sab, encoder: convolutions}"))
+    assert main(["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 2
+
+
 def test_a_test_teaches_nothing() -> None:
     pytest.importorskip("sklearn")
     stream = DigitStream(3, rows=2)
@@ -198,6 +214,7 @@ def test_a_test_teaches_nothing() -> None:
         (["--symbols", "5"], "symbols has no meaning with cues digits. Leave it out"),
         (["--cues", "symbols"], "tests: all symbols are shown in training"),
         (["--cues", "letters"], "cues"),
+        (["--learners.sab.encoder", "convs"], "sab: online: encoder must be one of convolutions, but is 'convs'"),
         (["--delays", "5"], "answers must have a number for each value, but has none for 5"),
     ],
 )
