@@ -178,6 +178,15 @@ def test_cells_run_in_processes_of_their_own(tmp_path: Path) -> None:
     assert os.getpid() not in {result["process"] for result in results.values()}
 
 
+def test_without_jobs_what_is_finished_is_written_and_nothing_is_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no finished cell, and --jobs 0 runs none"):
+        run_suite(count(), tmp_path, jobs=0)
+    assert not list(tmp_path.iterdir())
+    run_suite(count(values=(2,)), tmp_path)
+    assert sums(run_suite(count(), tmp_path, jobs=0)) == {"one-2": 3, "ten-2": 12}
+    assert [row.value for row in read_study(tmp_path)[1].rows] == [2, 2]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_failure_leaves_the_other_cells(jobs: int, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 of 2 runs failed; the first says: 13 cannot be added"):
@@ -205,7 +214,7 @@ def test_the_command_line_narrows_cells_and_names_what_is_wrong(tmp_path: Path) 
     for wrong, message in (
         ([], "count needs a config file: sab-agents count CONFIG --out FOLDER"),
         (arguments[:1], "count needs a folder"),
-        ([*arguments, "--jobs", "0"], "--jobs must be a whole number of at least 1, but is '0'"),
+        ([*arguments, "--jobs", "-1"], "--jobs must be a whole number of at least 0, but is '-1'"),
         ([*arguments, "--out"], "--out needs a value"),
         ([*arguments, "--vlues", "3"], "Did you mean 'values'?"),
     ):
