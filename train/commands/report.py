@@ -84,12 +84,13 @@ def write_page(studies: Sequence[tuple[str, Study]], page: Path, question: str |
     blocks: list[Block] = []
     page.parent.mkdir(parents=True, exist_ok=True)
     for name, study in studies:
-        stem = f"{page.stem}-{name}" if name != page.stem else name
+        stem = name if name.startswith(page.stem) else f"{page.stem}-{name}"
         figure = scores_figure(study, styles)
         picture = Picture(f"{stem}.png", f"{study.title}: {study.score.name}, a mark for each seed", png_of(figure))
         write_atomically(page.parent / picture.file, picture.png)
         write_atomically(page.parent / f"{stem}.svg", svg_of(figure))
-        blocks += [Heading(2, study.title), picture, *results_of(study), *_settings_of(study)]
+        link = Text(f"The same as [SVG]({stem}.svg).")
+        blocks += [Heading(2, study.title), picture, link, *results_of(study), *_settings_of(study)]
     made = f"{BEGIN}\n\n{markdown_of(blocks)}\n{END}"
     write_atomically(page, f"{before}{made}{after}".encode())
 
@@ -129,7 +130,8 @@ def _section(name: str, study: Study, styles: Styles, file: str) -> list[Block]:
 
 
 def _settings_of(study: Study) -> list[Block]:
-    settings = [[learner, _settings(own)] for learner, own in study.learners.items()]
+    ran = {row.learner for row in study.rows}
+    settings = [[learner, _settings(own)] for learner, own in study.learners.items() if learner in ran]
     blocks: list[Block] = [Heading(3, "Settings"), Table(("learner", "its own settings"), settings, left=(0, 1))]
     if study.shared:
         blocks.append(Text(f"All: {_settings(study.shared)}."))
