@@ -58,6 +58,7 @@ class RecallConfig(Settings):
         answers: a cell ends after this many answers at the latest; one number, or one for each delay, since the cost of
             an answer grows with the delay.
         tests: answers about test images, which training never shows, from which nothing is learnt; with images alone.
+        test_delays: other delays at which as many answers about test images are measured.
         threads: CPU threads.
     """
 
@@ -77,6 +78,7 @@ class RecallConfig(Settings):
     target: float | None = 0.99
     answers: int | Mapping[int, int] = 1_500
     tests: int = 0
+    test_delays: tuple[int, ...] = ()
     threads: int = 1
 
     def __post_init__(self) -> None:
@@ -89,6 +91,10 @@ class RecallConfig(Settings):
         at_least("online", "tests", self.tests, 1 if self.of_images else 0)
         if self.tests and not self.of_images:
             raise ValueError("online: tests: all symbols are shown in training. Leave it out, or set cues to digits.")
+        if self.test_delays and not self.of_images:
+            raise ValueError(
+                "online: test_delays: without images nothing is tested. Leave it out, or set cues to digits."
+            )
         for name in ("symbols", "distractors") if self.of_images else ():
             if getattr(self, name) != getattr(RecallConfig, name):
                 raise ValueError(f"online: {name} has no meaning with cues {self.cues}. Leave it out.")
@@ -165,7 +171,9 @@ class Recall(Suite[RecallConfig, RecallCell]):
         """
         config = self.config
         recent = {} if config.recent == RecallConfig.recent else {"recent": config.recent}
-        cues = {"tests": config.tests} if config.of_images else {"symbols": config.symbols}
+        cues: dict[str, Any] = {"tests": config.tests} if config.of_images else {"symbols": config.symbols}
+        if config.test_delays:
+            cues["test_delays"] = list(config.test_delays)
         return {
             "learner": {**config.shared, **config.learners[cell.learner]},
             "rows": config.rows,
@@ -214,8 +222,16 @@ class Recall(Suite[RecallConfig, RecallCell]):
             "dropped": report.dropped,
         }
         if config.of_images:
-            unseen = config.stream(cell.delay, cell.noise, cell.asked, seed=TEST_SEED + cell.seed, test=True)
-            result["unseen"] = recall(learner, unseen, config.tests)
+            unseen = {
+                delay: recall(
+                    learner,
+                    config.stream(delay, cell.noise, cell.asked, seed=TEST_SEED + cell.seed, test=True),
+                    config.tests,
+                )
+                for delay in (cell.delay, *config.test_delays)
+            }
+            result["unseen"] = unseen[cell.delay]
+            result["tests"] = {str(delay): unseen[delay] for delay in config.test_delays}
         yield cell, result
 
     def _learner(self, cell: RecallCell) -> tuple[CueStream, OnlineLearner]:
@@ -278,6 +294,7 @@ class Recall(Suite[RecallConfig, RecallCell]):
                     for name, column in columns.items()
                 },
                 result["reached"] if config.target is not None else None,
+                tests=result.get("tests", {}),
             )
             for cell, result in results.items()
         )

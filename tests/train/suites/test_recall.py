@@ -170,12 +170,14 @@ def test_digits_are_learnt_from_training_images_and_measured_on_unseen_ones(
 
     monkeypatch.setattr(DigitCues, "draw", counted)
     (tmp_path / "digits.yaml").write_text(DIGITS)
-    command = ["online", str(tmp_path / "digits.yaml"), "--learners", "sab", "--delays", "3", "--out"]
-    assert main([*command, str(tmp_path / "out")]) == 0
+    command = ["online", str(tmp_path / "digits.yaml"), "--learners", "sab", "--delays", "3", "--test_delays", "7"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
     assert opened == sorted(opened, reverse=True)  # training ends before the first test image
     assert set(opened) == {"train", "test"}
     (cell,) = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]
     assert 0 <= cell["unseen"] <= 1
+    assert set(cell["tests"]) == {"7"}
+    assert "| trained at delay | learner | 7 |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert 6 <= cell["answers"] < 6 + 4
     assert "| 3 | sab | 1 |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
