@@ -90,7 +90,7 @@ def write_page(studies: Sequence[tuple[str, Study]], page: Path, question: str |
         write_atomically(page.parent / picture.file, picture.png)
         write_atomically(page.parent / f"{stem}.svg", svg_of(figure))
         link = Text(f"The same as [SVG]({stem}.svg).")
-        blocks += [Heading(2, study.title), picture, link, *results_of(study), *_settings_of(study)]
+        blocks += [Heading(2, f"{study.title} ({name})"), picture, link, *results_of(study), *_settings_of(study)]
     made = f"{BEGIN}\n\n{markdown_of(blocks)}\n{END}"
     write_atomically(page, f"{before}{made}{after}".encode())
 
