@@ -70,6 +70,7 @@ DELAYED = (
     Registered("SAB/KeyToDoor-v0", "sab_agents.envs.delayed.key_to_door:KeyToDoor", {"length": 60}),
     Registered("SAB/DelayedCatch-v0", "sab_agents.envs.delayed.delayed_catch:DelayedCatch", {"length": 10}),
     Registered("SAB/EndlessTMaze-v0", "sab_agents.envs.delayed.endless_tmaze:EndlessTMaze", {"corridor_length": 10}),
+    Registered("SAB/DigitTMaze-v0", "sab_agents.envs.delayed.digit_tmaze:DigitTMaze", {"corridor_length": 100}),
 )
 """Tests of memory and of delayed reward."""
 
@@ -81,6 +82,7 @@ SUPERVISED = (
     Registered("SAB/PixelMNIST-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "mnist"}),
     Registered("SAB/PixelCIFAR10-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "cifar10"}),
     Registered("SAB/PixelDigits-v0", "sab_agents.envs.supervised.pixels:Pixels", {"dataset": "digits"}),
+    Registered("SAB/DigitRecall-v0", "sab_agents.envs.supervised.digit_recall:DigitRecall", {"length": 50}),
 )
 """Supervised sequence tasks, in which an action is a prediction. `supervised.TASKS` has the same tasks by name."""
 

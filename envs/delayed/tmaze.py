@@ -79,7 +79,10 @@ class TMaze(Dynamics):
 
     def begin(self, copies: Ints, generators: Sequence[np.random.Generator]) -> None:
         """See `Dynamics.begin`. Draws one number; the goal is above if it is at least 0.5."""
-        above = np.array([generator.random() >= 0.5 for generator in generators], dtype=np.int64)
+        self._begin_at(copies, np.array([generator.random() >= 0.5 for generator in generators], dtype=np.int64))
+
+    def _begin_at(self, copies: Ints, above: Ints) -> None:
+        """Begins episodes whose goals are above where `above` is 1, and below where it is 0."""
         self._state[copies] = self._first[above]
         self._due[copies] = -self.start
 

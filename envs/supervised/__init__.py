@@ -3,6 +3,7 @@
 from sab_agents.envs.supervised.adding import Adding
 from sab_agents.envs.supervised.characters import Characters
 from sab_agents.envs.supervised.copying import Copying
+from sab_agents.envs.supervised.digit_recall import DigitRecall
 from sab_agents.envs.supervised.pixels import Pixels
 from sab_agents.envs.supervised.recall import Recall
 from sab_agents.envs.supervised.registry import TASKS, environment_of, make_task, settings_of
@@ -14,6 +15,7 @@ __all__ = [
     "Batch",
     "Characters",
     "Copying",
+    "DigitRecall",
     "Pixels",
     "Recall",
     "SequenceTask",

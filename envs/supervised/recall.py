@@ -8,22 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Self
 
 import numpy as np
 
-from sab_agents.checks import at_least, int_between, one_of
+from sab_agents.checks import at_least, int_between
 from sab_agents.envs.arrays import Array, Bools, Floats32, Ints
 from sab_agents.envs.dynamics import MAX_STEPS
 from sab_agents.envs.policies import Policy, Reactive, Remembering
 from sab_agents.envs.supervised.action_modes import class_action_mode
+from sab_agents.envs.supervised.cue_stream import Asked, CueStream, check_noise
 from sab_agents.envs.supervised.sequences import LAST_STEP, SequenceDynamics, SequenceEnv, SequenceVectorEnv
 from sab_agents.envs.supervised.task import Batch, GeneratedTask, only_steps
 
 MAX_SYMBOLS = 1000
-
-Asked = Literal["newest", "oldest"]
-"""Which of a round's two cues is asked."""
 
 
 @dataclass(frozen=True)
@@ -183,37 +181,12 @@ class RecallVectorEnv(SequenceVectorEnv):
     dynamics_class = RecallSequences
 
 
-class RecallStep(NamedTuple):
-    """One step of all rows of a `RecallStream`.
-
-    Attributes:
-        x: (B, I) inputs.
-        y: (B,) the symbol that is right, of rows that are asked at this step; of the others any symbol.
-        asked: (B,) rows that are asked at this step.
-        episode_start: (B,) rows whose round begins at this step; none if the stream does not say starts.
-    """
-
-    x: Floats32
-    y: Ints
-    asked: Bools
-    episode_start: Bools
-
-
-class RecallStream:
-    """Delayed recall without an end: round after round, a cue is shown and must be named when the question comes.
-
-    A round is the cue, one of C symbols, then distractors, then the question, `delay` steps after the cue; the next
-    round follows at once. With `asked`, a round has two independent cues, with distractors in between: the second comes
-    1 to `delay` steps after the first, which is drawn, and the question `delay` steps after the second. It is always
-    the newest or always the oldest of the round's two cues that must be named; nothing in the input tells the first
-    from the second.
+class RecallStream(CueStream):
+    """Delayed recall without an end: round after round, a symbol is shown and must be named when the question comes.
 
     The input has C channels for the cue (one-hot), one for the question, and the rest for a distractor drawn at each
-    step (one-hot) plus Gaussian noise. The rows start at different steps of their rounds, so that questions are spread
-    over time.
-
-    Where starts are said, `episode_start` marks each round's first cue, and a learner that empties its memory there
-    holds nothing else when it is asked. Without them a learner must itself find which of all cues so far is meant.
+    step in between (one-hot) plus Gaussian noise. With `asked`, nothing in the input tells the first of two cues from
+    the second.
 
     The question's input is always the same, so the accuracy of a memoryless learner is 1/C. Naming the wrong one of two
     cues is right in 1/C of the rounds, naming either in (1 + 1/C)/2.
@@ -224,9 +197,8 @@ class RecallStream:
         symbols: C, at least 2.
         distractors: number of different distractors, at least 1.
         noise: standard deviation of the noise in the distractors' channels.
-        says_starts: whether `episode_start` marks the beginning of each round; otherwise it is never True.
-        jitter: each round draws its delay, uniform among the whole numbers that differ from `delay` by at most this
-            fraction of it; at least 0 and below 1.
+        says_starts: see `CueStream`.
+        jitter: see `CueStream`.
         asked: "newest" or "oldest" of two cues in each round; None for rounds of one cue.
         seed: seed of all random numbers.
 
@@ -249,74 +221,32 @@ class RecallStream:
         seed: int = 0,
     ) -> None:
         owner = type(self).__name__
-        self.delay = at_least(owner, "delay", delay, 1)
-        self.rows = at_least(owner, "rows", rows, 1)
         self.symbols = at_least(owner, "symbols", symbols, 2)
         self.distractors = at_least(owner, "distractors", distractors, 1)
-        if not 0 <= noise < math.inf:
-            raise ValueError(
-                f"{owner}: noise must be at least 0 and finite, but is {noise!r}. Pass a standard deviation."
-            )
-        if not 0 <= jitter < 1:
-            raise ValueError(
-                f"{owner}: jitter must be at least 0 and below 1, but is {jitter!r}. Pass a fraction of the delay."
-            )
-        if not isinstance(says_starts, bool):
-            raise TypeError(f"{owner}: says_starts must be a bool, but is {says_starts!r}. Pass True or False.")
-        self.noise = noise
-        self.says_starts = says_starts
-        self.asked = None if asked is None else one_of(owner, "asked", asked, get_args(Asked))
-        # A product such as 100 * 0.29 may be rounded to below a whole number.
-        self.spread = min(int(delay * jitter + 1e-9), delay - 1)
-        self.generator = np.random.default_rng(seed)
-        self.second = np.zeros(rows, dtype=np.int64)  # of each round, the step of its second cue; 0 if it has only one
-        self.end = np.zeros(rows, dtype=np.int64)  # of each round, the step of its question
-        self._draw_rounds(np.ones(rows, dtype=np.bool_))
-        self.position = np.minimum(self.generator.integers(0, delay + 1, rows), self.end)
-        self.position[0] = 0
+        self.noise = check_noise(owner, noise)
+        super().__init__(delay, rows=rows, says_starts=says_starts, jitter=jitter, asked=asked, seed=seed)
         self.cue = self.generator.integers(0, symbols, rows)
-        self.seen = np.zeros(rows, dtype=np.bool_)
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.symbols
 
     @property
     def input_size(self) -> int:
         """I = C + 1 + distractors."""
         return self.symbols + 1 + self.distractors
 
-    @property
-    def memoryless(self) -> float:
-        """Accuracy of the best learner that sees only the current input: 1/C."""
-        return 1 / self.symbols
-
-    def step(self) -> RecallStep:
-        """Returns the next step. A row that started inside a round is not asked for a symbol that it never saw."""
+    def draw(self, shown: Bools, between: Bools) -> tuple[Floats32, Ints]:
+        """See `CueStream.draw`."""
         generator, rows = self.generator, np.arange(self.rows)
-        start = self.position == 0
-        end = self.position == self.end
-        shown = start if self.asked is None else start | (self.position == self.second)
         symbol = generator.integers(0, self.symbols, self.rows)
-        self.cue = np.where(start if self.asked == "oldest" else shown, symbol, self.cue)
-        self.seen |= start
         x = np.zeros((self.rows, self.input_size), dtype=np.float32)
-        between = ~shown & ~end
         token = self.symbols + 1 + generator.integers(0, self.distractors, self.rows)
         x[rows[between], token[between]] = 1
         if self.noise:
             noise = generator.standard_normal((self.rows, self.distractors), dtype=np.float32)
             x[:, self.symbols + 1 :] += self.noise * noise * between[:, None]
         x[rows[shown], symbol[shown]] = 1
-        x[end, self.symbols] = 1
-        self.position = np.where(end, 0, self.position + 1)
-        self._draw_rounds(end)
-        return RecallStep(x, self.cue, end & self.seen, start if self.says_starts else np.zeros_like(start))
-
-    def _draw_rounds(self, begins: Bools) -> None:
-        """Draws when the second cue and the question of rounds that begin next come, as far as that is random."""
-        if not begins.any():
-            return
-        if self.asked is not None:
-            gap = self.generator.integers(1, self.delay + 1, self.rows)
-            self.second = np.where(begins, gap, self.second)
-        delay: int | Ints = self.delay
-        if self.spread:
-            delay = self.generator.integers(self.delay - self.spread, self.delay + self.spread + 1, self.rows)
-        self.end = np.where(begins, self.second + delay, self.end)
+        x[~shown & ~between, self.symbols] = 1
+        return x, symbol

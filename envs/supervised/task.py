@@ -117,7 +117,11 @@ class GeneratedTask(SequenceTask):
             # The spawn key separates the held-out streams from all training streams. A longer list of seeds would not,
             # because NumPy hashes [a, b] and [a, b, 0] to the same stream.
             stream = np.random.SeedSequence([SPLITS.index(split), number], spawn_key=(0,))
-            yield self.draw_batch(np.random.default_rng(stream), min(batch_size, sequences - first))
+            yield self.draw_held_out(split, np.random.default_rng(stream), min(batch_size, sequences - first))
+
+    def draw_held_out(self, split: Split, generator: np.random.Generator, B: int) -> Batch:  # noqa: ARG002
+        """Draws a batch of a split. Without data, all splits are drawn as `draw_batch` draws."""
+        return self.draw_batch(generator, B)
 
 
 def only_steps(steps: slice, T: int, B: int) -> Bools:

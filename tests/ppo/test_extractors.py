@@ -1,69 +1,40 @@
-"""A policy whose own extractor does not take the observations says which policy does."""
+"""The small convolutional extractor: for images that stable-baselines3's does not take, and learnt with the rest."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from sab_agents import RecurrentPPO
+from sab_agents.ppo.extractors import SmallCNN
 
-VECTOR = spaces.Box(-1, 1, (3,), np.float32)
-SMALL = spaces.Box(0, 255, (7, 7, 3), np.uint8)
-
-
-class Drawn(gym.Env[Any, Any]):
-    """Draws its observations from a space."""
-
-    def __init__(self, space: spaces.Space[Any]) -> None:
-        self.observation_space, self.action_space = space, spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed, options=options)
-        return self.observation_space.sample(), {}
-
-    def step(self, _: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return self.observation_space.sample(), 0.0, False, False, {}
+pytest.importorskip("sklearn")
 
 
-@pytest.mark.parametrize(
-    ("policy", "space", "error", "message"),
-    [
-        ("MlpSabPolicy", spaces.Dict({"a": VECTOR}), TypeError, "a dict with a, .* Use the MultiInput policy"),
-        ("CnnLstmPolicy", spaces.Dict({"a": VECTOR}), TypeError, "a dict with a, .* Use the MultiInput policy"),
-        ("MultiInputSabPolicy", VECTOR, TypeError, "must be a dict, .* Use the Mlp or Cnn policy"),
-        ("CnnSabPolicy", VECTOR, TypeError, "must be images, .* Use the Mlp policy"),
-        (
-            "CnnSabPolicy",
-            spaces.Box(0, 255, (7, 7, 3), np.uint8),
-            ValueError,
-            r"at least 36 .* \(3?,? ?7, 7.*small images",
-        ),
-    ],
-)
-def test_it_is_refused_with_what_to_use(
-    policy: str, space: spaces.Space[Any], error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        RecurrentPPO(policy, Drawn(space), n_steps=8, batch_size=8, device="cpu")
+@pytest.mark.parametrize("shape", [(1, 10, 10), (3, 5, 7)])
+def test_images_of_any_size_become_features(shape: tuple[int, int, int]) -> None:
+    extractor = SmallCNN(spaces.Box(0, 255, shape, np.uint8), features_dim=6)
+    features = extractor(torch.rand(4, *shape))
+    assert features.shape == (4, 6)
+    assert extractor.features_dim == 6
 
 
-@pytest.mark.parametrize("space", [VECTOR, SMALL, spaces.Discrete(3)])
-def test_an_mlp_policy_takes_every_other_array(space: spaces.Space[Any]) -> None:
-    RecurrentPPO("MlpSabPolicy", Drawn(space), n_steps=8, batch_size=8, n_epochs=1, device="cpu").learn(8)
+def test_what_is_no_image_is_an_error() -> None:
+    with pytest.raises(ValueError, match="SmallCNN: observations must be images of three axes"):
+        SmallCNN(spaces.Box(0, 255, (12,), np.uint8))
+    with pytest.raises(ValueError, match="SmallCNN: features_dim must be at least 1, but is 0"):
+        SmallCNN(spaces.Box(0, 255, (1, 8, 8), np.uint8), features_dim=0)
 
 
-def test_the_smallest_image_that_is_said_to_be_taken_is_taken() -> None:
-    image = spaces.Box(0, 255, (36, 36, 3), np.uint8)
-    RecurrentPPO("CnnSabPolicy", Drawn(image), n_steps=8, batch_size=8, n_epochs=1, device="cpu").learn(8)
-
-
-def test_images_that_are_scaled_already_are_taken_without_normalisation() -> None:
-    env = Drawn(spaces.Box(-10, 10, (1, 36, 36), np.float32))
-    settings: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "device": "cpu"}
-    with pytest.raises(AssertionError, match="normalize_images=False"):
-        RecurrentPPO("CnnLstmPolicy", env, **settings)
-    RecurrentPPO("CnnLstmPolicy", env, policy_kwargs={"normalize_images": False}, **settings).learn(8)
+def test_a_policy_learns_its_convolutions_on_small_images() -> None:
+    env = gym.make_vec("SAB/DigitTMaze-v0", num_envs=2, corridor_length=20, image=True)
+    kwargs = {"features_extractor_class": SmallCNN, "lstm_hidden_size": 8, "net_arch": []}
+    model = RecurrentPPO("CnnSabPolicy", env, n_steps=16, batch_size=16, n_epochs=1, policy_kwargs=kwargs, seed=0)
+    assert isinstance(model.policy.features_extractor, SmallCNN)
+    before = [parameter.clone() for parameter in model.policy.features_extractor.parameters()]
+    model.learn(32)
+    after = model.policy.features_extractor.parameters()
+    assert not any(map(torch.equal, before, after))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -45,6 +46,14 @@ def png_of(canvas: Figure) -> bytes:
     """Returns a figure as the content of a PNG file, the same for the same figure."""
     content = io.BytesIO()
     canvas.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def svg_of(canvas: Figure) -> bytes:
+    """Returns a figure as the content of an SVG file, the same for the same figure."""
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "sab-agents"}):
+        canvas.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return content.getvalue()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,18 +18,56 @@ if TYPE_CHECKING:
 
 LINES = (("memoryless", MEMORYLESS, "--"), ("best", "#2a7f3f", ":"))  # the latter is drawn on top of the former
 ACROSS = 4  # panels side by side, at most
-Colours = Mapping[str, str]
+COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#56B4E9", "#000000", "#F0E442")
+"""Those of Okabe & Ito, which people with any kind of colour blindness tell apart."""
+MARKERS = "osDv^PXh"
 
 
-def colours_of(studies: Iterable[Study]) -> Colours:
-    """Returns a colour for each learner's name, the same in all studies; baselines are grey."""
+class Style(NamedTuple):
+    """How a learner is drawn."""
+
+    colour: str
+    marker: str
+
+
+def _style(number: int) -> Style:
+    """Returns a style for each number; the first eight differ in colour and marker, the next in the pair of them."""
+    colours, turn = len(COLOURS), number // len(COLOURS)
+    return Style(COLOURS[number % colours], MARKERS[(number + turn) % len(MARKERS)])
+
+
+KNOWN = {
+    name: _style(number)
+    for number, names in enumerate(
+        (
+            ("sab", "MlpSabPolicy"),
+            ("sab_uncredited",),
+            ("lstm_tbptt", "lstm_truncated", "MlpLstmPolicy"),
+            ("lstm",),
+            ("mingru", "MlpMinGruPolicy"),
+            ("rtu", "MlpRtuPolicy"),
+            ("sb3_contrib",),
+            ("attention", "lstm_attention", "transformer"),
+        )
+    )
+    for name in names
+}
+"""Learners that are drawn in the same way in every figure; others get what is left, in order."""
+Styles = Mapping[str, Style]
+
+
+def styles_of(studies: Iterable[Study]) -> Styles:
+    """Returns a style for each learner's name, the same in all studies; baselines are grey."""
     studies = list(studies)
     names = dict.fromkeys(learner for study in studies for learner in study.learners)
-    grey = {name: MEMORYLESS for study in studies for name in study.baselines}
-    return {**{name: f"C{number}" for number, name in enumerate(names)}, **grey}
+    known = {name: KNOWN[name] for name in names if name in KNOWN}
+    left = (style for number in range(len(names) + len(COLOURS)) if (style := _style(number)) not in known.values())
+    others = {name: next(left) for name in names if name not in known}
+    grey = {name: Style(MEMORYLESS, "x") for study in studies for name in study.baselines}
+    return {**known, **others, **grey}
 
 
-def scores_figure(study: Study, colours: Colours) -> Figure:
+def scores_figure(study: Study, styles: Styles) -> Figure:
     """Draws the scores by size."""
     canvas = empty_figure(6.4, 3.8, dpi=110)
     axes = canvas.subplots()
@@ -39,14 +77,14 @@ def scores_figure(study: Study, colours: Colours) -> Figure:
         }
         for learner in study.learners
     }
-    draw_scores(axes, scores, colours, {value: study.known.get(value, {}) for value in study.values})
+    draw_scores(axes, scores, styles, {value: study.known.get(value, {}) for value in study.values})
     one = f"{study.size} {name_of(study.values[0])}".strip() if len(study.values) == 1 else ""
     tidy(axes, one, study.size if len(study.values) > 1 else "", study.score.name)
     legend_below(canvas)
     return canvas
 
 
-def curves_figure(study: Study, colours: Colours) -> Figure:
+def curves_figure(study: Study, styles: Styles) -> Figure:
     """Draws the curves: a row of plots for each of the study's panels, with a plot for each size.
 
     A single panel's plots are wrapped after `ACROSS`.
@@ -67,7 +105,7 @@ def curves_figure(study: Study, colours: Colours) -> Figure:
                 for learner in study.names
             }
             known = study.known.get(value, {}) if panel.known else {}
-            draw_curves(axes, curves, colours, known, dashed=study.baselines)
+            draw_curves(axes, curves, styles, known, dashed=study.baselines)
             tidy(axes, f"{study.size} {name_of(value)}".strip(), panel.x, panel.y)
     legend_below(canvas)
     return canvas
@@ -90,7 +128,7 @@ def legend_below(canvas: Figure) -> None:
 def draw_curves(
     axes: Axes,
     curves: Mapping[str, Sequence[Curve]],
-    colours: Colours,
+    styles: Styles,
     known: Known,
     dashed: Sequence[str] = (),
 ) -> None:
@@ -99,7 +137,7 @@ def draw_curves(
     Args:
         axes: to draw on.
         curves: of each learner's seeds; a seed that ended at its target is assumed to stay where it was.
-        colours: of the learners.
+        styles: of the learners.
         known: drawn as lines.
         dashed: learners whose lines are dashed.
     """
@@ -107,9 +145,12 @@ def draw_curves(
         drawn = [seed for seed in seeds if len(seed)]
         style = "--" if learner in dashed else "-"
         for seed in drawn if len(drawn) > 1 else ():
-            axes.plot(*zip(*seed, strict=True), color=colours[learner], linewidth=0.7, alpha=0.35)
+            axes.plot(*zip(*seed, strict=True), color=styles[learner].colour, linewidth=0.7, alpha=0.35)
         if drawn:
-            axes.plot(*mean_curve(drawn), color=colours[learner], linewidth=1.8, linestyle=style, label=learner)
+            grid, mean = mean_curve(drawn)
+            colour, marker = styles[learner]
+            (line,) = axes.plot(grid, mean, color=colour, linewidth=1.8, linestyle=style, label=learner)
+            line.set(marker=marker, markersize=4, markevery=max(1, len(grid) // 6))
     draw_known(axes, known)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
@@ -118,7 +159,7 @@ def draw_curves(
 def draw_scores(
     axes: Axes,
     scores: Mapping[str, Mapping[Value, Sequence[float]]],
-    colours: Colours,
+    styles: Styles,
     known: Mapping[Value, Known],
 ) -> None:
     """Draws scores by size: a dot for each seed, and a line through the learners' means; a single size by learner.
@@ -126,26 +167,30 @@ def draw_scores(
     Args:
         axes: to draw on.
         scores: for each learner and value those of its seeds.
-        colours: of the learners.
+        styles: of the learners.
         known: for all values, in their order.
     """
     values = list(known)
     if len(values) == 1:
         for place, (learner, found) in enumerate(scores.items()):
             seeds = found.get(values[0], ())
-            axes.scatter([place] * len(seeds), seeds, 14, colours[learner], alpha=0.6)
+            colour, marker = styles[learner]
+            axes.scatter([place] * len(seeds), seeds, 14, colour, marker=marker, alpha=0.6)
             if seeds:
-                axes.plot([place - 0.3, place + 0.3], [np.mean(seeds)] * 2, color=colours[learner])
+                axes.plot([place - 0.3, place + 0.3], [np.mean(seeds)] * 2, color=colour)
         axes.set_xticks(range(len(scores)), list(scores), rotation=20, ha="right", fontsize=8)
         draw_known(axes, known[values[0]])
         return
     at = {value: value if isinstance(value, int) else place for place, value in enumerate(values)}
     for learner, found in scores.items():
         means = [(at[value], float(np.mean(found[value]))) for value in values if found.get(value)]
+        colour, marker = styles[learner]
         if means:
-            axes.plot(*zip(*means, strict=True), color=colours[learner], linewidth=1.6, label=learner)
+            axes.plot(
+                *zip(*means, strict=True), color=colour, linewidth=1.6, marker=marker, markersize=6, label=learner
+            )
         dots = [(at[value], seed) for value in values for seed in found.get(value, ())]
-        axes.scatter([place for place, _ in dots], [seed for _, seed in dots], 12, colours[learner], alpha=0.5)
+        axes.scatter([place for place, _ in dots], [seed for _, seed in dots], 12, colour, marker=marker, alpha=0.5)
     for name, colour, style in LINES:
         points = [(at[value], score) for value in values if (score := known[value].get(name)) is not None]
         if points:

@@ -41,7 +41,8 @@ class AgentsConfig(Settings):
         env: Gymnasium's id; with "{}" in it, it is replaced by the values.
         values: sizes of the environment.
         learners: for each name its `policy`, and what it does not share: `algorithm` ("sab_agents" or "sb3_contrib"),
-            `policy_kwargs`, arguments of `RecurrentPPO`; and `tested`, false where tests would take too long.
+            `policy_kwargs` (where a `features_extractor_class` is named as module.Class), arguments of `RecurrentPPO`;
+            and `tested`, false where tests would take too long.
         success: an episode succeeds when its return is at least this number, or when `info` is true under this key.
         argument: the argument of the environment that takes the values; none if they are part of the id.
         env_arguments: the environment's other arguments.
@@ -63,6 +64,7 @@ class AgentsConfig(Settings):
         recent: episodes over which success is measured.
         target: a cell ends when this fraction of its last `recent` episodes succeeded; none never ends it.
         test_values: sizes at which the trained agent is tested; a list, or one for each value that is to be tested.
+        test_arguments: the environment's arguments that differ in tests, such as {split: test}.
         test_episodes: episodes of a test.
         threads: CPU threads of a cell.
     """
@@ -89,6 +91,7 @@ class AgentsConfig(Settings):
     recent: int = 100
     target: float | None = None
     test_values: tuple[int | str, ...] | Mapping[int | str, tuple[int | str, ...]] = ()
+    test_arguments: Mapping[str, Any] = field(default_factory=dict)
     test_episodes: int = 100
     threads: int = 1
 
@@ -204,6 +207,8 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
         config = self.config
         left_out = ("values", "learners", "shared", "seeds", "threads", "at_values", "curriculum", "test_values")
         kept = {name: value for name, value in as_json(config).items() if name not in left_out}
+        if not config.test_arguments:
+            del kept["test_arguments"]
         before = config.values[: config.values.index(cell.value)] if config.curriculum else ()
         own = {
             "steps": config.budget(cell.value),
@@ -244,6 +249,8 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             ) from error
         env = self.environment(cell.value)
         try:
+            if isinstance(extractor := settings["policy_kwargs"].get("features_extractor_class"), str):
+                settings["policy_kwargs"]["features_extractor_class"] = _class_of(extractor)
             model = algorithm(policy, env, seed=cell.seed, **settings)
         except (TypeError, ValueError) as error:
             raise UserError(f"{cell.learner}: {one_line(error)}") from error
@@ -316,6 +323,7 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
         if not watch.points:
             raise UserError(f"{cell.learner}, {cell.value}: no episode was over within {budget:,} steps. Raise steps.")
         success, total = watch.score
+        environment = config.environment_settings()
         tests = evaluate_lengths(
             model,
             config.env,
@@ -324,7 +332,7 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             config.test_episodes,
             success=config.success,
             seed=TEST_SEED + cell.seed,
-            **config.environment_settings(),
+            **{**environment, "env_arguments": {**config.env_arguments, **config.test_arguments}},
         )
         return {
             "success": success,
@@ -400,6 +408,9 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             f"{config.num_envs} copies together, to {stop}the end of the budget ({', '.join(budgets)}). "
             "Minutes of processor time."
         )
+        if config.test_arguments:
+            tested = ", ".join(f"{name} = {value}" for name, value in config.test_arguments.items())
+            note += f" Tests: {config.test_episodes} episodes with {tested}."
         if not config.curriculum:
             return note
         return (
@@ -407,6 +418,19 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             "steps and minutes are counted from its start, and all numbers but that of the seeds are those of the "
             "agents that got this far."
         )
+
+
+def _class_of(name: str) -> Any:
+    """Returns the class that is named as module.Class.
+
+    Raises:
+        ValueError: there is no such module or class.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"features_extractor_class must be the name of a class, but is {name!r}: {error}.") from error
 
 
 class Point(NamedTuple):

@@ -35,7 +35,7 @@ import yaml
 from sab_agents.train.configuration import Settings, as_json, flat, help_of, load, plain
 from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.figures.canvas import png_of
-from sab_agents.train.figures.studies import colours_of, curves_figure, scores_figure
+from sab_agents.train.figures.studies import curves_figure, scores_figure, styles_of
 from sab_agents.train.output import lines, write_atomically
 from sab_agents.train.progress import Progress
 from sab_agents.train.suites.page import markdown_of
@@ -44,7 +44,7 @@ from sab_agents.train.suites.study import Study, blocks_of
 FORMAT, VERSION = "sab-agents/suite", 1
 OPTIONS = {
     "--out": "the suite's folder; required",
-    "--jobs": "cells that are run at a time, each in a process; one, the default, runs in this process",
+    "--jobs": "cells that are run at a time, each in a process; 1, the default, runs in this process, 0 runs none",
 }
 Result = Mapping[str, Any]
 
@@ -156,8 +156,8 @@ def suite_command(suite: type[Suite[Any, Any]], arguments: Sequence[str]) -> int
     if "--out" not in options:
         raise UserError(f"suite run needs a folder: {usage}.")
     jobs = options.get("--jobs", "1")
-    if not jobs.isdecimal() or int(jobs) < 1:
-        raise UserError(f"--jobs must be a whole number of at least 1, but is '{jobs}'.")
+    if not jobs.isdecimal():
+        raise UserError(f"--jobs must be a whole number of at least 0, but is '{jobs}'.")
     run_suite(suite(load(suite.config_class, arguments[0], flags)), Path(options["--out"]), jobs=int(jobs))
     return 0
 
@@ -168,26 +168,29 @@ def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[Cel
     Args:
         suite: what is run.
         out: the folder.
-        jobs: processes; 1 runs in this one.
+        jobs: processes; 1 runs in this one, 0 runs none.
 
     Returns:
         The results of all finished cells.
 
     Raises:
-        UserError: a setting does not fit, or the folder holds cells with other settings.
+        UserError: a setting does not fit, the folder holds cells with other settings, or nothing is run and there is
+            nothing to write.
         TrainingError: some cells failed; the others are in the table.
     """
     console, chains = lines(), suite.chains()
     finished = {cell: found for chain in chains for cell in chain if (found := _finished(suite, out, cell))}
     missing = [chain for chain in chains if not suite.is_over([finished.get(cell) for cell in chain])]
-    suite.check(missing)
+    if not (jobs or finished):
+        raise UserError(f"{out} holds no finished cell, and --jobs 0 runs none. Choose another folder, or run some.")
+    suite.check(missing if jobs else ())
     (out / "cells").mkdir(parents=True, exist_ok=True)
     settings = {"suite": suite.name, **as_json(suite.config)}
     write_atomically(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     if len(missing) < len(chains):
         console.print(f"{len(chains) - len(missing)} of {len(chains)} were finished before")
     failures: list[str] = []
-    for number, ran in _run_chains(suite, missing, finished, out, jobs):
+    for number, ran in _run_chains(suite, missing if jobs else (), finished, out, jobs):
         if isinstance(ran, TrainingError):
             failures.append(str(ran))
             continue
@@ -270,7 +273,7 @@ def _ran_chains(
 ) -> Iterator[tuple[int, tuple[CellT, dict[str, Any]] | TrainingError]]:
     """Yields each cell with its result, or the failure of a chain, after the number of chains that ended or run."""
     works = [Work(chain, {cell: finished[cell] for cell in chain if cell in finished}, out) for chain in chains]
-    if jobs == 1:
+    if jobs <= 1:
         for number, work in enumerate(works, start=1):
             try:
                 yield from ((number, ran) for ran in _run_chain(suite, work))
@@ -342,5 +345,5 @@ def _write(suite: Suite[Any, CellT], out: Path, results: Mapping[CellT, Result])
     if study.panels:
         figures["curves.png"] = curves_figure
     for name, draw in figures.items():
-        write_atomically(out / name, png_of(draw(study, colours_of([study]))))
+        write_atomically(out / name, png_of(draw(study, styles_of([study]))))
     return f"{table}\n" + ", ".join(str(out / name) for name in ("table.md", *figures))

@@ -1,4 +1,4 @@
-"""`sab-agents online CONFIG`: learners of one endless stream of delayed recall, at several delays."""
+"""`sab-agents suite run CONFIG`: learners of one endless stream of delayed recall, of symbols or digits, by delay."""
 
 from __future__ import annotations
 
@@ -8,23 +8,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from sab_agents.checks import at_least
-from sab_agents.envs.supervised.recall import Asked, RecallStream
+from sab_agents.envs.datasets.digit_cues import CLASSES, SIDES
+from sab_agents.envs.supervised.cue_stream import Asked, CueStream
+from sab_agents.envs.supervised.digit_recall import FLAGS, DigitStream
+from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.figures.canvas import pixels_of
 from sab_agents.train.figures.ledger import ledger_figure, plot_ledger
+from sab_agents.train.suites.encoders import image_encoder
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
-from sab_agents.train.suites.study import Column, Row, Study
+from sab_agents.train.suites.study import Column, Row, Study, check_sizes
 
 EVERY = 400
 """Answers between two images in TensorBoard."""
+TEST_SEED = 10_000  # plus the learner's, so that a test's rounds are not those of training
+
+Cues = Literal["symbols", "digits", "mnist"]
+"""What must be recalled: one of a few symbols, or the class of an image."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +40,25 @@ class RecallConfig(Settings):
     """Settings of an experiment; a cell is one learner on one stream with one seed.
 
     Attributes:
-        learners: for each name, arguments of `OnlineLearner` that the others do not share.
+        learners: for each name, arguments of `OnlineLearner` that the others do not share; `encoder: convolutions` is
+            a small convolutional net, for cues that are images.
         delays: steps from a cue, or from the second of two, to the question.
         noises: standard deviations of the noise in between.
         asked: "newest" and "oldest" ask for that one of two cues in each round, null is a stream of one cue a round.
         shared: arguments of `OnlineLearner` that all learners share.
         rows: parallel streams of a cell.
-        symbols: number of cues; a memoryless learner is right once in as many answers.
-        distractors: number of tokens between cue and question.
+        cues: "symbols" (`RecallStream`), "digits" or "mnist" (`DigitStream` of that data set's training images).
+        symbols: number of symbols; a memoryless learner is right once in as many answers.
+        distractors: number of tokens between a symbol and the question.
         says_starts: whether the learners are told where each round begins; they then empty their memory there.
         jitter: the fraction of the delay by which that of each round varies.
         seeds: of learner and stream.
         recent: answers over which the accuracy is measured, at the end of a cell and against the target.
-        target: a cell ends when this fraction of its `recent` last answers was right.
-        answers: a cell ends after this many answers at the latest; the cost of a cell grows with its delay.
+        target: a cell ends when this fraction of its `recent` last answers was right; null never ends it.
+        answers: a cell ends after this many answers at the latest; one number, or one for each delay, since the cost of
+            an answer grows with the delay.
+        tests: answers about test images, which training never shows, from which nothing is learnt; with images alone.
+        test_delays: other delays at which as many answers about test images are measured.
         threads: CPU threads.
     """
 
@@ -55,27 +68,65 @@ class RecallConfig(Settings):
     asked: tuple[Asked | None, ...] = (None,)
     shared: Mapping[str, Any] = field(default_factory=dict)
     rows: int = 32
+    cues: Cues = "symbols"
     symbols: int = 8
     distractors: int = 8
     says_starts: bool = True
     jitter: float = 0.0
     seeds: tuple[int, ...] = (0,)
     recent: int = 400
-    target: float = 0.99
-    answers: int = 1_500
+    target: float | None = 0.99
+    answers: int | Mapping[int, int] = 1_500
+    tests: int = 0
+    test_delays: tuple[int, ...] = ()
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("rows", "symbols", "distractors", "recent", "answers", "threads"):
+        for name in ("rows", "symbols", "distractors", "recent", "threads"):
             at_least("online", name, getattr(self, name), 1)
+        check_sizes("online", "answers", self.answers, self.delays)
         for name in ("learners", "delays", "noises", "asked", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"online: {name} must have at least one entry, but is empty.")
+        at_least("online", "tests", self.tests, 1 if self.of_images else 0)
+        if self.tests and not self.of_images:
+            raise ValueError("online: tests: all symbols are shown in training. Leave it out, or set cues to digits.")
+        if self.test_delays and not self.of_images:
+            raise ValueError(
+                "online: test_delays: without images nothing is tested. Leave it out, or set cues to digits."
+            )
+        for name in ("symbols", "distractors") if self.of_images else ():
+            if getattr(self, name) != getattr(RecallConfig, name):
+                raise ValueError(f"online: {name} has no meaning with cues {self.cues}. Leave it out.")
+
+    def answers_at(self, delay: int) -> int:
+        """Returns the greatest number of answers of a cell at this delay."""
+        return self.answers[delay] if isinstance(self.answers, Mapping) else self.answers
+
+    @property
+    def classes(self) -> int:
+        """Classes of cues."""
+        return CLASSES if self.of_images else self.symbols
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the cues are images, of which some are held out."""
+        return self.cues != "symbols"
 
     def stream_settings(self) -> dict[str, Any]:
-        """Returns the arguments of `RecallStream` that all cells share and that are not its defaults."""
-        shared = {name: getattr(self, name) for name in ("distractors", "says_starts", "jitter")}
+        """Returns the settings of the streams that all cells share and that are not the defaults."""
+        shared = {name: getattr(self, name) for name in ("cues", "distractors", "says_starts", "jitter")}
         return {name: value for name, value in shared.items() if value != getattr(RecallConfig, name)}
+
+    def stream(self, delay: int, noise: float, asked: Asked | None, *, seed: int, test: bool = False) -> CueStream:
+        """Returns a stream of a cell; one for its test has images that the other has not."""
+        rounds: dict[str, Any] = {
+            **{"rows": self.rows, "noise": noise, "asked": asked, "seed": seed},
+            **{"says_starts": self.says_starts, "jitter": self.jitter},
+        }
+        if self.of_images:
+            return DigitStream(delay, dataset=self.cues, split="test" if test else "train", **rounds)
+        return RecallStream(delay, symbols=self.symbols, distractors=self.distractors, **rounds)
 
 
 class RecallCell(NamedTuple):
@@ -120,12 +171,15 @@ class Recall(Suite[RecallConfig, RecallCell]):
         """
         config = self.config
         recent = {} if config.recent == RecallConfig.recent else {"recent": config.recent}
+        cues: dict[str, Any] = {"tests": config.tests} if config.of_images else {"symbols": config.symbols}
+        if config.test_delays:
+            cues["test_delays"] = list(config.test_delays)
         return {
             "learner": {**config.shared, **config.learners[cell.learner]},
             "rows": config.rows,
-            "symbols": config.symbols,
+            **cues,
             "target": config.target,
-            "answers": config.answers,
+            "answers": config.answers_at(cell.delay),
             **recent,
             **config.stream_settings(),
         }
@@ -138,8 +192,9 @@ class Recall(Suite[RecallConfig, RecallCell]):
     def run(self, work: Work[RecallCell]) -> Iterator[tuple[RecallCell, dict[str, Any]]]:
         """Learns from one stream until the target is reached or the answers are used up.
 
-        The result has the accuracy over the last answers, and how many answers, steps and seconds it took. The folder
-        gets a picture of the credit ledger of a SAB learner.
+        The result has the accuracy over the last answers, and how many answers, steps and seconds it took; with images
+        also the accuracy about those that are held out. The folder gets a picture of the credit ledger of a SAB
+        learner.
         """
         (cell,) = work.chain
         config = self.config
@@ -152,48 +207,55 @@ class Recall(Suite[RecallConfig, RecallCell]):
                 learner,
                 stream,
                 target=config.target,
-                answers=config.answers,
+                answers=config.answers_at(cell.delay),
                 recent=config.recent,
                 watch=board.watch,
             )
         report = learner.credit_report()
         if report.entries:
             plot_ledger(work.picture(cell), title, report.entries, cell.delay)
-        yield (
-            cell,
-            {
-                **recalled._asdict(),
-                "steps": learner.steps,
-                "seconds": round(time.perf_counter() - started, 1),
-                "processor_seconds": round(time.process_time() - processor, 1),
-                "dropped": report.dropped,
-            },
-        )
+        result = {
+            **recalled._asdict(),
+            "steps": learner.steps,
+            "seconds": round(time.perf_counter() - started, 1),
+            "processor_seconds": round(time.process_time() - processor, 1),
+            "dropped": report.dropped,
+        }
+        if config.of_images:
+            unseen = {
+                delay: recall(
+                    learner,
+                    config.stream(delay, cell.noise, cell.asked, seed=TEST_SEED + cell.seed, test=True),
+                    config.tests,
+                )
+                for delay in (cell.delay, *config.test_delays)
+            }
+            result["unseen"] = unseen[cell.delay]
+            result["tests"] = {str(delay): unseen[delay] for delay in config.test_delays}
+        yield cell, result
 
-    def _learner(self, cell: RecallCell) -> tuple[RecallStream, OnlineLearner]:
+    def _learner(self, cell: RecallCell) -> tuple[CueStream, OnlineLearner]:
         config = self.config
         try:
             settings = learner_arguments(config.shared, config.learners[cell.learner])
-            stream = RecallStream(
-                cell.delay,
-                rows=config.rows,
-                symbols=config.symbols,
-                noise=cell.noise,
-                asked=cell.asked,
-                seed=1000 + cell.seed,
-                **config.stream_settings(),
-            )
-            return stream, OnlineLearner(
-                stream.input_size, config.symbols, rows=config.rows, seed=cell.seed, **settings
-            )
-        except (TypeError, ValueError) as error:
+            stream = config.stream(cell.delay, cell.noise, cell.asked, seed=1000 + cell.seed)
+            features = stream.input_size
+            if "encoder" in settings:
+                if not config.of_images:
+                    raise ValueError(f"encoder has no meaning with cues {config.cues}. Leave it out.")
+                encoder = image_encoder(settings["encoder"], SIDES[config.cues], FLAGS, cell.seed)
+                settings |= {"encoder": encoder, "observation_shape": (features,)}
+                features = encoder.features
+            return stream, OnlineLearner(features, stream.classes, rows=config.rows, seed=cell.seed, **settings)
+        except (TypeError, ValueError, OSError, ImportError) as error:
             raise UserError(f"{cell.learner}: {one_line(error)}") from error
 
     def line(self, cell: RecallCell, result: Result) -> str:
         """Returns the accuracy and what it took."""
         asked = "" if cell.asked is None else f"{cell.asked} of two, "
+        unseen = f"{result['unseen']:.1%} of unseen images, " if "unseen" in result else ""
         return (
-            f"{cell.learner}, delay {cell.delay:,}, noise {cell.noise:g}, {asked}seed {cell.seed}: "
+            f"{cell.learner}, delay {cell.delay:,}, noise {cell.noise:g}, {asked}seed {cell.seed}: {unseen}"
             f"{result['accuracy']:.1%} after {result['answers']:,} answers, {result['steps']:,} steps, "
             f"{result['seconds']:,.0f} s"
         )
@@ -203,18 +265,42 @@ class Recall(Suite[RecallConfig, RecallCell]):
         config = self.config
         starts = "Each round's start is said" if config.says_starts else "Nobody says where a round begins"
         steps = "steps of one row" if config.rows == 1 else f"steps of {config.rows} rows together"
+        counts = {name: Column(name, "{:,.0f}") for name in ("answers", "steps", "seconds")}
+        columns = {"accuracy": Column("accuracy", "{:.1%}", spread=True), **counts}
+        most = list(dict.fromkeys(f"{config.answers_at(delay):,}" for delay in config.delays))
+        until = f"{', '.join(most)} are given" if len(most) == 1 else f"{', '.join(most)} are given, by delay"
+        if config.target is not None:
+            until = f"it is {config.target:.0%} or {until}"
+        measured = f"Accuracy of the last {config.recent} answers, of {config.symbols} symbols, until {until}; {steps}."
+        if config.of_images:
+            columns = {
+                "unseen": Column("right of unseen digits", "{:.1%}", spread=True),
+                "accuracy": Column("right in training", "{:.1%}"),
+                **{name: counts[name] for name in ("answers", "steps")},
+                "minutes": Column("minutes", "{:.1f}"),
+            }
+            measured = (
+                f"Learnt from training images, until {until}; right in training: of the last {config.recent} answers. "
+                f"Unseen digits: {config.tests:,} answers about test images, from which nothing is learnt; {steps}; "
+                "minutes of processor time."
+            )
         rows = tuple(
             Row(
                 self._name(cell.learner, cell.noise, cell.asked),
                 cell.delay,
                 cell.seed,
-                {name: result[name] for name in ("accuracy", "answers", "steps", "seconds")},
-                result["reached"],
+                {
+                    column.name: result["processor_seconds"] / 60 if name == "minutes" else result[name]
+                    for name, column in columns.items()
+                },
+                result["reached"] if config.target is not None else None,
+                tests=result.get("tests", {}),
             )
             for cell, result in results.items()
         )
+        recalled = f"Recall of a digit ({config.cues})" if config.of_images else "Delayed recall"
         return Study(
-            title=f"Delayed recall in an endless stream, {'starts said' if config.says_starts else 'starts not said'}",
+            title=f"{recalled} in an endless stream, {'starts said' if config.says_starts else 'starts not said'}",
             size="delay",
             values=config.delays,
             learners={
@@ -224,17 +310,11 @@ class Recall(Suite[RecallConfig, RecallCell]):
                 for noise in config.noises
             },
             shared=config.shared,
-            columns=(
-                Column("accuracy", "{:.1%}", spread=True),
-                *(Column(name, "{:,.0f}") for name in ("answers", "steps", "seconds")),
-            ),
+            columns=tuple(columns.values()),
             rows=rows,
             target=config.target,
-            known={delay: {"best": 1.0, "memoryless": 1 / config.symbols} for delay in config.delays},
-            note=(
-                f"{starts}. Accuracy of the last {config.recent} answers, of {config.symbols} symbols, until it is "
-                f"{config.target:.0%} or {config.answers:,} are given; {steps}."
-            ),
+            known={delay: {"best": 1.0, "memoryless": 1 / config.classes} for delay in config.delays},
+            note=f"{starts}. {measured}",
         )
 
     def _name(self, learner: str, noise: float, asked: Asked | None) -> str:
@@ -252,9 +332,9 @@ class Recalled(NamedTuple):
 
 def learn_recall(
     learner: OnlineLearner,
-    stream: RecallStream,
+    stream: CueStream,
     *,
-    target: float,
+    target: float | None,
     answers: int,
     recent: int = RecallConfig.recent,
     watch: Callable[[Recalled], None] = lambda _: None,
@@ -264,7 +344,7 @@ def learn_recall(
     Args:
         learner: learns.
         stream: with as many rows.
-        target: ends when this fraction of the `recent` last answers was right.
+        target: ends when this fraction of the `recent` last answers was right; None for never.
         answers: ends after this many at the latest.
         recent: answers over which the accuracy is measured.
         watch: called after each answer.
@@ -280,10 +360,22 @@ def learn_recall(
         learner.learn_many(step.x, step.y, step.episode_start, step.asked)
         latest.extend(right.tolist())
         accuracy = float(np.mean(latest))
-        reached = len(latest) == recent and accuracy >= target
+        reached = target is not None and len(latest) == recent and accuracy >= target
         recalled = Recalled(accuracy, recalled.answers + len(right), reached)
         watch(recalled)
     return recalled
+
+
+def recall(learner: OnlineLearner, stream: CueStream, answers: int) -> float:
+    """Returns the accuracy of at least this many answers, from which nothing is learnt; the learner's steps go on."""
+    right: list[bool] = []
+    while len(right) < answers:
+        step = stream.step()
+        if step.asked.any():
+            predicted = learner.predict_many(step.x, step.episode_start)
+            right += (predicted == step.y)[step.asked].tolist()
+        learner.learn_many(step.x, None, step.episode_start)
+    return float(np.mean(right))
 
 
 def learner_arguments(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The engine writes it into result.json, and tables, figures and reports are made 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,13 +159,49 @@ class Study:
         )
 
 
-def table_of(study: Study) -> Table:
-    """Returns the table of a study: a row for each learner at each value, over its seeds."""
+RESAMPLES = 10_000
+BOOTSTRAP_SEED = 0
+
+
+def spread_of(numbers: Sequence[float], form: str) -> str:
+    """Returns the mean, and the least and the greatest if they differ, in that form."""
+    mean, least, greatest = (form.format(each) for each in (np.mean(numbers), min(numbers), max(numbers)))
+    return mean if least == greatest else f"{mean} ({least} … {greatest})"
+
+
+def interval_of(numbers: Sequence[float], form: str) -> str:
+    """Returns the mean, and the 95 % interval of the means of resamples if it has any width, in that form.
+
+    The same numbers have always the same interval. A single number has none.
+    """
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    resampled = np.asarray(numbers)[generator.integers(0, len(numbers), (RESAMPLES, len(numbers)))].mean(axis=1)
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    mean, least, greatest = (form.format(each) for each in (np.mean(numbers), low, high))
+    return mean if least == greatest else f"{mean} [{least}, {greatest}]"
+
+
+Spread = Callable[[Sequence[float], str], str]
+"""Writes the numbers of some seeds in a form: their mean, and how far it can be relied on."""
+
+
+def table_of(study: Study, spread: Spread = spread_of) -> Table:
+    """Returns the table of a study: a row for each learner at each value, over its seeds.
+
+    Args:
+        study: what was found.
+        spread: writes the columns whose seeds' spread is shown.
+    """
     sized = bool(study.size)
     seeds = "seeds" if study.target is None else f"seeds at {study.target:.0%}"
     headings = (*([study.size] if sized else []), "learner", seeds, *(column.name for column in study.columns))
     rows = [
-        [*([name_of(value)] if sized else []), learner, _seeds(study, learner, rows), *_cells(study.columns, rows)]
+        [
+            *([name_of(value)] if sized else []),
+            learner,
+            _seeds(study, learner, rows),
+            *_cells(study.columns, rows, spread),
+        ]
         for value, learner, rows in study.groups()
     ]
     return Table(headings, rows, left=(1,) if sized else (0,))
@@ -174,18 +210,21 @@ def table_of(study: Study) -> Table:
 def blocks_of(study: Study) -> list[Block]:
     """Returns all that a study says in words and tables."""
     note = Text(f"{study.note} Numbers are means over the seeds; the least and the greatest are in brackets.")
-    return [table_of(study), note, *_known(study), *_tests(study)]
+    return [table_of(study), note, *_known(study), *_tests(study, spread_of)]
+
+
+def results_of(study: Study) -> list[Block]:
+    """Returns the same as `blocks_of`, for a page of results: how far a mean can be relied on is an interval."""
+    note = Text(
+        f"{study.note} Numbers are means over the seeds; in brackets 95 % bootstrap intervals of the mean, from "
+        f"{RESAMPLES:,} resamples of the seeds."
+    )
+    return [table_of(study, interval_of), note, *_known(study), *_tests(study, interval_of)]
 
 
 def name_of(value: Value) -> str:
     """Returns a size as it is written."""
     return f"{value:,}" if isinstance(value, int) else value
-
-
-def spread(numbers: Sequence[float], form: str) -> str:
-    """Returns the mean, and the least and the greatest if they differ, in that form."""
-    mean, least, greatest = (form.format(each) for each in (np.mean(numbers), min(numbers), max(numbers)))
-    return mean if least == greatest else f"{mean} ({least} … {greatest})"
 
 
 def known_returns(env: str, argument: str | None, value: Value, env_arguments: Mapping[str, Any]) -> Known:
@@ -215,7 +254,7 @@ def _seeds(study: Study, learner: str, rows: Sequence[Row]) -> str:
     return f"{sum(bool(row.reached) for row in rows)} of {len(began)}"
 
 
-def _cells(columns: Sequence[Column], rows: Sequence[Row]) -> Iterator[str]:
+def _cells(columns: Sequence[Column], rows: Sequence[Row], spread: Spread) -> Iterator[str]:
     for column in columns:
         numbers = [row.numbers[column.name] for row in rows if column.name in row.numbers]
         floats = [number for number in numbers if not isinstance(number, str)]
@@ -236,13 +275,13 @@ def _known(study: Study) -> list[Block]:
     return [Table((f"{study.score.name} of the policy", *sizes), rows)] if rows else []
 
 
-def _tests(study: Study) -> list[Block]:
+def _tests(study: Study, spread: Spread) -> list[Block]:
     """Returns the table of tests at sizes at which nothing was trained; nothing if there were no tests."""
     sizes = list(dict.fromkeys(size for row in study.rows for size in row.tests))
     if not sizes:
         return []
     rows = [
-        [name_of(value), learner, *(_tested(rows, size) for size in sizes)]
+        [name_of(value), learner, *(_tested(rows, size, spread) for size in sizes)]
         for value, learner, rows in study.groups()
         if any(row.tests for row in rows)
     ]
@@ -253,6 +292,6 @@ def _tests(study: Study) -> list[Block]:
     ]
 
 
-def _tested(rows: Sequence[Row], size: str) -> str:
+def _tested(rows: Sequence[Row], size: str, spread: Spread) -> str:
     scores = [row.tests[size] for row in rows if size in row.tests]
     return spread(scores, "{:.1%}") if scores else ""

@@ -58,13 +58,13 @@ class TrainConfig(Settings):
     them. Settings without such a name are those of the chosen core. One that the core does not have is an error.
 
     Attributes:
-        task: copying, adding, recall, characters or pixels.
+        task: copying, adding, recall, characters, pixels or digit_recall.
         length: the task's length (blanks, delay, steps …); null is the task's own default.
         min_length: training batches of copying draw their length from min_length to length; null trains at length.
         symbols: number of symbols of recall.
         distractors: number of noise tokens of recall.
         corpus: text of the characters task: pydoc, ptb, text8 or the path of a text file.
-        dataset: images of the pixels task: digits, mnist or cifar10.
+        dataset: images of the pixels task, digits, mnist or cifar10, or of digit_recall, digits or mnist.
         permuted: pixels in one fixed random order instead of row by row.
         carry: whether a window of characters continues from the one before; false starts each without a past.
         data_dir: folder of downloaded data; null is the environment variable SAB_DATA_DIR or the user's cache.

@@ -14,7 +14,7 @@ import pytest
 
 from sab_agents.train.cli import main
 from sab_agents.train.configuration import build
-from sab_agents.train.figures.studies import colours_of, curves_figure, scores_figure
+from sab_agents.train.figures.studies import COLOURS, KNOWN, curves_figure, scores_figure, styles_of
 from sab_agents.train.suites.engine import FORMAT, VERSION, run_suite
 from sab_agents.train.suites.page import Block, Heading, Picture, Table, Text, html_of, markdown_of
 from sab_agents.train.suites.stream import Stream, StreamConfig
@@ -174,7 +174,7 @@ def test_the_html_is_one_whole_file_with_the_same_tables_and_pictures(page: Path
 def test_a_learner_has_one_colour_in_all_pictures() -> None:
     turned = dataclasses.replace(MAZE, learners={name: MAZE.learners[name] for name in reversed(list(MAZE.learners))})
     studies = [MAZE, turned]
-    figures = [draw(study, colours_of(studies)) for study in studies for draw in (scores_figure, curves_figure)]
+    figures = [draw(study, styles_of(studies)) for study in studies for draw in (scores_figure, curves_figure)]
     for learner in MAZE.learners:
         lines = [line for each in figures for axes in each.axes for line in axes.lines if line.get_label() == learner]
         assert len(lines) >= 4
@@ -183,7 +183,7 @@ def test_a_learner_has_one_colour_in_all_pictures() -> None:
 
 
 def test_best_and_memoryless_scores_are_drawn_as_lines() -> None:
-    scores, curves = (draw(MAZE, colours_of([MAZE])) for draw in (scores_figure, curves_figure))
+    scores, curves = (draw(MAZE, styles_of([MAZE])) for draw in (scores_figure, curves_figure))
     returns = curves.axes[2:]
     assert [axes.get_ylabel() for axes in curves.axes] == ["success", "success", "return", "return"]
     for axes in (*scores.axes, *returns):
@@ -205,8 +205,8 @@ def test_a_baseline_is_grey_and_dashed() -> None:
         panels=(Panel("p", "x", "y"),),
         baselines=("nobody",),
     )
-    a, nobody = curves_figure(study, colours_of([study])).axes[0].lines
-    assert (a.get_linestyle(), a.get_color(), nobody.get_linestyle()) == ("-", "C0", "--")
+    a, nobody = curves_figure(study, styles_of([study])).axes[0].lines
+    assert (a.get_linestyle(), a.get_color(), nobody.get_linestyle()) == ("-", COLOURS[0], "--")
     assert nobody.get_color() != a.get_color()
 
 
@@ -242,3 +242,70 @@ def test_a_folder_without_a_suite_is_refused(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "page").exists()
+
+
+def test_a_page_of_results_is_made_by_one_command_and_keeps_what_is_written_by_hand(tmp_path: Path) -> None:
+    folders = [folder_of(tmp_path, name, study) for name, study in (("maze", MAZE), ("recall", RECALL))]
+    page = tmp_path / "results" / "memory.md"
+    command = ["report", *folders, "--page", str(page)]
+    assert main([*command, "--title", "Does memory help?", "--tuned", "nothing"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("# Does memory help?\n\nTuned: nothing\n\n<!-- written by")
+    assert "| 50 | sab | 2 of 2 | 1.00 | 100.0% | 2,000 | 1.5 |" in text
+    assert "0.50 [0.40, 0.60] | 50.0% [40.0%, 60.0%]" in text
+    assert "95 % bootstrap intervals" in text
+    pictures = {"memory-maze", "memory-recall"}
+    assert {path.name for path in page.parent.iterdir()} == {
+        "memory.md",
+        *(f"{name}.{kind}" for name in pictures for kind in ("png", "svg")),
+    }
+    for name in pictures:
+        assert f"({name}.png)" in text
+        png, svg = ((page.parent / f"{name}.{kind}").read_bytes() for kind in ("png", "svg"))
+        assert png.startswith(PNG)
+        assert b"<svg" in svg
+        assert max(len(png), len(svg)) < 100_000
+    page.write_text(text.replace("Tuned: nothing", "By hand.") + "Remarks.\n", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in page.parent.iterdir()}
+    assert main(command) == 0
+    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "existing", "message"),
+    [
+        ([], None, "give --out FOLDER for a report or --page FILE.md for a page of results, one of both"),
+        (["--page", "p.md"], None, "p.md is new: give its question with --title, and with --tuned what was tuned"),
+        (["--page", "p.txt"], None, "--page must be a file FILE.md, but is 'p.txt'"),
+        (["--page", "p.md", "--title", "Q"], "text", "p.md exists: edit its text there"),
+        (["--page", "p.md"], "text", "p.md must hold the lines <!-- written by sab-agents report"),
+        (["--out", "o", "--tuned", "x"], None, "--tuned is of a page of results"),
+    ],
+)
+def test_what_a_page_lacks_is_one_line_of_error(
+    options: list[str],
+    existing: str | None,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = folder_of(tmp_path, "recall", RECALL)
+    monkeypatch.chdir(tmp_path)
+    if existing is not None:
+        Path("p.md").write_text(existing, encoding="utf-8")
+    assert main(["report", folder, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_known_learners_look_the_same_in_every_figure_and_no_two_alike() -> None:
+    names = ["z", "sab", *map(str, range(20)), "mingru", "lstm_tbptt"]
+    many = dataclasses.replace(MAZE, learners={name: {} for name in names})
+    few = dataclasses.replace(MAZE, learners={"mingru": {}, "sab": {}})
+    assert len(set(styles_of([many]).values())) == len(names)
+    for name in ("sab", "mingru"):
+        assert styles_of([many])[name] == styles_of([few])[name] == KNOWN[name]
+    assert len({style.colour for style in map(KNOWN.get, ("sab", "sab_uncredited", "lstm", "rtu")) if style}) == 4

@@ -13,6 +13,7 @@ import yaml
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from sab_agents.ppo.extractors import SmallCNN
 from sab_agents.train.cli import main
 from sab_agents.train.configuration import build, load
 from sab_agents.train.errors import UserError
@@ -383,3 +384,40 @@ def test_a_mistake_is_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_arguments_of_tests_replace_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn")
+    maze = {"env": "SAB/DigitTMaze-v0", "argument": "corridor_length", "env_arguments": {"split": "validation"}}
+    tests = {"test_values": [5], "test_episodes": 4}
+    made: list[dict[str, Any]] = []
+
+    def sized(*arguments: Any, **settings: Any) -> Any:
+        made.append(dict(settings["env_arguments"]))
+        return sized_vec_env(*arguments, **settings)
+
+    for module in ("agents", "episodes"):
+        monkeypatch.setattr(f"sab_agents.train.suites.{module}.sized_vec_env", sized)
+    suite = tiny(**maze, **tests, test_arguments={"split": "test"}, learners={"lstm": {"policy": "MlpLstmPolicy"}})
+    cell = AgentsCell("lstm", 2, 0)
+    assert set(run_alone(suite, tmp_path, cell)["tests"]) == {"5"}
+    assert made == [{"split": "validation"}, {"split": "test"}]
+    assert suite.cell_settings(cell)["test_arguments"] == {"split": "test"}
+    assert "test_arguments" not in tiny().cell_settings(cell)
+    assert "Tests: 4 episodes with split = test." in suite.study({}).note
+
+
+def test_an_extractor_is_named_by_its_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    named = {**SMALL, "features_extractor_class": "sab_agents.ppo.extractors.SmallCNN"}
+    maze = {"env": "SAB/DigitTMaze-v0", "argument": "corridor_length", "env_arguments": {"image": True}}
+    learners: dict[str, Any] = {"sab": {"policy": "CnnSabPolicy", "policy_kwargs": named}}
+    model = tiny(**maze, learners=learners).agent(AgentsCell("sab", 2, 0))
+    assert isinstance(model.policy.features_extractor, SmallCNN)
+    model.get_env().close()
+    learners["sab"]["policy_kwargs"] = {**SMALL, "features_extractor_class": "sab_agents.ppo.extractors.SmalCNN"}
+    command = ["agents", written(tmp_path, **maze, learners=learners), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert (
+        "sab: features_extractor_class must be the name of a class, but is 'sab_agents.ppo" in capsys.readouterr().err
+    )

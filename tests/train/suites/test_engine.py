@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.suites.engine import FORMAT, VERSION, Result, Suite, Work, read_study, run_suite, suite_command
 from sab_agents.train.suites.page import markdown_of
-from sab_agents.train.suites.study import Column, Panel, Row, Study, blocks_of, check_sizes, spread, table_of
+from sab_agents.train.suites.study import (
+    Column,
+    Panel,
+    Row,
+    Study,
+    blocks_of,
+    check_sizes,
+    interval_of,
+    spread_of,
+    table_of,
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +179,15 @@ def test_cells_run_in_processes_of_their_own(tmp_path: Path) -> None:
     assert os.getpid() not in {result["process"] for result in results.values()}
 
 
+def test_without_jobs_what_is_finished_is_written_and_nothing_is_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no finished cell, and --jobs 0 runs none"):
+        run_suite(count(), tmp_path, jobs=0)
+    assert not list(tmp_path.iterdir())
+    run_suite(count(values=(2,)), tmp_path)
+    assert sums(run_suite(count(), tmp_path, jobs=0)) == {"one-2": 3, "ten-2": 12}
+    assert [row.value for row in read_study(tmp_path)[1].rows] == [2, 2]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_failure_leaves_the_other_cells(jobs: int, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 of 2 runs failed; the first says: 13 cannot be added"):
@@ -193,7 +215,7 @@ def test_the_command_line_narrows_cells_and_names_what_is_wrong(tmp_path: Path) 
     for wrong, message in (
         ([], "suite run needs a config file: sab-agents suite run CONFIG --out FOLDER"),
         (arguments[:1], "suite run needs a folder"),
-        ([*arguments, "--jobs", "0"], "--jobs must be a whole number of at least 1, but is '0'"),
+        ([*arguments, "--jobs", "-1"], "--jobs must be a whole number of at least 0, but is '-1'"),
         ([*arguments, "--out"], "--out needs a value"),
         ([*arguments, "--vlues", "3"], "Did you mean 'values'?"),
     ):
@@ -255,8 +277,8 @@ def test_known_scores_and_tests_have_tables_of_their_own() -> None:
 
 
 def test_numbers_spread_only_where_they_differ() -> None:
-    assert spread([1.0, 3.0], "{:.1f}") == "2.0 (1.0 … 3.0)"
-    assert spread([0.999, 1.001], "{:.1f}") == "1.0"
+    assert spread_of([1.0, 3.0], "{:.1f}") == "2.0 (1.0 … 3.0)"
+    assert spread_of([0.999, 1.001], "{:.1f}") == "1.0"
 
 
 def test_a_count_is_one_number_or_one_for_each_value() -> None:
@@ -265,3 +287,16 @@ def test_a_count_is_one_number_or_one_for_each_value() -> None:
     for given, message in (({1: 3}, "has none for 2"), ({1: 3, 2: 0}, "steps must be at least 1"), (0, "but is 0")):
         with pytest.raises(ValueError, match=message):
             check_sizes("x", "steps", given, (1, 2))
+
+
+def test_the_interval_of_a_mean_is_that_of_resampled_seeds() -> None:
+    numbers = [0.90, 0.97, 0.98, 0.99, 0.96]
+    text = interval_of(numbers, "{:.3f}")
+    assert text == interval_of(numbers, "{:.3f}")
+    mean, low, high = (float(part) for part in re.findall(r"[0-9.]+", text))
+    means = sorted(np.mean(sample) for sample in itertools.product(numbers, repeat=5))  # all that can be drawn
+    assert mean == pytest.approx(np.mean(numbers))
+    assert low == pytest.approx(np.quantile(means, 0.025), abs=0.002)
+    assert high == pytest.approx(np.quantile(means, 0.975), abs=0.002)
+    assert interval_of([0.5], "{:.1f}") == "0.5"
+    assert interval_of([0.5, 0.5], "{:.1f}") == "0.5"

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from sab_agents import OnlineLearner
+from sab_agents.envs.datasets.digit_cues import DigitCues
+from sab_agents.envs.supervised.digit_recall import DigitStream
 from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.train.cli import main
-from sab_agents.train.configuration import load
-from sab_agents.train.suites.recall import RecallConfig, learn_recall
+from sab_agents.train.configuration import build, load
+from sab_agents.train.suites.recall import Recall, RecallCell, RecallConfig, learn_recall, recall
 
 FOLDER = Path(__file__).parents[3] / "configs" / "online"
 CONFIGS = sorted(path for path in FOLDER.glob("*.yaml") if path.stem != "text")  # the text has its own command
@@ -137,3 +141,90 @@ def test_a_cell_ends_at_the_first_answer_at_which_the_recent_ones_reach_the_targ
     assert recalled == (0.9, 23, True)  # 18 of the last 20
     assert oracle.starts == (23 if says_starts else 0)
     assert learn_recall(oracle, stream, target=0.9, answers=10, recent=20) == (1.0, 10, False)
+
+
+DIGITS = """
+cues: digits
+delays: [3, 4]
+rows: 4
+answers: {3: 6, 4: 9}
+tests: 5
+target: null
+learners:
+  sab: {core: sab}
+  lstm: {core: lstm_tbptt}
+shared: {hidden_size: 4, update_every: 2}
+"""
+
+
+def test_digits_are_learnt_from_training_images_and_measured_on_unseen_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sklearn")
+    opened: list[str] = []
+    draw = DigitCues.draw
+
+    def counted(self: DigitCues, generator: np.random.Generator, n: int) -> Any:
+        opened.append("test" if len(self.labels) < 400 else "train")
+        return draw(self, generator, n)
+
+    monkeypatch.setattr(DigitCues, "draw", counted)
+    (tmp_path / "digits.yaml").write_text(DIGITS)
+    command = ["online", str(tmp_path / "digits.yaml"), "--learners", "sab", "--delays", "3", "--test_delays", "7"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert opened == sorted(opened, reverse=True)  # training ends before the first test image
+    assert set(opened) == {"train", "test"}
+    (cell,) = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]
+    assert 0 <= cell["unseen"] <= 1
+    assert set(cell["tests"]) == {"7"}
+    assert "| trained at delay | learner | 7 |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    assert 6 <= cell["answers"] < 6 + 4
+    assert "| 3 | sab | 1 |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_convolutional_encoder_is_learnt_with_the_rest(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    convolutions = {"core": "sab", "encoder": "convolutions", "hidden_size": 4}
+    made = build(
+        RecallConfig, {"cues": "digits", "tests": 4, "delays": [3], "rows": 2, "learners": {"c": convolutions}}
+    )
+    suite = Recall(made)
+    stream, learner = suite._learner(RecallCell("c", 3, 0.0, 0))
+    twin = suite._learner(RecallCell("c", 3, 0.0, 0))[1]
+    assert all(map(torch.equal, learner.parameters, twin.parameters))
+    learn_recall(learner, stream, target=None, answers=30, recent=5)
+    assert not any(map(torch.equal, learner.parameters[-6:], twin.parameters[-6:]))
+    (tmp_path / "small.yaml").write_text(SMALL.replace("sab: {core: sab}", "sab: {core: sab, encoder: convolutions}"))
+    assert main(["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_a_test_teaches_nothing() -> None:
+    pytest.importorskip("sklearn")
+    stream = DigitStream(3, rows=2)
+    learner = OnlineLearner(stream.input_size, 10, rows=2, hidden_size=4)
+    learn_recall(learner, stream, target=None, answers=20, recent=5)
+    recall(learner, DigitStream(3, rows=2, split="test"), 4)  # the window that was open is learnt from
+    learnt = [parameter.clone() for parameter in learner.parameters]
+    recall(learner, DigitStream(3, rows=2, split="test"), 40)
+    assert all(map(torch.equal, learnt, learner.parameters))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tests", "0"], "tests must be at least 1, but is 0"),
+        (["--symbols", "5"], "symbols has no meaning with cues digits. Leave it out"),
+        (["--cues", "symbols"], "tests: all symbols are shown in training"),
+        (["--cues", "letters"], "cues"),
+        (["--learners.sab.encoder", "convs"], "sab: online: encoder must be one of convolutions, but is 'convs'"),
+        (["--delays", "5"], "answers must have a number for each value, but has none for 5"),
+    ],
+)
+def test_settings_of_digits_that_do_not_fit_are_one_line_of_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    (tmp_path / "digits.yaml").write_text(DIGITS)
+    assert main(["suite", "run", str(tmp_path / "digits.yaml"), "--out", str(tmp_path / "out"), *options]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
