@@ -39,6 +39,10 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 AGE_RATE = 0.1
 """Of the learning rate, for the slope by which scores fall with age."""
 
+INPUT_GAIN = 2.5
+"""Of the input weights at the start. With those that PyTorch draws, a state hardly shows which of some symbols its
+input was, and what is read of it teaches little."""
+
 
 class OnlineLearner:
     """Learns from B endless streams in one pass and in constant memory and time for each step.
@@ -68,7 +72,8 @@ class OnlineLearner:
         optimizer: makes another optimiser of the parameters, with one rate for all unless it takes care of that.
         encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
         observation_shape: of one observation; None is (I,).
-        seed: of the parameters and of the stream.
+        seed: of the parameters and of the stream. The input weights of LSTMs and GRUs, SAB's among them unless its
+            recipe is the paper's, are drawn with a variance of 2.5² / I; all else begins as its core does.
         device: of everything.
         history: windows whose reads and gradients are kept for `diagnose`; 0 keeps none.
         settings: of the core and its stream; `OnlineLearner.settings_of(core)` names them. For "sab", with defaults:
@@ -521,16 +526,11 @@ def _rate_factor(name: str) -> float:
 
 
 def _widen_inputs(core: nn.Module) -> None:
-    """Draws the input weights of LSTMs and GRUs with a variance of (5/3)² / I, torch's advice for tanh.
-
-    With the variance of 1 / (3 · H) that they begin with a state hardly shows which of some symbols its input was, and
-    what is read of it teaches little.
-
-    Source: He et al. 2015, "Delving Deep into Rectifiers"; the gain is that of `nn.init.calculate_gain("tanh")`.
-    """
+    """Draws the input weights of LSTMs and GRUs with a variance of INPUT_GAIN² / I."""
     for name, parameter in core.named_parameters():
         if "weight_ih" in name:
-            nn.init.kaiming_uniform_(parameter, nonlinearity="tanh")
+            bound = INPUT_GAIN * math.sqrt(3 / parameter.shape[1])
+            nn.init.uniform_(parameter, -bound, bound)
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
