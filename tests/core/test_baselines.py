@@ -243,7 +243,7 @@ def test_wrong_arguments_are_refused(build: Builder) -> None:
     x = inputs()
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         core.initial_state(0)
-    with pytest.raises(TypeError, match="x must be a tensor"):
+    with pytest.raises(TypeError, match="x must be a dense tensor"):
         core.forward([[[1.0]]])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="x must have shape"):
         core(x[..., :2])

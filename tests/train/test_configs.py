@@ -52,6 +52,10 @@ def tiny_flags(name: str, content: dict[str, Any]) -> list[str]:
     flags = list(TINY[suite_of(name)])
     if content.get("length"):
         flags += ["--length", "6"]
+    if "tests" in content:
+        flags += ["--tests", "4"]
+    if "test_delays" in content:
+        flags += ["--test_delays", "4", "5"]
     if "learners" in content and "values" in content:
         small = content["env"].startswith("SAB/")
         flags += ["--values", "4" if small else str(content["values"][0])]
