@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from sab_agents.train.figures.canvas import BLUE, GREEN, ORANGE, PURPLE, VERMILION
+
 FOLDER = Path(__file__).with_name("concepts")
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart.
-BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
 PALE = "#e8eef4"
 
 

@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from sab_agents import LSTM, SAB
+from sab_agents.train.figures.canvas import BLUE, GREEN, VERMILION
 
 DELAY, SYMBOLS, HIDDEN = 50, 8, 64
-# Okabe and Ito's colours, which people with any kind of colour vision tell apart.
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 FLOOR = 1e-5
 
 

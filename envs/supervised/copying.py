@@ -15,7 +15,7 @@ import numpy as np
 from sab_agents.checks import at_least, int_between
 from sab_agents.envs.arrays import Array, Bools, Ints
 from sab_agents.envs.dynamics import MAX_STEPS
-from sab_agents.envs.policies import Policy, Reactive, Remembering
+from sab_agents.envs.policies import Policy, Remembering
 from sab_agents.envs.supervised.action_modes import class_action_mode
 from sab_agents.envs.supervised.sequences import SequenceDynamics, SequenceEnv, SequenceVectorEnv
 from sab_agents.envs.supervised.task import Batch, GeneratedTask, check_training, only_steps
@@ -171,9 +171,7 @@ class CopyingSequences(SequenceDynamics):
         """Returns the policy that considers the eight symbols equally likely at every step."""
         probabilities = np.full(SYMBOLS + 1, 1 / SYMBOLS)
         probabilities[BLANK] = 0
-        return Reactive(
-            lambda observations: self.mode.best_for_probabilities(np.tile(probabilities, (len(observations), 1)))
-        )
+        return self.expecting(probabilities)
 
 
 def _update_memory(observations: Array, memory: Array, start: Bools) -> Array:

@@ -19,7 +19,7 @@ from sab_agents.envs.datasets.digit_cues import CLASSES, SIDES, DigitCues, check
 from sab_agents.envs.datasets.files import data_folder
 from sab_agents.envs.drawing import picture_of_values
 from sab_agents.envs.dynamics import MAX_STEPS
-from sab_agents.envs.policies import Policy, Reactive, Remembering
+from sab_agents.envs.policies import Policy, Remembering
 from sab_agents.envs.supervised.action_modes import class_action_mode
 from sab_agents.envs.supervised.cue_stream import Asked, CueStream, check_noise
 from sab_agents.envs.supervised.sequences import LAST_STEP, SequenceDynamics, SequenceEnv, SequenceVectorEnv
@@ -211,9 +211,7 @@ class DigitRecallSequences(SequenceDynamics):
 
     def memoryless(self) -> Policy:
         """Returns the policy that considers all classes equally likely."""
-        return Reactive(
-            lambda observations: self.mode.best_for_probabilities(np.full((len(observations), CLASSES), 1 / CLASSES))
-        )
+        return self.expecting(np.full(CLASSES, 1 / CLASSES))
 
     def picture(self, copy: int) -> Image:
         """See `Dynamics.picture`: the current image above its flags."""

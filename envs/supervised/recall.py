@@ -15,7 +15,7 @@ import numpy as np
 from sab_agents.checks import at_least, int_between
 from sab_agents.envs.arrays import Array, Bools, Floats32, Ints
 from sab_agents.envs.dynamics import MAX_STEPS
-from sab_agents.envs.policies import Policy, Reactive, Remembering
+from sab_agents.envs.policies import Policy, Remembering
 from sab_agents.envs.supervised.action_modes import class_action_mode
 from sab_agents.envs.supervised.cue_stream import Asked, CueStream, check_noise
 from sab_agents.envs.supervised.sequences import LAST_STEP, SequenceDynamics, SequenceEnv, SequenceVectorEnv
@@ -165,8 +165,7 @@ class RecallSequences(SequenceDynamics):
 
     def memoryless(self) -> Policy:
         """Returns the policy that considers all symbols equally likely."""
-        C = self.task.symbols
-        return Reactive(lambda observations: self.mode.best_for_probabilities(np.full((len(observations), C), 1 / C)))
+        return self.expecting(np.full(self.task.symbols, 1 / self.task.symbols))
 
 
 class RecallEnv(SequenceEnv):

@@ -17,6 +17,7 @@ from sab_agents.envs.arrays import Array, Bools, Floats, Image, Ints
 from sab_agents.envs.drawing import picture_of_values
 from sab_agents.envs.dynamics import Dynamics, Returns
 from sab_agents.envs.forms import DynamicsEnv, DynamicsVectorEnv
+from sab_agents.envs.policies import Policy, Reactive
 from sab_agents.envs.supervised.action_modes import ActionMode
 from sab_agents.envs.supervised.task import Batch
 
@@ -70,6 +71,12 @@ class SequenceDynamics(Dynamics):
     @abstractmethod
     def memoryless_reward(self) -> float:
         """Expected reward of the best memoryless policy at a scored step."""
+
+    def expecting(self, probabilities: Array) -> Policy:
+        """Returns the policy that acts on the same probabilities (C,) of the classes at every step."""
+        return Reactive(
+            lambda observations: self.mode.best_for_probabilities(np.tile(probabilities, (len(observations), 1)))
+        )
 
     @abstractmethod
     def draw(self, copy: int, generator: np.random.Generator) -> tuple[Array, Array, Array | slice]:

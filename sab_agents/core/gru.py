@@ -14,11 +14,10 @@ from torch.nn import functional
 
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core, recompute_weights
+from sab_agents.core.lstm import WEIGHTS
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
 from sab_agents.kernels import steps_in_episode, stretch_firsts, transforms_active
-
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,11 @@ class OnlineLearner:
         elif torch.device(device).type in {"cpu", "cuda"}:
             self.optimizer = FlatAdam(self.gradient, learning_rate, _rate_factor)
         else:
-            named = self.gradient.named.items()
-            groups = [{"params": [p], "lr": learning_rate * _rate_factor(name)} for name, p in named]
-            self.optimizer = Adam(groups, lr=learning_rate)
+            members: dict[float, list[nn.Parameter]] = {}
+            for name, parameter in self.gradient.named.items():
+                members.setdefault(_rate_factor(name), []).append(parameter)
+            rates = sorted(members, reverse=True)  # in the order of FlatAdam's groups
+            self.optimizer = Adam([{"params": members[rate], "lr": learning_rate * rate} for rate in rates])
         self._follower = Follower(self._modules())
         self._inputs = Inputs(rows, shape)
         self.ledger = CreditLedger()

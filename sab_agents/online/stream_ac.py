@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
+from sab_agents.checkpoint.parts import CONTEXTS, left_out
 from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checks import above_zero, did_you_mean, plain
 from sab_agents.core.recipes import DEFAULT, former_settings
@@ -44,8 +45,6 @@ _ARGUMENTS = (
     *("policy_kwargs", "tensorboard_log", "verbose", "seed"),
 )
 _COUNTS = ("num_timesteps", "_episode_num", "_n_updates")
-CONTEXTS = "contexts"
-"""What `save` can leave out beside arguments: what credit replays of a memory with slots."""
 
 
 class StreamAC(BaseAlgorithm):
@@ -162,7 +161,7 @@ class StreamAC(BaseAlgorithm):
         """Learns from `total_timesteps` steps of the environment.
 
         If the environment raises, or returns what is not finite, the step has not happened: a call with
-        `reset_num_timesteps=False` tries the same action again, and goes on as if there had been no error.
+        `reset_num_timesteps=False` tries the same action again, and continues as if there had been no error.
 
         Args:
             total_timesteps: steps to take.
@@ -381,15 +380,21 @@ class StreamAC(BaseAlgorithm):
             "stats_window_size": self._stats_window_size,
             **{name: getattr(self, name) for name in _ARGUMENTS},
         }
-        left_out = _left_out(exclude, include, {*arguments, CONTEXTS})
-        arguments = {name: value for name, value in arguments.items() if name not in left_out}
+        for given, values in (("exclude", exclude), ("include", include)):
+            if isinstance(values, str):
+                raise TypeError(f"StreamAC.save: {given} must be a list of names, but is {values!r}. Use [{values!r}].")
+        known = {*arguments, CONTEXTS}
+        absent = left_out("StreamAC", known, f"what a file holds, {', '.join(sorted(known))}", exclude, include)
+        if "policy" in absent:
+            raise ValueError("StreamAC.save: exclude must not name the policy, without which there is nothing to load.")
+        arguments = {name: value for name, value in arguments.items() if name not in absent}
         built = {
             "arguments": arguments,
             "recipe": DEFAULT,
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
         }
-        archive.save(path, KIND, built, self.state_dict(contexts=CONTEXTS not in left_out))
+        archive.save(path, KIND, built, self.state_dict(contexts=CONTEXTS not in absent))
 
     @classmethod
     def load(  # type: ignore[override]
@@ -489,23 +494,6 @@ def _check_learning_rate(learning_rate: object) -> None:
             "chooses, and follows no schedule. Pass a number, such as learning_rate=1.0."
         )
     above_zero("StreamAC", "learning_rate", learning_rate)
-
-
-def _left_out(exclude: Iterable[str] | None, include: Iterable[str] | None, names: set[str]) -> set[str]:
-    """Returns which of the names of a file's parts `save` leaves out."""
-    for given, values in (("exclude", exclude), ("include", include)):
-        if isinstance(values, str):
-            raise TypeError(f"StreamAC.save: {given} must be a list of names, but is {values!r}. Use [{values!r}].")
-    included = set(include or ())
-    left_out = set(exclude or ()) - included
-    if unknown := sorted(included - names):
-        raise ValueError(
-            f"StreamAC.save: include must name what a file holds, {', '.join(sorted(names))}, but has "
-            f"{', '.join(unknown)}. Save what is your own next to the file."
-        )
-    if "policy" in left_out:
-        raise ValueError("StreamAC.save: exclude must not name the policy, without which there is nothing to load.")
-    return left_out
 
 
 def _single(env: Any, owner: str) -> Any:

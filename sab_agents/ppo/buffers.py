@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Generator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
-from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
 
 STATES = ("hidden_states_pi", "cell_states_pi", "hidden_states_vf", "cell_states_vf", "hidden_state_shape")
 
 
-class _WithoutStates:
+class _InRows:
     """Says where the recurrent states are that sb3-contrib's buffers hold: learning replays rows from one state."""
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -24,20 +23,14 @@ class _WithoutStates:
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
+        """Yields shuffled steps, as the base class does, and leaves the buffer as it is: steps by environments."""
+        yield from super(_InRows, copy.copy(self)).get(batch_size)  # type: ignore[misc]
 
-class RowBuffer(_WithoutStates, RolloutBuffer):
+
+class RowBuffer(_InRows, RolloutBuffer):
     """Rollouts of arrays."""
 
-    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
-        """Yields shuffled steps, as the base class does, and leaves the buffer as it is: steps by environments."""
-        yield from super(RowBuffer, copy.copy(self)).get(batch_size)
 
-
-class DictRowBuffer(_WithoutStates, DictRolloutBuffer):
+class DictRowBuffer(_InRows, DictRolloutBuffer):
     """Rollouts of dicts."""
-
-    def get(  # type: ignore[override]  # as the base class's
-        self, batch_size: int | None = None
-    ) -> Generator[DictRolloutBufferSamples, None, None]:
-        """Yields shuffled steps; see `RowBuffer.get`."""
-        yield from super(DictRowBuffer, copy.copy(self)).get(batch_size)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import under, within
+from sab_agents.checkpoint.parts import CONTEXTS, left_out
 from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.core.recipes import DEFAULT
 from sab_agents.ppo.collector import Collector
@@ -51,8 +52,6 @@ COUNTS = (
 )
 BUFFERS = ("ep_info_buffer", "ep_success_buffer")
 PLACE = ("_last_obs", "_last_episode_starts")
-CONTEXTS = "contexts"
-"""What `save` can leave out: the observations and states from which credit replays what a memory holds."""
 NAMES = frozenset({*ATTRIBUTES, *ARGUMENTS, *COUNTS, *BUFFERS, *PLACE, CONTEXTS})
 NOISE = ("exploration_mat", "exploration_matrices")
 
@@ -88,13 +87,8 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         Raises:
             ValueError: `include` names what a file does not hold.
         """
-        included = set(include or ())
-        if unknown := sorted(included - NAMES):
-            raise ValueError(
-                f"{type(self).__name__}.save: include must name arguments, counts or buffers of the algorithm, but has "
-                f"{', '.join(unknown)}. Save what is your own next to the file."
-            )
-        names = NAMES - (set(exclude or ()) - included)
+        parts = "arguments, counts or buffers of the algorithm"
+        names = NAMES - left_out(type(self).__name__, NAMES, parts, exclude, include)
         arguments = {
             argument: to_json(self._policy_name() if argument == "policy" else getattr(self, attribute))
             for argument, attribute in ATTRIBUTES.items()

@@ -116,7 +116,7 @@ def test_inference_mode_and_a_frozen_part(name: str, kernel: str) -> None:
 
 
 def shapes_of(core: Any, x: Tensor, start: Tensor) -> list[tuple[torch.Size, torch.dtype]]:
-    """Of a sequence that goes on from another one, a step, their states, and the gradients."""
+    """Of a sequence that continues another one, a step, their states, and the gradients."""
     output, state = core(x)
     after, ahead = core(x, state, start)
     last, end = core.step(x[0], ahead, start[0])

@@ -17,20 +17,20 @@ POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
-def score(policy: str, length: int, episodes: int, seed: int) -> float:
+def score(out: Path, policy: str, length: int, episodes: int, seed: int) -> float:
     config = StreamConfig(
         env="SAB/MemoryChain-v0", argument="length", values=(length,), policies=POLICIES, episodes=episodes
     )
-    ((_, result),) = Stream(config).run(Work((StreamCell(policy, length, seed),), {}, Path()))
+    ((_, result),) = Stream(config).run(Work((StreamCell(policy, length, seed),), {}, out))
     return float(result["score"])
 
 
-def test_trace_units_remember_over_a_few_steps() -> None:
-    assert score("rtu", length=4, episodes=400, seed=0) > 0.4
+def test_trace_units_remember_over_a_few_steps(tmp_path: Path) -> None:
+    assert score(tmp_path, "rtu", length=4, episodes=400, seed=0) > 0.4
 
 
 @pytest.mark.learning
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("policy", "length"), [("sab", 8), ("rtu", 8), ("lstm", 3)])
-def test_each_recurrent_agent_learns_to_remember(policy: str, length: int, seed: int) -> None:
-    assert score(policy, length, episodes=2000, seed=seed) > 0.7
+def test_each_recurrent_agent_learns_to_remember(tmp_path: Path, policy: str, length: int, seed: int) -> None:
+    assert score(tmp_path, policy, length, episodes=2000, seed=seed) > 0.7

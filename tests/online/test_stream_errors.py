@@ -97,7 +97,7 @@ def test_an_end_that_is_refused_leaves_the_statistics_as_they_were() -> None:
     agent.learn(20, reset_num_timesteps=False)
 
 
-def test_a_new_start_after_a_failure_decides_anew() -> None:
+def test_a_new_start_after_a_failure_decides_again() -> None:
     agent = agent_in(Fails(Toy("double"), (7,), FAILURES["lost connection"]))
     with pytest.raises(OSError, match="lost"):
         agent.learn(STEPS)

@@ -20,7 +20,7 @@ from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
 from sab_agents.train.progress import Progress
 
-IDS = tuple(known.id for known in (*DELAYED, *SUPERVISED[:3]) if known.id != "SAB/DigitTMaze-v0")  # that read no data
+IDS = tuple(known.id for known in (*DELAYED, *SUPERVISED) if "data_dir" not in known.settings())  # that read no data
 """The ids that are timed, each with its own settings."""
 PREPARED = 64  # batches of random actions, drawn before the clock starts
 

@@ -14,6 +14,11 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Okabe and Ito's colours, which people with any kind of colour vision tell apart.
+BLUE, ORANGE, VERMILION, PURPLE, GREEN, SKY = "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#56B4E9"
+BLACK, YELLOW = "#000000", "#F0E442"
+TRAINED, MARKED = BLUE, VERMILION
+"""What a single run trained, and what is pointed out."""
 MEMORYLESS = "#777777"
 """The colour of what has no memory, in every figure."""
 

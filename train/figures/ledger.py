@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from sab_agents.train.figures.canvas import MEMORYLESS, panels, tidy
-from sab_agents.train.figures.runs import MARKED
+from sab_agents.train.figures.canvas import MARKED, MEMORYLESS, panels, tidy
 
 if TYPE_CHECKING:
     from sab_agents.online.credit_ledger import Entry

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sab_agents.train.figures.canvas import MEMORYLESS, panels, png_of, tidy
-from sab_agents.train.figures.runs import TRAINED
+from sab_agents.train.figures.canvas import MEMORYLESS, TRAINED, panels, png_of, tidy
 from sab_agents.train.output import write_atomically
 
 STYLES = {"best": "-.", "memoryless": "--", "random": ":"}

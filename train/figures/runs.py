@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from sab_agents.train.figures.canvas import MEMORYLESS, panels, tidy
+from sab_agents.train.figures.canvas import MARKED, MEMORYLESS, TRAINED, panels, tidy
 from sab_agents.train.supervised.metrics import UNITS
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ CREDIT_RANGE = 1e-6
 # With so few scored steps a map would be a few thin lines; curves show more.
 FEW = 3
 COLOR_MAP = "viridis"
-# Two of Okabe and Ito's colours, which people with any kind of colour vision tell apart.
-TRAINED, MARKED = "#0072B2", "#D55E00"
 NOTHING = "#ececec"
 
 

@@ -9,7 +9,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullLocator
 
-from sab_agents.train.figures.canvas import MEMORYLESS, empty_figure, tidy
+from sab_agents.train.figures.canvas import (
+    BLACK,
+    BLUE,
+    GREEN,
+    MEMORYLESS,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    empty_figure,
+    tidy,
+)
 from sab_agents.train.suites.study import Curve, Known, Study, Value, name_of
 
 if TYPE_CHECKING:
@@ -18,8 +30,7 @@ if TYPE_CHECKING:
 
 LINES = (("memoryless", MEMORYLESS, "--"), ("best", "#2a7f3f", ":"))  # the latter is drawn on top of the former
 ACROSS = 4  # panels side by side, at most
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#56B4E9", "#000000", "#F0E442")
-"""Those of Okabe & Ito, which people with any kind of colour blindness tell apart."""
+COLOURS = (BLUE, ORANGE, VERMILION, PURPLE, GREEN, SKY, BLACK, YELLOW)
 MARKERS = "osDv^PXh"
 
 

@@ -181,22 +181,26 @@ def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[Cel
     console, chains = lines(), suite.chains()
     finished = {cell: found for chain in chains for cell in chain if (found := _finished(suite, out, cell))}
     missing = [chain for chain in chains if not suite.is_over([finished.get(cell) for cell in chain])]
+    left = missing if jobs else ()
     if not (jobs or finished):
         raise UserError(f"{out} holds no finished cell, and --jobs 0 runs none. Choose another folder, or run some.")
-    suite.check(missing if jobs else ())
+    suite.check(left)
     (out / "cells").mkdir(parents=True, exist_ok=True)
     settings = {"suite": suite.name, **as_json(suite.config)}
     write_atomically(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     if len(missing) < len(chains):
         console.print(f"{len(chains) - len(missing)} of {len(chains)} were finished before")
     failures: list[str] = []
-    for number, ran in _run_chains(suite, missing if jobs else (), finished, out, jobs):
-        if isinstance(ran, TrainingError):
-            failures.append(str(ran))
-            continue
-        cell, result = ran
-        finished[cell] = result
-        console.print(f"[{number}/{len(missing)}] {suite.line(cell, result)}", markup=False)
+    with Progress(suite.name, transient=True, quiet=True) as bar:
+        bar.update(0.0, f"0 of {len(left)}")
+        for number, ran in _run_chains(suite, left, finished, out, jobs):
+            if isinstance(ran, TrainingError):
+                failures.append(str(ran))
+            else:
+                cell, result = ran
+                finished[cell] = result
+                console.print(f"[{number}/{len(missing)}] {suite.line(cell, result)}", markup=False)
+            bar.update(number / len(left), f"{number} of {len(left)}")
     results = {cell: finished[cell] for chain in chains for cell in chain if cell in finished}
     if results:
         console.print(_write(suite, out, results), markup=False)
@@ -264,7 +268,7 @@ def _finished(suite: Suite[Any, CellT], out: Path, cell: CellT) -> dict[str, Any
     return result
 
 
-def _ran_chains(
+def _run_chains(
     suite: Suite[Any, CellT],
     chains: Sequence[tuple[CellT, ...]],
     finished: Mapping[CellT, Result],
@@ -294,21 +298,6 @@ def _ran_chains(
             raise
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupt or an error starts no further cells
-
-
-def _run_chains(
-    suite: Suite[Any, CellT],
-    chains: Sequence[tuple[CellT, ...]],
-    finished: Mapping[CellT, Result],
-    out: Path,
-    jobs: int,
-) -> Iterator[tuple[int, tuple[CellT, dict[str, Any]] | TrainingError]]:
-    """Yields what `_ran_chains` yields, and shows in a terminal how many chains there were, and the remaining time."""
-    with Progress(suite.name, transient=True, quiet=True) as bar:
-        bar.update(0.0, f"0 of {len(chains)}")
-        for number, ran in _ran_chains(suite, chains, finished, out, jobs):
-            yield number, ran
-            bar.update(number / len(chains), f"{number} of {len(chains)}")
 
 
 def _run_chain(suite: Suite[Any, CellT], work: Work[CellT]) -> Iterator[tuple[CellT, dict[str, Any]]]:

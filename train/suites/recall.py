@@ -1,4 +1,4 @@
-"""`sab-agents suite run CONFIG`: learners of one endless stream of delayed recall, of symbols or digits, by delay."""
+"""The suite `online`: learners of one endless stream of delayed recall, of symbols or digits, at several delays."""
 
 from __future__ import annotations
 

@@ -32,24 +32,18 @@ threads: 1
 """
 
 
+def comparing(folder: Path, *cores_and_flags: str) -> list[str]:
+    """The command that compares the cores of the config in a folder, into its `out`."""
+    return ["suite", "run", str(folder / "c.yaml"), "--cores", *cores_and_flags, "--out", str(folder / "out")]
+
+
 def test_it_trains_every_core_with_every_seed_and_repeats_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
     out = tmp_path / "out"
-    arguments = [
-        "suite",
-        "run",
-        str(tmp_path / "c.yaml"),
-        "--cores",
-        "lstm",
-        "lstm_tbptt",
-        "--seeds",
-        "0",
-        "--jobs",
-        "2",
-    ]
-    arguments += ["--out", str(out), "--core_settings.bptt_steps", "3"]
+    flags = ("--seeds", "0", "--jobs", "2", "--core_settings.bptt_steps", "3")
+    arguments = comparing(tmp_path, "lstm", "lstm_tbptt", *flags)
     assert main(arguments) == 0
     table = (out / "table.md").read_text(encoding="utf-8")
     rows = table.partition("\n\n")[0].splitlines()[2:]
@@ -72,7 +66,7 @@ def test_a_core_that_does_not_exist_is_named_before_anything_is_trained(
 ) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
     out = tmp_path / "out"
-    assert main(["suite", "run", str(tmp_path / "c.yaml"), "--cores", "lstm", "ltsm", "--out", str(out)]) == 2
+    assert main(comparing(tmp_path, "lstm", "ltsm")) == 2
     assert "unknown core 'ltsm'. Did you mean 'lstm'?" in capsys.readouterr().err
     assert not out.exists()
 
@@ -89,16 +83,7 @@ def test_a_setting_that_no_compared_core_has_is_an_error(
     flags: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    arguments = [
-        "suite",
-        "run",
-        str(tmp_path / "c.yaml"),
-        "--cores",
-        "lstm",
-        "lstm_tbptt",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    arguments = comparing(tmp_path, "lstm", "lstm_tbptt")
     assert main([*arguments, *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -122,18 +107,7 @@ def test_a_run_that_fails_is_reported_and_the_others_are_in_the_table(
     monkeypatch.setattr("sab_agents.train.suites.compare.train", sometimes)
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
     out = tmp_path / "out"
-    arguments = [
-        "suite",
-        "run",
-        str(tmp_path / "c.yaml"),
-        "--cores",
-        "lstm_tbptt",
-        "--seeds",
-        "0",
-        "1",
-        "--out",
-        str(out),
-    ]
+    arguments = comparing(tmp_path, "lstm_tbptt", "--seeds", "0", "1")
     assert main(arguments) == 1
     assert "1 of 2 runs failed; the first says: the loss is nan" in capsys.readouterr().err
     assert "| lstm_tbptt | 1 |" in (out / "table.md").read_text()
