@@ -22,6 +22,7 @@ from sab_agents.checkpoint.archive import under, within
 from sab_agents.checkpoint.parts import CONTEXTS, left_out
 from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.core.recipes import DEFAULT
+from sab_agents.distributed import Ranks
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.compression import compressed, expanded
 from sab_agents.ppo.cores import former_core_kwargs
@@ -63,6 +64,11 @@ class SavedAlgorithm(OnPolicyAlgorithm):
     policy: RecurrentActorCriticPolicy
     collector: Collector
     skipped_updates: int
+    ranks: Ranks
+
+    def seed_of_rank(self, seed: int) -> int:
+        """Returns the seed of this process, whose environments follow those of the ranks before."""
+        return seed + self.ranks.rank * self.n_envs
 
     def save(
         self, path: archive.Target, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
@@ -158,7 +164,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         if wrapped is not None:
             model.set_env(wrapped, force_reset=force_reset)
             if force_reset and model.seed is not None:
-                wrapped.seed(model.seed)
+                wrapped.seed(model.seed_of_rank(model.seed))
         return model
 
     @classmethod
