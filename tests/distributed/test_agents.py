@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sab_agents.distributed import Ranks
 from tests.distributed.agents import ENVS, STEPS, agent, learnt
+from tests.distributed.precision import doubles
 from tests.distributed.processes import in_two
 
 WHOLE = ENVS * STEPS
@@ -28,15 +27,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "values clipped": ("Lstm", {"batch_size": WHOLE // 2, "clip_range_vf": 0.05, "normalize_advantage": False}),
 }
 ROLLOUTS, EPOCHS = 5, 2
-
-
-@contextmanager
-def doubles() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 class EndsFirst(BaseCallback):
