@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "sab_agents": {
         *("sab_agents.core", "sab_agents.streaming", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo"),
-        "sab_agents.vec_env",
+        *("sab_agents.vec_env", "sab_agents.train"),
     },
     "sab_agents.checks": {"numpy"},
     "sab_agents.distributed": {"torch"},

@@ -228,9 +228,9 @@ class RecurrentPPO(SavedAlgorithm):
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         self.collector.begin()
+        callback.on_rollout_start()  # before anything is drawn, so that what it saves resumes bit-exactly
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
-        callback.on_rollout_start()
         for step in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and step % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
