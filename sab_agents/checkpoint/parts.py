@@ -21,8 +21,12 @@ def left_out(
         include: names to keep although they are in `exclude`.
 
     Raises:
+        TypeError: `exclude` or `include` is one text, whose letters would be taken for names.
         ValueError: `include` names what a file does not hold.
     """
+    for given, names in (("exclude", exclude), ("include", include)):
+        if isinstance(names, str):
+            raise TypeError(f"{owner}.save: {given} must be a list of names, but is {names!r}. Use [{names!r}].")
     included = set(include or ())
     if unknown := sorted(included.difference(known)):
         raise ValueError(

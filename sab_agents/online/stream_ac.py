@@ -26,7 +26,7 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checkpoint.parts import CONTEXTS, left_out
 from sab_agents.checkpoint.settings import from_json, to_json
-from sab_agents.checks import above_zero, did_you_mean, plain
+from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core.recipes import DEFAULT, former_settings
 from sab_agents.core.registry import core_spec
 from sab_agents.online.distributions import Array
@@ -173,9 +173,15 @@ class StreamAC(BaseAlgorithm):
 
         Returns:
             The agent.
+
+        Raises:
+            TypeError: `log_interval` is not an integer.
+            ValueError: `log_interval` is below 1, or there is no environment.
         """
         if self.env is None:
             raise ValueError("StreamAC.learn: needs an environment, but has none. Use set_env, or load(path, env=env).")
+        if log_interval is not None:
+            log_interval = at_least("StreamAC.learn", "log_interval", log_interval, 1)
         before = self._last_obs
         total_timesteps, callbacks = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
@@ -380,9 +386,6 @@ class StreamAC(BaseAlgorithm):
             "stats_window_size": self._stats_window_size,
             **{name: getattr(self, name) for name in _ARGUMENTS},
         }
-        for given, values in (("exclude", exclude), ("include", include)):
-            if isinstance(values, str):
-                raise TypeError(f"StreamAC.save: {given} must be a list of names, but is {values!r}. Use [{values!r}].")
         known = {*arguments, CONTEXTS}
         absent = left_out("StreamAC", known, f"what a file holds, {', '.join(sorted(known))}", exclude, include)
         if "policy" in absent:

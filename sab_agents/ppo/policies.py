@@ -7,6 +7,7 @@ core.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -30,7 +31,7 @@ from torch.optim import Adam
 
 from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.settings import from_json, to_json
-from sab_agents.checks import at_least, plain
+from sab_agents.checks import at_least, did_you_mean, plain
 from sab_agents.core.base import Core
 from sab_agents.core.recipes import DEFAULT
 from sab_agents.core.registry import CoreSpec
@@ -100,6 +101,7 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         **arguments: Any,
     ) -> None:
         name = type(self).__name__
+        _check_names(name, arguments)
         self.hidden_size = at_least(name, "lstm_hidden_size", lstm_hidden_size, 1)
         self.layers = at_least(name, "n_lstm_layers", n_lstm_layers, 1)
         _check_sharing(name, shared_lstm, enable_critic_lstm, arguments.get("share_features_extractor", True))
@@ -396,6 +398,14 @@ def _check_extractor(
             f"{name}: images must have at least {SMALLEST} pixels along each side, but have shape {space.shape}. Use "
             "the Mlp policy with the same core, or pass a features_extractor_class for small images in policy_kwargs."
         )
+
+
+def _check_names(name: str, arguments: Mapping[str, Any]) -> None:
+    own, inherited = (inspect.signature(each).parameters for each in (RecurrentActorCriticPolicy, ActorCriticPolicy))
+    valid = [each for each in {**own, **inherited} if each not in (*SPACES, "lr_schedule", "arguments")]
+    for each in arguments:
+        if each not in valid:
+            raise TypeError(f"{name}: unknown setting {each!r} in policy_kwargs. {did_you_mean(each, valid)}")
 
 
 def _check_sharing(name: str, shared: bool, separate: bool, shared_extractor: bool) -> None:

@@ -353,13 +353,38 @@ class RecurrentPPO(SavedAlgorithm):
         self,
         total_timesteps: int,
         callback: MaybeCallback = None,
-        log_interval: int = 1,
+        log_interval: int | None = 1,
         tb_log_name: str = "RecurrentPPO",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
-        """Learns from at least `total_timesteps` steps of all environments together; see stable-baselines3."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        """Learns from at least `total_timesteps` steps of all environments together; see stable-baselines3.
+
+        Args:
+            total_timesteps: steps of all environments together, rounded up to whole rollouts.
+            callback: called after each step of the environments.
+            log_interval: rollouts between two logs; None logs nothing.
+            tb_log_name: name of the run in TensorBoard.
+            reset_num_timesteps: count from 0 and start new episodes; False continues the present ones.
+            progress_bar: show one.
+
+        Returns:
+            The agent.
+
+        Raises:
+            TypeError: `log_interval` is not an integer.
+            ValueError: `log_interval` is below 1.
+        """
+        if log_interval is not None:
+            log_interval = at_least("RecurrentPPO.learn", "log_interval", log_interval, 1)
+        return super().learn(
+            total_timesteps,
+            callback,
+            log_interval,  # type: ignore[arg-type]  # None is no log there, too
+            tb_log_name,
+            reset_num_timesteps,
+            progress_bar,
+        )
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage, is_vecenv_wrapped
 from torch import Tensor, nn
 
-from sab_agents import RecurrentPPO
+from sab_agents import RecurrentPPO, StreamAC
 from sab_agents.ppo.kinds import POLICIES
 from tests.ppo.cases import ACTIONS, KINDS, OBSERVATIONS, PREFIX, SMALL, Noise, agent
 
@@ -171,6 +172,22 @@ def test_settings_that_contradict_each_other_are_refused(policy: str, settings: 
 def test_settings_that_a_policy_does_not_know_are_refused(policy: str, settings: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="forget"):
         RecurrentPPO(policy, DummyVecEnv([Noise]), policy_kwargs=settings)
+
+
+def test_a_misspelt_setting_of_a_policy_names_the_nearest() -> None:
+    with pytest.raises(TypeError, match=r"unknown setting 'net_arc' in policy_kwargs\. Did you mean 'net_arch'\?"):
+        RecurrentPPO("MlpSabPolicy", DummyVecEnv([Noise]), policy_kwargs={"net_arc": [8]})
+
+
+@pytest.mark.parametrize("agent", [RecurrentPPO, StreamAC])
+@pytest.mark.parametrize(("interval", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_a_log_interval_that_counts_nothing_is_refused(
+    agent: Callable[..., Any], interval: float, error: type[Exception]
+) -> None:
+    model = agent("MlpSabPolicy", "CartPole-v1")
+    with pytest.raises(error, match="learn: log_interval must be"):
+        model.learn(8, log_interval=interval)
+    assert model.num_timesteps == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -343,6 +343,8 @@ def test_names_can_be_left_out(tmp_path: Path) -> None:
         RecurrentPPO.load(tmp_path / "agent")
     with pytest.raises(ValueError, match=r"include must name .*, but has rollout_buffer"):
         model.save(tmp_path / "agent", include=["rollout_buffer"])
+    with pytest.raises(TypeError, match=r"RecurrentPPO.save: exclude must be a list of names.* Use \['contexts'\]"):
+        model.save(tmp_path / "agent", exclude="contexts")
 
 
 def test_parameters_are_taken_over_from_a_file(tmp_path: Path) -> None:
