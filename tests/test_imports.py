@@ -19,6 +19,7 @@ ALLOWED = {
         "sab_agents.vec_env",
     },
     "sab_agents.checks": {"numpy"},
+    "sab_agents.tracking": {"numpy", "stable_baselines3", "wandb", "mlflow"},
     "sab_agents.checkpoint": {
         *("sab_agents.checks", "torch", "numpy", "gymnasium", "safetensors"),
         "stable_baselines3",  # its schedules and extractors are named in files
@@ -42,7 +43,7 @@ ALLOWED = {
         *("sab_agents", "sab_agents.checks", "sab_agents.checkpoint", "sab_agents.core", "sab_agents.streaming"),
         *("sab_agents.optim", "sab_agents.kernels", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo"),
         *("sab_agents.vec_env", "torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml"),
-        *("safetensors", "stable_baselines3"),
+        *("safetensors", "stable_baselines3", "sab_agents.tracking"),
         "PIL",  # which matplotlib requires
     },
 }

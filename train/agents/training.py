@@ -7,14 +7,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -23,6 +22,7 @@ from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.online import StreamAC
 from sab_agents.ppo import RecurrentPPO
 from sab_agents.train.agents.config import OWN, WATCH_KEYS, AgentConfig
+from sab_agents.train.board import Tracked, open_logger
 from sab_agents.train.configuration import plain
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.figures.returns import plot_returns
@@ -30,6 +30,7 @@ from sab_agents.train.interrupts import Stop
 from sab_agents.train.output import lines
 from sab_agents.train.progress import Progress
 from sab_agents.train.run_folder import RunFolder
+from sab_agents.train.trackers import check_trackers
 from sab_agents.vec_env.make import make_vec_env, registered_id
 
 if TYPE_CHECKING:
@@ -39,12 +40,13 @@ ALGORITHM: Mapping[str, type[BaseAlgorithm]] = {"ppo": RecurrentPPO, "stream": S
 LINES = 200  # of metrics.jsonl, about
 
 
-def train_agent(config: AgentConfig, console: Console | None = None) -> dict[str, Any]:
+def train_agent(config: AgentConfig, console: Console | None = None, *, track: Sequence[str] = ()) -> dict[str, Any]:
     """Trains an agent and writes its run folder.
 
     Args:
         config: the run's settings.
         console: shows the progress; None is standard output.
+        track: trackers that show the run.
 
     Returns:
         What `result.json` holds.
@@ -53,6 +55,7 @@ def train_agent(config: AgentConfig, console: Console | None = None) -> dict[str
         UserError: a setting does not fit, or the folder holds another run.
         KeyboardInterrupt: there was a signal. The agent was saved before.
     """
+    check_trackers(track)
     folder = RunFolder(config.folder)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -71,15 +74,17 @@ def train_agent(config: AgentConfig, console: Console | None = None) -> dict[str
     folder.result.unlink(missing_ok=True)
     folder.cut_metrics(model.num_timesteps)
     journal = _Journal(folder, config, Stop(), console if console is not None else lines(), model.num_timesteps)
-    model.set_logger(configure(str(folder.tensorboard), ["tensorboard"]))
-    with journal.stop.listening(), journal.bar:
-        model.learn(
-            max(config.steps - model.num_timesteps, 0), journal, log_interval=1, reset_num_timesteps=not resumed
-        )
-    journal.keep()
-    env.close()
-    if journal.stop.number is not None:
-        raise KeyboardInterrupt(journal.stop.number)
+    tracked = Tracked(folder.path.name, track, folder.path, settings=config.settings(), identity=folder.tracking)
+    with open_logger(folder.tensorboard, tracked) as logger:
+        model.set_logger(logger)
+        with journal.stop.listening(), journal.bar:
+            model.learn(
+                max(config.steps - model.num_timesteps, 0), journal, log_interval=1, reset_num_timesteps=not resumed
+            )
+        journal.keep()
+        env.close()
+        if journal.stop.number is not None:
+            raise KeyboardInterrupt(journal.stop.number)
     return _finished(folder, config, model, journal)
 
 

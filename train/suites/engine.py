@@ -21,19 +21,22 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 import yaml
 
 from sab_agents.checks import did_you_mean
+from sab_agents.train.board import Board, Tracked, open_board, open_logger, prepare_trackers
 from sab_agents.train.configuration import Settings, as_json, flat, help_of, load, plain
 from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.figures.canvas import png_of
@@ -43,6 +46,10 @@ from sab_agents.train.progress import Progress
 from sab_agents.train.suites.cluster import Cluster, check_ray, run_on
 from sab_agents.train.suites.page import markdown_of
 from sab_agents.train.suites.study import Study, blocks_of
+from sab_agents.train.trackers import HELP, check_trackers, split_track
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.logger import Logger
 
 FORMAT, VERSION = "sab-agents/suite", 1
 ENGINES = ("processes", "ray")
@@ -52,6 +59,7 @@ OPTIONS = {
     "--engine": "processes, the default, on this machine; ray, on a Ray cluster, as many at a time as it has CPUs",
     "--address": "HOST:PORT of the Ray cluster's head; default: RAY_ADDRESS, or a cluster that runs on this machine, "
     "or else one that is started for this command",
+    "--track": f"{HELP}, each cell as a run of a group",
 }
 Result = Mapping[str, Any]
 
@@ -78,11 +86,15 @@ class Work(Generic[CellT]):
         chain: its cells.
         finished: the results of those that are finished already.
         out: the suite's folder.
+        track: trackers that show the cells, each as a run.
+        group: of these runs.
     """
 
     chain: tuple[CellT, ...]
     finished: Mapping[CellT, Result]
     out: Path
+    track: tuple[str, ...] = ()
+    group: str | None = None
 
     def picture(self, cell: Cell) -> Path:
         """Returns the file of a cell's picture."""
@@ -94,9 +106,16 @@ class Work(Generic[CellT]):
         folder.mkdir(exist_ok=True)
         return folder / f"{cell.file}.zip"
 
-    def tensorboard(self, cell: Cell) -> Path:
-        """Returns the folder of a cell's TensorBoard events."""
-        return self.out / "tb" / cell.file
+    def board(self, cell: Cell, settings: Mapping[str, Any]) -> AbstractContextManager[Board]:
+        """Opens the board of a cell, which has these settings."""
+        return open_board(self.out / "tb" / cell.file, self._tracked(cell, settings))
+
+    def logger(self, cell: Cell, settings: Mapping[str, Any]) -> AbstractContextManager[Logger]:
+        """Opens the same as a logger of stable-baselines3."""
+        return open_logger(self.out / "tb" / cell.file, self._tracked(cell, settings))
+
+    def _tracked(self, cell: Cell, settings: Mapping[str, Any]) -> Tracked:
+        return Tracked(cell.file, self.track, self.out, self.group, settings)
 
 
 class Suite(ABC, Generic[ConfigT, CellT]):
@@ -159,18 +178,24 @@ def suite_command(suite: type[Suite[Any, Any]], arguments: Sequence[str]) -> int
         return 0
     if not arguments or arguments[0].startswith("--"):
         raise UserError(f"suite run needs a config file: {usage}.")
-    flags, options = _split_options(arguments[1:])
+    others, track = split_track(arguments[1:])
+    flags, options = _split_options(others)
     if "--out" not in options:
         raise UserError(f"suite run needs a folder: {usage}.")
     jobs, on_ray = _jobs(options), _on_ray(options)
     config = load(suite.config_class, arguments[0], flags)
     cluster = Cluster(options.get("--address"), getattr(config, "threads", None) or 1) if on_ray else None
-    run_suite(suite(config), Path(options["--out"]), jobs=jobs, cluster=cluster)
+    run_suite(suite(config), Path(options["--out"]), jobs=jobs, cluster=cluster, track=track)
     return 0
 
 
 def run_suite(
-    suite: Suite[Any, CellT], out: Path, *, jobs: int = 1, cluster: Cluster | None = None
+    suite: Suite[Any, CellT],
+    out: Path,
+    *,
+    jobs: int = 1,
+    cluster: Cluster | None = None,
+    track: tuple[str, ...] = (),
 ) -> dict[CellT, dict[str, Any]]:
     """Runs every cell that a folder does not hold yet, and writes what all cells found.
 
@@ -179,6 +204,7 @@ def run_suite(
         out: the folder.
         jobs: processes; 1 runs in this one, 0 runs none. Not used with a cluster.
         cluster: runs the cells, as many at a time as it has CPUs; None runs them on this machine.
+        track: trackers that show each cell as a run, in a group with the folder's name.
 
     Returns:
         The results of all finished cells.
@@ -190,6 +216,7 @@ def run_suite(
     """
     if cluster is not None:
         check_ray()
+    check_trackers(track)
     console, chains = lines(), suite.chains()
     finished = {cell: found for chain in chains for cell in chain if (found := _finished(suite, out, cell))}
     missing = [chain for chain in chains if not suite.is_over([finished.get(cell) for cell in chain])]
@@ -197,6 +224,13 @@ def run_suite(
     if not (jobs or finished):
         raise UserError(f"{out} holds no finished cell, and --jobs 0 runs none. Choose another folder, or run some.")
     suite.check(left)
+    group = out.resolve().name
+    if cluster is not None and "mlflow" in track and "MLFLOW_TRACKING_URI" not in os.environ:
+        raise UserError(
+            "--track mlflow with --engine ray needs a server of MLflow that all nodes reach. Set MLFLOW_TRACKING_URI."
+        )
+    if left:
+        prepare_trackers(track, group)
     (out / "cells").mkdir(parents=True, exist_ok=True)
     settings = {"suite": suite.name, **as_json(suite.config)}
     write_atomically(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
@@ -205,7 +239,11 @@ def run_suite(
     failures: list[str] = []
     with Progress(suite.name, transient=True, quiet=True) as bar:
         bar.update(0.0, f"0 of {len(left)}")
-        for number, ran in _run_chains(suite, left, finished, out, cluster if cluster is not None else jobs):
+        works = [
+            Work(chain, {cell: finished[cell] for cell in chain if cell in finished}, out, track, group)
+            for chain in left
+        ]
+        for number, ran in _run_works(suite, works, cluster if cluster is not None else jobs):
             if isinstance(ran, TrainingError):
                 failures.append(str(ran))
             else:
@@ -303,15 +341,10 @@ def _finished(suite: Suite[Any, CellT], out: Path, cell: CellT) -> dict[str, Any
     return result
 
 
-def _run_chains(
-    suite: Suite[Any, CellT],
-    chains: Sequence[tuple[CellT, ...]],
-    finished: Mapping[CellT, Result],
-    out: Path,
-    where: int | Cluster,
+def _run_works(
+    suite: Suite[Any, CellT], works: Sequence[Work[CellT]], where: int | Cluster
 ) -> Iterator[tuple[int, tuple[CellT, dict[str, Any]] | TrainingError]]:
     """Yields each cell with its result, or the failure of a chain, after the number of chains that ended or run."""
-    works = [Work(chain, {cell: finished[cell] for cell in chain if cell in finished}, out) for chain in chains]
     if isinstance(where, int) and where <= 1:
         for number, work in enumerate(works, start=1):
             try:
@@ -321,7 +354,7 @@ def _run_chains(
         return
     if isinstance(where, Cluster):
         ended: Iterator[list[tuple[CellT, dict[str, Any]]] | TrainingError]
-        ended = run_on(where, partial(_ran_in, suite), works, out) if works else iter(())
+        ended = run_on(where, partial(_ran_in, suite), works, works[0].out) if works else iter(())
     else:
         ended = _in_processes(suite, works, where)
     for number, ran in enumerate(ended, start=1):
