@@ -19,6 +19,7 @@ ALLOWED = {
         "sab_agents.vec_env",
     },
     "sab_agents.checks": {"numpy"},
+    "sab_agents.zoo": {"sab_agents.checks", "sab_agents.ppo", "rl_zoo3"},
     "sab_agents.tracking": {"numpy", "stable_baselines3", "wandb", "mlflow"},
     "sab_agents.checkpoint": {
         *("sab_agents.checks", "torch", "numpy", "gymnasium", "safetensors"),
