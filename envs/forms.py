@@ -240,6 +240,51 @@ class DynamicsVectorEnv(VectorEnv[Any, Any, Any]):
             return None
         return tuple(_rendered(self.dynamics, self.render_mode, copy) for copy in range(self.num_envs))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where the copies are in their episodes, and the states of their generators.
+
+        Returns:
+            Arrays, and values that JSON can hold, by name.
+
+        Raises:
+            gymnasium.error.ResetNeeded: no episode has begun.
+        """
+        if not self._begun:
+            raise ResetNeeded(self._needs_reset())
+        arrays = {name: value.copy() for name, value in vars(self.dynamics).items() if isinstance(value, np.ndarray)}
+        return {
+            **{f"dynamics.{name}": value for name, value in arrays.items()},
+            "ended": np.zeros(self.num_envs, np.bool_) if self._ended is None else self._ended.copy(),
+            "elapsed": self._elapsed.copy(),
+            "generators": [generator.bit_generator.state for generator in self._generators_of(self._all)],
+            "seeds": list(self._seeds),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues bit-exactly where `state_dict` was taken of an environment with the same settings.
+
+        Args:
+            state: what it returned.
+
+        Raises:
+            ValueError: it is that of another environment.
+            gymnasium.error.ResetNeeded: no episode has begun.
+        """
+        own = self.state_dict()
+        if own.keys() != state.keys() or len(state["generators"]) != self.num_envs:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: the state must be that of {self.num_envs} copies of the same "
+                "environment. Make them with the arguments of those whose state it is."
+            )
+        for name in own:
+            if name.startswith("dynamics."):
+                _fill(self.dynamics, name.removeprefix("dynamics."), state[name])
+        self._ended = state["ended"].copy() if state["ended"].any() else None
+        self._elapsed[:] = state["elapsed"]
+        for generator, drawn in zip(self._generators_of(self._all), state["generators"], strict=True):
+            generator.bit_generator.state = drawn
+        self._seeds = list(state["seeds"])
+
     def _end(self, ended: Bools, finished: Bools) -> tuple[Array, Infos]:
         """Returns observations and infos of a step at which episodes end.
 
@@ -345,6 +390,15 @@ def build_dynamics(dynamics_class: type[Dynamics], arguments: dict[str, Any]) ->
     """
     known_arguments(dynamics_class, arguments)
     return dynamics_class(**arguments)
+
+
+def _fill(dynamics: Dynamics, name: str, value: Array) -> None:
+    """Gives an array of the dynamics other values, in place, since others may refer to it; unless its shape changes."""
+    present: Array = getattr(dynamics, name)
+    if present.shape == value.shape and present.dtype == value.dtype and present.flags.writeable:
+        present[...] = value
+    elif not np.array_equal(present, value):
+        setattr(dynamics, name, value.copy())
 
 
 def _checked_render_mode(env_class: type, render_mode: str | None) -> str | None:

@@ -16,18 +16,19 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "sab_agents": {
         *("sab_agents.core", "sab_agents.streaming", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo"),
-        "sab_agents.vec_env",
+        *("sab_agents.vec_env", "sab_agents.train"),
     },
     "sab_agents.checks": {"numpy"},
     "sab_agents.zoo": {"sab_agents.checks", "sab_agents.ppo", "rl_zoo3"},
     "sab_agents.tracking": {"numpy", "stable_baselines3", "wandb", "mlflow"},
+    "sab_agents.distributed": {"torch"},
     "sab_agents.checkpoint": {
         *("sab_agents.checks", "torch", "numpy", "gymnasium", "safetensors"),
         "stable_baselines3",  # its schedules and extractors are named in files
     },
     "sab_agents.kernels": {"sab_agents.checks", "torch", "triton"},
     "sab_agents.core": {"sab_agents.checks", "sab_agents.kernels", "torch"},
-    "sab_agents.optim": {"sab_agents.checks", "sab_agents.kernels", "torch"},
+    "sab_agents.optim": {"sab_agents.checks", "sab_agents.distributed", "sab_agents.kernels", "torch"},
     "sab_agents.streaming": {"sab_agents.checks", "sab_agents.core", "sab_agents.kernels", "torch"},
     "sab_agents.online": {
         *("sab_agents.checks", "sab_agents.core", "sab_agents.streaming", "sab_agents.optim", "sab_agents.kernels"),
@@ -36,13 +37,22 @@ ALLOWED = {
     },
     "sab_agents.ppo": {
         *("sab_agents.checks", "sab_agents.core", "sab_agents.streaming", "sab_agents.optim", "sab_agents.kernels"),
-        *("sab_agents.checkpoint", "sab_agents.vec_env", "torch", "numpy", "gymnasium", "stable_baselines3"),
+        *(
+            "sab_agents.distributed",
+            "sab_agents.checkpoint",
+            "sab_agents.vec_env",
+            "torch",
+            "numpy",
+            "gymnasium",
+            "stable_baselines3",
+        ),
     },
     "sab_agents.envs": {"sab_agents.checks", "gymnasium", "numpy", "pooch", "sklearn"},
     "sab_agents.vec_env": {"sab_agents.checks", "sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
     "sab_agents.train": {
         *("sab_agents", "sab_agents.checks", "sab_agents.checkpoint", "sab_agents.core", "sab_agents.streaming"),
         *("sab_agents.optim", "sab_agents.kernels", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo"),
+        "sab_agents.distributed",
         *("sab_agents.vec_env", "torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml"),
         *("safetensors", "stable_baselines3", "sab_agents.tracking"),
         "PIL",  # which matplotlib requires

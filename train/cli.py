@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import sab_agents
 from sab_agents.checks import did_you_mean
 from sab_agents.train.errors import UserError
 from sab_agents.train.interrupts import terminated_as_interrupted
+from sab_agents.train.output import is_main
 
 # For each subcommand its module, which has `command(arguments) -> exit code`, and what it does.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -28,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("sab_agents.train.commands.demo", "see in minutes what SAB learns and a truncated LSTM cannot"),
     "bench": ("sab_agents.train.commands.bench", "time SAB against nn.LSTM and a plain loop"),
 }
+SHARED = ("train", "resume")
+"""Commands that several processes under `torchrun` run together."""
 FORMER = ("agents", "compare", "conditioning", "online", "stream", "text")
 """Commands of version 0.1, each a suite; they are gone in version 0.3."""
 
@@ -50,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt as signalled:
         advice = getattr(signalled, "__notes__", ["Nothing that was finished is lost."])
-        print(f"sab-agents: interrupted. {advice[0]}", file=sys.stderr)
+        if is_main():
+            print(f"sab-agents: interrupted. {advice[0]}", file=sys.stderr)
         return 128 + (signalled.args[0] if signalled.args else signal.SIGINT)
 
 
@@ -71,6 +76,8 @@ def _run(arguments: list[str]) -> int:
         return int(importlib.import_module("sab_agents.train.commands.suite").run(arguments[1:], name))
     if name not in COMMANDS:
         raise UserError(f"unknown command '{name}'. {did_you_mean(name, COMMANDS)}")
+    if name not in SHARED and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(f"'{name}' runs in one process, but torchrun has started several. Start it without torchrun.")
     return int(importlib.import_module(COMMANDS[name][0]).command(arguments[1:]))
 
 

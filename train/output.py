@@ -12,6 +12,20 @@ from rich.console import Console
 from sab_agents.train.errors import UserError
 
 
+def is_main() -> bool:
+    """Returns whether this process is the one that prints: of several that `torchrun` started, rank 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def program() -> str:
+    """Returns how this program was started: alone, or by `torchrun` in several processes."""
+    processes, here = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if processes == "1":
+        return "sab-agents"
+    machines = "" if here == processes else "--nnodes=… --rdzv-endpoint=… "
+    return f"torchrun {machines}--nproc-per-node={here} -m sab_agents"
+
+
 def lines() -> Console:
     """Returns a console for lines of text, which it neither folds nor colours."""
     return Console(soft_wrap=True, highlight=False)

@@ -20,7 +20,7 @@ class RunFolder:
     config.yaml holds the settings, metrics.jsonl one line for each logged step, result.json the outcome (once the run
     is finished), plots/ the PNGs, tb/ TensorBoard's events and tracking.json the run's ids in trackers. A model of
     sequences is in model.safetensors, and what resuming it needs in checkpoint.safetensors; agent.zip is both for an
-    agent.
+    agent, but for places/, which has where its environments were.
 
     Args:
         path: the folder; `create` makes it.
@@ -33,6 +33,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.safetensors"
         self.model = self.path / "model.safetensors"
         self.agent = self.path / "agent.zip"
+        self.places = self.path / "places"
         self.result = self.path / "result.json"
         self.plots = self.path / "plots"
         self.tensorboard = self.path / "tb"

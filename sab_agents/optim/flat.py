@@ -6,12 +6,13 @@ Dimensions: P features in all parameters together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from sab_agents.distributed import Ranks
 from sab_agents.kernels import norm
 from sab_agents.optim.parameters import Parameters, Successors
 
@@ -23,14 +24,16 @@ class FlatGradient:
 
     Args:
         owners: parameters, or modules whose parameters are meant; those that require no gradient are left out.
+        figures: how many numbers `average` can average with the gradient.
     """
 
-    def __init__(self, owners: Iterable[nn.Module | nn.Parameter]) -> None:
-        self._owned = Parameters(owners)
+    def __init__(self, owners: Iterable[nn.Module | nn.Parameter], figures: int = 0) -> None:
+        self._owned, self._figures = Parameters(owners), figures
         self._build()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_owned": self._owned}  # pickle would give each view a storage of its own
+        # pickle would give each view a storage of its own
+        return {"_owned": self._owned, "_figures": self._figures}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -73,6 +76,25 @@ class FlatGradient:
                 vector.mul_(greatest / (whole + 1e-6))
         return whole
 
+    def average(self, ranks: Ranks, figures: Sequence[Tensor] = ()) -> Sequence[Tensor]:
+        """Averages the gradient over the ranks that learn together, with figures that travel in the same vector.
+
+        Args:
+            ranks: alone, nothing changes.
+            figures: scalars, as many as the constructor was told.
+
+        Returns:
+            Their means over the ranks.
+        """
+        if ranks.alone:
+            return figures
+        room = self._whole[0][len(self._vectors[0]) :]
+        for place, figure in zip(room, figures, strict=True):
+            place.copy_(figure)
+        for whole in self._whole:
+            ranks.average(whole)
+        return room.clone().unbind()
+
     def _build(self) -> None:
         self._named = self._owned.now()
         self._kinds = list(map(_kind, self._named.values()))
@@ -82,11 +104,14 @@ class FlatGradient:
                 groups.setdefault((parameter.dtype, parameter.device), []).append(parameter)
             else:
                 parameter.grad = None  # an optimiser passes over it
+        self._whole: list[Tensor] = []  # the vectors, the first with room for the figures behind the gradient
         self._vectors: list[Tensor] = []
         self._parts: list[tuple[list[nn.Parameter], list[Tensor]]] = []
         for (dtype, device), members in groups.items():
             sizes = [parameter.numel() for parameter in members]
-            vector = torch.zeros(sum(sizes), dtype=dtype, device=device)
+            room = 0 if self._whole else self._figures
+            self._whole.append(torch.zeros(sum(sizes) + room, dtype=dtype, device=device))
+            vector = self._whole[-1][: sum(sizes)]
             views = zip(members, torch.split(vector, sizes), strict=True)
             self._vectors.append(vector)
             self._parts.append((members, [part.view(parameter.shape) for parameter, part in views]))

@@ -90,7 +90,18 @@ class Weights(NamedTuple):
     normalize_advantage: bool
 
 
-def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights) -> Losses:
+Moments = tuple[Tensor, Tensor]
+"""Mean and standard deviation."""
+
+
+def ppo_losses(
+    values: Tensor,
+    log_prob: Tensor,
+    entropy: Tensor | None,
+    batch: Batch,
+    weights: Weights,
+    moments: Moments | None = None,
+) -> Losses:
     """Returns the losses of N steps.
 
     Args:
@@ -99,9 +110,13 @@ def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: 
         entropy: (N,) of the distributions; None estimates it from the log-probabilities.
         batch: what was recorded of the steps.
         weights: of the losses.
+        moments: those by which advantages are normalised, if the minibatch has more steps than these; None takes those
+            of these steps.
     """
     advantages = batch.advantages
-    if weights.normalize_advantage and len(advantages) > 1:
+    if moments is not None:
+        advantages = (advantages - moments[0]) / (moments[1] + 1e-8)
+    elif weights.normalize_advantage and len(advantages) > 1:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
     log_ratio = log_prob - batch.log_prob
     ratio = log_ratio.exp()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance, obs_as_tensor
@@ -23,18 +24,19 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sab_agents.checks import at_least, plain
+from sab_agents.distributed import Ranks
 from sab_agents.optim.flat import FlatGradient
 from sab_agents.optim.parameters import Follower
 from sab_agents.ppo.buffers import DictRowBuffer, RowBuffer
 from sab_agents.ppo.collector import Collector, bootstrapped
-from sab_agents.ppo.evaluation import Evaluation
 from sab_agents.ppo.kinds import POLICIES
-from sab_agents.ppo.losses import Batch, Losses, Weights, minibatches, ppo_losses, segment_steps
+from sab_agents.ppo.losses import Batch, Losses, Moments, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
+from sab_agents.ppo.normalisers import Normalisers
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
 from sab_agents.ppo.stateful import RNNStates
-from sab_agents.streaming import Credit, in_own_modes
+from sab_agents.streaming import in_own_modes
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
 
@@ -55,6 +57,12 @@ class RecurrentPPO(SavedAlgorithm):
     45 KB a slot with the defaults. Where the features extractor learns, as with images, it also keeps up to 8
     observations, as the environment gave them and once for actor and critic: 226 KB a slot for four frames of 84 × 84
     bytes. 8 is `rerun_steps`. `save(…, exclude=["contexts"])` leaves all of it out of a file.
+
+    Under `torchrun`, or wherever `torch.distributed` is initialised, the constructor joins the other processes, and all
+    learn one policy: each collects from environments of its own, and each gradient is the mean of all. `n_envs` and
+    `batch_size` are those of one process, as in CleanRL, and all must have the same; `num_timesteps` and
+    `total_timesteps` count the steps of all. `seed` becomes seed + rank · n_envs, so that two processes of 8
+    environments run those that one of 16 would. Rank 0 logs and prints. See docs/guides/scaling.md.
 
     Args:
         policy: "MlpSabPolicy", "CnnSabPolicy", "MultiInputSabPolicy", or the same three with `Lstm`, `AttentionLstm`,
@@ -87,6 +95,9 @@ class RecurrentPPO(SavedAlgorithm):
     Raises:
         TypeError: a setting is of the wrong type, or `env` is no environment, or has spaces that cannot be used.
         ValueError: a setting is out of range, or the policy or the id is unknown.
+
+    Attributes:
+        ranks: the processes that learn together; `ranks.main` is true in the one that logs.
 
     Example:
         >>> import gymnasium as gym
@@ -133,6 +144,8 @@ class RecurrentPPO(SavedAlgorithm):
         _check_policy(name, policy, self.policy_aliases)
         self.n_epochs = at_least(name, "n_epochs", n_epochs, 1)
         self.batch_size = None if batch_size is None else at_least(name, "batch_size", batch_size, 1)
+        self.ranks = Ranks.join(device)
+        self._normalisers = Normalisers(self.ranks, None)
         if env is not None or _init_setup_model:  # loading sets the spaces up later
             env = as_vec_env(env, name, FOR_PPO, observe_previous=observe_previous)
         super().__init__(
@@ -150,7 +163,7 @@ class RecurrentPPO(SavedAlgorithm):
             stats_window_size=plain(stats_window_size),
             tensorboard_log=tensorboard_log,
             policy_kwargs=plain(policy_kwargs),
-            verbose=plain(verbose),
+            verbose=plain(verbose) if self.ranks.main else 0,
             seed=plain(seed),
             device=device,
             _init_setup_model=False,
@@ -196,16 +209,28 @@ class RecurrentPPO(SavedAlgorithm):
                 )
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seeds this process, and its environments with the seeds after those of the ranks before."""
+        super().set_random_seed(None if seed is None else self.seed_of_rank(seed))
+
+    def set_logger(self, logger: Logger) -> None:
+        """Logs to this logger; ranks other than 0 log nothing."""
+        super().set_logger(logger if self.ranks.main else Logger(None, []))
+
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Fills the buffer with the policy's steps; returns False if a callback ends the training."""
+        """Fills the buffer with the policy's steps; returns False if a callback ends the training.
+
+        Several ranks stay in step: all complete the rollout, and end after it if a callback of one of them says so.
+        """
+        finished = True
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         self.collector.begin()
+        callback.on_rollout_start()  # before anything is drawn, so that what it saves resumes bit-exactly
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
-        callback.on_rollout_start()
         for step in range(n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and step % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
@@ -220,7 +245,7 @@ class RecurrentPPO(SavedAlgorithm):
             self.collector.take()
             # Before the callback, so that what it saves is where the environments are.
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
-            self.num_timesteps += env.num_envs
+            self.num_timesteps += env.num_envs * self.ranks.size
             # The names that callbacks of stable-baselines3 and sb3-contrib look for.
             callback.update_locals(
                 {
@@ -233,7 +258,9 @@ class RecurrentPPO(SavedAlgorithm):
                 }
             )
             if not callback.on_step():
-                return False
+                if self.ranks.alone:
+                    return False
+                finished = False
             self._update_info_buffer(infos, dones)
             rewards = bootstrapped(rewards, new_obs, infos, self.gamma, self._value_of)
             if isinstance(self.action_space, spaces.Discrete):
@@ -253,7 +280,8 @@ class RecurrentPPO(SavedAlgorithm):
         rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
         callback.update_locals({"values": last_values.unsqueeze(1), "episode_starts": starts.float()})
         callback.on_rollout_end()
-        return True
+        self._normalisers.merge()
+        return not self.ranks.any(not finished)
 
     @property
     def _last_lstm_states(self) -> RNNStates:
@@ -280,24 +308,28 @@ class RecurrentPPO(SavedAlgorithm):
         )
         rollout = self.collector.rollout()
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps)
-        gradient = FlatGradient(list(self.policy.parameters()))
+        gradient = FlatGradient(list(self.policy.parameters()), figures=len(Losses._fields))
         recorded: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
         if report is not None:
             rollout = rollout._replace(pass_on=report.pass_on)
         for epoch in range(self.n_epochs):
-            for minibatch in minibatches(batch.values.shape[1], self.rows_of_minibatch):
-                rows = minibatch.to(self.device)
+            order = [rows.to(self.device) for rows in self.minibatches(batch.values.shape[1])]
+            for rows, moments in zip(order, self._moments(batch, order), strict=True):
                 mini = batch.minibatch(rows)
                 if self.use_sde:
                     self.policy.reset_noise(len(mini.values))
                 evaluation = self.policy.evaluate_rows(rollout, rows, mini.actions)
-                losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, mini, weights)
-                for name, value in losses._asdict().items():
-                    recorded[name].append(value.detach())
-                if self._moved_too_far(losses, epoch):
+                losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, mini, weights, moments)
+                gradient.begin()
+                losses.total.backward()  # type: ignore[no-untyped-call]
+                credit = evaluation.backward()
+                means = Losses(*gradient.average(self.ranks, [value.detach() for value in losses]))
+                for name, value in means._asdict().items():
+                    recorded[name].append(value)
+                if self._moved_too_far(float(means.approx_kl), epoch):
                     break
-                credit = self._descend(losses, evaluation, gradient)
+                self._descend(gradient)
                 if report is not None:
                     report.add(credit)
             else:
@@ -306,29 +338,35 @@ class RecurrentPPO(SavedAlgorithm):
             break
         self._log({name: float(torch.stack(values).mean()) for name, values in recorded.items()}, weights)
         if report is not None:
-            report.log(self.logger, self.num_timesteps // (self.n_steps * self.n_envs))
+            report.log(self.logger, self.num_timesteps // (self.n_steps * self.n_envs * self.ranks.size))
 
-    def _moved_too_far(self, losses: Losses, epoch: int) -> bool:
-        if self.target_kl is None or float(losses.approx_kl) <= 1.5 * self.target_kl:
+    def minibatches(self, rows: int) -> list[Tensor]:
+        """Returns the rows of each minibatch of an epoch, in random order; a subclass can choose another.
+
+        Args:
+            rows: of the rollout: those of the first segment of all environments, of the second, ….
+        """
+        return minibatches(rows, self.rows_of_minibatch)
+
+    def _moments(self, batch: Batch, order: list[Tensor]) -> Sequence[Moments | None]:
+        """Returns those of the advantages in each minibatch of all ranks, in one exchange for an epoch."""
+        if self.ranks.alone or not self.normalize_advantage:
+            return [None] * len(order)
+        return self.ranks.moments([batch.advantages[:, rows] for rows in order])
+
+    def _moved_too_far(self, approx_kl: float, epoch: int) -> bool:
+        if self.target_kl is None or approx_kl <= 1.5 * self.target_kl:
             return False
         if self.verbose >= 1:
-            print(f"Stopping early in epoch {epoch}: the approximate KL is {float(losses.approx_kl):.3f}")
+            print(f"Stopping early in epoch {epoch}: the approximate KL is {approx_kl:.3f}")
         return True
 
-    def _descend(self, losses: Losses, evaluation: Evaluation, gradient: FlatGradient) -> Credit | None:
-        """Takes a step of the optimiser, unless the gradient is not finite, which a chain of reads can make it.
-
-        Returns:
-            What was credited to the actor's memory.
-        """
-        gradient.begin()
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        credit = evaluation.backward()
+    def _descend(self, gradient: FlatGradient) -> None:
+        """Takes a step of the optimiser, unless the gradient is not finite, which a chain of reads can make it."""
         if math.isfinite(gradient.clip(self.max_grad_norm)):
             self.policy.optimizer.step()
         else:
             self.skipped_updates += 1
-        return credit
 
     def _log(self, means: dict[str, float], weights: Weights) -> None:
         explained = explained_variance(self.rollout_buffer.values.flatten(), self.rollout_buffer.returns.flatten())
@@ -360,6 +398,8 @@ class RecurrentPPO(SavedAlgorithm):
     ) -> Self:
         """Learns from at least `total_timesteps` steps of all environments together; see stable-baselines3.
 
+        All ranks begin with the parameters, buffers and statistics of `VecNormalize` of rank 0.
+
         Args:
             total_timesteps: steps of all environments together, rounded up to whole rollouts.
             callback: called after each step of the environments.
@@ -372,19 +412,36 @@ class RecurrentPPO(SavedAlgorithm):
             The agent.
 
         Raises:
+            RankLost: another rank has died.
             TypeError: `log_interval` is not an integer.
-            ValueError: `log_interval` is below 1.
+            ValueError: `log_interval` is below 1, or the ranks differ in the sizes of what they learn from, or in how
+                far they have come.
         """
         if log_interval is not None:
             log_interval = at_least("RecurrentPPO.learn", "log_interval", log_interval, 1)
+        self._join_in()
         return super().learn(
             total_timesteps,
             callback,
             log_interval,  # type: ignore[arg-type]  # None is no log there, too
             tb_log_name,
             reset_num_timesteps,
-            progress_bar,
+            progress_bar and self.ranks.main,
         )
+
+    def _join_in(self) -> None:
+        """Begins where rank 0 begins."""
+        self._normalisers = Normalisers(self.ranks, self.get_vec_normalize_env())
+        if self.ranks.alone:
+            return
+        names = ("n_envs", "n_steps", "n_epochs", "rows_of_minibatch", "target_kl", "num_timesteps")
+        shapes = [tuple(parameter.shape) for parameter in self.policy.parameters()]
+        settings = {name: getattr(self, name) for name in names} | {"shapes of parameters": shapes}
+        self.ranks.require_same(type(self).__name__, settings)
+        self.ranks.share([*self.policy.parameters(), *self.policy.buffers()])
+        self._normalisers.share()
+        if not self.ranks.main:
+            self.set_logger(Logger(None, []))
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""

@@ -6,6 +6,7 @@ import platform
 import random
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from sab_agents.checkpoint.archive import under, within
 from sab_agents.checkpoint.parts import CONTEXTS, left_out
 from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.core.recipes import DEFAULT
+from sab_agents.distributed import Ranks
 from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.compression import compressed, expanded
 from sab_agents.ppo.cores import former_core_kwargs
@@ -63,6 +65,11 @@ class SavedAlgorithm(OnPolicyAlgorithm):
     policy: RecurrentActorCriticPolicy
     collector: Collector
     skipped_updates: int
+    ranks: Ranks
+
+    def seed_of_rank(self, seed: int) -> int:
+        """Returns the seed of this process, whose environments follow those of the ranks before."""
+        return seed + self.ranks.rank * self.n_envs
 
     def save(
         self, path: archive.Target, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
@@ -76,8 +83,11 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         Learning resumes bit-exactly from a file that was saved between rollouts (outside of `learn`). From one that a
         callback saves inside a rollout it resumes at that step, without learning from the rollout's steps before it.
 
+        Of ranks that learn together each writes a file, since each has environments, a memory and random states of its
+        own: agent.zip is rank 0's, agent.rank1.zip beside it that of rank 1, and so on.
+
         Args:
-            path: `.zip` is added to a name without suffix; or a file that is open for writing bytes.
+            path: `.zip` is added to a name without suffix; or a file that is open for writing bytes, each rank's own.
             exclude: names of arguments, counts and buffers to leave out; `load` takes the defaults in their place.
                 "contexts" leaves out the observations from which a memory with slots is credited, most of the file of
                 an agent that sees images. After `load` that memory is read as before, but gradient that reaches it goes
@@ -96,7 +106,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         }
         spaces = {name: to_json(getattr(self, name)) for name in SPACES}
         archive.save(
-            path,
+            file_of_rank(path, self.ranks.rank) if isinstance(path, str | Path) else path,
             KIND,
             {"arguments": arguments, "recipe": DEFAULT, **spaces, "versions": _versions()},
             self.state_dict(names),
@@ -113,7 +123,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         force_reset: bool = True,
         **changes: Any,
     ) -> Self:
-        """Returns the algorithm that `save` wrote.
+        """Returns the algorithm that `save` wrote; on other ranks than 0, from their own file if they wrote one.
 
         Args:
             path: as for `save`.
@@ -127,11 +137,15 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             changes: arguments that are to differ from the saved ones, or that the file could not hold.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: there is no such file, or none of this rank to resume from bit-exactly.
             TypeError: `env` is no environment, or an argument is unknown.
             ValueError: the file is damaged or not ours; `env` has other spaces; something must be passed again; or
                 `policy_kwargs` differ from the saved ones.
         """
+        rank = Ranks.join(device).rank
+        if rank and isinstance(path, str | Path):
+            own = file_of_rank(path, rank)
+            path = own if own.exists() or not force_reset else path
         settings, state = _loaded(path)
         if print_system_info:
             print(f"Saved with: {settings['versions']}\nLoaded with: {_versions()}")
@@ -158,7 +172,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         if wrapped is not None:
             model.set_env(wrapped, force_reset=force_reset)
             if force_reset and model.seed is not None:
-                wrapped.seed(model.seed)
+                wrapped.seed(model.seed_of_rank(model.seed))
         return model
 
     @classmethod
@@ -256,6 +270,12 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         """Returns the policy's name, or the class if it has none."""
         names = (name for name, known in self.policy_aliases.items() if known is self.policy_class)
         return next(names, self.policy_class)
+
+
+def file_of_rank(path: str | Path, rank: int) -> Path:
+    """Returns the file of a rank, which is beside that of rank 0."""
+    of_main = archive.with_suffix(path)
+    return of_main.with_name(f"{of_main.stem}.rank{rank}{of_main.suffix}") if rank else of_main
 
 
 def _compressed_contexts(memory: dict[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_a_wrong_command_line_is_one_line_with_code_2(
 
 def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
     missing = tmp_path / "missing.yaml"
-    command = [sys.executable, "-m", "sab_agents.train", "train", str(missing)]
+    command = [sys.executable, "-m", "sab_agents", "train", str(missing)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == f"sab-agents: {missing}: No such file or directory.\n"

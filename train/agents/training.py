@@ -7,21 +7,25 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
 import gymnasium as gym
+import numpy as np
 import torch
+from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents.checks import did_you_mean
+from sab_agents.distributed import RankLost, Ranks, launched
 from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.online import StreamAC
 from sab_agents.ppo import RecurrentPPO
 from sab_agents.train.agents.config import OWN, WATCH_KEYS, AgentConfig
+from sab_agents.train.agents.savings import Savings
 from sab_agents.train.board import Tracked, open_logger
 from sab_agents.train.configuration import plain
 from sab_agents.train.errors import UserError, one_line
@@ -33,15 +37,14 @@ from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.trackers import check_trackers
 from sab_agents.vec_env.make import make_vec_env, registered_id
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 ALGORITHM: Mapping[str, type[BaseAlgorithm]] = {"ppo": RecurrentPPO, "stream": StreamAC}
 LINES = 200  # of metrics.jsonl, about
 
+Loaded = TypeVar("Loaded")
+
 
 def train_agent(config: AgentConfig, console: Console | None = None, *, track: Sequence[str] = ()) -> dict[str, Any]:
-    """Trains an agent and writes its run folder.
+    """Trains an agent and writes its run folder; under `torchrun`, several ranks train one, and rank 0 writes.
 
     Args:
         config: the run's settings.
@@ -54,38 +57,67 @@ def train_agent(config: AgentConfig, console: Console | None = None, *, track: S
     Raises:
         UserError: a setting does not fit, or the folder holds another run.
         KeyboardInterrupt: there was a signal. The agent was saved before.
+        RankLost: another rank has died.
     """
     check_trackers(track)
     folder = RunFolder(config.folder)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    ranks = _ranks_of(config)
     resumed = config.resume and folder.agent.exists()
     if resumed:
         _check_same(folder, config)
     env = environment(config.env, config.copies, config.env_arg, config.wrappers)
-    model = load_agent(folder, config, env) if resumed else new_agent(config, env)
-    folder.create(config.settings(), resume=config.resume)
-    if resumed:
-        env.seed(config.seed + model.num_timesteps)  # or it would begin with the episodes of the start
-    result = folder.read_result()
+    savings = Savings(folder, ranks, env)
+    model = _resumed_agent(folder, config, env, savings, ranks) if resumed else new_agent(config, env)
+    if ranks.main:
+        folder.create(config.settings(), resume=config.resume)
+    result = ranks.of_main(folder.read_result())
     if result is not None and model.num_timesteps >= config.steps:
         env.close()
         return result
-    folder.result.unlink(missing_ok=True)
-    folder.cut_metrics(model.num_timesteps)
-    journal = _Journal(folder, config, Stop(), console if console is not None else lines(), model.num_timesteps)
+    if ranks.main:
+        folder.result.unlink(missing_ok=True)
+        folder.cut_metrics(model.num_timesteps)
+    shown = (console if console is not None else lines()) if ranks.main else Console(quiet=True)
+    journal = _Journal(folder, config, Stop(), shown, model.num_timesteps, savings, ranks)
     tracked = Tracked(folder.path.name, track, folder.path, settings=config.settings(), identity=folder.tracking)
-    with open_logger(folder.tensorboard, tracked) as logger:
-        model.set_logger(logger)
+    with open_logger(folder.tensorboard, tracked) if ranks.main else nullcontext() as logger:
+        if logger is not None:
+            model.set_logger(logger)
         with journal.stop.listening(), journal.bar:
             model.learn(
                 max(config.steps - model.num_timesteps, 0), journal, log_interval=1, reset_num_timesteps=not resumed
             )
         journal.keep()
         env.close()
-        if journal.stop.number is not None:
-            raise KeyboardInterrupt(journal.stop.number)
+        numbers = ranks.gathered(journal.stop.number)
+        if any(numbers):
+            raise KeyboardInterrupt(max(number for number in numbers if number is not None))
     return _finished(folder, config, model, journal)
+
+
+def _ranks_of(config: AgentConfig) -> Ranks:
+    ranks = Ranks.join(config.device) if config.algo == "ppo" or launched() else Ranks()
+    if config.algo == "stream" and not ranks.alone:
+        raise UserError(
+            f"algo stream learns in one process, but torchrun has started {ranks.size}. Use algo ppo, or start it "
+            "without torchrun."
+        )
+    return ranks
+
+
+def _resumed_agent(
+    folder: RunFolder, config: AgentConfig, env: VecEnv, savings: Savings, ranks: Ranks
+) -> BaseAlgorithm:
+    """Returns the saved agent, bit-exactly where it was if the environments can return there, else in new episodes."""
+    there = _loading(folder, lambda: savings.resume(config.device)) if config.algo == "ppo" else None
+    if there is not None:
+        return there
+    model = load_agent(folder, config, env)
+    # With the seed alone they would begin with the episodes of the start.
+    env.seed(config.seed + model.num_timesteps + ranks.rank * config.copies)
+    return model
 
 
 def environment(env_id: str, copies: int, arguments: Mapping[str, Any], wrappers: tuple[str, ...] = ()) -> VecEnv:
@@ -127,8 +159,14 @@ def load_agent(folder: RunFolder, config: AgentConfig, env: VecEnv) -> BaseAlgor
     """
     if not folder.agent.exists():
         raise UserError(f"{folder.path} holds no agent yet. Continue the run with sab-agents resume {folder.path}.")
+    return _loading(folder, lambda: ALGORITHM[config.algo].load(folder.agent, env=env, device=config.device))
+
+
+def _loading(folder: RunFolder, load: Callable[[], Loaded]) -> Loaded:
     try:
-        return ALGORITHM[config.algo].load(folder.agent, env=env, device=config.device)
+        return load()
+    except RankLost:
+        raise
     except (TypeError, ValueError, OSError, RuntimeError) as error:
         raise UserError(f"{folder.agent}: {one_line(error)}") from error
 
@@ -145,11 +183,20 @@ def _check_same(folder: RunFolder, config: AgentConfig) -> None:
 class _Journal(BaseCallback):
     """Logs, shows the progress, saves now and then, and ends the training after a signal."""
 
-    def __init__(self, folder: RunFolder, config: AgentConfig, stop: Stop, console: Console, before: int) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: AgentConfig,
+        stop: Stop,
+        console: Console,
+        before: int,
+        savings: Savings,
+        ranks: Ranks,
+    ) -> None:
         super().__init__()
-        self.folder, self.config, self.stop = folder, config, stop
+        self.folder, self.config, self.stop, self.savings, self.ranks = folder, config, stop, savings, ranks
         logged = folder.read_metrics()
-        self.episodes: int = logged[-1]["episodes"] if logged else 0
+        self.episodes: int = logged[-1]["episodes"] if logged and ranks.main else 0
         self.seconds: float = logged[-1]["seconds"] if logged else 0.0
         self.logged = self.saved = before
         self.clock = time.monotonic()
@@ -180,18 +227,23 @@ class _Journal(BaseCallback):
 
     @property
     def scores(self) -> tuple[float | None, float | None]:
-        """Mean return and length of the last 100 episodes; None if none has ended."""
-        ended = self.model.ep_info_buffer
+        """Mean return and length of the last 100 episodes of each rank; None if none has ended."""
+        own = [(float(info["r"]), float(info["l"])) for info in self.model.ep_info_buffer or ()]
+        ended = [pair for pairs in self.ranks.gathered(own) for pair in pairs]
         if not ended:
             return None, None
-        return float(safe_mean([info["r"] for info in ended])), float(safe_mean([info["l"] for info in ended]))
+        returns, lengths = zip(*ended, strict=True)
+        return float(np.mean(returns)), float(np.mean(lengths))
 
     def log(self) -> None:
         """Writes a line of metrics.jsonl."""
         self.logged = self.num_timesteps
         self.seconds = time.monotonic() - self.clock
         score, length = self.scores
-        line = {"step": self.logged, "split": "train", "seconds": round(self.seconds, 3), "episodes": self.episodes}
+        episodes = sum(self.ranks.gathered(self.episodes))
+        if not self.ranks.main:
+            return
+        line = {"step": self.logged, "split": "train", "seconds": round(self.seconds, 3), "episodes": episodes}
         with self.folder.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**line, "return": score, "length": length}) + "\n")
 
@@ -201,22 +253,23 @@ class _Journal(BaseCallback):
         if self.logged < self.num_timesteps:
             self.log()
         self.saved = self.num_timesteps
-        temporary = self.folder.agent.with_name("agent.tmp.zip")
-        self.model.save(temporary)
-        os.replace(temporary, self.folder.agent)
+        self.savings.save(self.model)
 
 
 def _finished(folder: RunFolder, config: AgentConfig, model: BaseAlgorithm, journal: _Journal) -> dict[str, Any]:
     score, length = journal.scores
+    episodes = sum(journal.ranks.gathered(journal.episodes))
     result = {
         "settings": config.settings(),
         "parameters": sum(parameter.numel() for parameter in model.policy.parameters()),
         "steps": model.num_timesteps,
         "seconds": round(journal.seconds, 1),
-        "episodes": journal.episodes,
+        "episodes": episodes,
         "return": score,
         "length": length,
     }
+    if not journal.ranks.main:
+        return result
     folder.plots.mkdir(exist_ok=True)
     title = f"{config.env} · {config.policy} · seed {config.seed}"
     plot_returns(folder.plots / "returns.png", title, folder.read_metrics(), known_returns(config.env, config.env_arg))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from rich.console import Console
 
 from sab_agents.checks import did_you_mean
 from sab_agents.envs.supervised import TASKS
 from sab_agents.train.agents.config import AgentConfig
 from sab_agents.train.configuration import Settings, help_of, keys_of, load, read_yaml
-from sab_agents.train.errors import UserError
+from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.interrupts import continued_by
-from sab_agents.train.output import lines
+from sab_agents.train.output import is_main, lines, program
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.shipped import config_path, shipped_configs
 from sab_agents.train.supervised.config import TrainConfig
@@ -39,6 +41,7 @@ examples:
   sab-agents train --env SAB/PassiveTMaze-v0 --env-arg corridor_length=20
   sab-agents train --env CartPole-v1 --setting n_steps=64 gamma=0.98
   sab-agents train recall --core lstm --seed 3
+  torchrun --nproc-per-node=2 -m sab_agents train --env CartPole-v1
 
 An agent:
 """
@@ -64,12 +67,12 @@ def train_run(config: Settings, track: Sequence[str] = ()) -> int:
         config: the run's settings.
         track: trackers that show the run.
     """
-    console = lines()
+    console = lines() if is_main() else Console(quiet=True)
     # Imported only now, so that help and errors in a config don't wait for torch.
     if isinstance(config, AgentConfig):
         folder = RunFolder(config.folder)
         training = importlib.import_module("sab_agents.train.agents.training")
-        with continued_by(lambda: _advice(folder)):
+        with _resumable(folder):
             result = training.train_agent(config, track=track)
         last = min(100, result["episodes"])
         score = "no episode has ended"
@@ -81,7 +84,7 @@ def train_run(config: Settings, track: Sequence[str] = ()) -> int:
         assert isinstance(config, TrainConfig)
         folder = RunFolder(config.folder)
         loop = importlib.import_module("sab_agents.train.supervised.loop")
-        with continued_by(lambda: _advice(folder)):
+        with _resumable(folder):
             result = loop.train(config, track=track)
         console.print(f"{folder.path} · {result['steps']} updates in {result['seconds']:.0f} s · {_scores(result)}")
         watched = []
@@ -89,7 +92,7 @@ def train_run(config: Settings, track: Sequence[str] = ()) -> int:
     following = [
         *watched,
         ("score it", f"sab-agents evaluate {folder.path}"),
-        ("train longer", f"sab-agents resume {folder.path} --steps {2 * config.steps}"),
+        ("train longer", f"{program()} resume {folder.path} --steps {2 * config.steps}"),
         ("look at", ", ".join(map(str, pictures))),
     ]
     for what, text in following:
@@ -131,10 +134,21 @@ def _named(arguments: list[str]) -> tuple[type[Settings], Path | None, list[str]
     return AgentConfig, path, flags_of
 
 
+@contextmanager
+def _resumable(folder: RunFolder) -> Iterator[None]:
+    """Says how to continue after an interrupt, or after the death of another rank."""
+    lost = importlib.import_module("sab_agents.distributed").RankLost
+    try:
+        with continued_by(lambda: _advice(folder)):
+            yield
+    except lost as error:
+        raise TrainingError(f"{error} {_advice(folder)}") from error
+
+
 def _advice(folder: RunFolder) -> str:
     if folder.agent.exists() or folder.checkpoint.exists():
-        return f"Continue: sab-agents resume {folder.path}"
-    return f"Nothing was saved yet. Start again: sab-agents resume {folder.path}"
+        return f"Continue: {program()} resume {folder.path}"
+    return f"Nothing was saved yet. Start again: {program()} resume {folder.path}"
 
 
 def _scores(result: dict[str, Any]) -> str:

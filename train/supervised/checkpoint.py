@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from sab_agents.distributed import Ranks
 from sab_agents.train.configuration import build, flat
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.output import write_atomically
@@ -52,16 +53,26 @@ class Progress:
 
 
 def save_checkpoint(
-    path: Path, config: TrainConfig, model: SequenceModel, optimizer: Optimizer, progress: Progress
+    path: Path,
+    config: TrainConfig,
+    model: SequenceModel,
+    optimizer: Optimizer,
+    progress: Progress,
+    ranks: Ranks,
 ) -> None:
-    """Writes the checkpoint, which replaces the previous one atomically."""
+    """Writes the checkpoint, which replaces the previous one atomically: rank 0 does, with what each rank carries."""
+    own = {"rng": torch.get_rng_state()}
+    if progress.state is not None:
+        own |= {f"state.{index}": value.cpu() for index, value in enumerate(progress.state.tensors())}
+    carried = ranks.gathered(own)
+    if not ranks.main:
+        return
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items():
             tensors[f"adam.{key}.{name}"] = value
-    if progress.state is not None:
-        tensors |= {f"state.{index}": value for index, value in enumerate(progress.state.tensors())}
-    tensors["rng"] = torch.get_rng_state()
+    for rank, part in enumerate(carried):
+        tensors |= {f"{_of_rank(rank)}{name}": value for name, value in part.items()}
     facts = {
         "format": FORMAT,
         "version": VERSION,
@@ -71,7 +82,14 @@ def save_checkpoint(
         "skipped": progress.skipped,
         "config": config.settings(),
     }
+    if not ranks.alone:
+        facts["ranks"] = ranks.size
     write_atomically(path, _packed(tensors, facts))
+
+
+def _of_rank(rank: int) -> str:
+    """Returns what the names begin with of what only this rank carries."""
+    return f"rank{rank}." if rank else ""
 
 
 def save_model(path: Path, config: TrainConfig, model: SequenceModel) -> None:
@@ -90,13 +108,22 @@ def load_model(path: Path, model: SequenceModel) -> None:
     _fill_model(path, model, tensors)
 
 
-def load_checkpoint(path: Path, config: TrainConfig, model: SequenceModel, optimizer: Optimizer) -> Progress:
+def load_checkpoint(
+    path: Path, config: TrainConfig, model: SequenceModel, optimizer: Optimizer, ranks: Ranks
+) -> Progress:
     """Loads a checkpoint into `model`, `optimizer` and torch's random state, and returns how far the run had come.
 
     Raises:
-        UserError: the file is damaged, of another program, or of a run with other settings.
+        UserError: the file is damaged, of another program, or of a run with other settings or another number of ranks.
     """
     tensors, facts = _unpacked(path)
+    saved_by = facts.get("ranks", 1)
+    if saved_by != ranks.size:
+        start = f"torchrun --nproc-per-node={saved_by} -m sab_agents" if saved_by > 1 else "sab-agents"
+        raise UserError(
+            f"{path}: the run has {saved_by} ranks, but there are {ranks.size}, which would learn from other batches. "
+            f"Continue it with {start} resume {path.parent}."
+        )
     _check_settings(path, facts["config"], config)
     _fill_model(path, model, tensors)
     for name, parameter in model.named_parameters():
@@ -107,9 +134,11 @@ def load_checkpoint(path: Path, config: TrainConfig, model: SequenceModel, optim
         }
         if state:
             optimizer.state[parameter] = state
-    carried = [tensors[f"state.{index}"] for index in range(sum(key.startswith("state.") for key in tensors))]
+    own = _of_rank(ranks.rank)
+    states = sum(key.startswith(f"{own}state.") for key in tensors)
+    carried = [tensors[f"{own}state.{index}"] for index in range(states)]
     device = next(model.parameters()).device
-    torch.set_rng_state(tensors["rng"])
+    torch.set_rng_state(tensors[f"{own}rng"])
     return Progress(
         step=int(facts["step"]),
         seconds=float(facts["seconds"]),

@@ -2,6 +2,9 @@
 
 Everything that affects the result comes from the config: a run that was killed and resumed ends with bit-identical
 parameters to one that was not (on one machine, with one number of threads).
+
+Under `torchrun` each of N ranks learns from its part of a batch of N · `batch_size` sequences. Rank 0 evaluates, logs
+and saves.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sab_agents.distributed import Ranks
+from sab_agents.optim.flat import FlatGradient
 from sab_agents.train.board import Tracked, open_board
 from sab_agents.train.errors import TrainingError, UserError, one_line
 from sab_agents.train.figures.runs import plot_attention, plot_credit, plot_learning_curve
@@ -21,7 +26,7 @@ from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised.checkpoint import Progress, load_checkpoint, save_checkpoint, save_model
 from sab_agents.train.supervised.journal import Journal, ProgressBar, Rate
 from sab_agents.train.supervised.maps import maps_of
-from sab_agents.train.supervised.metrics import carried, evaluate, loss_of, reached, tensors_of
+from sab_agents.train.supervised.metrics import carried, evaluate, loss_of, part_of, reached, tensors_of
 from sab_agents.train.supervised.model import SequenceModel, model_of, task_of
 from sab_agents.train.trackers import check_trackers
 
@@ -52,6 +57,7 @@ def train(
     Raises:
         UserError: a setting does not fit, a tracker is not installed, or the folder already holds a run.
         TrainingError: the loss is not finite, or the gradient of too many updates is not.
+        RankLost: another rank has died.
     """
     check_trackers(track)
     return Trainer(config, console).run(track, group)
@@ -72,22 +78,31 @@ class Trainer:
         self.config, self.console = config, console
         self.folder = RunFolder(config.folder)
         self.device = device_of(config.device)
+        self.ranks = Ranks.join(self.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.task: SequenceTask = task_of(config)
         torch.manual_seed(config.seed)
         self.model: SequenceModel = model_of(config, self.task).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+        self._gradient = None if self.ranks.alone else FlatGradient([self.model], figures=1)
+        if not self.ranks.main:
+            torch.manual_seed(config.seed + self.ranks.rank)  # after the parameters, which are the same
         self.progress = Progress()
         if config.resume and self.folder.checkpoint.exists():
-            self.progress = load_checkpoint(self.folder.checkpoint, config, self.model, self.optimizer)
-        self.folder.create(config.settings(), resume=config.resume)
+            self.progress = load_checkpoint(self.folder.checkpoint, config, self.model, self.optimizer, self.ranks)
+        self.ranks.share([*self.model.parameters(), *self.model.buffers()])
+        if self.ranks.main:
+            self.folder.create(config.settings(), resume=config.resume)
 
     def run(self, track: Sequence[str] = (), group: str | None = None) -> dict[str, Any]:
         """Trains until a limit or the target is reached, tests, draws figures, and returns what `result.json` holds."""
-        result = self.folder.read_result()
+        result = self.ranks.of_main(self.folder.read_result())
         if result is not None and self._finished():
             return result
+        if not self.ranks.main:
+            self._train(None, None)
+            return self.ranks.of_main({})
         self.folder.result.unlink(missing_ok=True)
         self.folder.cut_metrics(self.progress.step)
         folder = self.folder
@@ -96,7 +111,7 @@ class Trainer:
         opened = open_board(folder.tensorboard, tracked, self.progress.step + 1)
         with opened as board, folder.metrics.open("a", encoding="utf-8") as log, bar:
             self._train(Journal(log, board, self.task), bar)
-            return self._finish(Journal(log, board, self.task))
+            return self.ranks.of_main(self._finish(Journal(log, board, self.task)))
 
     def _finished(self) -> bool:
         config, progress = self.config, self.progress
@@ -108,28 +123,34 @@ class Trainer:
         )
         return progress.step >= config.steps or out_of_time or on_target
 
-    def _train(self, journal: Journal, bar: ProgressBar) -> None:
+    def _train(self, journal: Journal | None, bar: ProgressBar | None) -> None:
+        """Makes the updates; rank 0 logs them."""
         config, progress = self.config, self.progress
         rate = Rate(progress.step, progress.seconds)
         while not self._finished():
             start = time.perf_counter()
             loss, norm = self._update()
             progress.seconds += time.perf_counter() - start
+            if config.minutes is not None:
+                progress.seconds = self.ranks.of_main(progress.seconds)
             last = self._finished()
-            if progress.step % config.log_every == 0 or last:
+            if journal is not None and (progress.step % config.log_every == 0 or last):
                 values = {"loss": loss, "learning_rate": self._learning_rate(progress.step - 1)}
                 values |= {"gradient_norm": norm} if math.isfinite(norm) else {}
                 values |= {"skipped_updates": progress.skipped, "steps_per_second": rate.measure(progress)}
                 journal.write("train", progress, values)
-            bar.updated(progress.step, progress.seconds, loss, rate.last)
+            if bar is not None:
+                bar.updated(progress.step, progress.seconds, loss, rate.last)
             if progress.step % config.eval_every == 0 or last:
-                progress.validation = self._evaluate("validation")
-                journal.write("validation", progress, progress.validation)
-                journal.draw(maps_of(self.model, self.task, self.device), progress)
-                bar.evaluated(progress.step, progress.seconds, progress.validation)
+                progress.validation = self.ranks.of_main(self._evaluate("validation") if self.ranks.main else {})
+                if journal is not None and bar is not None:
+                    journal.write("validation", progress, progress.validation)
+                    journal.draw(maps_of(self.model, self.task, self.device), progress)
+                    bar.evaluated(progress.step, progress.seconds, progress.validation)
             if progress.step % config.checkpoint_every == 0 or self._finished():
-                journal.flush()
-                save_checkpoint(self.folder.checkpoint, config, self.model, self.optimizer, progress)
+                if journal is not None:
+                    journal.flush()
+                save_checkpoint(self.folder.checkpoint, config, self.model, self.optimizer, progress, self.ranks)
 
     def _update(self) -> tuple[float, float]:
         """One update; returns its loss and its gradient's norm before clipping.
@@ -137,14 +158,21 @@ class Trainer:
         When many states are read in a chain the gradient can overflow although the loss is finite: such an update is
         skipped.
         """
-        config, progress = self.config, self.progress
-        batch = self.task.train_batch(progress.step, config.batch_size, config.seed)
+        config, progress, ranks = self.config, self.progress, self.ranks
+        whole = self.task.train_batch(progress.step, ranks.size * config.batch_size, config.seed)
+        batch = part_of(whole, ranks.rank, ranks.size)
         x, targets, episode_start = tensors_of(batch, self.device)
         predictions, state = self.model(x, carried(batch, progress.state), episode_start)
         trained = torch.as_tensor(batch.trained, device=self.device)
         loss: Tensor = loss_of(self.task.loss, predictions[trained], targets[trained])
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        if self._gradient is None:
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            loss = loss * (ranks.size * int(batch.trained.sum()) / int(whole.trained.sum()))  # the part's weight
+            self._gradient.begin()
+            loss.backward()  # type: ignore[no-untyped-call]
+            (loss,) = self._gradient.average(ranks, [loss.detach()])
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         loss_value, norm_value = float(loss.detach()), float(norm)
         sound = math.isfinite(norm_value)
@@ -196,6 +224,8 @@ class Trainer:
             "seconds": round(self.progress.seconds, 3),
             "threads": torch.get_num_threads(),
         }
+        if not self.ranks.alone:
+            result["ranks"] = self.ranks.size
         self._plot(journal)
         save_model(self.folder.model, self.config, self.model)
         self.folder.write_result(result)

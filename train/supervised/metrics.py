@@ -6,6 +6,7 @@ Dimensions: T steps, B sequences, O the task's output size.
 from __future__ import annotations
 
 import math
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,6 +54,13 @@ def tensors_of(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tens
         torch.as_tensor(batch.targets, device=device),
         torch.as_tensor(batch.episode_start, device=device),
     )
+
+
+def part_of(batch: Batch, rank: int, ranks: int) -> Batch:
+    """Returns the sequences of a batch from which one of several ranks learns, as many as each of the others."""
+    rows = len(batch.inputs[0]) // ranks
+    taken = slice(rank * rows, (rank + 1) * rows)
+    return replace(batch, **{field.name: getattr(batch, field.name)[:, taken] for field in fields(batch)})
 
 
 def carried(batch: Batch, state: State | None) -> State | None:
