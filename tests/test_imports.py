@@ -19,6 +19,8 @@ ALLOWED = {
         *("sab_agents.vec_env", "sab_agents.train"),
     },
     "sab_agents.checks": {"numpy"},
+    "sab_agents.zoo": {"sab_agents.checks", "sab_agents.ppo", "rl_zoo3"},
+    "sab_agents.tracking": {"numpy", "stable_baselines3", "wandb", "mlflow"},
     "sab_agents.distributed": {"torch"},
     "sab_agents.checkpoint": {
         *("sab_agents.checks", "torch", "numpy", "gymnasium", "safetensors"),
@@ -52,7 +54,7 @@ ALLOWED = {
         *("sab_agents.optim", "sab_agents.kernels", "sab_agents.envs", "sab_agents.online", "sab_agents.ppo"),
         "sab_agents.distributed",
         *("sab_agents.vec_env", "torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml"),
-        *("safetensors", "stable_baselines3"),
+        *("safetensors", "stable_baselines3", "sab_agents.tracking"),
         "PIL",  # which matplotlib requires
     },
 }

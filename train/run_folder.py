@@ -18,9 +18,9 @@ class RunFolder:
     """The files of one run.
 
     config.yaml holds the settings, metrics.jsonl one line for each logged step, result.json the outcome (once the run
-    is finished), plots/ the PNGs and tb/ TensorBoard's events. A model of sequences is in model.safetensors, and what
-    resuming it needs in checkpoint.safetensors; agent.zip is both for an agent, but for places/, which has where its
-    environments were.
+    is finished), plots/ the PNGs, tb/ TensorBoard's events and tracking.json the run's ids in trackers. A model of
+    sequences is in model.safetensors, and what resuming it needs in checkpoint.safetensors; agent.zip is both for an
+    agent, but for places/, which has where its environments were.
 
     Args:
         path: the folder; `create` makes it.
@@ -37,6 +37,7 @@ class RunFolder:
         self.result = self.path / "result.json"
         self.plots = self.path / "plots"
         self.tensorboard = self.path / "tb"
+        self.tracking = self.path / "tracking.json"
 
     def create(self, settings: Mapping[str, Any], *, resume: bool) -> None:
         """Makes the folder and writes its config.

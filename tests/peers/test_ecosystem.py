@@ -1,4 +1,4 @@
-"""What people use around agents: RL Zoo's scripts, and environments of POPGym, MiniGrid and memory-gym.
+"""Environments of POPGym, MiniGrid and memory-gym with our agents.
 
 `make test-contrib` runs them.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,63 +17,6 @@ from gymnasium import spaces
 from sab_agents import RecurrentPPO
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default")]
-
-SETTINGS = """
-CartPole-v1:
-  n_envs: 2
-  n_timesteps: !!float 64
-  policy: {policy}
-  n_steps: 16
-  batch_size: 16
-  n_epochs: 2
-  normalize: true
-  policy_kwargs: "dict(lstm_hidden_size=16)"
-"""
-
-
-@pytest.fixture
-def zoo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RL Zoo with this library's class as its `ppo_lstm`."""
-    monkeypatch.setitem(pytest.importorskip("rl_zoo3").ALGOS, "ppo_lstm", RecurrentPPO)
-
-
-def typed(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: object) -> None:
-    """Runs one of RL Zoo's scripts with these arguments."""
-    module = pytest.importorskip(f"rl_zoo3.{script}")
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    getattr(module, script)()
-
-
-@pytest.mark.usefixtures("zoo")
-@pytest.mark.parametrize("policy", ["MlpLstmPolicy", "MlpSabPolicy"])
-def test_rl_zoo_trains_goes_on_and_plays(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, policy: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings, logs = tmp_path / "settings.yml", tmp_path / "logs"
-    settings.write_text(SETTINGS.format(policy=policy))
-    common = ["--algo", "ppo_lstm", "--env", "CartPole-v1", "--seed", 1, "--device", "cpu"]
-    training = [*common, "--conf-file", settings, "--log-folder", logs, "--save-freq", 32, "--eval-freq", 32]
-    typed(monkeypatch, "train", *training, "--eval-episodes", 1, "--n-eval-envs", 1)
-    saved = logs / "ppo_lstm" / "CartPole-v1_1" / "CartPole-v1.zip"
-    assert RecurrentPPO.load(saved).num_timesteps == 64
-    typed(monkeypatch, "train", *training, "-n", 32, "--trained-agent", saved)
-    assert RecurrentPPO.load(logs / "ppo_lstm" / "CartPole-v1_2" / "CartPole-v1.zip").num_timesteps >= 32
-    capsys.readouterr()
-    typed(monkeypatch, "enjoy", *common, "--folder", logs, "--exp-id", 1, "--no-render", "-n", 60)
-    assert "Episode Reward" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("zoo")
-def test_rl_zoo_optimises_hyperparameters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    settings = tmp_path / "settings.yml"
-    settings.write_text(SETTINGS.format(policy="MlpLstmPolicy"))
-    arguments = ["--algo", "ppo_lstm", "--env", "CartPole-v1", "--conf-file", settings, "--log-folder", tmp_path]
-    search = ["-optimize", "--n-trials", 2, "--n-startup-trials", 1, "--n-evaluations", 1, "--n-jobs", 1]
-    typed(monkeypatch, "train", *arguments, "-n", 64, *search, "--sampler", "random", "--eval-episodes", 1)
-    (report,) = (tmp_path / "ppo_lstm").glob("report_CartPole-v1_*.csv")
-    assert len(report.read_text().splitlines()) == 3
-
 
 IDS = {
     "popgym": ["popgym-RepeatFirstEasy-v0", "popgym-AutoencodeEasy-v0", "popgym-NoisyPositionOnlyCartPoleEasy-v0"],

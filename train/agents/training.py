@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -16,7 +17,6 @@ import torch
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents.checks import did_you_mean
@@ -26,6 +26,7 @@ from sab_agents.online import StreamAC
 from sab_agents.ppo import RecurrentPPO
 from sab_agents.train.agents.config import OWN, WATCH_KEYS, AgentConfig
 from sab_agents.train.agents.savings import Savings
+from sab_agents.train.board import Tracked, open_logger
 from sab_agents.train.configuration import plain
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.figures.returns import plot_returns
@@ -33,6 +34,7 @@ from sab_agents.train.interrupts import Stop
 from sab_agents.train.output import lines
 from sab_agents.train.progress import Progress
 from sab_agents.train.run_folder import RunFolder
+from sab_agents.train.trackers import check_trackers
 from sab_agents.vec_env.make import make_vec_env, registered_id
 
 ALGORITHM: Mapping[str, type[BaseAlgorithm]] = {"ppo": RecurrentPPO, "stream": StreamAC}
@@ -41,12 +43,13 @@ LINES = 200  # of metrics.jsonl, about
 Loaded = TypeVar("Loaded")
 
 
-def train_agent(config: AgentConfig, console: Console | None = None) -> dict[str, Any]:
+def train_agent(config: AgentConfig, console: Console | None = None, *, track: Sequence[str] = ()) -> dict[str, Any]:
     """Trains an agent and writes its run folder; under `torchrun`, several ranks train one, and rank 0 writes.
 
     Args:
         config: the run's settings.
         console: shows the progress; None is standard output.
+        track: trackers that show the run.
 
     Returns:
         What `result.json` holds.
@@ -56,6 +59,7 @@ def train_agent(config: AgentConfig, console: Console | None = None) -> dict[str
         KeyboardInterrupt: there was a signal. The agent was saved before.
         RankLost: another rank has died.
     """
+    check_trackers(track)
     folder = RunFolder(config.folder)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -75,18 +79,21 @@ def train_agent(config: AgentConfig, console: Console | None = None) -> dict[str
     if ranks.main:
         folder.result.unlink(missing_ok=True)
         folder.cut_metrics(model.num_timesteps)
-        model.set_logger(configure(str(folder.tensorboard), ["tensorboard"]))
     shown = (console if console is not None else lines()) if ranks.main else Console(quiet=True)
     journal = _Journal(folder, config, Stop(), shown, model.num_timesteps, savings, ranks)
-    with journal.stop.listening(), journal.bar:
-        model.learn(
-            max(config.steps - model.num_timesteps, 0), journal, log_interval=1, reset_num_timesteps=not resumed
-        )
-    journal.keep()
-    env.close()
-    numbers = ranks.gathered(journal.stop.number)
-    if any(numbers):
-        raise KeyboardInterrupt(max(number for number in numbers if number is not None))
+    tracked = Tracked(folder.path.name, track, folder.path, settings=config.settings(), identity=folder.tracking)
+    with open_logger(folder.tensorboard, tracked) if ranks.main else nullcontext() as logger:
+        if logger is not None:
+            model.set_logger(logger)
+        with journal.stop.listening(), journal.bar:
+            model.learn(
+                max(config.steps - model.num_timesteps, 0), journal, log_interval=1, reset_num_timesteps=not resumed
+            )
+        journal.keep()
+        env.close()
+        numbers = ranks.gathered(journal.stop.number)
+        if any(numbers):
+            raise KeyboardInterrupt(max(number for number in numbers if number is not None))
     return _finished(folder, config, model, journal)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sab_agents.train.commands.train import config_of, train_run
 from sab_agents.train.errors import UserError
 from sab_agents.train.run_folder import RunFolder
+from sab_agents.train.trackers import split_track
 
 USAGE = "sab-agents resume RUN [--key value …]"
 HELP = f"""usage: {USAGE}
@@ -16,7 +17,8 @@ HELP = f"""usage: {USAGE}
 Continues a run, or a suite, that was interrupted. Flags change settings of a
 run: --steps 200000 trains it longer. A model of sequences continues bit-exactly
 from its last checkpoint; an agent continues from its last saving, with new
-episodes; a suite keeps its finished cells.
+episodes; a suite keeps its finished cells. A run that was tracked (--track) is
+tracked further.
 """
 
 
@@ -31,4 +33,5 @@ def command(arguments: Sequence[str]) -> int:
     if "suite" in folder.read_settings():
         running = importlib.import_module("sab_agents.train.commands.suite")
         return int(running.command(["run", str(folder.config), *arguments[1:], "--out", str(folder.path)]))
-    return train_run(config_of(folder, arguments[1:]))
+    settings, track = split_track(arguments[1:])
+    return train_run(config_of(folder, settings), track)

@@ -29,9 +29,10 @@ MODULES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The module of each suite, which has its `suite`."""
-USAGE = "sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]"
+USAGE = "sab-agents suite run CONFIG --out FOLDER [--jobs N | --engine ray] [--key value …]"
 HELP = """\
-usage: sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]
+usage: sab-agents suite run CONFIG --out FOLDER [--jobs N | --engine ray]
+                            [--key value …]
        sab-agents suite list
        sab-agents suite report FOLDER… --out FOLDER
 

@@ -21,6 +21,7 @@ from sab_agents.train.output import is_main, lines, program
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.shipped import config_path, shipped_configs
 from sab_agents.train.supervised.config import TrainConfig
+from sab_agents.train.trackers import HELP, split_track
 
 USAGE = "sab-agents train CONFIG | TASK | --env ID --policy NAME [--key value …]"
 INTRODUCTION = """\
@@ -33,6 +34,7 @@ usage: sab-agents train --env ID --policy NAME [--key value …]   an agent
   CONFIG    a YAML file of the keys below, or one that comes with the package,
             such as recall: sab-agents suite list
   TASK      {tasks}
+  --track   {track}
 
 examples:
   sab-agents train --env CartPole-v1 --policy MlpSabPolicy --steps 50000
@@ -48,24 +50,30 @@ An agent:
 def command(arguments: Sequence[str]) -> int:
     """Trains what the command line names; flags change the settings of a config."""
     if "-h" in arguments or "--help" in arguments:
-        print(INTRODUCTION.format(tasks=", ".join(TASKS)))
+        print(INTRODUCTION.format(tasks=", ".join(TASKS), track=HELP))
         print(help_of(AgentConfig, "sab-agents train --env ID [--key value …]", {}))
         print("A model of sequences:\n")
         print(help_of(TrainConfig, "sab-agents train CONFIG | TASK [--key value …]", {}))
         return 0
-    cls, path, flags = _named(list(arguments))
-    return train_run(load(cls, path, flags))
+    settings, track = split_track(arguments)
+    cls, path, flags = _named(settings)
+    return train_run(load(cls, path, flags), track)
 
 
-def train_run(config: Settings) -> int:
-    """Trains an agent or a model of sequences, and prints its scores and what can be done with it."""
+def train_run(config: Settings, track: Sequence[str] = ()) -> int:
+    """Trains an agent or a model of sequences, and prints its scores and what can be done with it.
+
+    Args:
+        config: the run's settings.
+        track: trackers that show the run.
+    """
     console = lines() if is_main() else Console(quiet=True)
     # Imported only now, so that help and errors in a config don't wait for torch.
     if isinstance(config, AgentConfig):
         folder = RunFolder(config.folder)
         training = importlib.import_module("sab_agents.train.agents.training")
         with _resumable(folder):
-            result = training.train_agent(config)
+            result = training.train_agent(config, track=track)
         last = min(100, result["episodes"])
         score = "no episode has ended"
         if result["return"] is not None:
@@ -77,7 +85,7 @@ def train_run(config: Settings) -> int:
         folder = RunFolder(config.folder)
         loop = importlib.import_module("sab_agents.train.supervised.loop")
         with _resumable(folder):
-            result = loop.train(config)
+            result = loop.train(config, track=track)
         console.print(f"{folder.path} · {result['steps']} updates in {result['seconds']:.0f} s · {_scores(result)}")
         watched = []
     pictures = sorted(folder.plots.glob("*.png"))

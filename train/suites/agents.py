@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sab_agents.checks import at_least
@@ -288,8 +287,9 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
                 self._continue(cell, model)
             watch = Watch(config.success, config.recent, config.target)
             started, processor_started = time.perf_counter(), time.process_time()
-            model.set_logger(configure(str(work.tensorboard(cell)), ["tensorboard"]))
-            model.learn(config.budget(cell.value), watch, reset_num_timesteps=not number)
+            with work.logger(cell, self.cell_settings(cell)) as logger:
+                model.set_logger(logger)
+                model.learn(config.budget(cell.value), watch, reset_num_timesteps=not number)
             seconds += time.perf_counter() - started
             processor += time.process_time() - processor_started
             # What it takes to credit the past would be most of the file, and is not needed to act.

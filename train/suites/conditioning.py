@@ -112,13 +112,15 @@ class Conditioning(Suite[ConditioningConfig, ConditioningCell]):
         torch.set_num_threads(config.threads)
         stream, learner = self._learner(cell)
         errors, seconds, taught = [], 0.0, 0
-        for test in range(1, config.tests + 1):
-            started = time.perf_counter()
-            until = config.steps * test // (config.tests * config.rows)
-            learn_returns(learner, stream, until - taught)
-            taught = until
-            seconds += time.perf_counter() - started
-            errors.append(return_error(learner, stream, -(-config.test_steps // config.rows)))
+        with work.board(cell, self.cell_settings(cell)) as board:
+            for test in range(1, config.tests + 1):
+                started = time.perf_counter()
+                until = config.steps * test // (config.tests * config.rows)
+                learn_returns(learner, stream, until - taught)
+                taught = until
+                seconds += time.perf_counter() - started
+                errors.append(return_error(learner, stream, -(-config.test_steps // config.rows)))
+                board.scalars({"squared error": errors[-1]}, taught * config.rows)
         yield cell, {"error": errors[-1], "errors": errors, "steps": taught * config.rows, "seconds": round(seconds, 1)}
 
     def _learner(self, cell: ConditioningCell) -> tuple[TraceConditioning, OnlineLearner]:

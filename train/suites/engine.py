@@ -2,8 +2,8 @@
 
 A suite is one module: a dataclass of settings, a subclass of `Suite`, `suite = ItsSuite` and
 `command = partial(suite_command, suite)`; `commands/suite.py` knows it by one line. The engine owns the command line,
-`--out` and `--jobs`, the cells' files, what is finished and what was run with other settings, progress, tables and
-figures.
+`--out`, `--jobs` and `--engine`, the cells' files, what is finished and what was run with other settings, progress,
+tables and figures.
 
 The folder of a suite holds `config.yaml`, its settings, `cells/NAME.json` for each finished cell, a trained agent in
 `models/NAME.zip`, TensorBoard's events in `tb/NAME`, `result.json`, `table.md` and the figures. A finished cell is not
@@ -21,30 +21,45 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 import yaml
 
+from sab_agents.checks import did_you_mean
+from sab_agents.train.board import Board, Tracked, open_board, open_logger, prepare_trackers
 from sab_agents.train.configuration import Settings, as_json, flat, help_of, load, plain
 from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.figures.canvas import png_of
 from sab_agents.train.figures.studies import curves_figure, scores_figure, styles_of
 from sab_agents.train.output import lines, write_atomically
 from sab_agents.train.progress import Progress
+from sab_agents.train.suites.cluster import Cluster, check_ray, run_on
 from sab_agents.train.suites.page import markdown_of
 from sab_agents.train.suites.study import Study, blocks_of
+from sab_agents.train.trackers import HELP, check_trackers, split_track
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.logger import Logger
 
 FORMAT, VERSION = "sab-agents/suite", 1
+ENGINES = ("processes", "ray")
 OPTIONS = {
     "--out": "the suite's folder; required",
     "--jobs": "cells that are run at a time, each in a process; 1, the default, runs in this process, 0 runs none",
+    "--engine": "processes, the default, on this machine; ray, on a Ray cluster, as many at a time as it has CPUs",
+    "--address": "HOST:PORT of the Ray cluster's head; default: RAY_ADDRESS, or a cluster that runs on this machine, "
+    "or else one that is started for this command",
+    "--track": f"{HELP}, each cell as a run of a group",
 }
 Result = Mapping[str, Any]
 
@@ -71,11 +86,15 @@ class Work(Generic[CellT]):
         chain: its cells.
         finished: the results of those that are finished already.
         out: the suite's folder.
+        track: trackers that show the cells, each as a run.
+        group: of these runs.
     """
 
     chain: tuple[CellT, ...]
     finished: Mapping[CellT, Result]
     out: Path
+    track: tuple[str, ...] = ()
+    group: str | None = None
 
     def picture(self, cell: Cell) -> Path:
         """Returns the file of a cell's picture."""
@@ -87,9 +106,16 @@ class Work(Generic[CellT]):
         folder.mkdir(exist_ok=True)
         return folder / f"{cell.file}.zip"
 
-    def tensorboard(self, cell: Cell) -> Path:
-        """Returns the folder of a cell's TensorBoard events."""
-        return self.out / "tb" / cell.file
+    def board(self, cell: Cell, settings: Mapping[str, Any]) -> AbstractContextManager[Board]:
+        """Opens the board of a cell, which has these settings."""
+        return open_board(self.out / "tb" / cell.file, self._tracked(cell, settings))
+
+    def logger(self, cell: Cell, settings: Mapping[str, Any]) -> AbstractContextManager[Logger]:
+        """Opens the same as a logger of stable-baselines3."""
+        return open_logger(self.out / "tb" / cell.file, self._tracked(cell, settings))
+
+    def _tracked(self, cell: Cell, settings: Mapping[str, Any]) -> Tracked:
+        return Tracked(cell.file, self.track, self.out, self.group, settings)
 
 
 class Suite(ABC, Generic[ConfigT, CellT]):
@@ -146,29 +172,39 @@ class Suite(ABC, Generic[ConfigT, CellT]):
 
 def suite_command(suite: type[Suite[Any, Any]], arguments: Sequence[str]) -> int:
     """Parses the command line of a suite, runs it, and prints its table."""
-    usage = "sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]"
+    usage = "sab-agents suite run CONFIG --out FOLDER [--jobs N | --engine ray] [--key value …]"
     if "-h" in arguments or "--help" in arguments:
         print(f"{help_of(suite.config_class, usage, OPTIONS)}\n{fill(suite.summary, 79)}")
         return 0
     if not arguments or arguments[0].startswith("--"):
         raise UserError(f"suite run needs a config file: {usage}.")
-    flags, options = _split_options(arguments[1:])
+    others, track = split_track(arguments[1:])
+    flags, options = _split_options(others)
     if "--out" not in options:
         raise UserError(f"suite run needs a folder: {usage}.")
-    jobs = options.get("--jobs", "1")
-    if not jobs.isdecimal():
-        raise UserError(f"--jobs must be a whole number of at least 0, but is '{jobs}'.")
-    run_suite(suite(load(suite.config_class, arguments[0], flags)), Path(options["--out"]), jobs=int(jobs))
+    jobs, on_ray = _jobs(options), _on_ray(options)
+    config = load(suite.config_class, arguments[0], flags)
+    cluster = Cluster(options.get("--address"), getattr(config, "threads", None) or 1) if on_ray else None
+    run_suite(suite(config), Path(options["--out"]), jobs=jobs, cluster=cluster, track=track)
     return 0
 
 
-def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[CellT, dict[str, Any]]:
+def run_suite(
+    suite: Suite[Any, CellT],
+    out: Path,
+    *,
+    jobs: int = 1,
+    cluster: Cluster | None = None,
+    track: tuple[str, ...] = (),
+) -> dict[CellT, dict[str, Any]]:
     """Runs every cell that a folder does not hold yet, and writes what all cells found.
 
     Args:
         suite: what is run.
         out: the folder.
-        jobs: processes; 1 runs in this one, 0 runs none.
+        jobs: processes; 1 runs in this one, 0 runs none. Not used with a cluster.
+        cluster: runs the cells, as many at a time as it has CPUs; None runs them on this machine.
+        track: trackers that show each cell as a run, in a group with the folder's name.
 
     Returns:
         The results of all finished cells.
@@ -178,6 +214,9 @@ def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[Cel
             nothing to write.
         TrainingError: some cells failed; the others are in the table.
     """
+    if cluster is not None:
+        check_ray()
+    check_trackers(track)
     console, chains = lines(), suite.chains()
     finished = {cell: found for chain in chains for cell in chain if (found := _finished(suite, out, cell))}
     missing = [chain for chain in chains if not suite.is_over([finished.get(cell) for cell in chain])]
@@ -185,6 +224,13 @@ def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[Cel
     if not (jobs or finished):
         raise UserError(f"{out} holds no finished cell, and --jobs 0 runs none. Choose another folder, or run some.")
     suite.check(left)
+    group = out.resolve().name
+    if cluster is not None and "mlflow" in track and "MLFLOW_TRACKING_URI" not in os.environ:
+        raise UserError(
+            "--track mlflow with --engine ray needs a server of MLflow that all nodes reach. Set MLFLOW_TRACKING_URI."
+        )
+    if left:
+        prepare_trackers(track, group)
     (out / "cells").mkdir(parents=True, exist_ok=True)
     settings = {"suite": suite.name, **as_json(suite.config)}
     write_atomically(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
@@ -193,7 +239,11 @@ def run_suite(suite: Suite[Any, CellT], out: Path, *, jobs: int = 1) -> dict[Cel
     failures: list[str] = []
     with Progress(suite.name, transient=True, quiet=True) as bar:
         bar.update(0.0, f"0 of {len(left)}")
-        for number, ran in _run_chains(suite, left, finished, out, jobs):
+        works = [
+            Work(chain, {cell: finished[cell] for cell in chain if cell in finished}, out, track, group)
+            for chain in left
+        ]
+        for number, ran in _run_works(suite, works, cluster if cluster is not None else jobs):
             if isinstance(ran, TrainingError):
                 failures.append(str(ran))
             else:
@@ -228,6 +278,29 @@ def read_study(out: Path) -> tuple[str, Study]:
         f"{path} was not written by a suite of this version. Give the --out folder of a suite; if an earlier version "
         "wrote it, run the suite's command with that folder again: finished cells are kept."
     )
+
+
+def _jobs(options: Mapping[str, str]) -> int:
+    jobs = options.get("--jobs", "1")
+    if not jobs.isdecimal():
+        raise UserError(f"--jobs must be a whole number of at least 0, but is '{jobs}'.")
+    return int(jobs)
+
+
+def _on_ray(options: Mapping[str, str]) -> bool:
+    """Returns whether cells are run on a Ray cluster.
+
+    Raises:
+        UserError: there is no such engine, or it does not use an option.
+    """
+    engine = options.get("--engine", ENGINES[0])
+    if engine not in ENGINES:
+        raise UserError(f"--engine must be {' or '.join(ENGINES)}, but is '{engine}'. {did_you_mean(engine, ENGINES)}")
+    if engine == "ray" and "--jobs" in options:
+        raise UserError("--jobs is not used by --engine ray, which runs as many cells as its CPUs take. Leave it out.")
+    if engine != "ray" and "--address" in options:
+        raise UserError("--address is of a Ray cluster. Add --engine ray, or leave it out.")
+    return engine == "ray"
 
 
 def _split_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -268,30 +341,41 @@ def _finished(suite: Suite[Any, CellT], out: Path, cell: CellT) -> dict[str, Any
     return result
 
 
-def _run_chains(
-    suite: Suite[Any, CellT],
-    chains: Sequence[tuple[CellT, ...]],
-    finished: Mapping[CellT, Result],
-    out: Path,
-    jobs: int,
+def _run_works(
+    suite: Suite[Any, CellT], works: Sequence[Work[CellT]], where: int | Cluster
 ) -> Iterator[tuple[int, tuple[CellT, dict[str, Any]] | TrainingError]]:
     """Yields each cell with its result, or the failure of a chain, after the number of chains that ended or run."""
-    works = [Work(chain, {cell: finished[cell] for cell in chain if cell in finished}, out) for chain in chains]
-    if jobs <= 1:
+    if isinstance(where, int) and where <= 1:
         for number, work in enumerate(works, start=1):
             try:
                 yield from ((number, ran) for ran in _run_chain(suite, work))
             except TrainingError as error:
                 yield number, error
         return
+    if isinstance(where, Cluster):
+        ended: Iterator[list[tuple[CellT, dict[str, Any]]] | TrainingError]
+        ended = run_on(where, partial(_ran_in, suite), works, works[0].out) if works else iter(())
+    else:
+        ended = _in_processes(suite, works, where)
+    for number, ran in enumerate(ended, start=1):
+        if isinstance(ran, TrainingError):
+            yield number, ran
+        else:
+            yield from ((number, cell) for cell in ran)
+
+
+def _in_processes(
+    suite: Suite[Any, CellT], works: Sequence[Work[CellT]], jobs: int
+) -> Iterator[list[tuple[CellT, dict[str, Any]]] | TrainingError]:
+    """Yields the cells of each chain with their results, or its failure, as chains end in processes of this machine."""
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         futures = [pool.submit(_ran, suite, work) for work in works]
         try:
-            for number, future in enumerate(as_completed(futures), start=1):
+            for future in as_completed(futures):
                 try:
-                    yield from ((number, ran) for ran in future.result())
+                    yield future.result()
                 except TrainingError as error:
-                    yield number, error
+                    yield error
         except KeyboardInterrupt:  # Ctrl-C reaches the workers, too, but a signal sent to this process does not
             for worker in multiprocessing.active_children():
                 worker.terminate()
@@ -310,6 +394,11 @@ def _run_chain(suite: Suite[Any, CellT], work: Work[CellT]) -> Iterator[tuple[Ce
 
 def _ran(suite: Suite[Any, CellT], work: Work[CellT]) -> list[tuple[CellT, dict[str, Any]]]:
     return list(_run_chain(suite, work))
+
+
+def _ran_in(suite: Suite[Any, CellT], work: Work[CellT], folder: Path) -> list[tuple[CellT, dict[str, Any]]]:
+    (folder / "cells").mkdir()
+    return _ran(suite, replace(work, out=folder))
 
 
 def _file(out: Path, cell: Cell) -> Path:

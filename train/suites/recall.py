@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from sab_agents.envs.supervised.cue_stream import Asked, CueStream
 from sab_agents.envs.supervised.digit_recall import FLAGS, DigitStream
 from sab_agents.envs.supervised.recall import RecallStream
 from sab_agents.online import OnlineLearner
+from sab_agents.train.board import Board
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.figures.canvas import pixels_of
@@ -202,15 +202,17 @@ class Recall(Suite[RecallConfig, RecallCell]):
         stream, learner = self._learner(cell)
         started, processor = time.perf_counter(), time.process_time()
         title = f"delay {cell.delay:,}, {self._name(cell.learner, cell.noise, cell.asked)}"
-        with _Board(work.tensorboard(cell), title, learner, cell.delay) as board:
+        with work.board(cell, self.cell_settings(cell)) as board:
+            watch = _Watch(board, title, learner, cell.delay)
             recalled = learn_recall(
                 learner,
                 stream,
                 target=config.target,
                 answers=config.answers_at(cell.delay),
                 recent=config.recent,
-                watch=board.watch,
+                watch=watch,
             )
+            watch.finish()
         report = learner.credit_report()
         if report.entries:
             plot_ledger(work.picture(cell), title, report.entries, cell.delay)
@@ -388,29 +390,22 @@ def learner_arguments(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict
     return {**OnlineLearner.shared_settings(core, shared), **own}
 
 
-class _Board:
-    """Writes TensorBoard's events of one learner: its accuracy, and who credited whom; use it in a `with` block."""
+class _Watch:
+    """Shows one learner on a board: its accuracy after each answer, and who credited whom after every `EVERY`."""
 
-    def __init__(self, folder: Path, title: str, learner: OnlineLearner, delay: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # takes a second to import
-
-        self.writer = SummaryWriter(str(folder), purge_step=0)  # hides events of an earlier attempt
-        self.title, self.learner, self.delay = title, learner, delay
+    def __init__(self, board: Board, title: str, learner: OnlineLearner, delay: int) -> None:
+        self.board, self.title, self.learner, self.delay = board, title, learner, delay
         self.drawn = self.answers = 0
 
-    def __enter__(self) -> _Board:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.answers > self.drawn:
-            self.draw()
-        self.writer.close()
-
-    def watch(self, recalled: Recalled) -> None:
-        """Logs the accuracy, and draws the ledger after every `EVERY` answers."""
+    def __call__(self, recalled: Recalled) -> None:
         self.answers = recalled.answers
-        self.writer.add_scalar("accuracy of the latest answers", recalled.accuracy, recalled.answers)
+        self.board.scalars({"accuracy of the latest answers": recalled.accuracy}, recalled.answers)
         if recalled.answers - self.drawn >= EVERY:
+            self.draw()
+
+    def finish(self) -> None:
+        """Draws what was answered since the last picture."""
+        if self.answers > self.drawn:
             self.draw()
 
     def draw(self) -> None:
@@ -419,7 +414,7 @@ class _Board:
         self.drawn = self.answers
         if entries:
             image = pixels_of(ledger_figure(self.title, entries, self.delay))
-            self.writer.add_image("who credited whom", image, self.answers, dataformats="HWC")
+            self.board.image("who credited whom", image, self.answers)
 
 
 suite = Recall

@@ -160,9 +160,11 @@ class Stream(Suite[StreamConfig, StreamCell]):
         agent = self.agent(cell)
         config = self.config
         returns = _Returns(config.episodes_at(cell.value), config.target, config.recent)
-        started = time.process_time()
-        agent.learn(2**62, returns, log_interval=None)
-        seconds = time.process_time() - started
+        with work.logger(cell, self.cell_settings(cell)) as logger:
+            agent.set_logger(logger)
+            started = time.process_time()
+            agent.learn(2**62, returns, log_interval=max(1, config.episodes_at(cell.value) // POINTS))
+            seconds = time.process_time() - started
         agent.save(work.model(cell))
         episodes = len(returns.all)
         last = max(1, episodes // 10) if config.recent is None else config.recent

@@ -7,7 +7,7 @@ the text and reads all of it with the best.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
@@ -155,12 +155,15 @@ class ReadText(Suite[TextConfig, TextCell]):
                 continue
             if cell.rate is not None:
                 learner = self._learner(cell.learner, cell.rate)
-                result = read(learner, in_parts(codes[: config.tried_on], config.rows))
+                text = in_parts(codes[: config.tried_on], config.rows)
+                chosen: dict[str, Any] = {}
             else:
                 tried = {f"{each.rate:g}": float(np.mean(results[each]["bits"])) for each in work.chain if each.rate}
                 rate = min(config.learning_rates, key=lambda rate: tried[f"{rate:g}"])
                 learner = self._learner(cell.learner, rate)
-                result = {**read(learner, in_parts(codes, config.rows)), "learning_rate": rate, "tried": tried}
+                text, chosen = in_parts(codes, config.rows), {"learning_rate": rate, "tried": tried}
+            with work.board(cell, self.cell_settings(cell)) as board:
+                result = {**read(learner, text, board.scalars), **chosen}
             results[cell] = result
             yield cell, result
 
@@ -229,13 +232,21 @@ def in_parts(codes: Codes, rows: int) -> Codes:
     return parts
 
 
-def read(learner: OnlineLearner, text: Codes) -> dict[str, Any]:
+def read(
+    learner: OnlineLearner, text: Codes, watch: Callable[[Mapping[str, float], int], None] = lambda *_: None
+) -> dict[str, Any]:
     """Reads a text (steps + 1, rows) once.
+
+    Args:
+        learner: learns.
+        text: is read.
+        watch: called after each of the curve's parts with its bits per character and the characters read so far.
 
     Returns:
         The bits per character of each of the curve's parts, the seconds it took, and the use of the memory.
     """
     rows, bits, started = np.arange(text.shape[1]), [], time.perf_counter()
+    seen = 0  # characters
     one_hot = np.eye(learner.targets.size, dtype=np.float32)
     for part in parts_of(text):
         total = 0.0
@@ -244,6 +255,8 @@ def read(learner: OnlineLearner, text: Codes) -> dict[str, Any]:
             total -= float(np.log2(np.maximum(learner.predict_proba_many(x)[rows, after], 1e-30)).sum())
             learner.learn_many(x, after)
         bits.append(total / (len(part) - 1) / len(rows))
+        seen += (len(part) - 1) * len(rows)
+        watch({"bits per character": bits[-1]}, seen)
     report = learner.credit_report()
     return {
         "bits": bits,

@@ -10,24 +10,24 @@ from sab_agents.train.progress import Progress as Display
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from torch.utils.tensorboard import SummaryWriter
 
     from sab_agents.envs.supervised import SequenceTask
+    from sab_agents.train.board import Board
     from sab_agents.train.supervised.checkpoint import Progress
     from sab_agents.train.supervised.config import TrainConfig
     from sab_agents.train.supervised.maps import Maps
 
 
 class Journal:
-    """Writes what is measured to metrics.jsonl and to TensorBoard.
+    """Writes what is measured to metrics.jsonl and to the board.
 
     Args:
         log: metrics.jsonl, opened to append.
-        board: TensorBoard's writer.
+        board: TensorBoard and the trackers.
         task: has the memoryless score of each metric.
     """
 
-    def __init__(self, log: IO[str], board: SummaryWriter, task: SequenceTask) -> None:
+    def __init__(self, log: IO[str], board: Board, task: SequenceTask) -> None:
         self.log = log
         self.board = board
         self.task = task
@@ -37,19 +37,20 @@ class Journal:
         line = {"step": progress.step, "split": split, "seconds": round(progress.seconds, 3), **values}
         self.log.write(json.dumps(line) + "\n")
         self.log.flush()
-        for name, value in values.items():
-            self.board.add_scalar(f"{split}/{name}", value, progress.step)
-            if name in self.task.memoryless:
-                memoryless = self.task.memoryless[name]
-                self.board.add_scalar(f"{split}/{name} memoryless", memoryless, progress.step)
+        memoryless = {
+            f"{name} memoryless": self.task.memoryless[name] for name in values if name in self.task.memoryless
+        }
+        self.board.scalars(
+            {f"{split}/{name}": value for name, value in {**values, **memoryless}.items()}, progress.step
+        )
 
     def draw(self, maps: Maps, progress: Progress) -> None:
-        """Shows the attention and credit maps in TensorBoard."""
+        """Shows the attention and credit maps on the board."""
         images = {"credit (log scale)": image_of_credit(maps.credit)}
         if maps.attention is not None:
             images["attention"] = image_of_attention(maps.attention)
         for name, image in images.items():
-            self.board.add_image(name, image, progress.step, dataformats="HWC")
+            self.board.image(name, image, progress.step)
 
     def flush(self) -> None:
         """Passes everything to the operating system, so that a kill loses nothing that was logged."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from sab_agents.distributed import Ranks
 from sab_agents.optim.flat import FlatGradient
+from sab_agents.train.board import Tracked, open_board
 from sab_agents.train.errors import TrainingError, UserError, one_line
 from sab_agents.train.figures.runs import plot_attention, plot_credit, plot_learning_curve
 from sab_agents.train.run_folder import RunFolder
@@ -26,6 +28,7 @@ from sab_agents.train.supervised.journal import Journal, ProgressBar, Rate
 from sab_agents.train.supervised.maps import maps_of
 from sab_agents.train.supervised.metrics import carried, evaluate, loss_of, part_of, reached, tensors_of
 from sab_agents.train.supervised.model import SequenceModel, model_of, task_of
+from sab_agents.train.trackers import check_trackers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,22 +40,27 @@ SKIPPED_AT_FIRST, SKIPPED_FRACTION = 20, 0.01
 """A run stops once more updates than these (a number, plus a fraction of all so far) had a gradient that overflowed."""
 
 
-def train(config: TrainConfig, console: Console | None = None) -> dict[str, Any]:
+def train(
+    config: TrainConfig, console: Console | None = None, *, track: Sequence[str] = (), group: str | None = None
+) -> dict[str, Any]:
     """Trains one model and writes its run folder.
 
     Args:
         config: the run's settings.
         console: shows the progress; None is standard output.
+        track: trackers that show the run.
+        group: of runs that it belongs to there.
 
     Returns:
         What `result.json` holds.
 
     Raises:
-        UserError: a setting does not fit, or the folder already holds a run.
+        UserError: a setting does not fit, a tracker is not installed, or the folder already holds a run.
         TrainingError: the loss is not finite, or the gradient of too many updates is not.
         RankLost: another rank has died.
     """
-    return Trainer(config, console).run()
+    check_trackers(track)
+    return Trainer(config, console).run(track, group)
 
 
 class Trainer:
@@ -87,7 +95,7 @@ class Trainer:
         if self.ranks.main:
             self.folder.create(config.settings(), resume=config.resume)
 
-    def run(self) -> dict[str, Any]:
+    def run(self, track: Sequence[str] = (), group: str | None = None) -> dict[str, Any]:
         """Trains until a limit or the target is reached, tests, draws figures, and returns what `result.json` holds."""
         result = self.ranks.of_main(self.folder.read_result())
         if result is not None and self._finished():
@@ -97,12 +105,11 @@ class Trainer:
             return self.ranks.of_main({})
         self.folder.result.unlink(missing_ok=True)
         self.folder.cut_metrics(self.progress.step)
-        # Imported here because it takes a second, which errors in a config should not cost.
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
-
+        folder = self.folder
+        tracked = Tracked(folder.path.name, track, folder.path, group, self.config.settings(), folder.tracking)
         bar = ProgressBar(self.config, self.progress.step, self.progress.seconds, self.console)
-        board = SummaryWriter(str(self.folder.tensorboard), purge_step=self.progress.step + 1)
-        with board, self.folder.metrics.open("a", encoding="utf-8") as log, bar:
+        opened = open_board(folder.tensorboard, tracked, self.progress.step + 1)
+        with opened as board, folder.metrics.open("a", encoding="utf-8") as log, bar:
             self._train(Journal(log, board, self.task), bar)
             return self.ranks.of_main(self._finish(Journal(log, board, self.task)))
 

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from sab_agents.train.cli import main
 
 SMALL = ["--steps", "64", "--num-envs", "2", "--setting", "n_steps=16", "policy_kwargs.lstm_hidden_size=4"]
 OWN = """
 import gymnasium as gym
+import numpy as np
 import numpy as np
 
 
@@ -101,6 +103,21 @@ def test_an_agent_is_trained_resumed_scored_watched_and_exported(
 
     assert main(["export", str(run), "step.pt2", "--rows", "1"]) == 0
     torch.export.load("step.pt2")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_a_video_shows_what_the_environment_shows(suffix: str, tmp_path: Path) -> None:
+    flags = ["--env", "SAB/PassiveTMaze-v0", "--env-arg", "corridor_length=3", *SMALL]
+    run, film = str(tmp_path / "run"), tmp_path / f"film.{suffix}"
+    assert main(["train", *flags, "--out", run]) == 0
+    assert main(["watch", run, "--video", str(film), "--seed", "1"]) == 0
+    env = gym.make("SAB/PassiveTMaze-v0", corridor_length=3, render_mode="rgb_array")
+    with Image.open(film) as opened:
+        frames = [np.asarray(frame.convert("RGB"), float) for frame in ImageSequence.Iterator(opened)]
+    env.reset(seed=1)
+    assert frames[0].shape == env.render().shape  # type: ignore[union-attr]
+    assert len(np.unique(frames[0].reshape(-1, 3), axis=0)) > 1
+    assert any((frame != frames[0]).any() for frame in frames)
 
 
 @pytest.mark.parametrize("algo", ["ppo", "stream"])

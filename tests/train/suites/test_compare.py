@@ -99,7 +99,7 @@ def test_each_core_takes_the_shared_settings_that_it_has(tmp_path: Path) -> None
 def test_a_run_that_fails_is_reported_and_the_others_are_in_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def sometimes(config: TrainConfig, console: Console) -> dict[str, Any]:
+    def sometimes(config: TrainConfig, console: Console, **_: object) -> dict[str, Any]:
         if config.seed == 0:
             raise TrainingError("the loss is nan")
         return train(config, console)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
@@ -217,6 +218,9 @@ def test_the_command_line_narrows_cells_and_names_what_is_wrong(tmp_path: Path) 
         (arguments[:1], "suite run needs a folder"),
         ([*arguments, "--jobs", "-1"], "--jobs must be a whole number of at least 0, but is '-1'"),
         ([*arguments, "--out"], "--out needs a value"),
+        ([*arguments, "--engine", "rya"], "--engine must be processes or ray, but is 'rya'. Did you mean 'ray'?"),
+        ([*arguments, "--engine", "ray", "--jobs", "2"], "--jobs is not used by --engine ray"),
+        ([*arguments, "--address", "10.0.0.1:6379"], "--address is of a Ray cluster. Add --engine ray"),
         ([*arguments, "--vlues", "3"], "Did you mean 'values'?"),
     ):
         with pytest.raises(UserError, match=r"^[^\n]*$") as caught:
@@ -224,10 +228,25 @@ def test_the_command_line_narrows_cells_and_names_what_is_wrong(tmp_path: Path) 
         assert message in str(caught.value)
 
 
+def test_a_missing_extra_is_one_sentence_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "ray" else find(name, *rest))
+    (tmp_path / "c.yaml").write_text("learners: {one: {adds: 1}}")
+    message = r"^--engine ray needs Ray, which is not installed\. Run: pip install 'sab-agents\[ray\]'\.$"
+    with pytest.raises(UserError, match=message):
+        suite_command(Count, [str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--engine", "ray"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_help_has_the_engines_options_and_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert suite_command(Count, ["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(part in printed for part in ("--out", "--jobs", "--values", "where each begins.", "Adds."))
+    assert all(
+        part in printed
+        for part in ("--out", "--jobs", "--engine", "--address", "--values", "where each begins.", "Adds.")
+    )
 
 
 def study_of(*rows: Row, **changes: Any) -> Study:

@@ -56,6 +56,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
     assert {path.name for path in out.iterdir()} == {
         "cells",
         "models",
+        "tb",
         "config.yaml",
         "result.json",
         "table.md",
