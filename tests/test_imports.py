@@ -36,6 +36,7 @@ ALLOWED = {
         *("sab_agents.checks", "sab_agents.core", "sab_agents.streaming", "sab_agents.optim", "sab_agents.kernels"),
         *("sab_agents.checkpoint", "sab_agents.vec_env", "torch", "numpy", "gymnasium", "stable_baselines3"),
     },
+    "sab_agents.river": {"sab_agents.checks", "sab_agents.online", "torch", "numpy", "river"},
     "sab_agents.envs": {"sab_agents.checks", "gymnasium", "numpy", "pooch", "sklearn"},
     "sab_agents.vec_env": {"sab_agents.checks", "sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
     "sab_agents.train": {

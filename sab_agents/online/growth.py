@@ -6,6 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
+from sab_agents.core import CORES
+from sab_agents.core.real_time import RealTimeCore
+
+
+def can_grow(core: str) -> bool:
+    """Returns whether a learner with this registered core can take more features than it was made for.
+
+    What a core that learns in real time carries has a form of its own.
+    """
+    return not issubclass(CORES[core].make, RealTimeCore)
+
 
 def laid_into(state: dict[str, Any], wider: dict[str, Any], input_size: int) -> dict[str, Any]:
     """Returns a learner's state in the shapes of a wider learner.

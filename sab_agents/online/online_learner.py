@@ -21,12 +21,11 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core import CoreSpec, SABState, build_core
-from sab_agents.core.real_time import RealTimeCore
 from sab_agents.core.recipes import PAPER, former_settings
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, diagnosed
-from sab_agents.online.growth import laid_into
+from sab_agents.online.growth import can_grow, laid_into
 from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
@@ -346,7 +345,7 @@ class OnlineLearner:
             obstacle = "has an encoder or an optimiser of its own. Make a new learner"
         elif self._inputs.names is not None:
             obstacle = f"takes mappings with the names {self._inputs.names}. Pass arrays, or use sab_agents.river"
-        elif features and isinstance(self.core, RealTimeCore):
+        elif features and not can_grow(self.settings["core"]):
             obstacle = f"has the core {self.settings['core']!r}, which learns in real time. Use 'sab' or 'lstm_tbptt'"
         elif classes and self.targets.loss != "cross_entropy":
             obstacle = f"has the loss {self.targets.loss!r}, whose targets have a fixed number. Make a new learner"

@@ -1,0 +1,138 @@
+"""Features of any names as columns of an array, each brought to one scale; columns are added as names appear.
+
+Dimensions: I columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def real_number(name: str, what: str, value: Any) -> float:
+    """Returns a value as a float.
+
+    Args:
+        name: of the method that was called, for errors.
+        what: the value is.
+        value: a number of Python or NumPy, or a bool.
+
+    Raises:
+        ValueError: it is no number, or not finite in float32.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, int | float):
+        raise ValueError(
+            f"{name}: {what} must be a number, but is {value!r:.100}. Encode it first, for example by "
+            f"river.preprocessing.OneHotEncoder() | …"
+        )
+    if not -LARGEST <= value <= LARGEST:
+        raise ValueError(
+            f"{name}: {what} must be finite, but is {value!r}. Pass None, or leave it out, if it is missing."
+        )
+    return float(value)
+
+
+class Scale:
+    """Running mean and standard deviation of one number.
+
+    Source: Welford 1962.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self.squares = 0.0  # sum of squared distances from the mean
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation; 1 if all values so far were equal."""
+        return math.sqrt(self.squares / self.count) if self.squares > 0 else 1.0
+
+    def update(self, value: float) -> None:
+        """Counts a value."""
+        self.count += 1
+        difference = value - self.mean
+        self.mean += difference / self.count
+        self.squares += difference * (value - self.mean)
+
+    def scaled(self, value: float) -> float:
+        """Returns the distance from the mean in standard deviations, at most what float32 holds."""
+        return max(-LARGEST, min(LARGEST, (value - self.mean) / self.deviation))
+
+    def unscaled(self, value: float) -> float:
+        """Returns the value whose `scaled` is this one."""
+        return self.mean + self.deviation * value
+
+
+class Columns:
+    """Which column of an input each feature has.
+
+    Args:
+        standardise: whether a feature's running mean is subtracted and its running standard deviation divided by.
+
+    Attributes:
+        size: I.
+    """
+
+    def __init__(self, standardise: bool) -> None:
+        self.standardise = standardise
+        self.size = 0
+        self._columns: dict[Hashable, int] = {}
+        self._scales: dict[Hashable, Scale] = {}
+
+    def checked(self, name: str, x: Any) -> dict[Hashable, float]:
+        """Returns the features that are there, as floats.
+
+        Args:
+            name: of the method that was called, for errors.
+            x: a mapping; None as a value is a feature that is missing.
+
+        Raises:
+            ValueError: x is no mapping, or a value is no finite number.
+        """
+        if not isinstance(x, Mapping):
+            raise ValueError(f"{name}: x must be a mapping from names to numbers, but is {x!r:.100}.")
+        return {
+            key: value if type(value) is float and -LARGEST <= value <= LARGEST else self._number(name, key, value)
+            for key, value in x.items()
+            if value is not None
+        }
+
+    @staticmethod
+    def _number(name: str, key: Hashable, value: Any) -> float:
+        return real_number(name, f"feature {key!r}", value)
+
+    def add(self, names: Iterable[Hashable]) -> None:
+        """Gives a column to each new name, in an order that does not depend on that of the names."""
+        new = [name for name in names if name not in self._columns]
+        for name in sorted(new, key=lambda name: (type(name).__name__, repr(name))):
+            self._columns[name] = self.reserve()
+            self._scales[name] = Scale()
+
+    def reserve(self) -> int:
+        """Returns a new column that belongs to no feature."""
+        self.size += 1
+        return self.size - 1
+
+    def update(self, features: Mapping[Hashable, float]) -> None:
+        """Counts the features of a step for their scales; all have columns."""
+        if self.standardise:
+            for name, value in features.items():
+                self._scales[name].update(value)
+
+    def laid_out(self, features: Mapping[Hashable, float]) -> npt.NDArray[np.float32]:
+        """Returns features as an input (I,); what is missing is 0, and a name without a column is left out."""
+        laid = np.zeros(self.size, dtype=np.float32)
+        for name, value in features.items():
+            column = self._columns.get(name)
+            if column is not None:
+                laid[column] = self._scales[name].scaled(value) if self.standardise else value
+        return laid
