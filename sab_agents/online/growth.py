@@ -1,7 +1,8 @@
-"""What a learner has learnt and carries, laid into the greater tensors of a learner with more inputs or classes."""
+"""Which learners can take more features or classes, and what one has learnt laid into a wider one's tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,31 @@ def can_grow(core: str) -> bool:
     What a core that learns in real time carries has a form of its own.
     """
     return not issubclass(CORES[core].make, RealTimeCore)
+
+
+def require_growable(
+    settings: Mapping[str, Any], features: bool, classes: bool, own_parts: bool, names: list[str] | None
+) -> None:
+    """Raises ValueError if a learner cannot take more features or classes.
+
+    Args:
+        settings: of the learner.
+        features: whether features are to be added.
+        classes: whether classes are.
+        own_parts: whether the optimiser is the learner's own, without an encoder.
+        names: of the features, if they came in mappings.
+    """
+    if not own_parts:
+        obstacle = "has an encoder or an optimiser of its own. Make a new learner"
+    elif names is not None:
+        obstacle = f"takes mappings with the names {names}. Pass arrays, or use sab_agents.river"
+    elif features and not can_grow(settings["core"]):
+        obstacle = f"has the core {settings['core']!r}, which learns in real time. Use 'sab' or 'lstm_tbptt'"
+    elif classes and settings["loss"] != "cross_entropy":
+        obstacle = f"has the loss {settings['loss']!r}, whose targets have a fixed number. Make a new learner"
+    else:
+        return
+    raise ValueError(f"OnlineLearner.grow: the learner {obstacle}.")
 
 
 def laid_into(state: dict[str, Any], wider: dict[str, Any], input_size: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sab_agents.core.recipes import PAPER, former_settings
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, diagnosed
-from sab_agents.online.growth import can_grow, laid_into
+from sab_agents.online.growth import laid_into, require_growable
 from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
@@ -324,7 +324,8 @@ class OnlineLearner:
             )
         if inputs == now["input_size"] and outputs == now["output_size"]:
             return self
-        self._require_growable(inputs > now["input_size"], outputs > now["output_size"])
+        own = isinstance(self.optimizer, FlatAdam) and not self._encodes
+        require_growable(now, inputs > now["input_size"], outputs > now["output_size"], own, self._inputs.names)
         sizes = {"input_size": inputs, "output_size": outputs, "observation_shape": None}
         like = self._like()
         wider = OnlineLearner(**plain({**now, **sizes}), device=like.device)
@@ -338,20 +339,6 @@ class OnlineLearner:
         wider.clip_norm, wider.update_every, wider.refresh_every = self.clip_norm, self.update_every, self.refresh_every
         self.__dict__.update(wider.__dict__)
         return self
-
-    def _require_growable(self, features: bool, classes: bool) -> None:
-        """Raises ValueError if more features or classes than now do not fit what the learner is made of."""
-        if not isinstance(self.optimizer, FlatAdam) or self._encodes:
-            obstacle = "has an encoder or an optimiser of its own. Make a new learner"
-        elif self._inputs.names is not None:
-            obstacle = f"takes mappings with the names {self._inputs.names}. Pass arrays, or use sab_agents.river"
-        elif features and not can_grow(self.settings["core"]):
-            obstacle = f"has the core {self.settings['core']!r}, which learns in real time. Use 'sab' or 'lstm_tbptt'"
-        elif classes and self.targets.loss != "cross_entropy":
-            obstacle = f"has the loss {self.targets.loss!r}, whose targets have a fixed number. Make a new learner"
-        else:
-            return
-        raise ValueError(f"OnlineLearner.grow: the learner {obstacle}.")
 
     @property
     def _encodes(self) -> bool:

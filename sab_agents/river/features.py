@@ -86,7 +86,10 @@ class Columns:
         self.standardise = standardise
         self.size = 0
         self._columns: dict[Hashable, int] = {}
-        self._scales: dict[Hashable, Scale] = {}
+        # Of each column; those that belong to no feature stay as they are.
+        self._count = self._mean = self._squares = np.empty(0)
+        self._deviation = np.empty(0)
+        self._seen: tuple[tuple[Hashable, ...], npt.NDArray[np.intp]] = (), np.empty(0, dtype=np.intp)
 
     def checked(self, name: str, x: Any) -> dict[Hashable, float]:
         """Returns the features that are there, as floats.
@@ -115,24 +118,47 @@ class Columns:
         new = [name for name in names if name not in self._columns]
         for name in sorted(new, key=lambda name: (type(name).__name__, repr(name))):
             self._columns[name] = self.reserve()
-            self._scales[name] = Scale()
 
     def reserve(self) -> int:
         """Returns a new column that belongs to no feature."""
+        zero = np.zeros(1)
+        self._count, self._mean, self._squares = (
+            np.concatenate([each, zero]) for each in (self._count, self._mean, self._squares)
+        )
+        self._deviation = np.concatenate([self._deviation, zero + 1])
+        self._seen = (), np.empty(0, dtype=np.intp)
         self.size += 1
         return self.size - 1
 
     def update(self, features: Mapping[Hashable, float]) -> None:
-        """Counts the features of a step for their scales; all have columns."""
-        if self.standardise:
-            for name, value in features.items():
-                self._scales[name].update(value)
+        """Counts the features of a step for their scales, by the recurrence of `Scale`; all have columns."""
+        if not self.standardise or not features:
+            return
+        columns, values = self._values(features)
+        count = self._count[columns] + 1
+        difference = values - self._mean[columns]
+        mean = self._mean[columns] + difference / count
+        squares = self._squares[columns] + difference * (values - mean)
+        self._count[columns], self._mean[columns], self._squares[columns] = count, mean, squares
+        self._deviation[columns] = np.sqrt(np.where(squares > 0, squares, count) / count)
 
     def laid_out(self, features: Mapping[Hashable, float]) -> npt.NDArray[np.float32]:
         """Returns features as an input (I,); what is missing is 0, and a name without a column is left out."""
         laid = np.zeros(self.size, dtype=np.float32)
-        for name, value in features.items():
-            column = self._columns.get(name)
-            if column is not None:
-                laid[column] = self._scales[name].scaled(value) if self.standardise else value
+        columns, values = self._values(features)
+        if self.standardise:
+            values = (values - self._mean[columns]) / self._deviation[columns]
+            np.clip(values, -LARGEST, LARGEST, out=values)
+        laid[columns] = values
         return laid
+
+    def _values(self, features: Mapping[Hashable, float]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Returns the columns of the features that have one, and their values."""
+        names = tuple(features)
+        if names != self._seen[0]:  # mostly they are those of the last step
+            columns = [self._columns.get(name, -1) for name in names]
+            self._seen = names, np.array(columns, dtype=np.intp)
+        held = self._seen[1]
+        values = np.fromiter(features.values(), np.float64, len(names))
+        known = held >= 0
+        return (held, values) if known.all() else (held[known], values[known])

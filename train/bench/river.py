@@ -36,7 +36,7 @@ class Row:
         side: one of `SIDES`.
         samples: number of samples.
         accuracy: fraction of the samples whose label was predicted before it was learnt.
-        microseconds: of one sample, its prediction and its learning.
+        microseconds: of the processor, for one sample, its prediction and its learning.
     """
 
     data: str
@@ -49,8 +49,8 @@ class Row:
 def hidden_regime(samples: int = 10_000, seed: int = 0) -> Iterator[tuple[dict[str, float], str]]:
     """Yields samples whose label depends on which of two regimes holds; nobody says where one ends.
 
-    A regime lasts for 10 to 40 steps, and a feature of its own is 1 in its first step. `value` is uniform in
-    (−1, 1). In the regime "a" the label is "up" where it is positive, in "b" where it is negative, else "down". Who remembers
+    A regime lasts for 10 to 40 steps, and a feature of its own is 1 in its first step. `value` is uniform in (−1, 1).
+    The label is "up" where it is positive in the regime "a" and where it is negative in "b", else "down". Who remembers
     nothing is right in half of the samples.
 
     Args:
@@ -119,11 +119,11 @@ def measured(data: str, side: str, samples: Sequence[tuple[dict[Any, Any], Any]]
     model, right, threads = build(side, len(samples[0][0])), 0, torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        begin = time.perf_counter()
+        begin = time.process_time()
         for x, y in samples:
             right += model.predict_one(x) == y
             model.learn_one(x, y)
-        seconds = time.perf_counter() - begin
+        seconds = time.process_time() - begin
     finally:
         torch.set_num_threads(threads)
     return Row(data, side, len(samples), right / len(samples), seconds / len(samples) * 1e6)
@@ -134,7 +134,7 @@ def command(arguments: Sequence[str]) -> int:
     parser = Parser(
         "bench river",
         "Measures SABClassifier beside deep-river's LSTM and River's linear models, each of them scaled: the fraction "
-        "of samples that were predicted before they were learnt, and the time of both, on one thread. "
+        "of samples that were predicted before they were learnt, and the processor time of both, on one thread. "
         "What is not installed or not downloaded is left out with a word.",
     )
     parser.add_argument("sets", nargs="*", default=list(SETS), metavar="SET", help=f"of {', '.join(SETS)}")
