@@ -62,7 +62,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
         *,
         core: str = "sab",
         hidden_size: int = 64,
-        update_every: int = 4,
+        update_every: int = 8,
         learning_rate: float = 0.01,
         clip_norm: float = 5.0,
         standardise: bool = True,
@@ -128,10 +128,10 @@ class SABClassifier(StreamEstimator, base.Classifier):
         return {label: float(value) / whole for label, value in zip(self._labels, predicted, strict=True)}
 
     def _input(self, features: dict[Hashable, float]) -> npt.NDArray[np.float32]:
-        laid = self._columns.laid_out(features)
+        laid = self._laid_out(features)
         if self.previous_label and self._previous is not None:
             laid[self._label_columns[self._previous]] = 1.0
-        return self._padded(laid)
+        return laid
 
 
 def _checked_label(y: Any) -> Hashable:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ from sab_agents.river.features import Columns
 
 OWN = frozenset({"history"})
 """Arguments of `OnlineLearner` that `settings` may hold beside those of the core and its stream."""
+
+ROOM = 1.25
+"""By which the inputs of a learner grow at least, once features appear beside those of the first step."""
 
 
 class StreamEstimator:
@@ -107,15 +112,18 @@ class StreamEstimator:
         )
 
     def _fitted(self, outputs: int = 1) -> OnlineLearner:
-        """Returns the learner with room for all columns and `outputs` classes; one that has none at all gets one."""
-        inputs = max(self._columns.size, 1)
+        """Returns the learner with room for all columns and `outputs` classes."""
+        needed = self._columns.size
         if self.learner is None:
-            self.learner = self._made(inputs, outputs)
-        elif self._sizes != (inputs, outputs):
-            self.learner.grow(inputs, outputs)
-        self._sizes = inputs, outputs
+            self._sizes = max(needed, 1), outputs
+            self.learner = self._made(*self._sizes)
+        elif needed > self._sizes[0] or outputs > self._sizes[1]:
+            # Room for some features more, so that thousands that appear one by one do not cost a growth each.
+            inputs = self._sizes[0] if needed <= self._sizes[0] else max(needed, math.ceil(ROOM * self._sizes[0]))
+            self._sizes = inputs, outputs
+            self.learner.grow(*self._sizes)
         return self.learner
 
-    def _padded(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Returns an input of the size that the learner has; one without any column is a single 0."""
-        return x if x.size else np.zeros(1, dtype=np.float32)
+    def _laid_out(self, features: Mapping[Hashable, float]) -> npt.NDArray[np.float32]:
+        """Returns features as an input of the size that the learner has."""
+        return self._columns.laid_out(features, max(self._sizes[0], self._columns.size))

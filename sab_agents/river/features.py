@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 LARGEST = float(np.finfo(np.float32).max)
+_PLAIN = frozenset({float, int, bool})
 
 
 def real_number(name: str, what: str, value: Any) -> float:
@@ -90,6 +91,7 @@ class Columns:
         self._count = self._mean = self._squares = np.empty(0)
         self._deviation = np.empty(0)
         self._seen: tuple[tuple[Hashable, ...], npt.NDArray[np.intp]] = (), np.empty(0, dtype=np.intp)
+        self._laid: tuple[Mapping[Hashable, float], npt.NDArray[np.float32]] | None = None
 
     def checked(self, name: str, x: Any) -> dict[Hashable, float]:
         """Returns the features that are there, as floats.
@@ -104,7 +106,9 @@ class Columns:
         if not isinstance(x, Mapping):
             raise ValueError(f"{name}: x must be a mapping from names to numbers, but is {x!r:.100}.")
         return {
-            key: value if type(value) is float and -LARGEST <= value <= LARGEST else self._number(name, key, value)
+            key: float(value)
+            if type(value) in _PLAIN and -LARGEST <= value <= LARGEST
+            else self._number(name, key, value)
             for key, value in x.items()
             if value is not None
         }
@@ -126,7 +130,7 @@ class Columns:
             np.concatenate([each, zero]) for each in (self._count, self._mean, self._squares)
         )
         self._deviation = np.concatenate([self._deviation, zero + 1])
-        self._seen = (), np.empty(0, dtype=np.intp)
+        self._seen, self._laid = ((), np.empty(0, dtype=np.intp)), None
         self.size += 1
         return self.size - 1
 
@@ -141,15 +145,19 @@ class Columns:
         squares = self._squares[columns] + difference * (values - mean)
         self._count[columns], self._mean[columns], self._squares[columns] = count, mean, squares
         self._deviation[columns] = np.sqrt(np.where(squares > 0, squares, count) / count)
+        self._laid = None
 
-    def laid_out(self, features: Mapping[Hashable, float]) -> npt.NDArray[np.float32]:
-        """Returns features as an input (I,); what is missing is 0, and a name without a column is left out."""
-        laid = np.zeros(self.size, dtype=np.float32)
+    def laid_out(self, features: Mapping[Hashable, float], size: int) -> npt.NDArray[np.float32]:
+        """Returns features as an input (size,); what is missing is 0, and a name without a column is left out."""
+        if self._laid is not None and len(self._laid[1]) == size and self._laid[0] == features:
+            return self._laid[1].copy()  # what was just predicted is learnt
+        laid = np.zeros(size, dtype=np.float32)
         columns, values = self._values(features)
         if self.standardise:
             values = (values - self._mean[columns]) / self._deviation[columns]
             np.clip(values, -LARGEST, LARGEST, out=values)
         laid[columns] = values
+        self._laid = dict(features), laid.copy()
         return laid
 
     def _values(self, features: Mapping[Hashable, float]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:

@@ -44,9 +44,9 @@ class SABForecaster(StreamEstimator, Forecaster):
         >>> from sab_agents.river import SABForecaster
         >>> model = SABForecaster(hidden_size=16)
         >>> for step in range(400):
-        ...     model.learn_one([0.0, 1.0, 5.0, 1.0][step % 4])
-        >>> [round(value) for value in model.forecast(horizon=4)]
-        [0, 1, 5, 1]
+        ...     model.learn_one({0: 0.0, 2: 5.0}.get(step % 4, 1.0))
+        >>> print(*(round(value) for value in model.forecast(horizon=4)))
+        0 1 5 1
     """
 
     _loss = "squared_error"
@@ -56,7 +56,7 @@ class SABForecaster(StreamEstimator, Forecaster):
         *,
         core: str = "sab",
         hidden_size: int = 64,
-        update_every: int = 4,
+        update_every: int = 8,
         learning_rate: float = 0.01,
         clip_norm: float = 5.0,
         standardise: bool = True,
@@ -121,7 +121,7 @@ class SABForecaster(StreamEstimator, Forecaster):
         return values
 
     def _input(self, features: dict[Hashable, float], last: tuple[float, float] | None) -> npt.NDArray[np.float32]:
-        laid = self._columns.laid_out(features)
+        laid = self._laid_out(features)
         if last is not None:
             laid[self._value_column] = self._values.scaled(last[0])
             laid[self._change_column] = self._changes.scaled(last[1])

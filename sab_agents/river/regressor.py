@@ -53,7 +53,7 @@ class SABRegressor(StreamEstimator, base.Regressor):
         *,
         core: str = "sab",
         hidden_size: int = 64,
-        update_every: int = 4,
+        update_every: int = 8,
         learning_rate: float = 0.01,
         clip_norm: float = 5.0,
         standardise: bool = True,
@@ -101,7 +101,7 @@ class SABRegressor(StreamEstimator, base.Regressor):
         return self._scale.unscaled(float(self.learner.predict_many(self._input(features)[None]).item()))
 
     def _input(self, features: dict[Hashable, float]) -> npt.NDArray[np.float32]:
-        laid = self._columns.laid_out(features)
+        laid = self._laid_out(features)
         if self._target_column is not None and self._previous is not None:
             laid[self._target_column] = self._scale.scaled(self._previous)
-        return self._padded(laid)
+        return laid

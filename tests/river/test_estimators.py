@@ -86,8 +86,8 @@ def test_a_feature_that_appears_costs_nothing_that_was_learnt(kind: Callable[...
     model.learning_rate = 1e-30
     step(model, {"a": 0.5, "b": -1.0, "new": 3.0}, 1)
     now = model.learner.core.cell.weight_ih
-    assert now.shape[1] == weights.shape[1] + 1
-    assert (now[:, :-1] == weights).all()
+    assert now.shape[1] > weights.shape[1]
+    assert (now[:, : weights.shape[1]] == weights).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,21 +108,35 @@ def test_a_feature_that_appears_late_is_learnt_from() -> None:
     assert np.mean(right[-200:]) > 0.95
 
 
+def test_features_that_appear_one_by_one_seldom_make_the_learner_grow() -> None:
+    model: Any = SABClassifier(**SMALL)
+    sizes = set()
+    for number in range(200):
+        model.learn_one({number: 1.0}, number % 2)
+        sizes.add(model.learner.settings["input_size"])
+    assert max(sizes) >= 200
+    assert len(sizes) < 30
+
+
 def test_labels_of_any_kind_grow_and_predictions_are_by_label() -> None:
-    model = SABClassifier(hidden_size=16)
+    model, rng = SABClassifier(hidden_size=16), np.random.default_rng(0)
     assert (model.predict_proba_one({"a": 1.0}), model.predict_one({"a": 1.0})) == ({}, None)
     labels = ["red", True, 7, ("a", 2), "late"]
-    for number in range(1200):
-        label = labels[number % (4 if number < 600 else 5)]
-        model.learn_one({"a": float(labels.index(label)), "b": 1.0}, label)
+
+    def shown(label: Any) -> dict[Any, float]:
+        return {other: float(other == label) for other in labels}
+
+    for number in range(1000):
+        label = labels[0 if number == 0 else rng.integers(4 if number < 500 else 5)]
+        model.learn_one(shown(label), label)
         if number == 0:
-            assert model.predict_proba_one({"a": 1.0}) == {"red": 1.0}
-    assert model.labels == tuple(labels)
-    probabilities = model.predict_proba_one({"a": 0.0, "b": 1.0})
-    assert set(probabilities) == set(labels)
-    assert math.isclose(sum(probabilities.values()), 1.0)
-    assert model.predict_one({"a": 0.0, "b": 1.0}) == "red"
-    assert model.predict_one({"a": 4.0, "b": 1.0}) == "late"
+            assert model.predict_proba_one(shown(7)) == {"red": 1.0}
+    assert set(model.labels) == set(labels)
+    for label in labels:
+        probabilities = model.predict_proba_one(shown(label))
+        assert set(probabilities) == set(labels)
+        assert math.isclose(sum(probabilities.values()), 1.0)
+        assert model.predict_one(shown(label)) == label
 
 
 def test_numpys_numbers_are_pythons() -> None:
@@ -198,7 +212,7 @@ def test_mutable_settings_hold_from_the_next_update_on(kind: Callable[..., Any])
 
 def test_it_learns_in_a_pipeline_of_rivers_transformers() -> None:
     rng = np.random.default_rng(0)
-    stream = [({"colour": str(c), "size": 1000.0 + rng.standard_normal()}, c) for c in rng.integers(3, size=600)]
+    stream = [({"colour": str(c), "size": 1000.0 + rng.standard_normal()}, c) for c in rng.integers(3, size=1200)]
     encoder = compose.Select("colour") | preprocessing.OneHotEncoder()
     model = (encoder + (compose.Select("size") | preprocessing.StandardScaler())) | SABClassifier(hidden_size=16)
     assert evaluate.progressive_val_score(stream, model, metrics.Accuracy()).get() > 0.9
