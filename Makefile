@@ -31,7 +31,7 @@ test-contrib: .venv/peers
 	$(BIN)/pytest -m peers
 
 .venv/peers: $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers,zoo,ray,tracking]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers,zoo,ray,tracking,river]'
 	# Its requirement of pygame does not install beside minigrid's, which serves it as well.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps memory-gym==1.0.2
 	touch .venv/peers

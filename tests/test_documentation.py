@@ -53,6 +53,8 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
     cores = dict(registry._CORES)
     if "onnx" in TEXTS[page].partition("```python")[2]:
         pytest.importorskip("onnxruntime")
+    if "sab_agents.river" in TEXTS[page].partition("```python")[2]:
+        pytest.importorskip("river", reason="River, of the extra river, is not installed")
     monkeypatch.chdir(tmp_path)
     for block in BLOCK.findall(TEXTS[page]):
         exec(compile(block, page, "exec", dont_inherit=True), {"__name__": __name__})

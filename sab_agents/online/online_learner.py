@@ -25,6 +25,7 @@ from sab_agents.core.recipes import PAPER, former_settings
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, diagnosed
+from sab_agents.online.growth import laid_into, require_growable
 from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
@@ -293,9 +294,55 @@ class OnlineLearner:
             adam=isinstance(self.optimizer, FlatAdam | Adam),
             finite=all(all_finite(parameter.detach()) for parameter in self.parameters),
             credited=self.ledger.slots,
-            encodes=not isinstance(self._stream.encoder, nn.Identity),
+            encodes=self._encodes,
         )
         return diagnosed(self.stream, self.history, facts)
+
+    def grow(self, input_size: int | None = None, output_size: int | None = None) -> Self:
+        """Makes room for more features or classes; all that was learnt and is remembered stays.
+
+        New features come after the former ones, and new classes too. Their weights are drawn as at the start, their
+        moments are zero, and the steps that are still held had zeros there: for inputs whose new features are zero, a
+        prediction among the former classes stays the same. The parameters are new objects.
+
+        Args:
+            input_size: I, at least the present one, which None keeps.
+            output_size: C, at least the present one, which None keeps; it grows with "cross_entropy" alone.
+
+        Raises:
+            TypeError: a size is not an int.
+            ValueError: a size is smaller than now; the learner has an encoder or an optimiser of the user's, took its
+                inputs from mappings, or, for features, a core that learns in real time. Nothing has changed.
+        """
+        name, now = "OnlineLearner.grow", self.settings
+        inputs = now["input_size"] if input_size is None else at_least(name, "input_size", input_size, 1)
+        outputs = now["output_size"] if output_size is None else at_least(name, "output_size", output_size, 1)
+        if inputs < now["input_size"] or outputs < now["output_size"]:
+            raise ValueError(
+                f"{name}: sizes can only grow, but input_size {now['input_size']} and output_size "
+                f"{now['output_size']} were to be {inputs} and {outputs}. Make a new learner."
+            )
+        if inputs == now["input_size"] and outputs == now["output_size"]:
+            return self
+        own = isinstance(self.optimizer, FlatAdam) and not self._encodes
+        require_growable(now, inputs > now["input_size"], outputs > now["output_size"], own, self._inputs.names)
+        sizes = {"input_size": inputs, "output_size": outputs, "observation_shape": None}
+        like = self._like()
+        wider = OnlineLearner(**plain({**now, **sizes}), device=like.device)
+        for module, before in ((wider.core, self.core), (wider.head, self.head)):
+            module.to(like.dtype).train(before.training)
+            for parameter, former in zip(module.parameters(), before.parameters(), strict=True):
+                parameter.requires_grad_(former.requires_grad)
+        for each in (self, wider):
+            each.gradient.begin()  # with the parameters that were frozen or thawed
+        wider.load_state_dict(laid_into(self.state_dict(), wider.state_dict(), inputs))
+        wider.clip_norm, wider.update_every, wider.refresh_every = self.clip_norm, self.update_every, self.refresh_every
+        self.__dict__.update(wider.__dict__)
+        return self
+
+    @property
+    def _encodes(self) -> bool:
+        return not isinstance(self._stream.encoder, nn.Identity)
 
     @in_own_modes
     def reset(self) -> Self:

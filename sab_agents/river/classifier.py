@@ -1,0 +1,151 @@
+"""A classifier of River that remembers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from river import base
+
+from sab_agents.river.estimator import StreamEstimator
+
+
+class SABClassifier(StreamEstimator, base.Classifier):
+    """Classifies the samples of a stream in the order of time, with a memory of its past.
+
+    Every `learn_one` is one step of time, so that the order of samples is part of what is learnt. `predict_one` says
+    what the next step would be and changes nothing. With delayed labels (`progressive_val_score(…, delay=…)`) the
+    memory ends at the last sample whose label has come.
+
+    Features are numbers or bools under any hashable names. One that is missing, or None, counts as its mean, and one
+    that appears later gets weights of its own while all that was learnt stays; before `learn_one` has seen it, a
+    prediction goes without it. Labels are strings, bools, ints or anything hashable but None, and new ones may come at
+    any time. True, 1 and 1.0 are one label, as they are one key of a dict.
+
+    Args:
+        core: "sab", "lstm_tbptt" or another core of `OnlineLearner`, but none that learns in real time ("rtu" and
+            "mingru"): those cannot take features that appear later.
+        hidden_size: H, features of the hidden state, at least 1.
+        update_every: steps between two updates, at least 1; fewer learn faster and cost more.
+        learning_rate: of Adam, above 0; mutable.
+        clip_norm: greatest norm of the gradient, above 0; mutable.
+        standardise: whether each feature's running mean is subtracted and its running standard deviation divided by.
+        previous_label: whether the label of the step before is an input, one column for each label.
+        seed: of the parameters, at least 0.
+        settings: of the core and its stream, with the defaults of `OnlineLearner`, such as capacity=64 (slots of the
+            memory) and top_k=16; and history=16, see there.
+
+    Raises:
+        TypeError: a count is not an int, or the core has no such setting.
+        ValueError: a setting is out of range.
+
+    Attributes:
+        learner: the `OnlineLearner` underneath, for `diagnose` and `credit_report`; None before the first step.
+
+    Example:
+        >>> from river import evaluate, metrics, preprocessing
+        >>> from sab_agents.river import SABClassifier
+        >>> stream = [({"a": float(step % 3)}, "high" if step % 3 == 2 else "low") for step in range(400)]
+        >>> model = preprocessing.StandardScaler() | SABClassifier(hidden_size=16)
+        >>> metric = evaluate.progressive_val_score(stream, model, metrics.Accuracy())
+        >>> metric.get() > 0.9
+        True
+    """
+
+    _loss = "cross_entropy"
+
+    def __init__(
+        self,
+        *,
+        core: str = "sab",
+        hidden_size: int = 64,
+        update_every: int = 8,
+        learning_rate: float = 0.01,
+        clip_norm: float = 5.0,
+        standardise: bool = True,
+        previous_label: bool = True,
+        seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        self._set_up(core, hidden_size, update_every, learning_rate, clip_norm, standardise, seed, settings)
+        self.previous_label = previous_label
+        self._labels: dict[Hashable, int] = {}
+        self._label_columns: list[int] = []
+        self._previous: int | None = None
+
+    @property
+    def _multiclass(self) -> bool:
+        return True
+
+    @property
+    def labels(self) -> tuple[Hashable, ...]:
+        """All labels so far, in the order in which they came."""
+        return tuple(self._labels)
+
+    def learn_one(self, x: dict[Any, Any], y: Any) -> None:
+        """Takes the next step of the stream and learns from it.
+
+        Args:
+            x: features by name; None for one that is missing.
+            y: the label.
+
+        Raises:
+            TypeError: y is not hashable.
+            ValueError: y is None or NaN, or a feature is no finite number. Nothing has changed.
+        """
+        features, label = self._columns.checked("SABClassifier.learn_one", x), _checked_label(y)
+        self._columns.add(features)
+        if label not in self._labels:
+            self._labels[label] = len(self._labels)
+            if self.previous_label:
+                self._label_columns.append(self._columns.reserve())
+        learner, number = self._fitted(max(2, len(self._labels))), self._labels[label]
+        learner.learn_one(self._input(features), number)
+        self._columns.update(features)
+        self._previous = number
+
+    def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
+        """Returns the probability of each label so far; they sum to 1. No label, no probability: {}.
+
+        Args:
+            x: features by name; None for one that is missing.
+            kwargs: are not used; River passes them on.
+
+        Raises:
+            ValueError: a feature is no finite number.
+        """
+        del kwargs
+        features = self._columns.checked("SABClassifier.predict_proba_one", x)
+        if self.learner is None:
+            return {}
+        predicted = self.learner.predict_proba_many(self._input(features)[None])[0][: len(self._labels)]
+        whole = float(predicted.sum(dtype=np.float64))
+        if whole == 0:  # all of it went to the second class of a stream that had one label so far
+            return dict.fromkeys(self._labels, 1 / len(self._labels))
+        return {label: float(value) / whole for label, value in zip(self._labels, predicted, strict=True)}
+
+    def _input(self, features: dict[Hashable, float]) -> npt.NDArray[np.float32]:
+        laid = self._laid_out(features)
+        if self.previous_label and self._previous is not None:
+            laid[self._label_columns[self._previous]] = 1.0
+        return laid
+
+
+def _checked_label(y: Any) -> Hashable:
+    """Returns a label that a dict can hold, of NumPy's numbers the Python's.
+
+    Raises:
+        TypeError: y is not hashable.
+        ValueError: y is None or NaN.
+    """
+    label = y.item() if isinstance(y, np.generic) else y
+    if label is None or (isinstance(label, float) and math.isnan(label)):
+        raise ValueError(f"SABClassifier.learn_one: y must be a label, but is {y!r}. Leave such samples out.")
+    try:
+        hash(label)
+    except TypeError as error:
+        raise TypeError(f"SABClassifier.learn_one: y must be hashable, but is {y!r:.100} ({error}).") from error
+    return label  # type: ignore[no-any-return]
