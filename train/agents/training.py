@@ -83,6 +83,7 @@ def train_agent(config: AgentConfig, console: Console | None = None) -> dict[str
             max(config.steps - model.num_timesteps, 0), journal, log_interval=1, reset_num_timesteps=not resumed
         )
     journal.keep()
+    model.logger.close()
     env.close()
     numbers = ranks.gathered(journal.stop.number)
     if any(numbers):
