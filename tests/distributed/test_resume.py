@@ -69,7 +69,7 @@ def resumed(rank: int, folder: Path) -> None:
 
 
 def killed_in_sequences(rank: int, folder: Path) -> None:
-    command(rank, folder, [*SEQUENCES, "--out", "cut_sequences"], killed=(Trainer, "_update", 11))
+    command(rank, folder, [*SEQUENCES, "--out", "cut_sequences"], killed=(Trainer, "update", 11))
 
 
 def resumed_sequences(rank: int, folder: Path) -> None:

@@ -54,7 +54,7 @@ def trainers(folder: Path, batch_size: int) -> Iterator[tuple[str, Trainer]]:
 
 
 def learnt(trainer: Trainer) -> dict[str, torch.Tensor]:
-    losses = [trainer._update()[0] for _ in range(UPDATES)]
+    losses = [trainer.update()[0] for _ in range(UPDATES)]
     return {**trainer.model.state_dict(), "losses": torch.tensor(losses)}
 
 

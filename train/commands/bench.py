@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from sab_agents.train.bench import agents, envs, river, sequences, step, stream
+from sab_agents.train.bench import agents, distributed, envs, river, sequences, step, stream
 from sab_agents.train.commands.arguments import Parser
 
 BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
@@ -16,6 +16,7 @@ BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxy
         "stream": (stream.command, "learning from an endless stream, and whether its cost stays flat"),
         "scaling": (partial(sequences.command, "scaling"), "time and memory as T, slots and H grow; minutes"),
         "envs": (envs.command, "steps a second of the environments"),
+        "distributed": (distributed.command, "learning with 1 and 2 processes, and what their sum costs"),
         "agents": (agents.command, "RecurrentPPO against sb3-contrib's, learning and collecting; minutes"),
         "river": (river.command, "SABClassifier against deep-river's LSTM and River's linear models; minutes"),
     }

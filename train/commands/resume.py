@@ -16,9 +16,9 @@ HELP = f"""usage: {USAGE}
 
 Continues a run, or a suite, that was interrupted. Flags change settings of a
 run: --steps 200000 trains it longer. A model of sequences continues bit-exactly
-from its last checkpoint; an agent continues from its last saving, with new
-episodes; a suite keeps its finished cells. A run that was tracked (--track) is
-tracked further.
+from its last checkpoint; so does an agent in environments of this library, and
+in others with new episodes; a suite keeps its finished cells. A run that was
+tracked (--track) is tracked further.
 """
 
 

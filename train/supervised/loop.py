@@ -129,7 +129,7 @@ class Trainer:
         rate = Rate(progress.step, progress.seconds)
         while not self._finished():
             start = time.perf_counter()
-            loss, norm = self._update()
+            loss, norm = self.update()
             progress.seconds += time.perf_counter() - start
             if config.minutes is not None:
                 progress.seconds = self.ranks.of_main(progress.seconds)
@@ -152,7 +152,7 @@ class Trainer:
                     journal.flush()
                 save_checkpoint(self.folder.checkpoint, config, self.model, self.optimizer, progress, self.ranks)
 
-    def _update(self) -> tuple[float, float]:
+    def update(self) -> tuple[float, float]:
         """One update; returns its loss and its gradient's norm before clipping.
 
         When many states are read in a chain the gradient can overflow although the loss is finite: such an update is
