@@ -26,7 +26,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "stopped by the divergence": ("Gru", {"batch_size": WHOLE // 2, "target_kl": 1e-5, "learning_rate": 1e-2}),
     "values clipped": ("Lstm", {"batch_size": WHOLE // 2, "clip_range_vf": 0.05, "normalize_advantage": False}),
 }
-ROLLOUTS, EPOCHS = 5, 2
+EPOCHS = 2
+
+
+def rollouts(case: str) -> int:
+    """Enough for ten updates; fewer where something else is tested."""
+    return 3 if case in ("sab", "lstm", "gru") else 2
 
 
 class EndsFirst(BaseCallback):
@@ -42,7 +47,7 @@ def learn_all(rank: int, folder: Path) -> None:
         for name, (kind, settings) in CASES.items():
             model = agent(kind, rank, settings)
             assert (model.ranks.rank, model.ranks.size) == (rank, 2)
-            found[name] = learnt(model, ROLLOUTS)
+            found[name] = learnt(model, rollouts(name))
         model = agent("Gru", rank, {"batch_size": WHOLE}, normalise=True)
         model.learn(2 * WHOLE, EndsFirst())
         found["ended"] = model.num_timesteps
@@ -69,12 +74,14 @@ def test_two_ranks_of_8_environments_learn_what_one_process_of_16_learns(tmp_pat
         for case, (kind, settings) in CASES.items():
             model = agent(kind, None, settings)
             untrained = {name: value.clone() for name, value in model.policy.state_dict().items()}
-            alone = learnt(model, ROLLOUTS)
+            alone = learnt(model, rollouts(case))
             for name, value in alone.items():
                 assert torch.equal(first[case][name], second[case][name]), (case, name)
                 torch.testing.assert_close(first[case][name], value, rtol=0, atol=1e-9)
             assert max(float((alone[name] - value).abs().max()) for name, value in untrained.items()) > 1e-3, case
-            assert (alone["steps"][1] < EPOCHS * ROLLOUTS) == ("target_kl" in settings or "n_epochs" in settings), case
+            assert (alone["steps"][1] < EPOCHS * rollouts(case)) == (
+                "target_kl" in settings or "n_epochs" in settings
+            ), case
         sample = torch.cat([torch.arange(3.0), torch.arange(4.0)])
     assert first["ended"] == second["ended"] == 2 * WHOLE  # both complete the rollout
     assert first["moments"] == second["moments"] == pytest.approx([float(sample.mean()), float(sample.std())])

@@ -98,13 +98,14 @@ def train_agent(config: AgentConfig, console: Console | None = None, *, track: S
 
 
 def _ranks_of(config: AgentConfig) -> Ranks:
-    ranks = Ranks.join(config.device) if config.algo == "ppo" or launched() else Ranks()
-    if config.algo == "stream" and not ranks.alone:
+    if config.algo == "ppo":
+        return Ranks.join(config.device)
+    if launched():
         raise UserError(
-            f"algo stream learns in one process, but torchrun has started {ranks.size}. Use algo ppo, or start it "
-            "without torchrun."
+            "algo stream learns in one process, but torchrun has started several. Use algo ppo, or start it without "
+            "torchrun."
         )
-    return ranks
+    return Ranks()
 
 
 def _resumed_agent(
