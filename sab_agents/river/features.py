@@ -31,8 +31,8 @@ def real_number(name: str, what: str, value: Any) -> float:
         value = value.item()
     if not isinstance(value, int | float):
         raise ValueError(
-            f"{name}: {what} must be a number, but is {value!r:.100}. Encode it first, for example by "
-            f"river.preprocessing.OneHotEncoder() | …"
+            f"{name}: {what} must be a number, but is {value!r:.100}. Encode it first, for example by OneHotEncoder or "
+            f"FuncTransformer of River, or leave it out, by Discard."
         )
     if not -LARGEST <= value <= LARGEST:
         raise ValueError(

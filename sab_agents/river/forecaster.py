@@ -91,7 +91,7 @@ class SABForecaster(StreamEstimator, Forecaster):
         self._columns.update(features)
         self._last = value, change
 
-    def forecast(self, horizon: int, xs: Sequence[dict[Any, Any]] | None = None) -> list[float]:
+    def forecast(self, horizon: int, xs: Sequence[dict[Any, Any] | None] | None = None) -> list[float]:
         """Returns the values of the steps to come; zeros before the first step.
 
         Args:
@@ -106,7 +106,7 @@ class SABForecaster(StreamEstimator, Forecaster):
         at_least(name, "horizon", horizon, 1)
         if xs is not None and len(xs) != horizon:
             raise ValueError(f"{name}: xs must have one entry for each of the {horizon} step(s), but has {len(xs)}.")
-        known = [self._columns.checked(name, x) for x in (xs if xs is not None else [{}] * horizon)]
+        known = [self._columns.checked(name, {} if x is None else x) for x in xs or [None] * horizon]
         if self.learner is None or self._last is None:
             return [0.0] * horizon
         stream, last, values = self.learner.stream, self._last, []

@@ -245,6 +245,7 @@ def test_a_forecast_follows_a_season_and_uses_features() -> None:
     for t in range(1500):
         model.learn_one(series[t], {"holiday": holiday[t]})
     forecast = model.forecast(3, [{"holiday": holiday[t]} for t in range(1500, 1503)])
+    assert model.forecast(2, [None, None]) == model.forecast(2)  # as River's evaluation passes no features
     assert np.abs(np.subtract(forecast, series[1500:])).max() < 5
 
 
