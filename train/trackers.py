@@ -9,7 +9,7 @@ from sab_agents.checks import did_you_mean
 from sab_agents.train.errors import UserError
 
 TRACKERS = ("wandb", "mlflow")
-HELP = "also show the run in wandb or mlflow, or both; TensorBoard's events are always written"
+HELP = "also show the run in wandb or mlflow, or both"
 
 
 def split_track(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -29,7 +29,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
     }
 )
 """The module of each suite, which has its `suite`."""
-USAGE = "sab-agents suite run CONFIG --out FOLDER [--jobs N | --engine ray] [--key value …]"
+USAGE = "sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]"
 HELP = """\
 usage: sab-agents suite run CONFIG --out FOLDER [--jobs N | --engine ray]
                             [--key value …]

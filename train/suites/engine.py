@@ -172,7 +172,7 @@ class Suite(ABC, Generic[ConfigT, CellT]):
 
 def suite_command(suite: type[Suite[Any, Any]], arguments: Sequence[str]) -> int:
     """Parses the command line of a suite, runs it, and prints its table."""
-    usage = "sab-agents suite run CONFIG --out FOLDER [--jobs N | --engine ray] [--key value …]"
+    usage = "sab-agents suite run CONFIG --out FOLDER [--jobs N] [--key value …]"
     if "-h" in arguments or "--help" in arguments:
         print(f"{help_of(suite.config_class, usage, OPTIONS)}\n{fill(suite.summary, 79)}")
         return 0
