@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-learning test-triton test-contrib check bench docs dist-test sanitize clean
+.PHONY: demo test test-learning test-triton test-contrib matrix check bench docs dist-test sanitize clean
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
@@ -35,6 +35,11 @@ test-contrib: .venv/peers
 	# Its requirement of pygame does not install beside minigrid's, which serves it as well.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps memory-gym==1.0.2
 	touch .venv/peers
+
+# A selection of tests with each Python that is here, and with the oldest and the newest dependencies: gigabytes of torch.
+# `make matrix MATRIX='--python 3.11 --torch 2.13.0'` takes one torch for all. What was run and what not is printed.
+matrix: $(READY)
+	$(BIN)/python -m tests.matrix $(MATRIX)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

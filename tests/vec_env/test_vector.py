@@ -123,6 +123,8 @@ def test_statistics_of_gymnasiums_own_wrapper_reach_the_end_of_an_episode() -> N
 
 @pytest.mark.parametrize("mode", MODES)
 def test_statistics_of_our_environments_are_right_in_every_mode(mode: AutoresetMode) -> None:
+    if mode is AutoresetMode.SAME_STEP and tuple(map(int, gym.__version__.split(".")[:2])) < (1, 4):
+        pytest.skip("Gymnasium's own wrapper counts an episode's steps in this mode from version 1.4 on")
     inner = RecordEpisodeStatistics(
         gym.make_vec("SAB/KeyToDoor-v0", num_envs=3, autoreset_mode=mode, length=3, max_episode_steps=20)
     )
