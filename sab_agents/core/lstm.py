@@ -94,7 +94,7 @@ class LSTM(Core[LSTMState]):
             ValueError: `batch_size` is below 1.
         """
         batch_size = self._checked_rows(batch_size)
-        zeros = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
+        zeros = self.like.new_zeros(batch_size, self.layers, self.hidden_size)
         return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
 
     def step(
