@@ -195,7 +195,7 @@ def state_from(parts: Sequence[Array | Tensor], like: State, device: torch.devic
         if tensor.dim() != dimensions:
             raise ValueError(f"the state's {name} must have {dimensions} dimensions, but has {tensor.dim()}.")
     if not isinstance(like, LSTMState):
-        return type(like)(*(tensor[0] for tensor in tensors))
+        return type(like)(*[tensor.select(0, 0) for tensor in tensors])
     h, c = (tensor.to(like.h.dtype).transpose(0, 1) for tensor in tensors)
     # Which step of its episode a row has reached does not matter without gradient.
     return LSTMState(h, c, torch.zeros(len(h), dtype=torch.int64, device=device))

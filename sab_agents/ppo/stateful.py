@@ -285,7 +285,7 @@ class StatefulPolicy(ActorCriticPolicy):
     ) -> tuple[Tensor, State]:
         """Returns the outputs (n · T, D) of a core for features (n · T, F), and the state after them."""
         N = len(features)
-        state = stream.initial_state(N) if parts is None else self._state_of(parts, stream.initial_state(1))
+        state = stream.initial_state(N) if parts is None else self._state_of(parts, _like(stream))
         n = state.batch_size
         if n == 0 or N % n:
             raise ValueError(
@@ -318,6 +318,16 @@ class StatefulPolicy(ActorCriticPolicy):
                 f"has {received}. {_REMEDY}"
             )
         return state
+
+
+def _like(stream: Stream) -> State:
+    """Returns some state of a stream, in the dtype and on the device of its core."""
+    state: State = stream.state
+    first, like = state.tensors()[0], stream.core.like
+    if first.dtype is like.dtype and first.device == like.device:
+        return state
+    initial: State = stream.initial_state(1)
+    return initial
 
 
 def _check_states(name: str, states: Any, *, both: bool) -> None:
