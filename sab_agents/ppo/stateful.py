@@ -301,6 +301,9 @@ class StatefulPolicy(ActorCriticPolicy):
                     f"{len(start)}."
                 )
             start = start.expand(N)
+        if n == N and not torch.is_grad_enabled():  # one step of each row
+            acted: tuple[Tensor, State] = stream.act(features, state.reset(start) if bool(start.any()) else state)
+            return acted
         x = features.view(n, N // n, -1).transpose(0, 1)
         output, after = stream.unroll(x, state, start.view(n, -1).t())
         return output.transpose(0, 1).flatten(0, 1), after

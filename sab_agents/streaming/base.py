@@ -318,9 +318,6 @@ class Stream(ABC):
         if torch.is_grad_enabled():
             unrolled: tuple[Tensor, Any] = self.core(x, state, start)
             return unrolled
-        if len(x) == 1:
-            output, after = self.act(x[0], state.reset(start[0]) if bool(start.any()) else state)
-            return output.unsqueeze(0), after
         return stepped(self.act, x, state, start)
 
     def remembered(self) -> Tensor:
