@@ -6,7 +6,6 @@ Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import torch
@@ -82,7 +81,6 @@ class LSTM(Core[LSTMState]):
             raise ValueError(f"LSTM: dropout must be a fraction between 0 and 1, but is {dropout!r}.")
         self.dropout = dropout if layers > 1 else 0.0  # there is nothing between the layers of one
         self._names = [[f"{name}_l{layer}" for name in WEIGHTS] for layer in range(layers)]
-        self._of_layers: list[Any] = [itemgetter(*names) for names in self._names]
         self.lstm = nn.LSTM(input_size, hidden_size, layers, dropout=self.dropout, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
@@ -151,9 +149,9 @@ class LSTM(Core[LSTMState]):
 
     def weights(self) -> list[LSTMWeights]:
         """Returns the weights of each layer as they are now; one that is computed from others is computed."""
-        own = self._modules["lstm"]._parameters  # type: ignore[union-attr] # `__getattr__` takes as long as the rest
+        own: Any = self._modules["lstm"]._parameters  # type: ignore[union-attr]  # `__getattr__` takes as long
         try:
-            return [of_layer(own) for of_layer in self._of_layers]
+            return [tuple(map(own.__getitem__, names)) for names in self._names]
         except KeyError:
             recompute_weights(self.lstm)
             return [tuple(getattr(self.lstm, name) for name in names) for names in self._names]
