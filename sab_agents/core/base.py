@@ -6,8 +6,8 @@ Dimensions: T steps, B rows, I input size, H hidden size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, NoReturn, TypeVar
 
 import torch
@@ -264,17 +264,35 @@ def recompute_weights(*modules: nn.Module | None) -> None:
                 hook(module, ())
 
 
-@contextmanager
-def leaves_of(weights: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+class leaves_of:  # noqa: N801 - it is used as a function
     """Gives leaves in place of computed weights, to a function that adds to the `.grad` of what it gets.
 
-    What it left there is backpropagated at the end to the parameters that the weights were computed from.
+    What it left there is backpropagated at the end to the parameters that the weights were computed from. A class,
+    because a generator takes twice as long and every step of an agent enters several.
+
+    Args:
+        weights: parameters, or what is computed from parameters.
     """
-    leaves = tuple(weight if weight.is_leaf else weight.detach().requires_grad_() for weight in weights)
-    for weight, leaf in zip(weights, leaves, strict=True):
-        if leaf is not weight:
-            leaf.grad = torch.zeros_like(leaf)
-    yield leaves
-    for weight, leaf in zip(weights, leaves, strict=True):
-        if leaf is not weight and leaf.grad is not None:
-            weight.backward(leaf.grad)  # type: ignore[no-untyped-call]
+
+    __slots__ = ("_leaves", "_weights")
+
+    def __init__(self, weights: Sequence[Tensor]) -> None:
+        self._weights = tuple(weights)
+
+    def __enter__(self) -> tuple[Tensor, ...]:
+        leaves = []
+        for weight in self._weights:
+            leaf = weight
+            if not weight.is_leaf:
+                leaf = weight.detach().requires_grad_()
+                leaf.grad = torch.zeros_like(leaf)
+            leaves.append(leaf)
+        self._leaves = tuple(leaves)
+        return self._leaves
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            return
+        for weight, leaf in zip(self._weights, self._leaves, strict=True):
+            if leaf is not weight and leaf.grad is not None:
+                weight.backward(leaf.grad)  # type: ignore[no-untyped-call]

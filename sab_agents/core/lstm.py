@@ -6,6 +6,7 @@ Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +95,7 @@ class LSTM(Core[LSTMState]):
             ValueError: `batch_size` is below 1.
         """
         batch_size = self._checked_rows(batch_size)
-        zeros = next(self.parameters()).new_zeros(batch_size, self.layers, self.hidden_size)
+        zeros = self.like.new_zeros(batch_size, self.layers, self.hidden_size)
         return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
 
     def step(
@@ -148,9 +149,9 @@ class LSTM(Core[LSTMState]):
 
     def weights(self) -> list[LSTMWeights]:
         """Returns the weights of each layer as they are now; one that is computed from others is computed."""
-        own = self.lstm._parameters
+        own: Any = self._modules["lstm"]._parameters  # type: ignore[union-attr]  # `__getattr__` takes as long
         try:
-            return [tuple(map(own.__getitem__, names)) for names in self._names]  # type: ignore[misc]
+            return [tuple(map(own.__getitem__, names)) for names in self._names]
         except KeyError:
             recompute_weights(self.lstm)
             return [tuple(getattr(self.lstm, name) for name in names) for names in self._names]

@@ -6,8 +6,8 @@ Dimensions: B rows (batch or parallel streams), H hidden size, S slots.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -26,9 +26,11 @@ class State:
     is the state at the start of an episode, for every core.
     """
 
+    __match_args__: ClassVar[tuple[str, ...]]
+
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the dataclass's fields."""
-        return tuple(getattr(self, field.name) for field in fields(self))
+        return tuple([getattr(self, name) for name in self.__match_args__])  # the fields' names, faster than `fields`
 
     @property
     def batch_size(self) -> int:
@@ -46,8 +48,7 @@ class State:
                 )
 
     def _replace(self, tensors: list[Tensor]) -> Self:
-        changes: dict[str, Any] = {field.name: tensor for field, tensor in zip(fields(self), tensors, strict=True)}
-        return replace(self, **changes)
+        return type(self)(*tensors)
 
     def detach(self) -> Self:
         """The same values, cut from the autograd graph."""
@@ -107,19 +108,27 @@ class State:
 
     @classmethod
     def from_numpy(cls, arrays: tuple[npt.NDArray[np.generic], ...], device: torch.device | str | None = None) -> Self:
-        """The state that `to_numpy` flattened.
+        """The state that `to_numpy` flattened; on a CPU it may share the arrays' memory.
 
         Raises:
             ValueError: the number of arrays is not that of this state's tensors.
         """
-        names = [field.name for field in fields(cls)]
+        names = cls.__match_args__
         if len(arrays) != len(names):
             raise ValueError(
                 f"{cls.__name__}.from_numpy: needs {len(names)} arrays ({', '.join(names)}), but got {len(arrays)}. "
                 f"Pass what {cls.__name__}.to_numpy() returned."
             )
-        tensors = {name: torch.tensor(array, device=device) for name, array in zip(names, arrays, strict=True)}
-        return cls(**tensors)
+        return cls(*(as_tensor(array, device) for array in arrays))
+
+
+def as_tensor(array: Any, device: torch.device | str | None = None) -> Tensor:
+    """Returns an array as a tensor, which shares its memory if torch can write to that."""
+    flags = getattr(array, "flags", None)
+    if flags is not None and flags.writeable and flags.c_contiguous:
+        tensor = torch.from_numpy(array)
+        return tensor if device is None else tensor.to(device)
+    return torch.tensor(array, device=device)
 
 
 def register_state(state_class: type[State]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import is_known, runs_native
+from sab_agents.kernels.backend import is_plain, runs_native
 from sab_agents.kernels.native_backend.extension import native, threads
 
 WORK = 32  # multiply-adds that take as long as looking at one element
@@ -17,13 +17,13 @@ def all_finite(x: Tensor) -> bool:
     True for a tensor whose elements are not known: while a transform of `torch.func`, a trace or a dispatch mode is
     active, for subclasses such as fake tensors, and on the meta device.
     """
-    if not is_known(x):
+    if not is_plain(x):
         return True
     # The answer is the same whatever computes it, so that `SAB_KERNEL` need not be asked.
     if native is not None and x.dtype is torch.float32 and x.is_cpu:
         count = x.numel()
         return bool(native.AllFinite(threads=threads(count * WORK), count=count, x=x.contiguous()).run())
-    return bool(torch.isfinite(x).all())
+    return x.is_meta or bool(torch.isfinite(x).all())
 
 
 def norm(x: Tensor) -> float:

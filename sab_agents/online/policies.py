@@ -101,6 +101,7 @@ class StreamPolicy(BasePolicy):
         self.actor = Readout(self.actor_core.output_size, width, self.distribution.size, sparsity)
         self.critic = Readout(self.critic_core.output_size, width, 1, sparsity)
         self._start = torch.ones(1, dtype=torch.bool)
+        self._carries: tuple[type[State], list[tuple[int, ...]]] | None = None  # kind and shapes (…) of acting's state
 
     def _built(self, hidden_size: int, settings: dict[str, Any]) -> Core[Any]:
         return build_core(self.core, self.input_size, hidden_size, **settings)
@@ -147,13 +148,18 @@ class StreamPolicy(BasePolicy):
         actor, critic = self._readouts()
         into_row = self.distribution.gradient(decision.row, decision.action, entropy_weight)
         like = critic.like
-        into_actor = actor.backward(torch.as_tensor(into_row, dtype=like.dtype, device=like.device))
+        into_actor = actor.backward(torch.from_numpy(into_row).to(like))
         into_critic = critic.backward(like.new_ones(1))
         if self.critic_stream is self.actor_stream:
             self.actor_stream.backward((into_actor + into_critic).unsqueeze(0))
         else:
             self.actor_stream.backward(into_actor.unsqueeze(0))
             self.critic_stream.backward(into_critic.unsqueeze(0))
+
+    @property
+    def like(self) -> Tensor:
+        """A parameter, for the dtype and device of all."""
+        return self._readouts()[1].like
 
     def _readouts(self) -> tuple[Readout, Readout]:
         modules: Any = self._modules  # `__getattr__` would take as long as a layer
@@ -213,18 +219,21 @@ class StreamPolicy(BasePolicy):
         return observations, False
 
     def _carried(self, state: tuple[Array, ...] | None, episode_start: Array | None, rows: int) -> State:
-        initial: State = self.actor_stream.initial_state(rows)
+        if state is None or self._carries is None:
+            initial: State = self.actor_stream.initial_state(rows)
+            self._carries = type(initial), [tuple(tensor.shape[1:]) for tensor in initial.tensors()]
         if state is None:
             return initial
+        kind, shapes = self._carries
         received = [np.shape(array) for array in state]
-        expected = [tuple(tensor.shape) for tensor in initial.tensors()]
+        expected = [(rows, *shape) for shape in shapes]
         if received != expected:
             raise ValueError(
                 f"StreamAC.predict: for {rows} observations the state must have shapes {expected}, "
                 f"but has {received}. Pass the state that the last call returned, or None at the start."
             )
-        carried = initial.from_numpy(state, self.device)
-        if episode_start is None:
+        carried = kind.from_numpy(state, self.like.device)
+        if episode_start is None or (np.shape(episode_start) == (rows,) and not np.any(episode_start)):
             return carried
         return carried.reset(torch.from_numpy(np.broadcast_to(episode_start, (rows,)).astype(bool)))
 

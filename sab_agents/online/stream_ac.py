@@ -212,7 +212,7 @@ class StreamAC(BaseAlgorithm):
         assert self.env is not None
         assert self.observation is not None
         assert self._last_episode_starts is not None
-        self.observation = self.observation.to(self.policy.critic.like)
+        self.observation = self._as_learnt(self.observation)
         decision = self._open.decision
         if decision is None:
             decision = self.policy.decide(self.observation, bool(self._last_episode_starts[0]), self.generator)
@@ -278,8 +278,15 @@ class StreamAC(BaseAlgorithm):
 
     def _normalised(self, observations: Array) -> Tensor:
         """Adds the environment's one observation (1, …) to the statistics and returns it normalised, (1, O)."""
-        row = self.policy.normaliser.update(self.policy.flattened(observations)[0])
-        return torch.from_numpy(row).unsqueeze(0).to(self.policy.critic.like)
+        row = torch.from_numpy(self.policy.normaliser.update(self.policy.flattened(observations)[0])[None])
+        return self._as_learnt(row)
+
+    def _as_learnt(self, observation: Tensor) -> Tensor:
+        """Returns an observation in the dtype and on the device of the parameters."""
+        like = self.policy.like
+        if observation.dtype is like.dtype and observation.device == like.device:
+            return observation
+        return observation.to(like)
 
     def dump_logs(self) -> None:
         """Writes the log: mean return and length of the last episodes, what the actor's memory does, speed and time."""

@@ -114,7 +114,7 @@ class ObGD:
 
     def _require_bound(self) -> None:
         named = self._owned.now()
-        if named is not self._known or not self._binding.holds(tuple(named.values())):
+        if named is not self._known or not self._binding.holds(self._members):
             self._bind()
 
     def _bind(self) -> None:
@@ -141,5 +141,6 @@ class ObGD:
             parameter.grad = self.gradient[part].view_as(parameter)
             if old is not None and len(trace[laid[old]]) == parameter.numel():
                 self.trace[part] = trace[laid[old]]
+        self._members = tuple(parameters)
         self._binding = Binding(parameters)
         self._descent: Descent = descent(self.vector, self.gradient, self.trace, **self._settings)

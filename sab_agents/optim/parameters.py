@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, ValuesView
 from itertools import chain
 from operator import is_
 from typing import Any
@@ -33,25 +33,25 @@ class Parameters:
         """Returns the present parameters; the same dictionary until one is replaced, added or taken away."""
         if self._named is None:
             return self._read()
-        found = [*chain.from_iterable(map(dict.values, self._held))]
-        if len(found) != len(self._found) or not all(map(is_, found, self._found)):
+        found, held = self._found, self._held
+        if sum(map(len, held)) != len(found) or not all(map(is_, chain.from_iterable(held), found)):
             return self._read()
         return self._named
 
     def _read(self) -> dict[str, nn.Parameter]:
         named: dict[int, tuple[str, nn.Parameter]] = {}
-        self._held: list[dict[str, Any]] = []
+        self._held: list[ValuesView[Any]] = []  # what the modules' dictionaries hold at any time
         for number, owner in enumerate(self._owners):
             if isinstance(owner, nn.Parameter):
                 named.setdefault(id(owner), (f"{number}", owner))
                 continue
             for path, module in owner.named_modules():
-                self._held += [module._modules, module._parameters]
+                self._held += [module._modules.values(), module._parameters.values()]
                 for name, parameter in module._parameters.items():
                     if parameter is not None:
                         named.setdefault(id(parameter), (f"{number}.{path}.{name}", parameter))
         # Held, so that no other object can get the identity of one that was replaced.
-        self._found = [*chain.from_iterable(map(dict.values, self._held))]
+        self._found = [*chain.from_iterable(self._held)]
         self._named = dict(named.values())
         return self._named
 

@@ -6,7 +6,7 @@ Dimensions: n environments, L layers, H hidden size, F output size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +20,7 @@ from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTMState
 from sab_agents.core.recipes import former_settings
 from sab_agents.core.registry import CoreSpec
-from sab_agents.core.state import State
+from sab_agents.core.state import State, as_tensor
 from sab_agents.streaming import Stream, make_stream, stream_settings
 
 Array = npt.NDArray[Any]
@@ -180,7 +180,7 @@ def state_from(parts: Sequence[Array | Tensor], like: State, device: torch.devic
     Raises:
         ValueError: the number of parts differs, or they have other dimensions.
     """
-    names = [field.name for field in fields(like)]
+    names = like.__match_args__
     if isinstance(like, LSTMState):
         names = names[:2]
     if len(parts) != len(names):
@@ -189,13 +189,13 @@ def state_from(parts: Sequence[Array | Tensor], like: State, device: torch.devic
             "that the last call returned, or None at the start."
         )
     kinds = like.tensors()
-    tensors = [part.to(device) if isinstance(part, Tensor) else torch.tensor(part, device=device) for part in parts]
+    tensors = [part.to(device) if isinstance(part, Tensor) else as_tensor(part, device) for part in parts]
     for name, tensor, kind in zip(names, tensors, kinds, strict=False):
         dimensions = kind.dim() + (not isinstance(like, LSTMState))
         if tensor.dim() != dimensions:
             raise ValueError(f"the state's {name} must have {dimensions} dimensions, but has {tensor.dim()}.")
     if not isinstance(like, LSTMState):
-        return type(like)(*(tensor[0] for tensor in tensors))
+        return type(like)(*[tensor.select(0, 0) for tensor in tensors])
     h, c = (tensor.to(like.h.dtype).transpose(0, 1) for tensor in tensors)
     # Which step of its episode a row has reached does not matter without gradient.
     return LSTMState(h, c, torch.zeros(len(h), dtype=torch.int64, device=device))

@@ -89,6 +89,12 @@ class StatefulPolicy(ActorCriticPolicy):
     def values_of(self, output: Tensor) -> Tensor:
         """Returns the values (N,), from outputs (N, D) of the critic's core, or of the layer in place of a core."""
 
+    @property
+    def device(self) -> torch.device:
+        """Of the parameters; stable-baselines3 looks for the first of all of them, several times in each `predict`."""
+        stream = vars(self).get("actor_stream")
+        return super().device if stream is None else stream.core.like.device
+
     @in_own_modes
     def predict(
         self,
@@ -278,22 +284,26 @@ class StatefulPolicy(ActorCriticPolicy):
         self, stream: Stream, features: Tensor, parts: States | None, starts: Array | Tensor | None
     ) -> tuple[Tensor, State]:
         """Returns the outputs (n · T, D) of a core for features (n · T, F), and the state after them."""
-        N, like = len(features), stream.initial_state(1)
-        state = stream.initial_state(N) if parts is None else self._state_of(parts, like)
+        N = len(features)
+        state = stream.initial_state(N) if parts is None else self._state_of(parts, _like(stream))
         n = state.batch_size
         if n == 0 or N % n:
             raise ValueError(
                 f"{type(self).__name__}: state must have a row for each of the {N} observations, but has {n}. {_REMEDY}"
             )
-        start = torch.zeros(N, dtype=torch.bool, device=features.device)
-        if starts is not None:
-            given = torch.as_tensor(starts, device=features.device).flatten().bool()
-            if len(given) not in {1, N}:
+        if starts is None:
+            start = torch.zeros(N, dtype=torch.bool, device=features.device)
+        else:
+            start = torch.as_tensor(starts, device=features.device).flatten().bool()
+            if len(start) not in {1, N}:
                 raise ValueError(
                     f"{type(self).__name__}: episode_start must have a flag for each of the {N} observations, but has "
-                    f"{len(given)}."
+                    f"{len(start)}."
                 )
-            start |= given
+            start = start.expand(N)
+        if n == N and not torch.is_grad_enabled():  # one step of each row
+            acted: tuple[Tensor, State] = stream.act(features, state.reset(start) if bool(start.any()) else state)
+            return acted
         x = features.view(n, N // n, -1).transpose(0, 1)
         output, after = stream.unroll(x, state, start.view(n, -1).t())
         return output.transpose(0, 1).flatten(0, 1), after
@@ -311,6 +321,16 @@ class StatefulPolicy(ActorCriticPolicy):
                 f"has {received}. {_REMEDY}"
             )
         return state
+
+
+def _like(stream: Stream) -> State:
+    """Returns some state of a stream, in the dtype and on the device of its core."""
+    state: State = stream.state
+    first, like = state.tensors()[0], stream.core.like
+    if first.dtype is like.dtype and first.device == like.device:
+        return state
+    initial: State = stream.initial_state(1)
+    return initial
 
 
 def _check_states(name: str, states: Any, *, both: bool) -> None:

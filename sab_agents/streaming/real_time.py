@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sab_agents.core.real_time import RealTimeCore, Sensitivity
 from sab_agents.core.state import State
 from sab_agents.streaming.base import Credit, Encode
-from sab_agents.streaming.truncated import PlainStep, TruncatedStream, TruncatedWindow
+from sab_agents.streaming.truncated import PeekedStep, PlainStep, TruncatedStream, TruncatedWindow
 
 
 class RealTimeStream(TruncatedStream):
@@ -104,7 +104,9 @@ class RealTimeStream(TruncatedStream):
         self._stepped = True
         return output
 
-    def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> PlainStep:
+    def peek(
+        self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None
+    ) -> PlainStep | PeekedStep:
         """Computes the next step; see `Stream.peek`."""
         if self._encodes or x is not None or episode_start is not None:
             return super().peek(observation, episode_start, x)

@@ -5,7 +5,7 @@ Dimensions: B rows, S slots.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -40,9 +40,8 @@ class SlotState(SABState):
         """Returns empty memories: zeros."""
         state = core.initial_state(rows)
         usage = torch.zeros_like(state.filled, dtype=state.h.dtype)
-        own = {field.name: getattr(state, field.name) for field in fields(SABState)}
         writes = torch.zeros_like(state.step)
-        return cls(**own, usage=usage, credit=usage.clone(), writes=writes, draws=writes.clone())
+        return cls(*[*state.tensors(), usage, usage.clone(), writes, writes.clone()])
 
     def reset(self, rows: Tensor) -> Self:
         """Puts the given rows at the start of an episode; see `State.reset`. `draws` keeps counting."""

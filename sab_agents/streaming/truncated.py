@@ -36,6 +36,32 @@ class PlainStep(NamedTuple):
     state: State
 
 
+_Steps = tuple[Tensor, int]
+"""Steps (1,) of an episode, as a sum that is yet to be computed."""
+
+
+class PeekedStep:
+    """A step after a segment of an LSTM, whose state is made when it is asked for.
+
+    Args:
+        observation: (1, I).
+        start: (1,) bool.
+        output: (1, H).
+        segment: which computed the step.
+        steps: of the episode before it.
+    """
+
+    def __init__(self, observation: Tensor, start: Tensor, output: Tensor, segment: LSTMSegment, steps: _Steps) -> None:
+        self.observation, self.start, self.output = observation, start, output
+        self._segment, self._steps = segment, steps
+
+    @property
+    def state(self) -> LSTMState:
+        """After the step."""
+        before, more = self._steps
+        return LSTMState(self.output.unsqueeze(1), self._segment.peeked_cell().unsqueeze(1), before + (more + 1))
+
+
 SEGMENT_STEPS = 8
 """Of a segment in `step_and_replay`, unless the core or a setting says otherwise."""
 
@@ -71,6 +97,8 @@ class TruncatedStream(Stream):
         self._shape = (self.rows, *self.observation_shape)
         plain = isinstance(core, LSTM) and core.layers == 1 and self.rows == 1 and not self._encodes
         self._segment = LSTMSegment(self.bptt_steps) if plain else None
+        self._state: State
+        self._taken: tuple[Tensor, _Steps] | None  # what a segment's last step left, whose c is yet to be copied
         self.reset()
 
     def reset(self) -> None:
@@ -78,21 +106,37 @@ class TruncatedStream(Stream):
         self._hold(self.core.initial_state(self.rows))
         self._begin_window()
 
+    @property
+    def state(self) -> Any:
+        """The state after the last step."""
+        taken = self._taken
+        if taken is not None:
+            (h, (before, steps)), self._taken = taken, None
+            assert self._segment is not None
+            self._state = LSTMState(h.unsqueeze(1), self._segment.cell().unsqueeze(1), before + steps)
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state, self._taken = state, None
+
     def _hold(self, state: State) -> None:
         """Takes a state; those after it have its dtype and device."""
-        self.state: State = state
+        self.state = state
         self._like = state.tensors()[0]
         self._no_start = torch.zeros(self.rows, dtype=torch.bool, device=self._like.device)
 
     def _begin_window(self) -> None:
         self._before: Any = self.state
+        self._entry: tuple[Tensor, Tensor] | None = None  # h and c (1, H) with which a segment begins
         self._window = Window()
         self._starts_within = False  # whether an episode starts in the window otherwise than by `step_and_replay`
         self._replayed: Replay | LSTMSegment | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the last replay, whose graph belongs to the original's parameters."""
-        return {**vars(self), "_replayed": None}
+        state = self.state  # which the last segment may hold yet
+        return {**vars(self), "_state": state, "_taken": None, "_entry": None, "_replayed": None}
 
     @property
     def before(self) -> State:
@@ -105,20 +149,26 @@ class TruncatedStream(Stream):
         """T, the steps in the window."""
         return self._window.steps
 
-    def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> PlainStep:
+    def peek(
+        self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None
+    ) -> PlainStep | PeekedStep:
         """Computes the next step; see `Stream.peek`."""
         observation, start = self._checked(observation, episode_start)
         if episode_start is None and isinstance(self._replayed, LSTMSegment):
-            state: Any = self.state
-            h, c = state.h.select(1, 0), state.c.select(1, 0)
-            h, c = self._replayed.peek(self.core.weights()[0], observation.unsqueeze(0), h, c)
-            return PlainStep(observation, start, h, LSTMState(h.unsqueeze(1), c.unsqueeze(1), state.step + 1))
+            segment, weights, taken = self._replayed, self.core.weights()[0], self._taken
+            if taken is None:
+                state, c = self.state, self.state.c.select(1, 0)
+                h, steps = state.h.select(1, 0), (state.step, 0)
+            else:
+                (h, steps), c = taken, None
+            output = segment.peek(weights, observation.unsqueeze(0), h, c)
+            return PeekedStep(observation, start, output, segment, steps)
         with torch.no_grad():
             x = self._encoded(observation) if x is None else x
             output, state = self.core.step(x, self.state, None if episode_start is None else start)
         return PlainStep(observation, start, output, state)
 
-    def take(self, step: PlainStep) -> None:
+    def take(self, step: PlainStep | PeekedStep) -> None:
         """Takes the step that `peek` computed last; see `Stream.take`."""
         self._window.append(observation=step.observation, start=step.start)
         self._starts_within |= step.start is not self._no_start and bool(step.start.any())
@@ -180,15 +230,16 @@ class TruncatedStream(Stream):
                 window.clear()
                 self._window = window
         self._window.append(observation=observation, start=start)
-        segment, before = self._segment, self._before
+        segment, steps = self._segment, self.steps
         if segment is not None and not self._starts_within:
-            if self.steps == 1 and episode_start is not None:
-                before = self._before = before.reset(start)
-            h, c = before.h.select(1, 0), before.c.select(1, 0)
-            h, c = segment.run(self.core.weights()[0], self._window.stacked("observation"), h, c)
-            self.state = LSTMState(h.unsqueeze(1), c.unsqueeze(1), before.step + self.steps)
-            self._replayed = segment
-            return h
+            if steps == 1 and episode_start is not None:
+                self._before = self._before.reset(start)
+            before, entry = self._before, self._entry
+            if entry is None:
+                entry = self._entry = before.h.select(1, 0), before.c.select(1, 0)
+            output = segment.run(self.core.weights()[0], self._window.tensors["observation"], steps, *entry)
+            self._taken, self._replayed = (output, (before.step, steps)), segment
+            return output
         with torch.enable_grad():
             output, state = self._replayed_window()
         self.state, self._replayed = state.detach(), graph_replay(output)

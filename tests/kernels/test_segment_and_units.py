@@ -39,8 +39,9 @@ def arguments(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tenso
 def learned(segment: LSTMSegment, module: nn.LSTM, between: Callable[[], object] = lambda: None) -> list[Tensor]:
     """What a segment and a step beyond it return, and the gradients."""
     x, h, c = arguments(next(module.parameters()).dtype)
-    found = [*segment.run(weights_of(module), x, h, c)]
-    found += segment.peek(weights_of(module), x[:1], found[0], found[1])
+    found = [segment.run(weights_of(module), x, len(x), h, c), segment.cell()]
+    found.append(segment.peek(weights_of(module), x[:1], found[0], None))
+    found.append(segment.peeked_cell())
     between()
     segment.backward(weights_of(module), torch.ones_like(h))
     return found + [each.grad for each in module.parameters() if each.grad is not None]

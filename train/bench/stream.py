@@ -224,6 +224,11 @@ def print_rows(console: Console, rows: Sequence[StreamRow]) -> None:
     """Prints the table."""
     console.print(f"torch {torch.__version__}, CPU, float32, one thread; input size {INPUTS}")
     console.print(", ".join(f"{name} {value}" for name, value in SIZES.items()) + "; a label at every step")
+    print_table(console, rows)
+
+
+def print_table(console: Console, rows: Sequence[StreamRow]) -> None:
+    """Prints the rows alone."""
     table = Table(title="One call, microseconds, medians (spread)")
     for heading in ("side", "kernel", "µs", "spread", "processor time"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in {"side", "kernel"} else "right")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from sab_agents.train.bench import agents, distributed, envs, river, sequences, step, stream
+from sab_agents.train.bench import agent_step, agents, distributed, envs, river, sequences, step, stream
 from sab_agents.train.commands.arguments import Parser
 
 BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
@@ -14,6 +14,7 @@ BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxy
         "core": (partial(sequences.command, "core"), "whole sequences, forward and backward"),
         "step": (step.command, "one step without gradient, and a short window with it"),
         "stream": (stream.command, "learning from an endless stream, and whether its cost stays flat"),
+        "agent-step": (agent_step.command, "one learned step of StreamAC, one predict, and the environment's part"),
         "scaling": (partial(sequences.command, "scaling"), "time and memory as T, slots and H grow; minutes"),
         "envs": (envs.command, "steps a second of the environments"),
         "distributed": (distributed.command, "learning with 1 and 2 processes, and what their sum costs"),

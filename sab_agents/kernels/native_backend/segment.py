@@ -38,15 +38,23 @@ class CompiledLSTM:
         self._cut = torch.zeros(steps, 1, dtype=FLAG)
         self._cut[0] = True
         self._nowhere = torch.full((steps, 1), -1, dtype=WHOLE)
-        self._cell = new_empty(1, self._hidden_size)
         self._steps = steps
-        self._kept, self._backward = self._arguments(network, steps)
-        self._peeked, _ = self._arguments(network, 1)
+        self.cell, self.peeked_cell = new_empty(1, self._hidden_size), new_empty(1, self._hidden_size)
+        self._kept, self._backward = self._arguments(network, steps, self.cell)
+        self._peeked, _ = self._arguments(network, 1, self.peeked_cell)
+        self._peeked.steps = 1
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None  # x, h and c, as they were passed and checked
 
-    def _arguments(self, network: Network, steps: int) -> tuple[Any, Any]:
-        """Returns those of a forward and of a backward pass of at most `steps` steps, but for x and the states."""
+    def _arguments(self, network: Network, steps: int, cell: Tensor) -> tuple[Any, Any]:
+        """Returns those of a forward and of a backward pass of at most `steps` steps, but for x and the states.
+
+        Args:
+            network: of the LSTM.
+            steps: at most.
+            cell: (1, H), gets c after the last step.
+        """
         H, space = self._hidden_size, Space(Sizes.of(steps, 1, self._inputs, self._hidden_size, 0, 0, network.reading))
-        space.tape = space.tape._replace(last_cell=self._cell)
+        space.tape = space.tape._replace(last_cell=cell)
         given = Given((), (), (), (), self._start, self._cut, self._nowhere, (), None, None)
         backward = network.backward(
             space, given, grad_hidden=None, grad_summary=None, stride=H, last_only=True, grad_memory=None
@@ -69,28 +77,42 @@ class CompiledLSTM:
         """A copy is bound to nothing."""
         return type(None), ()
 
-    def run(self, x: Tensor, h: Tensor, c: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-        """Returns h and c (1, H) after the last of T steps.
+    def run(self, x: Tensor, steps: int, h: Tensor, c: Tensor) -> Tensor:
+        """Returns h (1, H) after T steps, and leaves c in `cell`; for a `backward` to come.
 
         Args:
-            x: (T, 1, I) inputs, T ≤ L, or 1 without `keep`.
+            x: (n, 1, I) inputs, of which T are there.
+            steps: T ≤ L.
             h: (1, H) before the first step.
             c: (1, H) before the first step.
-            keep: whether for a `backward` to come.
         """
-        T, H = len(x), self._hidden_size
-        fit = fits(x, (T, 1, self._inputs), REAL) and fits(h, (1, H), REAL) and fits(c, (1, H), REAL)
-        if not fit or not 0 < T <= (self._steps if keep else 1):
+        forward, backward, output = self._kept, self._backward, new_empty(1, 2 * self._hidden_size)
+        last = self._last
+        if last is None or last[0] is not x or last[1] is not h or last[2] is not c:
+            self._require(x, len(x), h, c)
+            forward.x, forward.h, forward.c = self._last = x, h, c
+            backward.x, backward.h = x, h
+        if not 0 < steps <= min(len(x), self._steps):
+            raise ValueError(f"TruncatedStream: a segment has from 1 to {self._steps} steps, but has {steps}.")
+        forward.steps = backward.steps = steps
+        forward.last_output = output
+        forward.run()
+        return output.narrow(1, 0, self._hidden_size)
+
+    def peek(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
+        """Returns h (1, H) after one step x (1, 1, I), and leaves c in `peeked_cell`."""
+        self._require(x, 1, h, c)
+        forward, output = self._peeked, new_empty(1, 2 * self._hidden_size)
+        forward.x, forward.h, forward.c, forward.last_output = x, h, c, output
+        forward.run()
+        return output.narrow(1, 0, self._hidden_size)
+
+    def _require(self, x: Tensor, steps: int, h: Tensor, c: Tensor) -> None:
+        H = self._hidden_size
+        if not (fits(x, (steps, 1, self._inputs), REAL) and fits(h, (1, H), REAL) and fits(c, (1, H), REAL)):
             raise ValueError(
                 f"TruncatedStream: observations must be float32 (1, {self._inputs}), but are {tuple(x.shape)}."
             )
-        forward, output = self._kept if keep else self._peeked, new_empty(1, 2 * H)
-        forward.steps, forward.x, forward.h, forward.c, forward.last_output = T, x, h, c, output
-        forward.run()
-        if keep:
-            backward = self._backward
-            backward.steps, backward.x, backward.h = T, x, h
-        return output.narrow(1, 0, H), self._cell.clone()
 
     def backward(self, gradient: Tensor) -> None:
         """Adds to the gradients of the weights, given that of the last h that was kept.

@@ -178,7 +178,7 @@ class CompiledStream:
         return True
 
     def act(self, weights: StepWeights, x: Tensor, state: StreamState) -> tuple[Tensor, StreamState] | None:
-        """Takes one step from another state, in the tensors that this one carries, which must record nothing.
+        """Takes one step from another state, of which a copy becomes the one that this carries and records nothing of.
 
         Returns:
             (B, 2H) outputs and the state after the step; None if the native kernel cannot take an argument.
@@ -188,12 +188,12 @@ class CompiledStream:
         """
         if not all(fits(each, held.shape, held.dtype) for each, held in zip(state, self.state, strict=True)):
             return None
-        for held, each in zip(self.state, state, strict=True):
-            held.copy_(each)
+        after = self.state = StreamState(*[each.clone() for each in state])
+        self._step.state = self._take.state = after
         self.forget()
         if not self.take_steps(weights, x.unsqueeze(0), None, None, 0):
             return None
-        return self._output.clone(), StreamState(*(each.clone() for each in self.state))
+        return self._output.clone(), after
 
     def forget(self) -> None:
         """Must be called when the memory was changed by others."""

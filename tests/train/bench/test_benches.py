@@ -159,3 +159,20 @@ def test_a_stream_that_gets_slower_is_seen_beside_a_young_one(monkeypatch: pytes
 
 def test_a_stream_too_short_to_follow_is_refused() -> None:
     assert main(["bench", "stream", "--rounds", "1", "--steps", "100"]) == 2
+
+
+def test_agent_step_prints_what_a_learned_step_a_prediction_and_the_environment_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("stream", "agent_step"):
+        monkeypatch.setattr(f"sab_agents.train.bench.{module}.BATCH", 2)
+    file = tmp_path / "agent.json"
+    assert bench(["agent-step", "--rounds", "1", "--json", str(file)]) == 0
+    assert "environment alone" in capsys.readouterr().out
+    found = {row["side"]: row for row in json.loads(file.read_text())["rows"]}
+    expected = {"environment alone", "OnlineLearner: learn_one"}
+    for policy in ("MlpSabPolicy", "MlpLstmPolicy", "MlpRtuPolicy"):
+        expected |= {f"StreamAC {policy}: learned step", f"StreamAC {policy}: predict"}
+    expected |= {f"RecurrentPPO {policy}: predict" for policy in ("MlpSabPolicy", "MlpLstmPolicy")}
+    assert set(found) == expected
+    assert all(row["low"] <= row["microseconds"] <= row["high"] for row in found.values())
