@@ -28,6 +28,6 @@ def command(arguments: Sequence[str]) -> int:
     """Runs a benchmark and prints its ratios."""
     parser = Parser("bench", "Measures speed as ratios to a peer in the same run; bench WHAT --help says more.")
     summary = "; ".join(f"{name}: {about}" for name, (_, about) in BENCHES.items())
-    parser.add_argument("what", choices=tuple(BENCHES), help=summary)
+    parser.add_argument("what", metavar="WHAT", choices=tuple(BENCHES), help=summary)
     chosen = parser.parse(arguments[:1]).what
     return BENCHES[chosen][0](arguments[1:])
