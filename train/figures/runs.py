@@ -127,7 +127,7 @@ def _credit_curves(axes: Axes, maps: Maps) -> None:
 
 
 def _credit_limits(credit: Floats) -> tuple[float, float]:
-    top = float(credit.max()) or 1.0
+    top = float(credit.max(initial=0.0, where=np.isfinite(credit))) or 1.0
     return top * CREDIT_RANGE, top
 
 
@@ -143,8 +143,9 @@ def image_of_attention(attention: Floats) -> npt.NDArray[np.uint8]:
 def image_of_credit(credit: Floats) -> npt.NDArray[np.uint8]:
     """Returns the credit map as a bare (rows, columns, 3) image on a log scale, first step at the bottom."""
     floor, top = _credit_limits(credit)
-    scaled = np.log(np.maximum(credit, floor) / floor) / np.log(top / floor)
-    return _pixels(np.where(credit > 0, scaled, 0))
+    known = np.nan_to_num(credit, nan=0.0, posinf=top)  # of parameters that explode
+    scaled = np.log(np.maximum(known, floor) / floor) / np.log(top / floor)
+    return _pixels(np.where(known > 0, scaled, 0))
 
 
 def _pixels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -105,3 +105,13 @@ def test_maps_without_any_weight_or_gradient_can_still_be_drawn(tmp_path: Path) 
         assert image_of_credit(nothing).shape[2] == 3
     plot_attention(tmp_path / "attention.png", "nothing", np.zeros((4, 4), dtype=np.float32))
     assert image_of_attention(np.zeros((1, 1), dtype=np.float32)).shape == (256, 256, 3)
+
+
+def test_credit_that_is_not_finite_is_drawn_as_the_greatest_or_as_none() -> None:
+    known = np.array([[0.0, 1e-3], [1.0, 0.5]], dtype=np.float32)
+    broken = known.copy()
+    broken[1, 0] = np.inf
+    assert np.array_equal(image_of_credit(broken)[0, 0], image_of_credit(known)[0, 0])
+    broken[1, 0] = np.nan
+    known[1, 0] = 0.0
+    assert np.array_equal(image_of_credit(broken), image_of_credit(known))
