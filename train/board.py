@@ -28,7 +28,7 @@ class Tracked:
         folder: where W&B writes its files.
         group: of runs that belong together.
         settings: what the run was started with.
-        identity: a file that holds the run's ids, so that a resumed run goes on under them, with its trackers; None for
+        identity: a file that holds the run's ids, so that a resumed run continues with them and its trackers; None for
             a run that always starts at its beginning.
     """
 

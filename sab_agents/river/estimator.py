@@ -72,7 +72,7 @@ class StreamEstimator:
 
     @property
     def learning_rate(self) -> float:
-        """Of Adam, above 0; `mutate` changes it while learning goes on."""
+        """Of Adam, above 0; `mutate` changes it while learning continues."""
         return self._learning_rate
 
     @learning_rate.setter
@@ -86,7 +86,7 @@ class StreamEstimator:
 
     @property
     def clip_norm(self) -> float:
-        """Greatest norm of the gradient, above 0; `mutate` changes it while learning goes on."""
+        """Greatest norm of the gradient, above 0; `mutate` changes it while learning continues."""
         return self._clip_norm
 
     @clip_norm.setter

@@ -19,7 +19,7 @@ class SABForecaster(StreamEstimator, Forecaster):
     """Forecasts a series of numbers, with a memory of its past.
 
     A step takes the last value, the last change and the features of the present, and learns the change that comes, all
-    in standard deviations. A forecast goes on with its own values in place of those that are not known yet; it changes
+    in standard deviations. A forecast continues with its own values in place of those that are not known; it changes
     nothing.
 
     Args:

@@ -1,4 +1,4 @@
-"""A learner that grows keeps what it learnt, and goes on as one that was wide from the start and saw zeros there."""
+"""A learner that grows keeps what it learnt, and continues as one that was wide from the start and saw zeros there."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def run_on(
 ) -> Iterator[ResultT | TrainingError]:
     """Runs a task for each of several works, as many at a time as the cluster has processors.
 
-    A task whose process or node dies is run again, from its beginning and on any node; nothing of the first attempt is
+    A task whose process or node dies is repeated, from its beginning and on any node; nothing of the first attempt is
     kept.
 
     Args:
