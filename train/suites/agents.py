@@ -375,7 +375,7 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             )
             for cell, result in results.items()
         )
-        progress = "steps of all copies"
+        progress = "environment steps, all copies"
         return Study(
             title=config.env,
             size=config.argument or "size",
