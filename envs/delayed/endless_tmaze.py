@@ -46,7 +46,7 @@ class EndlessTMaze(Dynamics):
             costs two turns in the corridor for each step forward, and the turn at its end pays 1/3 - 2/3. This gives
             -(1/3 + 2 E length / L) Σ_k P(reached). If the chain is short, C L < 100, truncated episodes count, and the
             distribution of the agent is propagated step by step.
-        memoryless: 0. The junction's observation does not depend on the cue, so of the turns of an agent that always
+        memoryless: 0: the junction's observation does not depend on the cue, so of the turns of an agent that always
             arrives, half are right: with v for what follows, a corridor is worth (1 + v)/2 - 1/2 or, if a wrong turn
             does not end the episode, v; and v = 0 after the last one. To walk on one of the cues alone and to wait on
             the other does not pay: the steps to the limit cost more than 5, a wrong turn costs 1.

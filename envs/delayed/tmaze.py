@@ -171,7 +171,7 @@ class PassiveTMaze(TMaze):
     Episodes end (terminated) after L + 1 steps; `info["is_success"]` then says whether the agent is at the goal.
 
     Returns:
-        best: 1. L moves right and one to the goal, without a penalty.
+        best: 1: L moves right and one to the goal, without a penalty.
         random: -1 + (1 - 4^-L) / (3 L) + 4^-(L + 1). Step t has no penalty only if all t moves so far were right, which
             has probability 4^-t, and Σ 4^-t = (1 - 4^-L) / 3. The goal takes L moves right and the correct turn.
         memoryless: 1/2. Only one path reaches a side in L + 1 steps: L moves right and a turn. At the junction the
@@ -206,7 +206,7 @@ class ActiveTMaze(TMaze):
     Episodes end (terminated) after L + 3 steps; `info["is_success"]` then says whether the agent is at the goal.
 
     Returns:
-        best: 1. One move left, L + 1 moves right and one to the goal: x = t - 1 throughout, without a penalty.
+        best: 1: one move left, L + 1 moves right and one to the goal: x = t - 1 throughout, without a penalty.
         random: -(L + 2)/L + Σ p_t / L + g. The probability p_t of x ≥ t - 1 after step t and the probability g of
             reaching the goal follow from how far the agent lags behind moving right; see `_random_return`.
         memoryless: 1/2. Nothing depends on the goal before the oracle is visited, so without a visit a turn is correct

@@ -30,7 +30,7 @@ class Umbrella(TimedDynamics):
     Returns (expected values: the random rewards add 0, with a variance of N - 1):
         best: 1, by choosing `need` as the first action.
         random: 0, the first action equals `need` in half of the episodes.
-        memoryless: 1. The first observation shows `need`, and no later action matters, so no memory is needed to act
+        memoryless: 1: the first observation shows `need`, and no later action matters, so no memory is needed to act
             well. The difficulty is to credit the first action for the last reward.
 
     Args:

@@ -20,7 +20,7 @@ from sab_agents.core.state import State
 from sab_agents.kernels import steps_in_episode, stretch_firsts, transforms_active
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GRUState(State):
     """What `GRU` carries.
 

@@ -20,7 +20,7 @@ from sab_agents.kernels import LSTMWeights, Replay, lstm, lstm_step, replay_lstm
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LSTMState(State):
     """What `LSTM` carries.
 

@@ -20,7 +20,7 @@ from sab_agents.core.timeline import first_used, fixed_columns, same_episode
 from sab_agents.kernels import steps_in_episode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LSTMAttentionState(State):
     """What `LSTMAttention` carries; n is the length of the longest episode under way.
 

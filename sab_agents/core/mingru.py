@@ -19,7 +19,7 @@ from sab_agents.core.state import State
 from sab_agents.kernels import add_gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MinGRUState(State):
     """What `MinGRU` carries.
 

@@ -30,7 +30,7 @@ from sab_agents.kernels import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RTUState(State):
     """What `RTU` carries.
 

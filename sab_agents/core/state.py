@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class State:
     """Base of every core's state: a fixed set of tensors whose first axis is the row.
 
@@ -27,6 +27,10 @@ class State:
     """
 
     __match_args__: ClassVar[tuple[str, ...]]
+
+    def __repr__(self) -> str:
+        shapes = (f"{name}={tuple(getattr(self, name).shape)}" for name in self.__match_args__)
+        return f"{type(self).__name__}({', '.join(shapes)})"  # the numbers would fill screens
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the dataclass's fields."""
@@ -160,7 +164,7 @@ def _stacked(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([filled_up(tensor) for tensor in tensors])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SABState(State):
     """Everything that `SAB` carries: the LSTM's state, the memory, and where each row stands in its episode.
 

@@ -23,7 +23,7 @@ from sab_agents.core.timeline import first_used, fixed_columns, same_episode
 from sab_agents.kernels import is_known, steps_in_episode, transforms_active
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TransformerState(State):
     """What `Transformer` carries; n is the length of the longest episode under way, at most the context.
 

@@ -177,6 +177,8 @@ class RecurrentPPO(SavedAlgorithm):
         self.skipped_updates = 0
         if _init_setup_model:
             self._setup_model()
+        if self.verbose >= 1 and env is not None and self.n_envs == 1:
+            print("One copy of the environment. PPO learns more reliably from 8 or 16: gym.make_vec makes them.")
 
     def _setup_model(self) -> None:
         self._setup_lr_schedule()

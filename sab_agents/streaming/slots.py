@@ -18,7 +18,7 @@ from sab_agents.kernels import EVICTIONS, WRITES, Contexts, StreamRules, StreamS
 from sab_agents.kernels.stream_types import Eviction, Write
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SlotState(SABState):
     """The state of a SAB, and what a rule of eviction goes by.
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sab_agents import SAB, SABState, SoftmaxSAB, build_core
+from sab_agents import LSTM, SAB, SABState, SoftmaxSAB, build_core
 from sab_agents.core import sparsify
 from sab_agents.kernels import SCORES, Reading, ScanArguments, ScanPlan, reference_scan
 from tests.core.test_scan_equals_reference import Compute, by_torch, fitting, place, shapes_of
@@ -243,3 +243,11 @@ def test_a_softmax_refuses_the_settings_that_it_does_not_use(name: str, value: f
         build_core("sab_softmax", 3, 4, **{name: value})
     left_out: dict[str, Any] = {name: None}
     SoftmaxSAB(3, 4, **left_out)
+
+
+def test_a_printed_state_says_its_shapes() -> None:
+    _, state = SAB(3, 4, capacity=2)(torch.zeros(5, 2, 3))
+    assert repr(state) == (
+        "SABState(h=(2, 4), c=(2, 4), memory=(2, 2, 4), filled=(2, 2), written_at=(2, 2), step=(2,))"
+    )
+    assert repr(LSTM(3, 4)(torch.zeros(5, 2, 3))[1]) == "LSTMState(h=(2, 1, 4), c=(2, 1, 4), step=(2,))"

@@ -273,3 +273,16 @@ def test_callbacks_find_sb3_contribs_locals(kind: str) -> None:
     assert torch.equal(seen[1]["obs_tensor"], torch.as_tensor(seen[0]["new_obs"]))
     assert seen[0]["episode_starts"].tolist() == [True] * 3
     assert seen[1]["episode_starts"].tolist() == seen[0]["dones"].tolist()
+
+
+def test_one_copy_of_the_environment_is_remarked_on_where_the_log_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kwargs = {"lstm_hidden_size": 8}
+    for verbose, copies, remarked in ((1, 1, True), (0, 1, False), (1, 2, False)):
+        env = make_vec_env("CartPole-v1", n_envs=copies)
+        model = RecurrentPPO("MlpSabPolicy", env, verbose=verbose, policy_kwargs=kwargs)
+        assert ("8 or 16: gym.make_vec" in capsys.readouterr().out) == remarked
+    model.save(tmp_path / "agent.zip")
+    RecurrentPPO.load(tmp_path / "agent.zip")
+    assert "8 or 16" not in capsys.readouterr().out
