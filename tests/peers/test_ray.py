@@ -94,7 +94,7 @@ def contents(out: Path) -> dict[str, Any]:
             found[name] = [row[:6] for row in rows]
         elif path.suffix == ".zip":
             found[name] = tensors_of(path)
-        elif path.name not in ("log.txt", "curves.png", "checkpoint.safetensors"):  # with times
+        elif path.name not in ("log.txt", "curves.png", "curves.svg", "checkpoint.safetensors"):  # with times
             found[name] = path.read_bytes()
         else:
             found[name] = None

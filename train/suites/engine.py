@@ -6,8 +6,8 @@ A suite is one module: a dataclass of settings, a subclass of `Suite`, `suite = 
 tables and figures.
 
 The folder of a suite holds `config.yaml`, its settings, `cells/NAME.json` for each finished cell, a trained agent in
-`models/NAME.zip`, TensorBoard's events in `tb/NAME`, `result.json`, `table.md` and the figures. A finished cell is not
-repeated, so the same command continues what was interrupted.
+`models/NAME.zip`, TensorBoard's events in `tb/NAME`, `result.json`, `table.md` and the figures, as PNG and as SVG. A
+finished cell is not repeated, so the same command continues what was interrupted.
 
 result.json:
     format: "sab-agents/suite", version: 1.
@@ -39,7 +39,7 @@ from sab_agents.checks import did_you_mean
 from sab_agents.train.board import Board, Tracked, open_board, open_logger, prepare_trackers
 from sab_agents.train.configuration import Settings, as_json, flat, help_of, load, plain
 from sab_agents.train.errors import TrainingError, UserError
-from sab_agents.train.figures.canvas import png_of
+from sab_agents.train.figures.canvas import png_of, svg_of
 from sab_agents.train.figures.studies import curves_figure, scores_figure, styles_of
 from sab_agents.train.output import lines, write_atomically
 from sab_agents.train.progress import Figures, Progress
@@ -440,9 +440,11 @@ def _write(suite: Suite[Any, CellT], out: Path, results: Mapping[CellT, Result])
     write_atomically(out / "result.json", json.dumps(content, indent=1).encode())
     table = markdown_of(blocks_of(study))
     write_atomically(out / "table.md", table.encode())
-    figures = {"scores.png": scores_figure}
+    figures = {"scores": scores_figure}
     if study.panels:
-        figures["curves.png"] = curves_figure
+        figures["curves"] = curves_figure
     for name, draw in figures.items():
-        write_atomically(out / name, png_of(draw(study, styles_of([study]))))
-    return f"{table}\n" + ", ".join(str(out / name) for name in ("table.md", *figures))
+        figure = draw(study, styles_of([study]))
+        write_atomically(out / f"{name}.png", png_of(figure))
+        write_atomically(out / f"{name}.svg", svg_of(figure))
+    return f"{table}\n" + ", ".join(str(out / name) for name in ("table.md", *(f"{name}.png" for name in figures)))

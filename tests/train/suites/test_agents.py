@@ -82,8 +82,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
         "tb",
         "result.json",
         "table.md",
-        "scores.png",
-        "curves.png",
+        *("scores.png", "scores.svg", "curves.png", "curves.svg"),
     }
     result = json.loads((out / "result.json").read_text())
     assert result["study"]["known"][0] == {"best": 1.0, "random": 0.0, "memoryless": 0.0}

@@ -133,8 +133,7 @@ def test_every_cell_is_run_once_and_the_folder_has_one_form(tmp_path: Path, caps
         "config.yaml",
         "result.json",
         "table.md",
-        "scores.png",
-        "curves.png",
+        *("scores.png", "scores.svg", "curves.png", "curves.svg"),
     }
     content = json.loads((tmp_path / "result.json").read_text())
     assert (content["format"], content["version"], content["suite"]) == (FORMAT, VERSION, "count")

@@ -60,8 +60,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
         "config.yaml",
         "result.json",
         "table.md",
-        "scores.png",
-        "curves.png",
+        *("scores.png", "scores.svg", "curves.png", "curves.svg"),
     }
     cells = json.loads((out / "result.json").read_text())["cells"]
     assert len(cells) == 8
