@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ RUNNERS = {
 PRINTED = {
     line.partition("#")[0].strip()
     for text in TEXTS.values()
-    for line in re.findall(r"^(?:    )?sab-agents (\w+ .*)$", text, flags=re.MULTILINE)
+    for line in re.findall(r"^(?:    )?(?:sab-agents|torchrun .*-m sab_agents) (\w+ .*)$", text, flags=re.MULTILINE)
 }
 
 
@@ -179,11 +180,25 @@ def test_the_command_lines_of_the_pages_are_understood(
         raise UnderstoodError
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "agent.yaml").write_text("env: CartPole-v1", encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", TEXTS["docs/guides/commands.md"], flags=re.DOTALL)
+    (tmp_path / "agent.yaml").write_text(shown, encoding="utf-8")
     for name in RUNNERS[line.split(maxsplit=1)[0]]:
         monkeypatch.setattr(name, run)
     with pytest.raises(UnderstoodError):
         main(line.split())
+
+
+def test_the_pages_name_extras_and_targets_that_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    text = "\n".join((*TEXTS.values(), CONTRIBUTING))
+    ours = re.findall(r"pip install '(?:\.|sab-agents)\[([\w,-]+)\]'", text)
+    named = {name for found in ours for name in found.split(",")}
+    assert len(named) > 4
+    assert named <= set(extras)
+    targets = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE))
+    assert len(targets) > 4
+    assert targets <= set(re.findall(r"^([\w-]+):", makefile, flags=re.MULTILINE))
 
 
 def test_contributing_names_files_that_exist() -> None:
