@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import mul
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sab_agents.checks import at_least
@@ -21,14 +18,14 @@ from sab_agents.ppo import RecurrentPPO
 from sab_agents.train.configuration import Settings, as_json, choices, plain
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
-from sab_agents.train.suites.episodes import Ended, ending, evaluate_lengths, sized_vec_env
+from sab_agents.train.suites.episodes import evaluate_lengths, sized_vec_env
+from sab_agents.train.suites.learning_curve import Watch, curve_of
 from sab_agents.train.suites.study import Column, Panel, Row, Study, Value, check_sizes, known_returns
 
 ALGORITHMS = ("sab_agents", "sb3_contrib")
 """Packages that have a `RecurrentPPO`."""
 CHANGEABLE = ("ent_coef", "gamma", "learning_rate")
 """Arguments of `RecurrentPPO` that may differ by size, also where an agent continues from size to size."""
-POINTS = 40  # of a learning curve, at most
 TEST_SEED = 10_000  # plus the agent's, so that a test's episodes are not those of training
 
 
@@ -275,8 +272,8 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
         """Trains one agent in the cells of its chain in order, as long as it reaches its target.
 
         A result has success and return over the last episodes; steps and seconds from the chain's first to the target
-        or the end of the budget; the learning curve in at most `POINTS` parts, whose steps and seconds are the cell's
-        own; the tests by value.
+        or the end of the budget; the learning curve, whose steps and seconds are the cell's own; the tests by
+        value.
         """
         config = self.config
         torch.set_num_threads(config.threads)
@@ -440,78 +437,6 @@ def _class_of(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"features_extractor_class must be the name of a class, but is {name!r}: {error}.") from error
-
-
-class Point(NamedTuple):
-    """An episode, and when it ended: after how many steps of all copies, and how many seconds, of this training."""
-
-    steps: int
-    seconds: float
-    ended: Ended
-
-
-class Watch(BaseCallback):
-    """Records each episode, and ends the training when the target is reached.
-
-    Args:
-        success: see `episodes.ending`.
-        recent: episodes over which success is measured.
-        target: fraction of them that must succeed; None never ends the training.
-    """
-
-    def __init__(self, success: float | str, recent: int, target: float | None) -> None:
-        super().__init__()
-        self.success, self.target = success, target
-        self.points: list[Point] = []
-        self.reached = False
-        self._recent: deque[Ended] = deque(maxlen=recent)
-        self.shown: Callable[[], None] = lambda: None
-        self._started, self._first = time.perf_counter(), 0
-
-    def _on_training_start(self) -> None:
-        self._started, self._first = time.perf_counter(), self.num_timesteps
-
-    def _on_step(self) -> bool:
-        copies = np.flatnonzero(self.locals["dones"])
-        for copy in copies:
-            ended = ending(self.locals["infos"][copy], self.success)
-            self.points.append(Point(self.num_timesteps - self._first, time.perf_counter() - self._started, ended))
-            self._recent.append(ended)
-        if len(copies):
-            self.shown()
-        if len(copies) and self.target is not None and len(self._recent) == self._recent.maxlen:
-            self.reached = self.score[0] >= self.target  # of all copies that ended in this step, not of some
-        return not self.reached
-
-    def _on_rollout_end(self) -> None:
-        if self._recent:
-            self.logger.record("rollout/success", self.score[0])
-
-    @property
-    def score(self) -> tuple[float, float]:
-        """Fraction of successes and mean return of the recent episodes, of which there must be one."""
-        return float(np.mean([each.success for each in self._recent])), float(
-            np.mean([each.total for each in self._recent])
-        )
-
-
-def curve_of(points: Sequence[Point], budget: int) -> list[dict[str, float]]:
-    """Returns the learning curve: means over the episodes that ended within each of `POINTS` equal parts of the budget.
-
-    Parts in which no episode ended are left out; `steps` and `seconds` are those of the last episode of a part.
-    """
-    parts: dict[int, list[Point]] = {}
-    for point in points:
-        parts.setdefault(min(point.steps * POINTS // budget, POINTS - 1), []).append(point)
-    return [
-        {
-            "steps": part[-1].steps,
-            "seconds": round(part[-1].seconds, 2),
-            "success": float(np.mean([point.ended.success for point in part])),
-            "return": float(np.mean([point.ended.total for point in part])),
-        }
-        for part in parts.values()
-    ]
 
 
 suite = Agents

@@ -18,9 +18,10 @@ from sab_agents.train.cli import main
 from sab_agents.train.configuration import build, load
 from sab_agents.train.errors import UserError
 from sab_agents.train.figures.studies import on_one_grid
-from sab_agents.train.suites.agents import POINTS, Agents, AgentsCell, AgentsConfig, Point, Watch, curve_of
+from sab_agents.train.suites.agents import Agents, AgentsCell, AgentsConfig
 from sab_agents.train.suites.engine import Work, run_suite
 from sab_agents.train.suites.episodes import Ended, evaluate_lengths, normalised_as, sized_vec_env
+from sab_agents.train.suites.learning_curve import POINTS, Point, Watch, curve_of
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs" / "agents").glob("*.yaml"))
 CONTRIB = importlib.util.find_spec("sb3_contrib") is not None
