@@ -26,7 +26,8 @@ _SHARED = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "OnlineLearner": {**_SHARED, "attention": "mlp", "top_k": 16, "eviction": "least_useful", "write": "every"},
-    "StreamAC": {**_SHARED, "attention": "mlp"},
+    # The layers of its networks after the core do what the gate does for a linear layer.
+    "StreamAC": {**_SHARED, "attention": "mlp", "output_gate": False},
 }
 """For each user of streams, the defaults of its core and stream."""
 

@@ -45,6 +45,8 @@ SAB_DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "floor": 0.0,
         # Episodes are marked: with age two of three agents opened half of the doors of Key-to-Door, without it none.
         "age": False,
+        # The layers of a policy's network after the core do what the gate does for a linear layer.
+        "output_gate": False,
     }
 )
 """Settings whose default differs from that of `SAB` and `SABStream`."""

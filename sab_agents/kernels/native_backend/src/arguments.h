@@ -31,9 +31,12 @@ struct Recurrence {
     FIELD(Optional<const float>, age_bias);     // (1) β
     FIELD(Optional<const float>, gate_weight);  // (H, H) W_g, there where what was read enters through a gate
     FIELD(Optional<const float>, gate_bias);    // (H) b_g
+    FIELD(Optional<const float>, output_gate_weight);  // (H) w, there where what was read leaves through a gate
+    FIELD(Optional<const float>, output_gate_bias);    // (H) b
 
     bool ages() const { return age_weight != nullptr; }
     bool gated() const { return gate_weight != nullptr; }
+    bool gates_output() const { return output_gate_weight != nullptr; }
     // Q, how many linear functions of ĥ a read takes: those of the query, then λ, then the gate's.
     int64_t attended(int64_t attention, int64_t size) const { return attention + ages() + (gated() ? size : 0); }
 };
@@ -52,6 +55,8 @@ struct Gradients {  // of weights; absent for those that want none
     FIELD(Optional<float>, age_bias);
     FIELD(Optional<float>, gate_weight);
     FIELD(Optional<float>, gate_bias);
+    FIELD(Optional<float>, output_gate_weight);
+    FIELD(Optional<float>, output_gate_bias);
 };
 
 // --- A scan and its backward pass
@@ -64,7 +69,8 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
     FIELD(float*, query);                       // * (T, B, Q) the query, λ, and the gate after its activation
     FIELD(float*, keys);                        // * (V, B, A) of the versions that were written
     FIELD(float*, scores);                      // * (T, B, R) falling, −inf where there was nothing to read
-    FIELD(float*, summary);                     // (T, B, H)
+    FIELD(float*, summary);                     // (T, B, H) s
+    FIELD(Optional<float>, leaving);            // (T, B, H) 2σ(w ⊙ h + b) ⊙ s, there where that leaves in place of s
     FIELD(float*, hidden);                      // (V, B, H) all versions
     FIELD(Optional<float>, state);              // (T, B, H) h, there where that is not what is stored
     FIELD(int64_t*, versions);                  // (T, B, R) that were read, −1 where there was nothing to read
@@ -79,6 +85,7 @@ struct Sent {  // what the backward pass leaves
     FIELD(float*, query);                       // (T, B, Q)
     FIELD(Optional<float>, state);              // (T, B, H) of h, there where that is not what is stored
     FIELD(float*, score_weight);                // (B, A)
+    FIELD(Optional<float>, output_gate);        // (B, 2H) of w, then of b, there where s leaves through a gate
     FIELD(float*, gates);                       // (T, B, 4H)
     FIELD(float*, h);                           // (B, H)
     FIELD(float*, cell);                        // (B, H)
@@ -119,6 +126,8 @@ struct Forward {
     const float* gates() const { return projection.weight_ih == nullptr ? x : tape.gates; }
     // (T, B, H) h of each step.
     float* states() const { return apart ? tape.state.address : tape.hidden + held * rows * size; }
+    // (T, B, H) what leaves of s.
+    const float* leaving() const { return recurrence.gates_output() ? tape.leaving.address : tape.summary; }
 };
 
 struct Backward {

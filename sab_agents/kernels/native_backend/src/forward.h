@@ -189,8 +189,14 @@ struct ForwardGroup {
             store(summary + j, s, H - j);
             store(state + j, load(output + j, H - j) + (opened == nullptr ? gain : load(opened + j, H - j)) * s, H - j);
         }
+        if (of.recurrence.gates_output()) leave(summary, state, of.tape.leaving + at(t, r) * H);
         if (of.apart)
             std::memcpy(of.tape.hidden + at(version(t), r) * H, output, static_cast<size_t>(H) * sizeof(float));
+    }
+
+    void leave(const float* summary, const float* h, float* to) const {
+        for (int64_t j = 0; j < H; j += LANES)
+            store(to + j, output_gate(of.recurrence, h, j, H - j) * load(summary + j, H - j), H - j);
     }
 
     void write(int64_t t) {

@@ -22,7 +22,7 @@ void join_outputs(const Forward& of, int64_t first, int64_t count, int64_t parts
     for (int64_t i = 0; i < count; ++i) {
         float* to = outputs + parts * i * H;
         std::memcpy(to, of.states() + (first + i) * H, bytes);
-        std::memcpy(to + H, of.tape.summary + (first + i) * H, bytes);
+        std::memcpy(to + H, of.leaving() + (first + i) * H, bytes);
         if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + (of.held * of.rows + first + i) * H, bytes);
     }
 }
@@ -58,6 +58,16 @@ struct WeightSums {
         if (into.key_weight != nullptr) keys();
         attended();
         sum(B, A, of.sent.score_weight, into.score_weight);
+        if (of.recurrence.gates_output()) output_gate();
+    }
+
+    void output_gate() const {
+        const Buffer whole = allocate(2 * H);
+        std::memset(whole.get(), 0, static_cast<size_t>(2 * H) * sizeof(float));
+        for (int64_t i = 0; i < B; ++i)
+            for (int64_t j = 0; j < 2 * H; ++j) whole.get()[j] += of.sent.output_gate[i * 2 * H + j];
+        hand_over(H, whole.get(), into.output_gate_weight);
+        hand_over(H, whole.get() + H, into.output_gate_bias);
     }
 
     // Those of all linear functions of ĥ that a read takes, which share a product.
