@@ -13,6 +13,7 @@ from sab_agents.streaming import stream_settings
 # Applied to cores and streams that have the setting; every other setting has the default of its core or stream.
 _SHARED = {
     "recipe": DEFAULT,
+    "output_gate": None,  # the recipe's; files name it, for those of when there was none do not
     "top_k": 4,
     "write_every": 1,
     "bptt_steps": 8,
