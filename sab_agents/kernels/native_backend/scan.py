@@ -26,7 +26,7 @@ from sab_agents.kernels.types import (
     contiguous,
 )
 
-IN_BUFFER = ("cell", "output", "query", "keys", "scores", "leaving", "state")
+IN_BUFFER = ("cell", "output", "query", "keys", "scores", "state")
 """The parts of the tape that share a buffer: the others are results or tensors of their own."""
 
 SENT_IN_BUFFER = ("states", "keys", "query", "state", "score_weight", "output_gate")

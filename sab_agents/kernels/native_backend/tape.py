@@ -60,7 +60,6 @@ class TapeParts(NamedTuple):
     keys: Array
     scores: Array
     summary: Array
-    leaving: Array | None
     hidden: Array
     state: Array | None
     versions: Array
@@ -112,7 +111,7 @@ class Layout:
         parts[VERSIONS] = versions
         tape, sent = TapeParts._make(parts[:TAPE_PARTS]), SentParts._make(parts[TAPE_PARTS:])
         if not self._gates_output:
-            tape, sent = tape._replace(leaving=None), sent._replace(output_gate=None)
+            sent = sent._replace(output_gate=None)
         return (tape, sent) if self._apart else (tape._replace(state=None), sent._replace(state=None))
 
 
@@ -160,7 +159,7 @@ def layout(
 
 def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
     """Returns how many floats each part of the tape has, also for sizes that are symbols; `keep` as for `layout`."""
-    T, B, _, H, A, held, R, Q, gates_output, apart = sizes
+    T, B, _, H, A, held, R, Q, _, apart = sizes
     steps, cells, keyed = (T, T + 1, held + T) if keep else (1, 1, 1)
     return {
         "gates": steps * B * 4 * H,
@@ -170,7 +169,6 @@ def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
         "keys": keyed * B * A,
         "scores": steps * B * R,
         "summary": T * B * H,
-        "leaving": T * B * H if gates_output else 0,
         "hidden": (held + T) * B * H,
         "state": T * B * H if apart else 0,
         "versions": 0,  # integers, never here

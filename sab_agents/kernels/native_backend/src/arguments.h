@@ -70,7 +70,6 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
     FIELD(float*, keys);                        // * (V, B, A) of the versions that were written
     FIELD(float*, scores);                      // * (T, B, R) falling, −inf where there was nothing to read
     FIELD(float*, summary);                     // (T, B, H) s
-    FIELD(Optional<float>, leaving);            // (T, B, H) 2σ(w ⊙ h + b) ⊙ s, there where that leaves in place of s
     FIELD(float*, hidden);                      // (V, B, H) all versions
     FIELD(Optional<float>, state);              // (T, B, H) h, there where that is not what is stored
     FIELD(int64_t*, versions);                  // (T, B, R) that were read, −1 where there was nothing to read
@@ -126,8 +125,6 @@ struct Forward {
     const float* gates() const { return projection.weight_ih == nullptr ? x : tape.gates; }
     // (T, B, H) h of each step.
     float* states() const { return apart ? tape.state.address : tape.hidden + held * rows * size; }
-    // (T, B, H) what leaves of s.
-    const float* leaving() const { return recurrence.gates_output() ? tape.leaving.address : tape.summary; }
 };
 
 struct Backward {

@@ -189,14 +189,22 @@ struct ForwardGroup {
             store(summary + j, s, H - j);
             store(state + j, load(output + j, H - j) + (opened == nullptr ? gain : load(opened + j, H - j)) * s, H - j);
         }
-        if (of.recurrence.gates_output()) leave(summary, state, of.tape.leaving + at(t, r) * H);
         if (of.apart)
             std::memcpy(of.tape.hidden + at(version(t), r) * H, output, static_cast<size_t>(H) * sizeof(float));
+        if (of.outputs != nullptr) leave(t, r, of.parts, of.outputs + at(t, r) * of.parts * H);
+        if (of.last_output != nullptr && t == T - 1) leave(t, r, 2, of.last_output + (first + r) * 2 * H);
     }
 
-    void leave(const float* summary, const float* h, float* to) const {
-        for (int64_t j = 0; j < H; j += LANES)
-            store(to + j, output_gate(of.recurrence, h, j, H - j) * load(summary + j, H - j), H - j);
+    // h, s by its gate, and, as the third part, what is stored.
+    void leave(int64_t t, int64_t r, int64_t parts, float* to) const {
+        const float *h = states + at(t, r) * H, *summary = of.tape.summary + at(t, r) * H;
+        const auto bytes = static_cast<size_t>(H) * sizeof(float);
+        std::memcpy(to, h, bytes);
+        if (!of.recurrence.gates_output()) std::memcpy(to + H, summary, bytes);
+        else
+            for (int64_t j = 0; j < H; j += LANES)
+                store(to + H + j, output_gate(of.recurrence, h, j, H - j) * load(summary + j, H - j), H - j);
+        if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + at(version(t), r) * H, bytes);
     }
 
     void write(int64_t t) {
