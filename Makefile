@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-learning test-triton test-contrib matrix check bench docs dist-test sanitize clean
+.PHONY: demo test test-learning test-triton test-contrib matrix check bench docs notebooks dist-test sanitize clean
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
@@ -49,10 +49,17 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/sab-agents bench core
 
-# The site, in build/site: strictly, so that a broken link or reference fails. Its pages open without a server.
+# The site, in build/site: strictly, so that a broken link or reference fails. Its pages open without a server,
+# but the search needs one: python -m http.server --directory build/site
 docs: .venv/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-	$(BIN)/pytest -q tests/test_documentation.py
+	$(BIN)/pytest -q tests/test_documentation.py tests/test_notebooks.py
+
+# Runs the notebooks at full size, and keeps what they print and draw. Minutes.
+notebooks: .venv/docs
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --coalesce-streams \
+		--ExecutePreprocessor.record_timing=False docs/notebooks/*.ipynb
+	rm -f docs/notebooks/*.zip
 
 .venv/docs: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

@@ -55,11 +55,11 @@ def credit_after_training(core: nn.Module, output_size: int, updates: int = 200)
 def draw(path: Path) -> None:
     """Trains the three networks and writes the picture."""
     networks = (
-        ("SAB: gradient cut every 5 steps, then through its memory", BLUE, SAB, {"top_k": 10}),
-        ("LSTM: gradient cut every 5 steps", VERMILION, LSTM, {}),
-        ("LSTM: gradient through every step", GREEN, LSTM, {"bptt_steps": None}),
+        ("SAB: cut every 5 steps, then through memory", BLUE, SAB, {"top_k": 10}),
+        ("LSTM: cut every 5 steps", VERMILION, LSTM, {}),
+        ("LSTM: not cut", GREEN, LSTM, {"bptt_steps": None}),
     )
-    canvas = Figure(figsize=(8.4, 5.0), layout="constrained", dpi=130)
+    canvas = Figure(figsize=(6.0, 4.6), layout="constrained", dpi=180)
     FigureCanvasAgg(canvas)
     rows = canvas.subplots(len(networks), 1, sharex=True, sharey=True)
     for axes, (name, colour, make, settings) in zip(rows, networks, strict=True):
@@ -82,7 +82,7 @@ def draw(path: Path) -> None:
             axes.annotate("exactly zero", (DELAY / 2, 1e-3), fontsize=9, ha="center", color="dimgray")
         for edge in ("top", "right"):
             axes.spines[edge].set_visible(False)
-    canvas.supylabel("gradient that each step receives (norm; the greatest is 1)", fontsize=10)
+    canvas.supylabel("gradient at each step (the greatest is 1)", fontsize=10)
     rows[-1].set_xlabel("step of the sequence: the symbol, 50 steps of noise, the question")
     canvas.savefig(path, metadata={"Software": None})
 

@@ -1,4 +1,4 @@
-"""A hook of mkdocs: CHANGELOG.md becomes a page, and pages of results that mkdocs.yml does not name join the others."""
+"""A hook of mkdocs: CHANGELOG.md and the notebooks become pages, and further pages of results join the others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
 
 DOCS = Path(__file__).parent
 CHANGELOG = DOCS.parent / "CHANGELOG.md"
@@ -25,6 +26,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the page of changes."""
+    """Adds the page of changes, and one for each notebook, with the outputs that it was stored with."""
     files.append(File.generated(config, "changelog.md", content=CHANGELOG.read_text(encoding="utf-8")))
+    for path in sorted((DOCS / "notebooks").glob("*.ipynb")):
+        text, resources = MarkdownExporter().from_filename(str(path), {"unique_key": path.stem})
+        source = f"*This page is a notebook: [{path.name}]({path.name}).*\n"
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text.rstrip() + "\n\n" + source))
+        for name, content in resources["outputs"].items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files

@@ -93,6 +93,8 @@ def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
         name, _, anchor = target.partition("#")
         if (page, name) == ("docs/index.md", "changelog.md"):  # which the site makes
             continue
+        if page.startswith("docs/") and "notebooks/" in name:  # of which the site makes pages
+            name = name.removesuffix(".md") + ".ipynb"
         path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
         assert path.exists(), target
         if anchor:

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
+from rich.text import Text
 
 from sab_agents.train.output import lines
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 QUIET, EVERY = 3.0, 15.0
 """Seconds before the first line where the output is no terminal, and between two of them."""
 DRAWN = 0.1  # seconds between two drawings of a bar
 BAR = 16  # columns
+FIGURES = 1.0  # seconds between two computations of the lines below a bar
+
+Figures = Callable[[], Sequence[str]]
+"""Computes what is shown below a bar, or after a line."""
+
+
+class _Bars(RichProgress):
+    """Bars, and lines below them."""
+
+    below: Sequence[str] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield from (Text(line, no_wrap=True, overflow="ellipsis") for line in self.below)
 
 
 class Progress:
@@ -45,7 +61,8 @@ class Progress:
         self.console = console if console is not None else lines()
         self.started = time.monotonic()
         self.printed = self.started + QUIET - EVERY
-        self.bar = RichProgress(
+        self.computed = -float("inf")
+        self.bar = _Bars(
             BarColumn(BAR),
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=self.console,
@@ -65,12 +82,14 @@ class Progress:
     ) -> None:
         self.bar.stop()
 
-    def update(self, done: float, note: str = "") -> None:
+    def update(self, done: float, note: str = "", figures: Figures | None = None) -> None:
         """Moves to a fraction of the whole.
 
         Args:
             done: from 0 to 1.
             note: the state, in a few words.
+            figures: what else is to be seen: lines below the bar, or the rest of a line. Called when they are shown, at
+                most once a second.
         """
         now = time.monotonic()
         if self.bar.disable and (self.quiet or now - self.printed < EVERY or done >= 1):
@@ -80,8 +99,13 @@ class Progress:
         self.printed = now
         text = " · ".join(part for part in (f"{done:4.0%}", self._left(done, now), note, self.label) if part)
         if self.bar.disable:
-            self.console.print(text.strip(), markup=False)
+            shown = [" ".join(line.split()) for line in figures()] if figures else ()
+            self.console.print(" · ".join((text.strip(), *shown)), markup=False)
         else:
+            if figures is None:
+                self.bar.below = ()
+            elif now - self.computed >= FIGURES:
+                self.computed, self.bar.below = now, figures()
             self.bar.update(self.task, completed=done, description=text, refresh=True)
 
     def _left(self, done: float, now: float) -> str:

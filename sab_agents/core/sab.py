@@ -127,7 +127,7 @@ class SAB(Core[SABState]):
         TypeError: a size or count is not an int.
         ValueError: a size or count is below 1, or `attention` is unknown.
 
-    Example:
+    Examples:
         >>> sab = SAB(input_size=10, hidden_size=32, top_k=5, bptt_steps=5)
         >>> output, state = sab(torch.randn(20, 4, 10))
         >>> output.shape, sab.output_size

@@ -87,7 +87,7 @@ class OnlineLearner:
         TypeError: a count is not an int, or the core has no such setting.
         ValueError: a setting is out of range, or there is no such core.
 
-    Example:
+    Examples:
         >>> from sab_agents import OnlineLearner
         >>> learner = OnlineLearner(input_size=4, output_size=2)
         >>> for step in range(16):

@@ -77,7 +77,7 @@ class StreamAC(BaseAlgorithm):
         TypeError: a setting is of the wrong kind, `env` is no environment, or a space is not supported.
         ValueError: a setting is out of range, or there is more than one environment.
 
-    Example:
+    Examples:
         >>> from sab_agents import StreamAC
         >>> agent = StreamAC("MlpSabPolicy", "SAB/MemoryChain-v0", seed=0)
         >>> agent.learn(20).num_timesteps

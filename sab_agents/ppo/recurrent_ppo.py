@@ -99,7 +99,7 @@ class RecurrentPPO(SavedAlgorithm):
     Attributes:
         ranks: the processes that learn together; `ranks.main` is true in the one that logs.
 
-    Example:
+    Examples:
         >>> import gymnasium as gym
         >>> from sab_agents import RecurrentPPO
         >>> env = gym.make_vec("SAB/PassiveTMaze-v0", num_envs=4, corridor_length=5)

@@ -45,7 +45,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
     Attributes:
         learner: the `OnlineLearner` underneath, for `diagnose` and `credit_report`; None before the first step.
 
-    Example:
+    Examples:
         >>> from river import evaluate, metrics, preprocessing
         >>> from sab_agents.river import SABClassifier
         >>> stream = [({"a": float(step % 3)}, "high" if step % 3 == 2 else "low") for step in range(400)]

@@ -40,7 +40,7 @@ class SABForecaster(StreamEstimator, Forecaster):
     Attributes:
         learner: the `OnlineLearner` underneath, for `diagnose` and `credit_report`; None before the first step.
 
-    Example:
+    Examples:
         >>> from sab_agents.river import SABForecaster
         >>> model = SABForecaster(hidden_size=16)
         >>> for step in range(400):

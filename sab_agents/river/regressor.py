@@ -37,7 +37,7 @@ class SABRegressor(StreamEstimator, base.Regressor):
     Attributes:
         learner: the `OnlineLearner` underneath, for `diagnose` and `credit_report`; None before the first step.
 
-    Example:
+    Examples:
         >>> from river import evaluate, metrics
         >>> from sab_agents.river import SABRegressor
         >>> stream = [({"a": float(step % 3)}, 100.0 + 10 * (step % 3)) for step in range(400)]

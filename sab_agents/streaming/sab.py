@@ -93,7 +93,7 @@ class SABStream(Stream):
         TypeError: a count is not an int.
         ValueError: the core's capacity is unbounded, or a setting is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from sab_agents import SAB, SABStream
         >>> stream = SABStream(SAB(4, 8, capacity=16, bptt_steps=4), rows=2)

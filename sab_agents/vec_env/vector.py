@@ -54,7 +54,7 @@ class VectorToVecEnv(VecEnv):
             a reset mask in this mode, as `AsyncVectorEnv` without shared memory does not; or a wrapper mixes the
             copies, or is not known to honour the mask.
 
-    Example:
+    Examples:
         >>> import gymnasium as gym
         >>> from sab_agents import VectorToVecEnv
         >>> env = VectorToVecEnv(gym.make_vec("SAB/PassiveTMaze-v0", num_envs=16))

@@ -14,6 +14,7 @@ from sab_agents.online import OnlineLearner
 from sab_agents.train.commands.arguments import Parser
 from sab_agents.train.figures.ledger import plot_ledger
 from sab_agents.train.interrupts import continued_by
+from sab_agents.train.live import learner_lines
 from sab_agents.train.output import lines
 from sab_agents.train.progress import Progress
 from sab_agents.train.suites.agents import Agents, AgentsConfig
@@ -164,7 +165,7 @@ def _stream(console: Console, out: Path, delays: Sequence[int]) -> Path:
         with Progress(f"delay {delay:,}", console, transient=True) as bar:
 
             def watch(now: Recalled, bar: Progress = bar) -> None:
-                bar.update(now.answers / ANSWERS, f"{now.accuracy:.1%} right" if now.answers else "")
+                bar.update(now.answers / ANSWERS, f"{now.accuracy:.1%} right", lambda: learner_lines(learner))
 
             recalled = learn_recall(learner, stream, target=TARGET, answers=ANSWERS, watch=watch)
         console.print(_accuracy(delay, recalled, learner.steps - began))

@@ -118,13 +118,13 @@ def _section(name: str, study: Study, styles: Styles, file: str) -> list[Block]:
     text = f"{study.title}: {score}{size}, a dot for each seed"
     blocks: list[Block] = [
         Heading(2, f"{study.title} ({name})"),
+        Picture(f"{file}-scores.png", text, png_of(scores_figure(study, styles))),
         *blocks_of(study),
         Text(f"Seeds: {seeds}."),
-        Picture(f"{file}-scores.png", text, png_of(scores_figure(study, styles))),
     ]
     if study.panels:
         shown = "; ".join(f"{panel.y} by {panel.x}" for panel in study.panels)
-        text = f"{study.title}: {shown}, a thin line for each seed"
+        text = f"{study.title}: {shown}, a band from the least to the greatest seed"
         blocks.append(Picture(f"{file}-curves.png", text, png_of(curves_figure(study, styles))))
     return [*blocks, *_settings_of(study)]
 

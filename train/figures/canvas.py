@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which people with any kind of colour vision tell apart.
 BLUE, ORANGE, VERMILION, PURPLE, GREEN, SKY = "#0072B2", "#E69F00", "#D55E00", "#CC79A7", "#009E73", "#56B4E9"
-BLACK, YELLOW = "#000000", "#F0E442"
+BLACK = "#000000"
+WINE = "#882255"
+"""In place of their yellow, which a thin line on white does not show."""
 TRAINED, MARKED = BLUE, VERMILION
 """What a single run trained, and what is pointed out."""
 MEMORYLESS = "#777777"

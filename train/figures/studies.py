@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullLocator
 
@@ -18,7 +19,7 @@ from sab_agents.train.figures.canvas import (
     PURPLE,
     SKY,
     VERMILION,
-    YELLOW,
+    WINE,
     empty_figure,
     tidy,
 )
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 LINES = (("memoryless", MEMORYLESS, "--"), ("best", "#2a7f3f", ":"))  # the latter is drawn on top of the former
 ACROSS = 4  # panels side by side, at most
-COLOURS = (BLUE, ORANGE, VERMILION, PURPLE, GREEN, SKY, BLACK, YELLOW)
-MARKERS = "osDv^PXh"
+COLOURS = (BLUE, ORANGE, VERMILION, PURPLE, GREEN, SKY, BLACK, WINE)
+MARKERS = "osDv^PX*"
 
 
 class Style(NamedTuple):
@@ -89,8 +90,8 @@ def scores_figure(study: Study, styles: Styles) -> Figure:
         for learner in study.learners
     }
     draw_scores(axes, scores, styles, {value: study.known.get(value, {}) for value in study.values})
-    one = f"{study.size} {name_of(study.values[0])}".strip() if len(study.values) == 1 else ""
-    tidy(axes, one, study.size if len(study.values) > 1 else "", study.score.name)
+    one = _sized(study, study.values[0]) if len(study.values) == 1 else ""
+    tidy(axes, one, study.size.replace("_", " ") if len(study.values) > 1 else "", study.score.name)
     legend_below(canvas)
     return canvas
 
@@ -117,9 +118,14 @@ def curves_figure(study: Study, styles: Styles) -> Figure:
             }
             known = study.known.get(value, {}) if panel.known else {}
             draw_curves(axes, curves, styles, known, dashed=study.baselines)
-            tidy(axes, f"{study.size} {name_of(value)}".strip(), panel.x, panel.y)
+            tidy(axes, _sized(study, value), panel.x, panel.y)
     legend_below(canvas)
     return canvas
+
+
+def _sized(study: Study, value: Value) -> str:
+    """Returns a size with the name of what it counts."""
+    return f"{study.size} {name_of(value)}".replace("_", " ").strip()
 
 
 def legend_below(canvas: Figure) -> None:
@@ -143,7 +149,7 @@ def draw_curves(
     known: Known,
     dashed: Sequence[str] = (),
 ) -> None:
-    """Draws learning curves: a thin line for each seed, a thick one for the mean of a learner's seeds.
+    """Draws learning curves: the mean of a learner's seeds, and a band from the least to the greatest of them.
 
     Args:
         axes: to draw on.
@@ -155,13 +161,13 @@ def draw_curves(
     for learner, seeds in curves.items():
         drawn = [seed for seed in seeds if len(seed)]
         style = "--" if learner in dashed else "-"
-        for seed in drawn if len(drawn) > 1 else ():
-            axes.plot(*zip(*seed, strict=True), color=styles[learner].colour, linewidth=0.7, alpha=0.35)
         if drawn:
-            grid, mean = mean_curve(drawn)
+            grid, heights = on_one_grid(drawn)
             colour, marker = styles[learner]
-            (line,) = axes.plot(grid, mean, color=colour, linewidth=1.8, linestyle=style, label=learner)
+            (line,) = axes.plot(grid, heights.mean(0), color=colour, linewidth=1.8, linestyle=style, label=learner)
             line.set(marker=marker, markersize=4, markevery=max(1, len(grid) // 6))
+            if len(drawn) > 1:
+                axes.fill_between(grid, heights.min(0), heights.max(0), color=colour, alpha=0.15, linewidth=0)
     draw_known(axes, known)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
@@ -220,9 +226,8 @@ def draw_known(axes: Axes, known: Known) -> None:
             axes.axhline(value, color=colour, linestyle=style, linewidth=1.4, label=name, zorder=1)
 
 
-def mean_curve(curves: Sequence[Curve]) -> tuple[list[float], list[float]]:
-    """Returns the mean of curves at all places at which one has a point; each keeps the height of its last point."""
+def on_one_grid(curves: Sequence[Curve]) -> tuple[list[float], npt.NDArray[np.float64]]:
+    """Returns all places at which a curve has a point, and the heights (curve, place); each keeps its last height."""
     first = max(curve[0][0] for curve in curves)
     grid = sorted({x for curve in curves for x, _ in curve if x >= first})
-    rows = [np.interp(grid, [x for x, _ in curve], [y for _, y in curve]) for curve in curves]
-    return grid, np.mean(rows, axis=0).tolist()
+    return grid, np.array([np.interp(grid, [x for x, _ in curve], [y for _, y in curve]) for curve in curves])

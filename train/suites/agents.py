@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import mul
@@ -286,6 +286,7 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             if number:
                 self._continue(cell, model)
             watch = Watch(config.success, config.recent, config.target)
+            watch.shown = partial(self._show, work, number, watch)
             started, processor_started = time.perf_counter(), time.process_time()
             with work.logger(cell, self.cell_settings(cell)) as logger:
                 model.set_logger(logger)
@@ -299,6 +300,14 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             if not watch.reached:
                 break
         model.get_env().close()
+
+    def _show(self, work: Work[AgentsCell], number: int, watch: Watch) -> None:
+        """Shows how far a chain is at the end of an episode in its cell of that number."""
+        cell = work.chain[number]
+        success, total = watch.score
+        title = f"{cell.learner}, {self.config.argument or 'size'} {cell.value}, seed {cell.seed}"
+        done = min(watch.points[-1].steps / self.config.budget(cell.value), 1.0)
+        work.progress((number + done) / len(work.chain), f"success {success:.0%}, return {total:.3g} · {title}", None)
 
     def _continue(self, cell: AgentsCell, model: Any) -> None:
         """Puts an agent into its next cell's environment, with that cell's settings and the agent's statistics."""
@@ -375,7 +384,7 @@ class Agents(Suite[AgentsConfig, AgentsCell]):
             )
             for cell, result in results.items()
         )
-        progress = "steps of all copies"
+        progress = "environment steps, all copies"
         return Study(
             title=config.env,
             size=config.argument or "size",
@@ -456,6 +465,7 @@ class Watch(BaseCallback):
         self.points: list[Point] = []
         self.reached = False
         self._recent: deque[Ended] = deque(maxlen=recent)
+        self.shown: Callable[[], None] = lambda: None
         self._started, self._first = time.perf_counter(), 0
 
     def _on_training_start(self) -> None:
@@ -467,6 +477,8 @@ class Watch(BaseCallback):
             ended = ending(self.locals["infos"][copy], self.success)
             self.points.append(Point(self.num_timesteps - self._first, time.perf_counter() - self._started, ended))
             self._recent.append(ended)
+        if len(copies):
+            self.shown()
         if len(copies) and self.target is not None and len(self._recent) == self._recent.maxlen:
             self.reached = self.score[0] >= self.target  # of all copies that ended in this step, not of some
         return not self.reached

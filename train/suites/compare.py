@@ -99,7 +99,13 @@ class Compare(Suite[CompareConfig, CompareCell]):
         plan = self.config.plan(*cell, work.out / cell.file)
         plan.folder.mkdir(parents=True, exist_ok=True)
         with (plan.folder / LOG).open("a", encoding="utf-8") as log:
-            result = train(plan, Console(file=log, soft_wrap=True, highlight=False), track=work.track, group=work.group)
+            console = Console(file=log, soft_wrap=True, highlight=False)
+            title = f"{cell.core}, seed {cell.seed}"
+
+            def watch(done: float, note: str) -> None:
+                work.progress(done, f"{note} · {title}", None)
+
+            result = train(plan, console, track=work.track, group=work.group, watch=watch)
         held_out = [line for line in RunFolder(plan.folder).read_metrics() if line["split"] == "validation"]
         kept = {name: result[name] for name in ("parameters", "metrics", "steps", "seconds", "threads")}
         yield cell, {**kept, "validation": held_out}

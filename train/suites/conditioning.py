@@ -16,6 +16,7 @@ from sab_agents.envs.supervised.trace_conditioning import TraceConditioning
 from sab_agents.online import OnlineLearner
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.live import learner_lines, scalars_of
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
 from sab_agents.train.suites.recall import learner_arguments
 from sab_agents.train.suites.study import Column, Panel, Row, Study
@@ -120,7 +121,12 @@ class Conditioning(Suite[ConditioningConfig, ConditioningCell]):
                 taught = until
                 seconds += time.perf_counter() - started
                 errors.append(return_error(learner, stream, -(-config.test_steps // config.rows)))
-                board.scalars({"squared error": errors[-1]}, taught * config.rows)
+                board.scalars({"squared error": errors[-1], **scalars_of(learner)}, taught * config.rows)
+                work.progress(
+                    test / config.tests,
+                    f"squared error {errors[-1]:.4f}",
+                    lambda: [f"{cell.learner}, interval {cell.interval}, seed {cell.seed}", *learner_lines(learner)],
+                )
         yield cell, {"error": errors[-1], "errors": errors, "steps": taught * config.rows, "seconds": round(seconds, 1)}
 
     def _learner(self, cell: ConditioningCell) -> tuple[TraceConditioning, OnlineLearner]:

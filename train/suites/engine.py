@@ -23,7 +23,7 @@ import json
 import multiprocessing
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.figures.canvas import png_of
 from sab_agents.train.figures.studies import curves_figure, scores_figure, styles_of
 from sab_agents.train.output import lines, write_atomically
-from sab_agents.train.progress import Progress
+from sab_agents.train.progress import Figures, Progress
 from sab_agents.train.suites.cluster import Cluster, check_ray, run_on
 from sab_agents.train.suites.page import markdown_of
 from sab_agents.train.suites.study import Study, blocks_of
@@ -62,6 +62,12 @@ OPTIONS = {
     "--track": f"{HELP}, each cell as a run of a group",
 }
 Result = Mapping[str, Any]
+Shown = Callable[[float, str, Figures | None], None]
+"""Shows how far a chain is, from 0 to 1, its state in a few words, and what else is to be seen of it."""
+
+
+def unseen(done: float, note: str, figures: Figures | None) -> None:
+    """Shows nothing, as nobody sees a chain that runs in another process."""
 
 
 class Cell(Protocol):
@@ -88,6 +94,7 @@ class Work(Generic[CellT]):
         out: the suite's folder.
         track: trackers that show the cells, each as a run.
         group: of these runs.
+        progress: shows how far the chain is; to be called often, as it looks at the clock itself.
     """
 
     chain: tuple[CellT, ...]
@@ -95,6 +102,7 @@ class Work(Generic[CellT]):
     out: Path
     track: tuple[str, ...] = ()
     group: str | None = None
+    progress: Shown = unseen
 
     def picture(self, cell: Cell) -> Path:
         """Returns the file of a cell's picture."""
@@ -237,11 +245,23 @@ def run_suite(
     if len(missing) < len(chains):
         console.print(f"{len(chains) - len(missing)} of {len(chains)} were finished before")
     failures: list[str] = []
-    with Progress(suite.name, transient=True, quiet=True) as bar:
+    here = cluster is None and jobs <= 1
+    with Progress(suite.name, transient=True, quiet=not here) as bar:
         bar.update(0.0, f"0 of {len(left)}")
+
+        def shown(place: int, done: float, note: str, figures: Figures | None) -> None:
+            bar.update((place + done) / len(left), f"{place} of {len(left)} · {note}", figures)
+
         works = [
-            Work(chain, {cell: finished[cell] for cell in chain if cell in finished}, out, track, group)
-            for chain in left
+            Work(
+                chain,
+                {cell: finished[cell] for cell in chain if cell in finished},
+                out,
+                track,
+                group,
+                partial(shown, place) if here else unseen,
+            )
+            for place, chain in enumerate(left)
         ]
         for number, ran in _run_works(suite, works, cluster if cluster is not None else jobs):
             if isinstance(ran, TrainingError):
@@ -250,7 +270,8 @@ def run_suite(
                 cell, result = ran
                 finished[cell] = result
                 console.print(f"[{number}/{len(missing)}] {suite.line(cell, result)}", markup=False)
-            bar.update(number / len(left), f"{number} of {len(left)}")
+            if not here:
+                bar.update(number / len(left), f"{number} of {len(left)}")
     results = {cell: finished[cell] for chain in chains for cell in chain if cell in finished}
     if results:
         console.print(_write(suite, out, results), markup=False)

@@ -169,7 +169,7 @@ def evaluate_lengths(
         For each size: "success" (fraction of episodes, or NaN), "return" (mean), "least" and "greatest" return,
         "episodes".
 
-    Example:
+    Examples:
         >>> import gymnasium as gym
         >>> from sab_agents import RecurrentPPO
         >>> env = gym.make_vec("SAB/PassiveTMaze-v0", num_envs=4, corridor_length=5)

@@ -16,10 +16,12 @@ h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
 table { border-collapse: collapse; margin: .8rem 0; display: block; overflow-x: auto; }
 td { font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: right; vertical-align: top; }
-th { border-bottom: 2px solid #bbb; font-weight: 600; }
+td:not(.left) { white-space: nowrap; }
+th { border-bottom: 2px solid #bbb; font-weight: 600; vertical-align: bottom; }
 .left { text-align: left; }
 code { background: #f3f3f3; padding: .05rem .25rem; border-radius: 3px; font-size: .88em; }
 img { max-width: 100%; height: auto; }
+@media (max-width: 40rem) { table { font-size: .84rem; } th, td { padding: .25rem .45rem; } }
 """
 
 

@@ -23,12 +23,13 @@ from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.figures.canvas import pixels_of
 from sab_agents.train.figures.ledger import ledger_figure, plot_ledger
+from sab_agents.train.live import learner_lines, scalars_of
 from sab_agents.train.suites.encoders import image_encoder
-from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
+from sab_agents.train.suites.engine import Result, Shown, Suite, Work, suite_command
 from sab_agents.train.suites.study import Column, Row, Study, check_sizes
 
-EVERY = 400
-"""Answers between two images in TensorBoard."""
+EVERY, FIGURES_EVERY = 400, 100
+"""Answers between two images in TensorBoard, and between two sets of figures."""
 TEST_SEED = 10_000  # plus the learner's, so that a test's rounds are not those of training
 
 Cues = Literal["symbols", "digits", "mnist"]
@@ -203,7 +204,7 @@ class Recall(Suite[RecallConfig, RecallCell]):
         started, processor = time.perf_counter(), time.process_time()
         title = f"delay {cell.delay:,}, {self._name(cell.learner, cell.noise, cell.asked)}"
         with work.board(cell, self.cell_settings(cell)) as board:
-            watch = _Watch(board, title, learner, cell.delay)
+            watch = _Watch(board, work.progress, title, learner, cell.delay, config.answers_at(cell.delay))
             recalled = learn_recall(
                 learner,
                 stream,
@@ -391,17 +392,29 @@ def learner_arguments(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict
 
 
 class _Watch:
-    """Shows one learner on a board: its accuracy after each answer, and who credited whom after every `EVERY`."""
+    """Shows one learner: what it does where the suite is watched, and on a board.
 
-    def __init__(self, board: Board, title: str, learner: OnlineLearner, delay: int) -> None:
-        self.board, self.title, self.learner, self.delay = board, title, learner, delay
+    The board has its accuracy after each answer, figures of its memory after every `FIGURES_EVERY`, and who credited
+    whom after every `EVERY`.
+    """
+
+    def __init__(self, board: Board, shown: Shown, title: str, learner: OnlineLearner, delay: int, most: int) -> None:
+        self.board, self.shown, self.title, self.learner = board, shown, title, learner
+        self.delay, self.most = delay, most
         self.drawn = self.answers = 0
 
     def __call__(self, recalled: Recalled) -> None:
-        self.answers = recalled.answers
+        before, self.answers = self.answers, recalled.answers
         self.board.scalars({"accuracy of the latest answers": recalled.accuracy}, recalled.answers)
-        if recalled.answers - self.drawn >= EVERY:
+        if self.answers // FIGURES_EVERY > before // FIGURES_EVERY:
+            self.board.scalars(scalars_of(self.learner), self.answers)
+        self.shown(self.answers / self.most, f"{recalled.accuracy:.1%} right", self.lines)
+        if self.answers - self.drawn >= EVERY:
             self.draw()
+
+    def lines(self) -> list[str]:
+        """Returns what is shown beside the accuracy."""
+        return [f"{self.title}, {self.answers:,} answers", *learner_lines(self.learner)]
 
     def finish(self) -> None:
         """Draws what was answered since the last picture."""

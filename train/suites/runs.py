@@ -90,7 +90,7 @@ def _of_agents(runs: Sequence[RunFolder]) -> Study:
         rows=tuple(rows.values()),
         note="Return and length are means over the last 100 episodes of training.",
         shared=dict(first.env_arg),
-        panels=(Panel("return", "steps of all copies", "return"),),
+        panels=(Panel("return", "environment steps, all copies", "return"),),
         known={"": known(first.env, first.env_arg)},
     )
 

@@ -15,11 +15,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sab_agents.checks import at_least, did_you_mean
 from sab_agents.online import StreamAC
+from sab_agents.streaming import open_figures
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
-from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
+from sab_agents.train.live import figure_lines
+from sab_agents.train.suites.engine import Result, Shown, Suite, Work, suite_command
 from sab_agents.train.suites.study import Column, Panel, Row, Study, check_sizes, known_returns
 
+SHOWN = 100  # episodes over which the return is shown while a cell runs
 POINTS = 20  # of a learning curve; a cell's score is the mean return over the last tenth of its episodes
 
 
@@ -159,7 +162,8 @@ class Stream(Suite[StreamConfig, StreamCell]):
         torch.set_num_threads(self.config.threads)
         agent = self.agent(cell)
         config = self.config
-        returns = _Returns(config.episodes_at(cell.value), config.target, config.recent)
+        title = f"{cell.policy}, {config.argument} {cell.value}, seed {cell.seed}"
+        returns = _Returns(config.episodes_at(cell.value), config.target, config.recent, work.progress, title)
         with work.logger(cell, self.cell_settings(cell)) as logger:
             agent.set_logger(logger)
             started = time.process_time()
@@ -237,11 +241,12 @@ class Stream(Suite[StreamConfig, StreamCell]):
 
 
 class _Returns(BaseCallback):
-    """Collects the return of each episode, and stops after `episodes` or when the target is reached."""
+    """Collects the return of each episode and shows it, and stops after `episodes` or when the target is reached."""
 
-    def __init__(self, episodes: int, target: float | None, recent: int | None) -> None:
+    def __init__(self, episodes: int, target: float | None, recent: int | None, shown: Shown, title: str) -> None:
         super().__init__()
         self.episodes, self.target, self.recent = episodes, target, recent
+        self.shown, self.title = shown, title
         self.all: list[float] = []
 
     @property
@@ -255,7 +260,17 @@ class _Returns(BaseCallback):
         if not self.locals["dones"][0]:
             return True
         self.all.append(float(self.locals["infos"][0]["episode"]["r"]))
+        mean = float(np.mean(self.all[-SHOWN:]))
+        self.shown(len(self.all) / self.episodes, f"return {mean:.3g}, mean of the latest {SHOWN} episodes", self.lines)
         return len(self.all) < self.episodes and not self.reached
+
+    def lines(self) -> list[str]:
+        """Returns what the memory of the agent's policy does."""
+        assert isinstance(self.model, StreamAC)
+        return [
+            f"{self.title}, {self.num_timesteps:,} steps",
+            *figure_lines(open_figures(self.model.policy.actor_stream)),
+        ]
 
 
 def _in_equal_parts(means: Sequence[float], whole: int) -> list[tuple[float, float]]:

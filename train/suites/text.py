@@ -20,8 +20,10 @@ import torch
 from sab_agents.checks import at_least
 from sab_agents.envs.supervised.characters import Characters
 from sab_agents.online import OnlineLearner
+from sab_agents.train.board import Board
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.live import learner_lines, scalars_of
 from sab_agents.train.output import lines
 from sab_agents.train.suites.engine import Result, Suite, Work, suite_command
 from sab_agents.train.suites.recall import learner_arguments
@@ -163,7 +165,23 @@ class ReadText(Suite[TextConfig, TextCell]):
                 learner = self._learner(cell.learner, rate)
                 text, chosen = in_parts(codes, config.rows), {"learning_rate": rate, "tried": tried}
             with work.board(cell, self.cell_settings(cell)) as board:
-                result = {**read(learner, text, board.scalars), **chosen}
+
+                def watch(
+                    bits: float,
+                    seen: int,
+                    cell: TextCell = cell,
+                    learner: OnlineLearner = learner,
+                    board: Board = board,
+                    whole: int = text.size,
+                ) -> None:
+                    board.scalars({"bits per character": bits, **scalars_of(learner)}, seen)
+                    work.progress(
+                        (len(results) + seen / whole) / len(work.chain),
+                        f"{bits:.3f} bits per character",
+                        lambda: [f"{cell.file}, {seen:,} characters", *learner_lines(learner)],
+                    )
+
+                result = {**read(learner, text, watch), **chosen}
             results[cell] = result
             yield cell, result
 
@@ -232,9 +250,7 @@ def in_parts(codes: Codes, rows: int) -> Codes:
     return parts
 
 
-def read(
-    learner: OnlineLearner, text: Codes, watch: Callable[[Mapping[str, float], int], None] = lambda *_: None
-) -> dict[str, Any]:
+def read(learner: OnlineLearner, text: Codes, watch: Callable[[float, int], None] = lambda *_: None) -> dict[str, Any]:
     """Reads a text (steps + 1, rows) once.
 
     Args:
@@ -256,7 +272,7 @@ def read(
             learner.learn_many(x, after)
         bits.append(total / (len(part) - 1) / len(rows))
         seen += (len(part) - 1) * len(rows)
-        watch({"bits per character": bits[-1]}, seen)
+        watch(bits[-1], seen)
     report = learner.credit_report()
     return {
         "bits": bits,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 from sab_agents.train.figures.runs import image_of_attention, image_of_credit
@@ -81,10 +82,18 @@ class ProgressBar(Display):
         step: updates done before.
         seconds: training time spent before.
         console: where to print; None is standard output.
+        watch: called with the fraction that is done, and the state in a few words.
     """
 
-    def __init__(self, config: TrainConfig, step: int, seconds: float, console: Console | None = None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: TrainConfig,
+        step: int,
+        seconds: float,
+        console: Console | None = None,
+        watch: Callable[[float, str], None] = lambda *_: None,
+    ) -> None:
+        self.config, self.watch = config, watch
         label = f"{config.task} · {config.core} · seed {config.seed}"
         super().__init__(label, console, done=self._fraction(step, seconds), quiet=True)
 
@@ -92,6 +101,7 @@ class ProgressBar(Display):
         """Moves the bar: `step` updates done in `seconds`, the last loss, and `rate` updates per second."""
         note = f"step {step}/{self.config.steps} · loss {loss:.4g} · {rate:.1f} steps/s"
         self.update(self._fraction(step, seconds), note)
+        self.watch(self._fraction(step, seconds), note)
 
     def evaluated(self, step: int, seconds: float, values: dict[str, float]) -> None:
         """Prints the scores on validation data."""

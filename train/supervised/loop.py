@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +41,12 @@ SKIPPED_AT_FIRST, SKIPPED_FRACTION = 20, 0.01
 
 
 def train(
-    config: TrainConfig, console: Console | None = None, *, track: Sequence[str] = (), group: str | None = None
+    config: TrainConfig,
+    console: Console | None = None,
+    *,
+    track: Sequence[str] = (),
+    group: str | None = None,
+    watch: Callable[[float, str], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Trains one model and writes its run folder.
 
@@ -50,6 +55,7 @@ def train(
         console: shows the progress; None is standard output.
         track: trackers that show the run.
         group: of runs that it belongs to there.
+        watch: called after each update with the fraction that is done, and the state in a few words.
 
     Returns:
         What `result.json` holds.
@@ -60,7 +66,7 @@ def train(
         RankLost: another rank has died.
     """
     check_trackers(track)
-    return Trainer(config, console).run(track, group)
+    return Trainer(config, console).run(track, group, watch)
 
 
 class Trainer:
@@ -95,7 +101,12 @@ class Trainer:
         if self.ranks.main:
             self.folder.create(config.settings(), resume=config.resume)
 
-    def run(self, track: Sequence[str] = (), group: str | None = None) -> dict[str, Any]:
+    def run(
+        self,
+        track: Sequence[str] = (),
+        group: str | None = None,
+        watch: Callable[[float, str], None] = lambda *_: None,
+    ) -> dict[str, Any]:
         """Trains until a limit or the target is reached, tests, draws figures, and returns what `result.json` holds."""
         result = self.ranks.of_main(self.folder.read_result())
         if result is not None and self._finished():
@@ -107,7 +118,7 @@ class Trainer:
         self.folder.cut_metrics(self.progress.step)
         folder = self.folder
         tracked = Tracked(folder.path.name, track, folder.path, group, self.config.settings(), folder.tracking)
-        bar = ProgressBar(self.config, self.progress.step, self.progress.seconds, self.console)
+        bar = ProgressBar(self.config, self.progress.step, self.progress.seconds, self.console, watch)
         opened = open_board(folder.tensorboard, tracked, self.progress.step + 1)
         with opened as board, folder.metrics.open("a", encoding="utf-8") as log, bar:
             self._train(Journal(log, board, self.task), bar)

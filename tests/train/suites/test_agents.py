@@ -17,7 +17,7 @@ from sab_agents.ppo.extractors import SmallCNN
 from sab_agents.train.cli import main
 from sab_agents.train.configuration import build, load
 from sab_agents.train.errors import UserError
-from sab_agents.train.figures.studies import mean_curve
+from sab_agents.train.figures.studies import on_one_grid
 from sab_agents.train.suites.agents import POINTS, Agents, AgentsCell, AgentsConfig, Point, Watch, curve_of
 from sab_agents.train.suites.engine import Work, run_suite
 from sab_agents.train.suites.episodes import Ended, evaluate_lengths, normalised_as, sized_vec_env
@@ -340,7 +340,9 @@ def test_a_curve_has_a_point_for_each_part_of_the_budget_that_saw_an_end() -> No
 
 def test_a_mean_curve_holds_a_seed_that_ended_early() -> None:
     early, late = [(1.0, 0.0), (2.0, 1.0)], [(1.0, 0.0), (4.0, 0.0)]
-    assert mean_curve([early, late]) == ([1.0, 2.0, 4.0], [0.0, 0.5, 0.5])
+    grid, heights = on_one_grid([early, late])
+    assert grid == [1.0, 2.0, 4.0]
+    assert heights.mean(0).tolist() == [0.0, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(
