@@ -15,14 +15,14 @@ bool slots_in_range(const Forward& of) {
     return true;
 }
 
-// h, s and, as the third part, what is stored, of `count` steps of a row, from step `first` on, counted over all rows.
+// The first `parts` of h, s and what is stored, of `count` steps of a row, from step `first` on, counted over all rows.
 void join_outputs(const Forward& of, int64_t first, int64_t count, int64_t parts, float* outputs) {
     const int64_t H = of.size;
     const auto bytes = static_cast<size_t>(H) * sizeof(float);
     for (int64_t i = 0; i < count; ++i) {
         float* to = outputs + parts * i * H;
         std::memcpy(to, of.states() + (first + i) * H, bytes);
-        std::memcpy(to + H, of.tape.summary + (first + i) * H, bytes);
+        if (parts > 1) std::memcpy(to + H, of.tape.summary + (first + i) * H, bytes);
         if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + (of.held * of.rows + first + i) * H, bytes);
     }
 }
@@ -155,7 +155,7 @@ bool forward(const Forward& of) {
     }
     run(by.forward, of);
     if (of.outputs != nullptr) join_outputs(of, 0, of.steps * of.rows, of.parts, of.outputs);
-    if (of.last_output != nullptr) join_outputs(of, (of.steps - 1) * of.rows, of.rows, 2, of.last_output);
+    if (of.last_output != nullptr) join_outputs(of, (of.steps - 1) * of.rows, of.rows, of.parts, of.last_output);
     return true;
 }
 
