@@ -119,7 +119,8 @@ class LSTM(Core[LSTMState]):
             by_scan.append(after)
             return output, after.c[:, 0]
 
-        h, c = lstm_step(self.weights()[0], x, state.h[:, 0], state.c[:, 0], episode_start, otherwise=otherwise)
+        h, c = state.h.select(1, 0), state.c.select(1, 0)
+        h, c = lstm_step(self.weights()[0], x, h, c, episode_start, otherwise=otherwise)
         if by_scan:
             return h, by_scan[0]
         before = state.step if episode_start is None else state.step.masked_fill(episode_start, 0)

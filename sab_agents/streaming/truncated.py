@@ -292,10 +292,14 @@ class TruncatedStream(Stream):
         state: State = self.core.initial_state(rows)
         return state
 
-    @torch.no_grad()
     def act(self, x: Tensor, state: Any) -> tuple[Tensor, State]:
         """Takes one step of independent rows; see `Stream.act`."""
-        acted: tuple[Tensor, State] = self.core.step(x, state)
+        acted: tuple[Tensor, State]
+        if not torch.is_grad_enabled():
+            acted = self.core.step(x, state)
+            return acted
+        with torch.no_grad():
+            acted = self.core.step(x, state)
         return acted
 
     def state_dict(self) -> dict[str, Tensor]:
