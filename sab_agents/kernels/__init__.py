@@ -3,13 +3,15 @@
 `scan` runs whole sequences, and `step` takes one step. `replay` computes a recorded sequence once more for its
 gradient. `lstm` and `replay_lstm` do the same without slots. `count_steps` and `remember` do what stands around a scan.
 A `StreamKernel` does what streams through a SAB need, an `LSTMSegment` and a `UnitsKernel` what those through an LSTM
-and through trace units need. Callers get what they ask for and never learn which kernel computed it.
+and through trace units need, and a `Recorder` notes steps. Callers get what they ask for and never learn which kernel
+computed it.
 """
 
 from sab_agents.kernels.backend import forced_kernel, is_known, kernel_in_use, transforms_active
 from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm, stretch_firsts
+from sab_agents.kernels.record import Recorder
 from sab_agents.kernels.reductions import all_finite, norm
 from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
 from sab_agents.kernels.segment import LSTMSegment
@@ -68,6 +70,7 @@ __all__ = [
     "PieceInputs",
     "Pieces",
     "Reading",
+    "Recorder",
     "Replay",
     "ScanArguments",
     "ScanOutputs",

@@ -118,7 +118,7 @@ def lstm_step(
         novelty=None,
         near=None,
     ).run()
-    return (output[:, :H].contiguous(), new_c) if finite else None
+    return (output.narrow(1, 0, H).contiguous(), new_c) if finite else None
 
 
 class LSTMWeights(NamedTuple):

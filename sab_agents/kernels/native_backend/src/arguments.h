@@ -118,9 +118,9 @@ struct Forward {
     FIELD(Optional<const int64_t>, step);       // (B) steps of the episode before; there, as the next, where ages count
     FIELD(Optional<const int64_t>, written_at); // (B, S0)
     FIELD(Tape, tape);                          // out; its gates may be x
-    FIELD(int64_t, parts);                      // of `outputs`: 2, or 3 with what is stored
-    FIELD(Optional<float>, outputs);            // out: (T, B, 2H) h and s, or (T, B, 3H)
-    FIELD(Optional<float>, last_output);        // out: (B, 2H) h and s of the last step
+    FIELD(int64_t, parts);                      // of the outputs: h, then s, then what is stored
+    FIELD(Optional<float>, outputs);            // out: (T, B, parts · H)
+    FIELD(Optional<float>, last_output);        // out: (B, parts · H) of the last step
 
     const float* gates() const { return projection.weight_ih == nullptr ? x : tape.gates; }
     // (T, B, H) h of each step.
@@ -524,6 +524,15 @@ struct UnitsBackward {
     FIELD(float*, grad_nu);                     // added to, as the next two
     FIELD(float*, grad_omega);
     FIELD(float*, grad_weight);
+};
+
+struct Note {  // one row's observation, and that no episode starts with it, into the record of a window
+    STRUCTURE(Note);
+    FIELD(int64_t, size);                       // I
+    FIELD(int64_t, time);                       // where in the record
+    FIELD(const float*, x);                     // (I)
+    FIELD(float*, record);                      // (T, I), changed
+    FIELD(Optional<uint8_t>, starts);           // (T), changed
 };
 
 // --- Arrays of floats

@@ -192,14 +192,15 @@ struct ForwardGroup {
         if (of.apart)
             std::memcpy(of.tape.hidden + at(version(t), r) * H, output, static_cast<size_t>(H) * sizeof(float));
         if (of.outputs != nullptr) leave(t, r, of.parts, of.outputs + at(t, r) * of.parts * H);
-        if (of.last_output != nullptr && t == T - 1) leave(t, r, 2, of.last_output + (first + r) * 2 * H);
+        if (of.last_output != nullptr && t == T - 1) leave(t, r, of.parts, of.last_output + (first + r) * of.parts * H);
     }
 
-    // h, s by its gate, and, as the third part, what is stored.
+    // The first `parts` of h, s by its gate, and what is stored.
     void leave(int64_t t, int64_t r, int64_t parts, float* to) const {
         const float *h = states + at(t, r) * H, *summary = of.tape.summary + at(t, r) * H;
         const auto bytes = static_cast<size_t>(H) * sizeof(float);
         std::memcpy(to, h, bytes);
+        if (parts == 1) return;
         if (!of.recurrence.gates_output()) std::memcpy(to + H, summary, bytes);
         else
             for (int64_t j = 0; j < H; j += LANES)

@@ -188,6 +188,7 @@ const Operation operations[] = {
     operation<readout, Lock::kept>("A streaming agent's readout."),
     operation<readout_backward, Lock::kept>("The backward pass of a readout."),
     operation<descend, Lock::kept>("One step of ObGD; run returns False where the error or the trace is not finite."),
+    operation<note, Lock::kept>("Records a row; run returns False, and nothing was done, where it is not finite."),
     operation<units, Lock::kept>("One step of trace units."),
     operation<units_backward, Lock::kept>("The gradients of trace units' parameters."),
     operation<all_finite>("Run returns whether no number is NaN or infinite."),

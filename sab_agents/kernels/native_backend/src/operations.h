@@ -24,6 +24,7 @@ bool head(const Head& of);                     // false: a place or class is out
 void readout(const Readout& of);
 void readout_backward(const ReadoutBackward& of);
 bool descend(Descent& of);                     // false, and only the trace has changed: something is not finite
+bool note(const Note& of);                     // false: x is not finite
 void units(const Units& of);
 void units_backward(const UnitsBackward& of);
 
