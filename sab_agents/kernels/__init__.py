@@ -9,7 +9,9 @@ and through trace units need. Callers get what they ask for and never learn whic
 from sab_agents.kernels.backend import forced_kernel, is_known, kernel_in_use, transforms_active
 from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
-from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm, stretch_firsts
+from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
+from sab_agents.kernels.layout import Layout, relaid
+from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.reductions import all_finite, norm
 from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
 from sab_agents.kernels.segment import LSTMSegment
@@ -64,6 +66,7 @@ __all__ = [
     "Held",
     "LSTMSegment",
     "LSTMWeights",
+    "Layer",
     "Layout",
     "PieceInputs",
     "Pieces",
@@ -92,6 +95,7 @@ __all__ = [
     "forced_kernel",
     "gradient_of_parameters",
     "gradient_of_units",
+    "gradients_of_layers",
     "graph_replay",
     "is_known",
     "kernel_in_use",
@@ -112,4 +116,5 @@ __all__ = [
     "stream_kernel",
     "stretch_firsts",
     "transforms_active",
+    "values_of_layers",
 ]
