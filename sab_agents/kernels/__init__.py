@@ -10,7 +10,9 @@ computed it.
 from sab_agents.kernels.backend import forced_kernel, is_known, kernel_in_use, transforms_active
 from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
-from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm, stretch_firsts
+from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
+from sab_agents.kernels.layout import Layout, relaid
+from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.record import Recorder
 from sab_agents.kernels.reductions import all_finite, norm
 from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
@@ -66,6 +68,7 @@ __all__ = [
     "Held",
     "LSTMSegment",
     "LSTMWeights",
+    "Layer",
     "Layout",
     "PieceInputs",
     "Pieces",
@@ -95,6 +98,7 @@ __all__ = [
     "forced_kernel",
     "gradient_of_parameters",
     "gradient_of_units",
+    "gradients_of_layers",
     "graph_replay",
     "is_known",
     "kernel_in_use",
@@ -115,4 +119,5 @@ __all__ = [
     "stream_kernel",
     "stretch_firsts",
     "transforms_active",
+    "values_of_layers",
 ]

@@ -18,6 +18,7 @@ from stable_baselines3.common.distributions import (
 )
 from torch import Tensor
 from torch.distributions import Categorical
+from torch.nn import functional
 
 from sab_agents.kernels import all_finite
 
@@ -25,71 +26,65 @@ from sab_agents.kernels import all_finite
 class CategoricalFrom(CategoricalDistribution):
     """A categorical distribution over `start`, `start` + 1, …; stable-baselines3's is over 0, 1, ….
 
-    It draws what torch's own would draw, and makes one only for what else is asked: that takes as long as a step.
+    It computes from logarithms of probabilities alone: torch's distribution, which checks what it is given, takes
+    several times as long as the network in front of it. `distribution` makes one for those who ask.
 
     Args:
         action_dim: how many actions there are.
         start: the first.
     """
 
+    _log_probs: Tensor
+
     def __init__(self, action_dim: int, start: int) -> None:
-        self._logits: Tensor | None = None
-        self._made: Categorical | None = None
         super().__init__(action_dim)
         self.start = start
 
-    @property
-    def distribution(self) -> Any:
-        """Torch's own, over 0, 1, …; None until there are logits."""
-        if self._made is None and self._logits is not None:
-            self._made = Categorical(logits=self._logits)
-        return self._made
-
-    @distribution.setter
-    def distribution(self, made: Any) -> None:
-        self._made = made
-
     def proba_distribution(self, action_logits: Tensor) -> Self:
-        """Returns the distribution with logits (n, action_dim); this one, which a policy keeps, stays without any."""
+        """Returns the distributions with logits (n, k); this one, which a policy keeps, stays without any."""
         made = type(self)(self.action_dim, self.start)
-        made._logits = action_logits
+        made._log_probs = functional.log_softmax(action_logits, dim=1)
         return made
 
+    @property
+    def distribution(self) -> Categorical:  # type: ignore[override]
+        """Torch's distribution over 0, 1, …."""
+        return Categorical(logits=self._log_probs)
+
     def actions_from_params(self, action_logits: Tensor, deterministic: bool = False) -> Tensor:
-        """Draws actions (n,) of the distribution with these logits."""
+        """Draws actions (n,) of the distributions with these logits."""
         return self.proba_distribution(action_logits).get_actions(deterministic=deterministic)
 
     def log_prob_from_params(self, action_logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Draws actions (n,) of the distribution with these logits, and returns their log-probabilities, too."""
+        """Draws actions (n,) of the distributions with these logits, and returns their log-probabilities, too."""
         made = self.proba_distribution(action_logits)
         actions = made.get_actions()
         return actions, made.log_prob(actions)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Returns the log-probabilities (n,) of actions (n,)."""
-        return super().log_prob(self._shifted(actions, -self.start))
+        return self._log_probs.gather(1, (actions.long() - self.start).view(-1, 1)).squeeze(1)
+
+    def entropy(self) -> Tensor:
+        """Returns the entropies (n,)."""
+        least = torch.finfo(self._log_probs.dtype).min  # of an action without probability, whose share is 0
+        return -(self._log_probs.exp() * self._log_probs.clamp(min=least)).sum(1)
 
     def sample(self) -> Tensor:
         """Draws actions (n,)."""
-        return self._shifted(torch.multinomial(self._probabilities(), 1, True).squeeze(1), self.start)
+        return self._shifted(torch.multinomial(self._probabilities(), 1, replacement=True).squeeze(1))
 
     def mode(self) -> Tensor:
         """Returns the likeliest actions (n,)."""
-        return self._shifted(self._probabilities().argmax(dim=1), self.start)
+        return self._shifted(self._probabilities().argmax(dim=1))
 
     def _probabilities(self) -> Tensor:
-        """Returns the probabilities (n, action_dim), as torch's own computes them."""
-        logits = self._logits
-        if self._made is None and logits is not None and all_finite(logits):
-            return torch.softmax(logits - logits.logsumexp(dim=-1, keepdim=True), dim=-1)
-        made = self.distribution  # which says what is wrong with logits
-        assert made is not None, "no logits yet"
-        probabilities: Tensor = made.probs
-        return probabilities
+        probabilities = self._log_probs.exp()
+        # Torch's own says what is wrong with logits that are not finite.
+        return probabilities if all_finite(probabilities) else self.distribution.probs
 
-    @staticmethod
-    def _shifted(actions: Tensor, by: int) -> Tensor:
-        return actions + by if by else actions
+    def _shifted(self, actions: Tensor) -> Tensor:
+        return actions + self.start if self.start else actions
 
 
 class MultiCategoricalFrom(MultiCategoricalDistribution):

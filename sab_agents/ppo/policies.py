@@ -38,6 +38,7 @@ from sab_agents.core.registry import CoreSpec
 from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, former_core_kwargs, output_scale
 from sab_agents.ppo.distributions import CategoricalFrom, in_numbers_of
 from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
+from sab_agents.ppo.heads import through
 from sab_agents.ppo.observations import Frames, PastEncoder, for_extractor, is_fixed
 from sab_agents.ppo.stateful import Features, StatefulPolicy
 from sab_agents.streaming import Stream
@@ -246,7 +247,7 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
 
     def distribution_of(self, output: Tensor) -> Distribution:
         """Returns the distribution over actions, from outputs (N, D) of the actor's core."""
-        latent, kept = self.mlp_extractor.forward_actor(self._scaled(output)), self.action_dist
+        latent, kept = self._latent(self._scaled(output)), self.action_dist
         if isinstance(kept, CategoricalFrom):
             return self._get_action_dist_from_latent(latent)
         self.action_dist = copy.copy(kept)
@@ -257,9 +258,20 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
 
     def values_of(self, output: Tensor) -> Tensor:
         """Returns the values (N,), from outputs (N, D) of the critic's core, or of the layer in place of a core."""
-        latent = self.mlp_extractor.forward_critic(self._scaled(output) if self.critic is None else output)
-        values: Tensor = self.value_net(latent)
+        output = self._scaled(output) if self.critic is None else output
+        extractor = self.mlp_extractor
+        if type(extractor) is MlpExtractor:
+            values = through([extractor.value_net, self.value_net], output)
+        else:
+            values = self.value_net(extractor.forward_critic(output))
         return values.squeeze(1)
+
+    def _latent(self, output: Tensor) -> Tensor:
+        """Returns what the head of the actor sees, from scaled outputs (N, D)."""
+        extractor = self.mlp_extractor
+        if type(extractor) is MlpExtractor:
+            return through([extractor.policy_net], output)
+        return extractor.forward_actor(output)
 
     def _scaled(self, output: Tensor) -> Tensor:
         return output if self.output_scale is None else output * self.output_scale

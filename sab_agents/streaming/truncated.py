@@ -399,7 +399,9 @@ class TruncatedWindow(ClosedWindow):
                 x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         if isinstance(self.core, LSTM) and not x.requires_grad:
             before, start, laid = self._of(rows, x)
-            return _laid_replay(self.core.replay(x if laid is None else laid.laid(x), before, start), laid)
+            if laid is None:
+                return self.core.replay(x, before, start)
+            return laid.replayed(self.core.replay(laid.laid(x), before, start))
         with torch.enable_grad():
             output: Tensor = self.core(x, self._entered(rows), self.start[:, rows])[0]
         return graph_replay(output)
@@ -430,10 +432,3 @@ class _Rows(NamedTuple):
     before: LSTMState
     start: Tensor
     laid: Layout | None
-
-
-def _laid_replay(replay: Replay, laid: Layout | None) -> Replay:
-    """Returns the replay with outputs and gradient as they were before they were laid out."""
-    if laid is None:
-        return replay
-    return Replay(laid.given(replay.outputs), lambda gradient: replay.backward(laid.laid(gradient)))

@@ -198,6 +198,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
         weight=weight,
         bias=None,
         second_bias=None,
+        activation=0,
         out=result,
     ).run()
     return result

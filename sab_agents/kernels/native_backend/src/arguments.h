@@ -211,7 +211,7 @@ struct Remember {  // what the memory holds after a scan
     FIELD(float*, new_memory);                  // out: (B, S, H)
 };
 
-struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias
+struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias, then the activation
     STRUCTURE(Linear);
     FIELD(int64_t, threads);
     FIELD(int64_t, rows);
@@ -223,6 +223,7 @@ struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias
     FIELD(const float*, weight);
     FIELD(Optional<const float>, bias);         // (N)
     FIELD(Optional<const float>, second_bias);  // (N)
+    FIELD(int64_t, activation);                 // 0: none, 1: tanh, 2: ReLU
     FIELD(float*, out);
 };
 

@@ -108,8 +108,8 @@ struct BackwardGroup {
     }
 
     // Gradients (count, K) times a packed matrix (K, H), into scratch.sent.
-    void send(const float* grads, int64_t k, const float* packed) {
-        product(grads, k, count, k, H, packed, scratch.sent);
+    void send(const float* grads, int64_t k, const float* packed, bool turned = false) {
+        product(grads, k, count, k, H, packed, scratch.sent, turned);
     }
 
     void receive(float* grad, int64_t r) { add_scaled(grad, 1.0f, scratch.sent + r * padded(H), H); }
@@ -211,7 +211,7 @@ struct BackwardGroup {
         }
         if (t == 0) clear(of.sent.h + first * H, count * H);
         if (all_cut) return;
-        send(of.sent.gates + at(t, 0) * 4 * H, 4 * H, weights.hh);
+        send(of.sent.gates + at(t, 0) * 4 * H, 4 * H, weights.hh, (t & 1) != 0);
         for (int64_t r = 0; r < count; ++r)
             if (!of.cut[at(t, r)]) receive(t == 0 ? of.sent.h + (first + r) * H : grad_of_h(t - 1, r), r);
     }

@@ -120,7 +120,7 @@ struct ForwardGroup {
 
     void step(int64_t t) {
         const float* before = hidden_before(t);
-        product(before, H, count, H, 4 * H, weights.hh, scratch.recurrent);
+        product(before, H, count, H, 4 * H, weights.hh, scratch.recurrent, (t & 1) != 0);
         int64_t extent = 0;
         for (int64_t r = 0; r < count; ++r) {
             const int64_t now = taped(t, r);
