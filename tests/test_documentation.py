@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -14,6 +16,9 @@ import gymnasium as gym
 import pytest
 
 import sab_agents
+import sab_agents.core
+import sab_agents.online
+import sab_agents.ppo
 from sab_agents.core import registry
 from sab_agents.train.cli import COMMANDS, main
 
@@ -195,19 +200,45 @@ def test_what_is_compatible_names_the_tests_that_hold_it() -> None:
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        *("sab_agents.core.sab", "sab_agents.online.online_learner", "sab_agents.online.stream_ac"),
-        *("sab_agents.streaming.sab", "sab_agents.ppo.recurrent_ppo", "sab_agents.vec_env.vector"),
-        "sab_agents.train.suites.episodes",
-    ],
-)
+PUBLIC = {
+    name: getattr(package, name)
+    for package in (sab_agents, sab_agents.core, sab_agents.online, sab_agents.ppo)
+    for name in package.__all__
+}
+"""What `help` is asked about, by name."""
+WITH_EXAMPLES = {
+    "sab_agents.train.suites.episodes",
+    *(each.__module__ for each in PUBLIC.values() if "Examples:" in (each.__doc__ or "")),
+}
+WITHOUT_EXAMPLE = {"Core", "RealTimeCore", "State", "core_spec", "register_core", "sparsify", "CORES", "POLICIES"}
+"""Bases and tools of who extends the library, which docs/guides/extending.md shows at work, and tables."""
+
+
+@pytest.mark.parametrize("module", sorted(WITH_EXAMPLES))
 def test_examples_in_docstrings_give_what_they_show(module: str) -> None:
     loaded = importlib.import_module(module)
     result = doctest.testmod(loaded)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(PUBLIC) - WITHOUT_EXAMPLE))
+def test_help_says_what_goes_in_what_is_refused_and_shows_an_example(name: str) -> None:
+    public = PUBLIC[name]
+    text = inspect.getdoc(public) or ""
+    if "Attributes:" in text and "Args:" not in text:  # a value that others return
+        fields = [each.name for each in dataclasses.fields(public)]
+        assert [each for each in fields if f"{each}:" not in text and not each.startswith("_")] == []
+        return
+    for part in ("Args:", "Examples:", "Raises:" if "raises its errors" not in text else "Args:"):
+        assert part in text
+    arguments = inspect.signature(public).parameters
+    assert [each for each in arguments if f" {each}:" not in text and not each.startswith("_")] == []
+    # Of where it comes from there is a year, unless it is a tool of this library's own.
+    assert re.search(r"(19|20)\d\d", text) or name in {"VectorToVecEnv", "build_core", "export_policy", *ABLATIONS}
+
+
+ABLATIONS = ("SoftmaxSAB", "UncreditedSAB")
 
 
 def test_every_public_name_exists_and_has_a_docstring() -> None:

@@ -15,7 +15,21 @@ class UncreditedSAB(SAB):
     """SAB whose memory is read but not credited: an ablation.
 
     The same network and the same outputs, but no gradient enters the states that are read; the attention's weights
-    are still learned. Takes SAB's arguments.
+    are still learned. Takes SAB's arguments, and raises its errors.
+
+    Args:
+        input_size: I.
+        hidden_size: H; an output has 2H features.
+        settings: SAB's.
+
+    Examples:
+        >>> import torch
+        >>> from sab_agents import SAB, UncreditedSAB
+        >>> sab, uncredited = SAB(10, 32), UncreditedSAB(10, 32)
+        >>> names = uncredited.load_state_dict(sab.state_dict())  # the same network
+        >>> x = torch.randn(20, 4, 10)  # (T, B, I)
+        >>> bool((sab(x)[0] == uncredited(x)[0]).all())
+        True
     """
 
     def __init__(self, input_size: int, hidden_size: int, **settings: Any) -> None:
@@ -36,13 +50,20 @@ class SoftmaxSAB(SAB):
 
     Args:
         input_size: I.
-        hidden_size: H.
+        hidden_size: H; an output has 2H features.
         temperature: the scores are divided by it.
         settings: SAB's.
 
     Raises:
         TypeError: `top_k` or `floor` is given.
         ValueError: the temperature is not positive and finite.
+
+    Examples:
+        >>> import torch
+        >>> from sab_agents import SoftmaxSAB
+        >>> output, state, log = SoftmaxSAB(10, 32)(torch.randn(20, 4, 10), return_attention=True)
+        >>> output.shape, log.weights.shape  # (T, B, 2H), (T, B, S)
+        (torch.Size([20, 4, 64]), torch.Size([20, 4, 20]))
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, temperature: float = 1.0, **settings: Any) -> None:

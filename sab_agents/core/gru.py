@@ -53,6 +53,13 @@ class GRU(Core[GRUState]):
     Raises:
         TypeError: a size is not an int.
         ValueError: a size is below 1, or `dropout` is not a fraction.
+
+    Examples:
+        >>> import torch
+        >>> from sab_agents.core import GRU
+        >>> output, state = GRU(input_size=10, hidden_size=32)(torch.randn(20, 4, 10))  # (T, B, I)
+        >>> output.shape
+        torch.Size([20, 4, 32])
     """
 
     state_class = GRUState

@@ -58,6 +58,14 @@ class LSTM(Core[LSTMState]):
     Raises:
         TypeError: a size is not an int.
         ValueError: a size is below 1, or `dropout` is not between 0 and 1.
+
+    Examples:
+        >>> import torch
+        >>> from sab_agents import LSTM
+        >>> lstm = LSTM(input_size=10, hidden_size=32, bptt_steps=5)
+        >>> output, state = lstm(torch.randn(20, 4, 10))  # (T, B, I)
+        >>> output.shape, state.h.shape  # (T, B, H), (B, L, H)
+        (torch.Size([20, 4, 32]), torch.Size([4, 1, 32]))
     """
 
     state_class = LSTMState

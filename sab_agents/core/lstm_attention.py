@@ -59,6 +59,14 @@ class LSTMAttention(Core[LSTMAttentionState]):
     Raises:
         TypeError: a size is not an int.
         ValueError: a size is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from sab_agents import LSTMAttention
+        >>> lstm = LSTMAttention(input_size=10, hidden_size=32)
+        >>> output, state = lstm(torch.randn(20, 4, 10))  # (T, B, I)
+        >>> output.shape
+        torch.Size([20, 4, 64])
     """
 
     state_class = LSTMAttentionState

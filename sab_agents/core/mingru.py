@@ -51,6 +51,13 @@ class MinGRU(RealTimeCore[MinGRUState]):
         TypeError: a size is not an int.
         ValueError: a size is below 1, or `max_timescale` is below 2 or not finite.
 
+    Examples:
+        >>> import torch
+        >>> from sab_agents.core import MinGRU
+        >>> output, state = MinGRU(input_size=10, hidden_size=32)(torch.randn(20, 4, 10))  # (T, B, I)
+        >>> output.shape
+        torch.Size([20, 4, 32])
+
     Source: Feng et al. 2024, "Were RNNs All We Needed?"; time constants as in Tallec & Ollivier 2018, "Can Recurrent
     Neural Networks Warp Time?".
     """

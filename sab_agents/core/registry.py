@@ -98,6 +98,12 @@ def build_core(name: str, input_size: int, hidden_size: int, **settings: Any) ->
     Raises:
         TypeError: the core has no such setting.
         ValueError: the name is unknown, or a setting's value is out of range.
+
+    Examples:
+        >>> from sab_agents import build_core
+        >>> core = build_core("lstm_tbptt", 10, 32, bptt_steps=5)
+        >>> type(core).__name__, core.output_size
+        ('LSTM', 32)
     """
     spec = core_spec(name)
     for setting in settings:

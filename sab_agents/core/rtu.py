@@ -62,6 +62,15 @@ class RTU(RealTimeCore[RTUState]):
     Raises:
         TypeError: a size is not an int.
         ValueError: a size is below 1, or the radii or the angle are out of range.
+
+    Examples:
+        >>> import torch
+        >>> from sab_agents.core import RTU
+        >>> output, state = RTU(input_size=10, hidden_size=32)(torch.randn(20, 4, 10))  # (T, B, I)
+        >>> output.shape
+        torch.Size([20, 4, 64])
+
+    Source: Elelimy et al. 2024, "Real-Time Recurrent Learning using Trace Units in Reinforcement Learning".
     """
 
     state_class = RTUState

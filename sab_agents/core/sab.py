@@ -40,7 +40,7 @@ INFERENCE_STEPS = 1024
 
 @dataclass(frozen=True)
 class ReadLog:
-    """Which steps were read, with which weight; detached.
+    """Which steps were read, with which weight; detached. `SAB` returns it with `return_attention=True`.
 
     Attributes:
         steps: (T, B, K+1) int64, 0-based step of the episode at which each slot that was read had been written, −1
@@ -97,6 +97,9 @@ class SAB(Core[SABState]):
     segments that wrote them. It is called as `nn.LSTM` is, `output, state = sab(x, state, episode_start)`; see
     `forward`, and `step` for one step. Clip the gradient norm, to 0.25 to 0.5.
 
+    With (T, B, I) inputs, or (B, T, I) with `batch_first`, outputs are (T, B, 2H). docs/guides/settings.md says when to
+    change the defaults.
+
     The starting memory of a call receives gradient like any other input; `state.detach()` cuts it off.
 
     Args:
@@ -134,7 +137,8 @@ class SAB(Core[SABState]):
         (torch.Size([20, 4, 64]), 64)
         >>> output, state = sab.step(torch.randn(4, 10), state)
 
-    Source: Ke et al. 2018, "Sparse Attentive Backtracking: Temporal Credit Assignment Through Reminding".
+    Source: Ke et al. 2018, "Sparse Attentive Backtracking: Temporal Credit Assignment Through Reminding". What
+    decided the default recipe is in docs/recipe.md.
     """
 
     state_class = SABState

@@ -61,6 +61,14 @@ class Transformer(Core[TransformerState]):
     Raises:
         TypeError: a size is not an int.
         ValueError: a size is below 1, or `hidden_size` is not divisible by `heads`.
+
+    Examples:
+        >>> import torch
+        >>> from sab_agents import Transformer
+        >>> transformer = Transformer(input_size=10, hidden_size=32, context=16)
+        >>> output, state = transformer(torch.randn(20, 4, 10))  # (T, B, I)
+        >>> output.shape
+        torch.Size([20, 4, 32])
     """
 
     state_class = TransformerState

@@ -83,7 +83,7 @@ class StreamAC(BaseAlgorithm):
         >>> agent.learn(20).num_timesteps
         20
 
-    Source: Elsayed et al. 2024, "Streaming Deep Reinforcement Learning Finally Works".
+    Source: Elsayed et al. 2024, "Streaming Deep Reinforcement Learning Finally Works", whose defaults these are.
     """
 
     policy_aliases: ClassVar[Mapping[str, type[BasePolicy]]] = POLICY_ALIASES  # type: ignore[assignment]

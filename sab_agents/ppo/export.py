@@ -70,6 +70,14 @@ def export_policy(
         TypeError: the model or a size is of the wrong type.
         ValueError: the suffix is unknown, a size is out of range, `max_steps` is missing, or the eviction is random.
         ImportError: ONNX is asked for and not installed.
+
+    Examples:
+        >>> import tempfile
+        >>> from sab_agents import RecurrentPPO
+        >>> from sab_agents.ppo import export_policy
+        >>> model = RecurrentPPO("MlpSabPolicy", "CartPole-v1", policy_kwargs={"lstm_hidden_size": 16})
+        >>> export_policy(model, tempfile.mkdtemp() + "/cartpole.pt2").name
+        'cartpole.pt2'
     """
     path = Path(path)
     if path.suffix not in {".onnx", ".pt2"}:

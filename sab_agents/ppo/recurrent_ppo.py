@@ -106,6 +106,8 @@ class RecurrentPPO(SavedAlgorithm):
         >>> model = RecurrentPPO("MlpSabPolicy", env, n_steps=16, policy_kwargs={"lstm_hidden_size": 16})
         >>> model.learn(64).num_timesteps
         64
+
+    Source: Schulman et al. 2017, "Proximal Policy Optimization Algorithms". All defaults are sb3-contrib's.
     """
 
     policy_aliases: ClassVar[Mapping[str, type[BasePolicy]]] = POLICIES

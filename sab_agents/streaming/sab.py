@@ -105,6 +105,9 @@ class SABStream(Stream):
         >>> outputs.square().mean().backward()
         >>> credit = stream.credit()  # to the steps that wrote what the window read
         >>> stream.advance()
+
+    Source: Ke et al. 2018, "Sparse Attentive Backtracking"; in a bounded memory, by replay, as docs/concepts/replay.md
+    explains.
     """
 
     def __init__(
