@@ -70,7 +70,8 @@ class Readout(nn.Module):
     @property
     def like(self) -> Tensor:
         """A parameter, for the dtype and device of all."""
-        return self._weights()[3]
+        bias = self._modules["second"]._parameters.get("bias")  # type: ignore[union-attr]
+        return self._weights()[3] if bias is None else bias
 
     def _weights(self, *, graph: bool = False) -> tuple[Tensor, ...]:
         """Returns the weights as they are now; `graph` is whether those that are computed from others have one."""

@@ -15,7 +15,7 @@ from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.state import State
-from sab_agents.kernels import Layout, LSTMSegment, Recorder, Replay, all_finite, graph_replay, relaid
+from sab_agents.kernels import Layout, LSTMSegment, LSTMWeights, Recorder, Replay, all_finite, graph_replay, relaid
 from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Stream, checked_step
 from sab_agents.streaming.window import Window
 
@@ -157,12 +157,13 @@ class TruncatedStream(Stream):
         """Computes the next step; see `Stream.peek`."""
         segment = self._replayed
         if episode_start is None and isinstance(segment, LSTMSegment):
-            self._require_followed(self.core.like)
+            weights = self.core.weights()[0]
+            self._require_followed(weights[0])
             x = self._peeked
             if not self._peeking.put(observation, x, None, 0):
                 observation, _ = self._checked(observation, None)
                 x = observation.unsqueeze(0)
-            weights, taken = self.core.weights()[0], self._taken
+            taken = self._taken
             if taken is None:
                 state, c = self.state, self.state.c.select(1, 0)
                 h, steps = state.h.select(1, 0), (state.step, 0)
@@ -231,13 +232,14 @@ class TruncatedStream(Stream):
         """Takes a step and replays the segment; see `Stream.step_and_replay`. The state after it is the replay's."""
         segment, full = self._segment, self.steps >= self.bptt_steps
         if segment is not None and episode_start is None and not self._starts_within:
-            self._require_followed(self.core.like)
+            weights = self.core.weights()[0]
+            self._require_followed(weights[0])
             window, time = self._window, 0 if full else self.steps
             if (full or not window.full) and self._recorded(observation, time):
                 if full:
                     self._begin_segment()
                 window.steps = time + 1
-                return self._replayed_segment(segment)
+                return self._replayed_segment(segment, weights)
         observation, start = self._checked(observation, episode_start)
         if full or (episode_start is not None and bool(start.all())):
             self._begin_segment()
@@ -245,7 +247,7 @@ class TruncatedStream(Stream):
         if segment is not None and not self._starts_within:
             if self.steps == 1 and episode_start is not None:
                 self._before = self._before.reset(start)
-            return self._replayed_segment(segment)
+            return self._replayed_segment(segment, self.core.weights()[0])
         with torch.enable_grad():
             output, state = self._replayed_window()
         self.state, self._replayed = state.detach(), graph_replay(output)
@@ -264,12 +266,12 @@ class TruncatedStream(Stream):
             window.clear()
             self._window = window
 
-    def _replayed_segment(self, segment: LSTMSegment) -> Tensor:
+    def _replayed_segment(self, segment: LSTMSegment, weights: LSTMWeights) -> Tensor:
         """Replays the window of an LSTM and returns its last output."""
         before, entry, window = self._before, self._entry, self._window
         if entry is None:
             entry = self._entry = before.h.select(1, 0), before.c.select(1, 0)
-        output = segment.run(self.core.weights()[0], window.tensors["observation"], window.steps, *entry)
+        output = segment.run(weights, window.tensors["observation"], window.steps, *entry)
         self._taken, self._replayed = (output, (before.step, window.steps)), segment
         return output
 

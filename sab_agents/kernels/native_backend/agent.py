@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import REAL, WHOLE, fits, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import REAL, WHOLE, fits, native, new_empty, new_row, threads
 
 
 class CompiledReadout:
@@ -90,7 +90,7 @@ class CompiledReadout:
         form: tuple[int, ...] = self._forms[x.dim() == 2]
         if not fits(x, form, REAL):
             raise ValueError(f"Readout: expected float32 of shape {form}, but got {tuple(x.shape)}.")
-        readout, out = self._kept if keep else self._passing, new_empty(self._outputs)
+        readout, out = self._kept if keep else self._passing, new_row(self._outputs)
         readout.x, readout.out = x, out
         readout.run()
         if keep:
@@ -101,7 +101,7 @@ class CompiledReadout:
         """Adds to the parameters' gradients, given that of the last kept output (D,); returns that of x, as x lay."""
         if not fits(gradient, (self._outputs,), REAL):
             raise ValueError(f"Readout: expected float32 of shape {(self._outputs,)}, got {tuple(gradient.shape)}.")
-        backward, grad_x = self._backward, new_empty(*self._form)
+        backward, grad_x = self._backward, new_row(*self._form)
         backward.gradient, backward.grad_x = gradient, grad_x
         backward.run()
         return grad_x
@@ -194,7 +194,7 @@ class CompiledUnits:
             and (sensitivity is None or fits(sensitivity, (1, n, 2 + inputs), torch.complex64))
         ):
             raise ValueError(f"RTU: an observation must be float32 of shape {(1, inputs)}, but is {tuple(x.shape)}.")
-        output, after = new_empty(1, 2 * n), new_empty(1, n, 2)
+        output, after = new_row(1, 2 * n), new_row(1, n, 2)
         step = self._step
         step.x, step.before, step.after, step.output, step.sensitivity = x, state, after, output, sensitivity
         step.run()
