@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-BEYOND: dict[str, Any] = {"summary_gain": "gate", "age": True, "floor": 0.1, "stored": "cell"}
+BEYOND: dict[str, Any] = {"summary_gain": "gate", "age": True, "floor": 0.1, "stored": "cell", "output_gate": True}
 """Settings of a SAB that go beyond the paper in every way at once."""
 
 
@@ -19,4 +19,5 @@ def random_reading(seed: int) -> dict[str, Any]:
         "age": rng.random() < 0.7,
         "floor": rng.choice([0.0, 0.1, 1.0]),
         "stored": rng.choice(["output", "cell"]),
+        "output_gate": rng.random() < 0.5,
     }

@@ -6,6 +6,7 @@ Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -88,7 +89,8 @@ class LSTM(Core[LSTMState]):
         if not 0 <= dropout <= 1:
             raise ValueError(f"LSTM: dropout must be a fraction between 0 and 1, but is {dropout!r}.")
         self.dropout = dropout if layers > 1 else 0.0  # there is nothing between the layers of one
-        self._names = [[f"{name}_l{layer}" for name in WEIGHTS] for layer in range(layers)]
+        self._names = [tuple(f"{name}_l{layer}" for name in WEIGHTS) for layer in range(layers)]
+        self._picked = [itemgetter(*names) for names in self._names]
         self.lstm = nn.LSTM(input_size, hidden_size, layers, dropout=self.dropout, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
@@ -125,7 +127,8 @@ class LSTM(Core[LSTMState]):
             by_scan.append(after)
             return output, after.c[:, 0]
 
-        h, c = lstm_step(self.weights()[0], x, state.h[:, 0], state.c[:, 0], episode_start, otherwise=otherwise)
+        h, c = state.h.select(1, 0), state.c.select(1, 0)
+        h, c = lstm_step(self.weights()[0], x, h, c, episode_start, otherwise=otherwise)
         if by_scan:
             return h, by_scan[0]
         before = state.step if episode_start is None else state.step.masked_fill(episode_start, 0)
@@ -159,7 +162,7 @@ class LSTM(Core[LSTMState]):
         """Returns the weights of each layer as they are now; one that is computed from others is computed."""
         own: Any = self._modules["lstm"]._parameters  # type: ignore[union-attr]  # `__getattr__` takes as long
         try:
-            return [tuple(map(own.__getitem__, names)) for names in self._names]
+            return [pick(own) for pick in self._picked]
         except KeyError:
             recompute_weights(self.lstm)
             return [tuple(getattr(self.lstm, name) for name in names) for names in self._names]

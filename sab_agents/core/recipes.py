@@ -12,17 +12,18 @@ DEFAULT, PAPER = "default", "paper"
 
 
 class Recipe(NamedTuple):
-    """How what was read is weighed, enters the network and is stored: the settings of `SAB` of the same names."""
+    """How what was read is weighed, enters the network and leaves it, and what is stored: settings of `SAB`."""
 
     summary_gain: float | Literal["gate"]
     age: bool
     floor: float
     stored: Stored
+    output_gate: bool
 
 
 RECIPES = {
-    DEFAULT: Recipe(summary_gain=0.0, age=True, floor=0.1, stored="cell"),
-    PAPER: Recipe(summary_gain=1.0, age=False, floor=0.0, stored="output"),
+    DEFAULT: Recipe(summary_gain=0.0, age=True, floor=0.1, stored="cell", output_gate=True),
+    PAPER: Recipe(summary_gain=1.0, age=False, floor=0.0, stored="output", output_gate=False),
 }
 """What `SAB` does where a setting is not given. "paper" is the network of Ke et al. 2018."""
 
@@ -40,10 +41,13 @@ def former_settings(saved: Mapping[str, Any], known: tuple[str, ...], settings: 
 
     Args:
         saved: what the file says of its settings: `recipe`, the one that is meant where they name none. A file without
-            it was written when there was only the paper's.
+            it was written when there was only the paper's. One whose settings lack `output_gate` was written when no
+            recipe had one.
         known: the names of the core's settings.
         settings: those of the file.
     """
-    if "recipe" in saved or "recipe" in settings or "recipe" not in known:
+    if "recipe" not in known:
         return dict(settings)
+    if "recipe" in saved or "recipe" in settings:
+        return {"output_gate": False, **settings}
     return {"recipe": PAPER, **settings}

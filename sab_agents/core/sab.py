@@ -57,12 +57,42 @@ GATE_BIAS = -3.0
 """With which a gate begins: nearly shut, so that the network begins as an LSTM."""
 
 
+class OutputGate(nn.Module):
+    """A gate for what was read, which leaves it as it is at first: 2σ(w ⊙ h + b), feature by feature.
+
+    Args:
+        hidden_size: H.
+        device: where the parameters are made.
+        dtype: of the parameters.
+
+    Attributes:
+        weight: (H,) w, 0 at first.
+        bias: (H,) b, 0 at first.
+    """
+
+    def __init__(
+        self, hidden_size: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(hidden_size, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(hidden_size, device=device, dtype=dtype))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Returns what s is multiplied by, of the shape of h (…, H)."""
+        return 2 * torch.sigmoid(self.weight * h + self.bias)
+
+    def extra_repr(self) -> str:
+        """The size, for `print`."""
+        return str(len(self.weight))
+
+
 @register_core("sab", "Sparse Attentive Backtracking", policy="Sab")
 class SAB(Core[SABState]):
     """Sparse Attentive Backtracking: an LSTM with a memory of its own past states.
 
     At every step it scores all stored states against the present one and outputs [h, s]: the hidden state, and the
-    weighted sum s of the best `top_k` stored states, which the paper's recipe also adds to the hidden state. Gradient
+    weighted sum s of the best `top_k` stored states, which the paper's recipe also adds to the hidden state, and which
+    leaves through a gate in the default recipe. Gradient
     flows back through a local segment of `bptt_steps` steps, and through the few states that were read into the
     segments that wrote them. It is called as `nn.LSTM` is, `output, state = sab(x, state, episode_start)`; see
     `forward`, and `step` for one step. Clip the gradient norm, to 0.25 to 0.5.
@@ -81,7 +111,7 @@ class SAB(Core[SABState]):
         capacity: slots that the memory can hold; when all are filled the oldest is overwritten. None: unbounded.
         attention: "mlp", the paper's a_i = w₃ᵀ tanh(W₁m_i + W₂ĥ + b₂), or "dot", (W₁m_i)·(W₂ĥ + b₂)/√A.
         attention_size: A; None is H.
-        recipe: values of the next four settings where they are None, by name: "default" or "paper".
+        recipe: values of the next five settings where they are None, by name: "default" or "paper".
         summary_gain: g in h = ĥ + g · s; 1 is the paper's, and with 0 memory is read into the output alone. "gate" is
             g = σ(W ĥ + b) for each feature, which begins with W = 0 and b = −3.
         age: whether λ(ĥ) · log(1 + age) is subtracted from the score of a slot, with λ(ĥ) = u·ĥ + β, which begins as 0;
@@ -90,6 +120,8 @@ class SAB(Core[SABState]):
             weights sum to less than 1, and a read can be declined. 0 is the paper's.
         stored: what is written to a slot: "output" is h, the paper's, which holds what was read before, so that it can
             grow with the number of reads; "cell" is ĥ, whose features lie in (−1, 1).
+        output_gate: whether the output has 2σ(w ⊙ h + b) ⊙ s in place of s, with w = b = 0 at first. So a layer after
+            this one can take from one slot what it needs at this step, and no more. False is the paper's.
         batch_first: sequences are (B, T, …), as in `nn.LSTM`.
         device: where the parameters are made.
         dtype: of the parameters.
@@ -127,6 +159,7 @@ class SAB(Core[SABState]):
         age: bool | None = None,
         floor: float | None = None,
         stored: Stored | None = None,
+        output_gate: bool | None = None,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -135,7 +168,9 @@ class SAB(Core[SABState]):
         input_size, hidden_size = self.input_size, self.hidden_size
         name = type(self).__name__
         self.rules = Rules(
-            reading=_reading(name, top_k, attention, chosen_recipe(name, recipe, summary_gain, age, floor, stored)),
+            reading=_reading(
+                name, top_k, attention, chosen_recipe(name, recipe, summary_gain, age, floor, stored, output_gate)
+            ),
             write_every=at_least(name, "write_every", write_every, 1),
             bptt_steps=at_least(name, "bptt_steps", bptt_steps, 1),
             capacity=None if capacity is None else at_least(name, "capacity", capacity, 1),
@@ -147,6 +182,9 @@ class SAB(Core[SABState]):
         self.gate: nn.Linear | None = None
         if reading.gate:
             self.gate = constant_linear(hidden_size, hidden_size, bias=GATE_BIAS, device=device, dtype=dtype)
+        self.output_gate: OutputGate | None = None
+        if reading.output_gate:
+            self.output_gate = OutputGate(hidden_size, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
         """The settings, for `print`."""
@@ -155,7 +193,7 @@ class SAB(Core[SABState]):
             f"{self.input_size}, {self.hidden_size}, top_k={reading.top_k}, write_every={rules.write_every}, "
             f"bptt_steps={rules.bptt_steps}, capacity={rules.capacity}, attention={self.attention.kind!r}, "
             f"summary_gain={'gate' if reading.gate else reading.gain!r}, age={reading.age}, floor={reading.floor}, "
-            f"stored={reading.stored!r}"
+            f"stored={reading.stored!r}, output_gate={reading.output_gate}"
         )
 
     def initial_state(self, batch_size: int) -> SABState:
@@ -258,9 +296,9 @@ class SAB(Core[SABState]):
         try:
             return self._parameter_weights()
         except KeyError:
-            cell, attention, gate = self.cell, self.attention, self.gate
+            cell, attention, gate, output_gate = self.cell, self.attention, self.gate, self.output_gate
             age = attention.age
-            recompute_weights(cell, attention.key, attention.query, attention.score, age, gate)
+            recompute_weights(cell, attention.key, attention.query, attention.score, age, gate, output_gate)
             return StepWeights(
                 cell.weight_ih,
                 cell.weight_hh,
@@ -274,6 +312,8 @@ class SAB(Core[SABState]):
                 None if age is None else age.bias,
                 None if gate is None else gate.weight,
                 None if gate is None else gate.bias,
+                None if output_gate is None else output_gate.weight,
+                None if output_gate is None else output_gate.bias,
             )
 
     def _parameter_weights(self) -> StepWeights:
@@ -285,7 +325,8 @@ class SAB(Core[SABState]):
         cell: Any = self._modules["cell"]
         attention: Any = self._modules["attention"]
         lstm, modules = cell._parameters, attention._modules
-        query, gate = modules["query"]._parameters, self._modules.get("gate")
+        query = modules["query"]._parameters
+        gate, output_gate = self._modules.get("gate"), self._modules.get("output_gate")
         score, age = modules.get("score"), modules.get("age")
         return StepWeights(
             lstm["weight_ih"],
@@ -300,6 +341,8 @@ class SAB(Core[SABState]):
             None if age is None else age._parameters["bias"],
             None if gate is None else gate._parameters["weight"],
             None if gate is None else gate._parameters["bias"],
+            None if output_gate is None else output_gate._parameters["weight"],
+            None if output_gate is None else output_gate._parameters["bias"],
         )
 
     def _run(self, x: Tensor, state: SABState, episode_start: Tensor | None) -> tuple[Tensor, SABState]:
@@ -371,12 +414,13 @@ class SAB(Core[SABState]):
 
 
 def _reading(name: str, top_k: int, attention: str, recipe: Recipe) -> Reading:
-    gain, age, floor, stored = recipe
+    gain, age, floor, stored, output_gate = recipe
     gated = gain == "gate"
     if not gated and not (is_number(gain) and 0 <= gain <= 1):  # type: ignore[operator]
         raise ValueError(f'{name}: summary_gain must be a number from 0 to 1, or "gate", but is {gain!r}.')
-    if not isinstance(age, bool):
-        raise TypeError(f"{name}: age must be True or False, but is {age!r}.")
+    for setting, value in (("age", age), ("output_gate", output_gate)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name}: {setting} must be True or False, but is {value!r}.")
     if not (is_number(floor) and 0 <= floor < math.inf):
         raise ValueError(f"{name}: floor must be a finite number of at least 0, but is {floor!r}.")
     return Reading(
@@ -387,6 +431,7 @@ def _reading(name: str, top_k: int, attention: str, recipe: Recipe) -> Reading:
         floor=float(floor),
         gate=gated,
         stored=one_of(name, "stored", stored, STORED),
+        output_gate=output_gate,
     )
 
 

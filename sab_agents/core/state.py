@@ -131,7 +131,7 @@ def as_tensor(array: Any, device: torch.device | str | None = None) -> Tensor:
     flags = getattr(array, "flags", None)
     if flags is not None and flags.writeable and flags.c_contiguous:
         tensor = torch.from_numpy(array)
-        return tensor if device is None else tensor.to(device)
+        return tensor if device is None or tensor.device == device else tensor.to(device)
     return torch.tensor(array, device=device)
 
 

@@ -3,13 +3,17 @@
 `scan` runs whole sequences, and `step` takes one step. `replay` computes a recorded sequence once more for its
 gradient. `lstm` and `replay_lstm` do the same without slots. `count_steps` and `remember` do what stands around a scan.
 A `StreamKernel` does what streams through a SAB need, an `LSTMSegment` and a `UnitsKernel` what those through an LSTM
-and through trace units need. Callers get what they ask for and never learn which kernel computed it.
+and through trace units need, and a `Recorder` notes steps. Callers get what they ask for and never learn which kernel
+computed it.
 """
 
 from sab_agents.kernels.backend import forced_kernel, is_known, kernel_in_use, transforms_active
 from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
-from sab_agents.kernels.lstm import Layout, LSTMWeights, lstm, relaid, replay_lstm, stretch_firsts
+from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
+from sab_agents.kernels.layout import Layout, relaid
+from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firsts
+from sab_agents.kernels.record import Recorder
 from sab_agents.kernels.reductions import all_finite, norm
 from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
 from sab_agents.kernels.segment import LSTMSegment
@@ -64,10 +68,12 @@ __all__ = [
     "Held",
     "LSTMSegment",
     "LSTMWeights",
+    "Layer",
     "Layout",
     "PieceInputs",
     "Pieces",
     "Reading",
+    "Recorder",
     "Replay",
     "ScanArguments",
     "ScanOutputs",
@@ -92,6 +98,7 @@ __all__ = [
     "forced_kernel",
     "gradient_of_parameters",
     "gradient_of_units",
+    "gradients_of_layers",
     "graph_replay",
     "is_known",
     "kernel_in_use",
@@ -112,4 +119,5 @@ __all__ = [
     "stream_kernel",
     "stretch_firsts",
     "transforms_active",
+    "values_of_layers",
 ]

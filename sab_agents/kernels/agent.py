@@ -48,14 +48,14 @@ class ReadoutKernel:
         return torch_agent.readout(parameters, x, self._slope, self._epsilon)
 
     def peek(self, parameters: Parameters, x: Tensor) -> Tensor:
-        """Returns the output (D,) for x (F,) without gradient; the last `step` can still be learnt from."""
+        """Returns the output (D,) for x, (F,) or (1, F), without gradient; the last `step` can still be learnt from."""
         bound = self._bound
         if bound is None or not bound[0].holds(parameters):
             bound = self._bind(parameters)
         return bound[1].step(x, keep=False)
 
     def step(self, parameters: Parameters, x: Tensor) -> Tensor:
-        """Returns the output (D,) for x (F,) and saves what `backward` needs."""
+        """Returns the output (D,) for x as `peek` does, and saves what `backward` needs."""
         bound = self._bound
         if bound is None or not bound[0].holds(parameters):
             bound = self._bind(parameters)
@@ -63,17 +63,24 @@ class ReadoutKernel:
         return bound[1].step(x, keep=True)
 
     def backward(self, parameters: Parameters, gradient: Tensor) -> Tensor:
-        """Adds to the parameters' `.grad`, given the gradient (D,) of the last `step`; returns that of its x (F,).
+        """Adds to the parameters' `.grad`, given the gradient (D,) of the last `step`; returns that of its x, as x lay.
 
         Raises:
             RuntimeError: there was no step.
         """
-        bound = self._bound
-        if bound is None or not bound[0].holds(parameters):
-            bound = self._bind(parameters)
-        if self._x is None:
+        if not self.holds(parameters):
+            self._bind(parameters)
+        return self.backward_held(gradient)
+
+    def holds(self, parameters: Parameters) -> bool:
+        """Returns whether the last call was with these parameters, and they and their `.grad` lie where they lay."""
+        return self._bound is not None and self._bound[0].holds(parameters)
+
+    def backward_held(self, gradient: Tensor) -> Tensor:
+        """Does what `backward` does for parameters that it `holds`."""
+        if self._bound is None or self._x is None:
             raise RuntimeError("Readout.backward: no step was taken since it was made, copied or converted. Call step.")
-        return bound[1].backward(gradient)
+        return self._bound[1].backward(gradient)
 
     def _bind(self, parameters: Parameters) -> tuple[Binding, CompiledReadout | TorchReadout]:
         binding, first, kernel = Binding(parameters), parameters[0], None

@@ -38,13 +38,13 @@ class Binding:
     """
 
     def __init__(self, parameters: Sequence[Tensor | None]) -> None:
-        there = [parameter for parameter in parameters if parameter is not None]
+        self._there = there = [parameter for parameter in parameters if parameter is not None]
         self._gradients = [gradient_of(each) if each.requires_grad else None for each in there]
         self._addresses = [(each.data_ptr(), _address(held)) for each, held in zip(there, self._gradients, strict=True)]
 
     def holds(self, parameters: Sequence[Tensor | None]) -> bool:
         """Returns whether these have the same storage and gradients, and require them as they did."""
-        return _all_lie_at(tuple(parameters), self._addresses, self._gradients)
+        return _all_lie_at(tuple(parameters), self._there, self._addresses, self._gradients)
 
 
 def _address(gradient: Tensor | None) -> int:
@@ -52,7 +52,10 @@ def _address(gradient: Tensor | None) -> int:
 
 
 def _in_python(
-    parameters: tuple[Tensor | None, ...], addresses: list[tuple[int, int]], gradients: list[Tensor | None]
+    parameters: tuple[Tensor | None, ...],
+    _: list[Tensor],
+    addresses: list[tuple[int, int]],
+    gradients: list[Tensor | None],
 ) -> bool:
     there = [parameter for parameter in parameters if parameter is not None]
     return len(there) == len(addresses) and all(
@@ -66,6 +69,6 @@ def _in_python(
 
 
 # Every step asks several times, and it takes a third of the time.
-_all_lie_at: Callable[[tuple[Tensor | None, ...], list[tuple[int, int]], list[Tensor | None]], bool] = getattr(
-    extension.native, "all_lie_at", _in_python
+_all_lie_at: Callable[[tuple[Tensor | None, ...], list[Tensor], list[tuple[int, int]], list[Tensor | None]], bool] = (
+    getattr(extension.native, "all_lie_at", _in_python)
 )

@@ -41,6 +41,7 @@ def check_scan(inputs: ScanArguments, plan: ScanPlan) -> None:
     for name, needed, given in (
         ("age", reading.age, (inputs.age_weight, inputs.age_bias)),
         ("gate", reading.gate, (inputs.gate_weight, inputs.gate_bias)),
+        ("output_gate", reading.output_gate, (inputs.output_gate_weight, inputs.output_gate_bias)),
     ):
         if any((each is not None) != needed for each in given):
             raise ValueError(
@@ -71,8 +72,9 @@ def _check_times(plan: ScanPlan, rows: int, held: int, device: torch.device) -> 
 
 def _shapes(T: int, B: int, width: int, H: int, A: int, held: int) -> tuple[tuple[int, ...], ...]:
     """The shapes of `ScanArguments`."""
-    weights = (4 * H, width), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A), (1, H), (1,), (H, H), (H,)
-    return (T, B, width), *weights, (B, H), (B, H), (B, held, H)
+    lstm, read = ((4 * H, width), (4 * H, H), (4 * H,), (4 * H,)), ((A, H), (A, H), (A,), (1, A), (1, H), (1,))
+    gates = (H, H), (H,), (H,), (H,)
+    return (T, B, width), *lstm, *read, *gates, (B, H), (B, H), (B, held, H)
 
 
 def check_remember(plan: ScanPlan, step: Tensor, written_at: Tensor, memory: Tensor, hidden: Tensor) -> None:

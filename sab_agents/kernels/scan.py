@@ -462,10 +462,10 @@ def _looped(
 
 TENSORS = """Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tensor bias_hh, Tensor key_weight,
     Tensor query_weight, Tensor query_bias, Tensor? score_weight, Tensor? age_weight, Tensor? age_bias,
-    Tensor? gate_weight, Tensor? gate_bias, Tensor h, Tensor c, Tensor memory, Tensor start, Tensor cut,
-    Tensor write_slot, Tensor filled, Tensor? step, Tensor? written_at"""
+    Tensor? gate_weight, Tensor? gate_bias, Tensor? output_gate_weight, Tensor? output_gate_bias, Tensor h, Tensor c,
+    Tensor memory, Tensor start, Tensor cut, Tensor write_slot, Tensor filled, Tensor? step, Tensor? written_at"""
 SETTINGS = """SymInt slots, int top_k, bool credit, str score, float gain, str sparsifier, float temperature, bool age,
-    float floor, bool gate, str stored"""
+    float floor, bool gate, str stored, bool output_gate"""
 SCHEMAS = {
     "scan": f"({TENSORS}, {SETTINGS}, str kernel) -> "
     "(Tensor output, Tensor last_c, Tensor versions, Tensor weights, Tensor[] kept)",

@@ -36,6 +36,7 @@ class Reading(NamedTuple):
         floor: m in weight_i = u_i / (m + Σu), u_i the part of the score that is above the threshold.
         gate: whether g = σ(W_g ĥ + b_g), for each feature, is in place of the gain.
         stored: what is written to a slot: "output" is h, "cell" is ĥ.
+        output_gate: whether the output has 2σ(w ⊙ h + b) ⊙ s in place of s.
     """
 
     top_k: int
@@ -48,6 +49,7 @@ class Reading(NamedTuple):
     floor: float = 0.0
     gate: bool = False
     stored: Stored = "output"
+    output_gate: bool = False
 
     @property
     def ranks(self) -> int:
@@ -128,6 +130,8 @@ class StepWeights(NamedTuple):
         age_bias: (1,) β, None as u.
         gate_weight: (H, H) W_g, None where there is no gate.
         gate_bias: (H,) b_g, None as W_g.
+        output_gate_weight: (H,) w, None where s leaves without a gate.
+        output_gate_bias: (H,) b, None as w.
     """
 
     weight_ih: Tensor
@@ -142,6 +146,8 @@ class StepWeights(NamedTuple):
     age_bias: Tensor | None = None
     gate_weight: Tensor | None = None
     gate_bias: Tensor | None = None
+    output_gate_weight: Tensor | None = None
+    output_gate_bias: Tensor | None = None
 
 
 WEIGHTS = len(StepWeights._fields)
@@ -152,7 +158,7 @@ class ScanArguments(NamedTuple):
 
     Attributes:
         x: (T, B, I) inputs.
-        weight_ih: this and the next eleven as in `StepWeights`.
+        weight_ih: this and the next thirteen as in `StepWeights`.
         weight_hh: see there.
         bias_ih: see there.
         bias_hh: see there.
@@ -164,6 +170,8 @@ class ScanArguments(NamedTuple):
         age_bias: see there.
         gate_weight: see there.
         gate_bias: see there.
+        output_gate_weight: see there.
+        output_gate_bias: see there.
         h: (B, H) hidden state before the first step.
         c: (B, H) cell state before the first step.
         memory: (B, S₀, H) the starting memory.
@@ -182,6 +190,8 @@ class ScanArguments(NamedTuple):
     age_bias: Tensor | None
     gate_weight: Tensor | None
     gate_bias: Tensor | None
+    output_gate_weight: Tensor | None
+    output_gate_bias: Tensor | None
     h: Tensor
     c: Tensor
     memory: Tensor
@@ -222,8 +232,8 @@ class ScanOutputs(NamedTuple):
     """The results of a scan.
 
     Attributes:
-        whole: (T, B, 2H) [h, s]: hidden states h = ĥ + g · s and summaries s of all steps; (T, B, 3H) [h, s, ĥ] where
-            ĥ is what steps store, and is not h.
+        whole: (T, B, 2H) [h, s]: hidden states h = ĥ + g · s and summaries s of all steps, s by the output gate where
+            there is one; (T, B, 3H) [h, s, ĥ] where ĥ is what steps store, and is not h.
         c: (B, H) cell state after the last step.
         versions: (T, B, R) int64, the versions that were scored best, −1 where there was none; no gradient.
         weights: (T, B, R) their weights; no gradient.

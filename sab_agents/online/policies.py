@@ -101,6 +101,7 @@ class StreamPolicy(BasePolicy):
         self.actor = Readout(self.actor_core.output_size, width, self.distribution.size, sparsity)
         self.critic = Readout(self.critic_core.output_size, width, 1, sparsity)
         self._start = torch.ones(1, dtype=torch.bool)
+        self._of_value = torch.ones(1)  # the gradient of the value with respect to itself
         self._carries: tuple[type[State], list[tuple[int, ...]]] | None = None  # kind and shapes (…) of acting's state
 
     def _built(self, hidden_size: int, settings: dict[str, Any]) -> Core[Any]:
@@ -132,16 +133,16 @@ class StreamPolicy(BasePolicy):
         """Takes the stream's next normalised observation (1, O) and draws an action."""
         start = self._start if episode_start else None
         actor, critic = self._readouts()
-        output = self.actor_stream.step_and_replay(observation, start)[0]
+        output = self.actor_stream.step_and_replay(observation, start)
         row = actor.step(output).numpy(force=True)
         if self.critic_stream is not self.actor_stream:
-            output = self.critic_stream.step_and_replay(observation, start)[0]
+            output = self.critic_stream.step_and_replay(observation, start)
         value = critic.step(output).item()
         return Decision(self.distribution.choose_one(row, generator), row, value)
 
     def value_of_next(self, observation: Tensor) -> float:
         """Returns the critic's value of a normalised observation (1, O) that would follow in this episode."""
-        return self._readouts()[1].peek(self.critic_stream.peek(observation).output[0]).item()
+        return self._readouts()[1].peek(self.critic_stream.peek(observation).output).item()
 
     def backward(self, decision: Decision, entropy_weight: float) -> None:
         """Adds the gradient of log π + `entropy_weight` · entropy + value to the parameters' `.grad`."""
@@ -149,12 +150,14 @@ class StreamPolicy(BasePolicy):
         into_row = self.distribution.gradient(decision.row, decision.action, entropy_weight)
         like = critic.like
         into_actor = actor.backward(torch.from_numpy(into_row).to(like))
-        into_critic = critic.backward(like.new_ones(1))
+        if self._of_value.dtype is not like.dtype or self._of_value.device != like.device:
+            self._of_value = like.new_ones(1)
+        into_critic = critic.backward(self._of_value)
         if self.critic_stream is self.actor_stream:
-            self.actor_stream.backward((into_actor + into_critic).unsqueeze(0))
+            self.actor_stream.backward(into_actor + into_critic)
         else:
-            self.actor_stream.backward(into_actor.unsqueeze(0))
-            self.critic_stream.backward(into_critic.unsqueeze(0))
+            self.actor_stream.backward(into_actor)
+            self.critic_stream.backward(into_critic)
 
     @property
     def like(self) -> Tensor:

@@ -44,26 +44,34 @@ class Readout(nn.Module):
         return self._kernel.forward(self._weights(graph=torch.is_grad_enabled()), x)
 
     def peek(self, x: Tensor) -> Tensor:
-        """Returns the output (D,) for one row x (F,), without gradient; the last `step` can still be learnt from."""
+        """Returns the output (D,) for one row, without gradient; the last `step` can still be learnt from.
+
+        Args:
+            x: (F,), or (1, F).
+        """
         return self._kernel.peek(self._weights(), x)
 
     def step(self, x: Tensor) -> Tensor:
-        """Returns the output (D,) for one row x (F,), without a graph, and saves what `backward` needs."""
+        """Returns the output (D,) for one row as `peek` does, and saves what `backward` needs."""
         return self._kernel.step(self._weights(), x)
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """Adds to the parameters' `.grad`, given the gradient (D,) of the last `step`; returns that of its x (F,).
+        """Adds to the parameters' `.grad`, given the gradient (D,) of the last `step`; returns that of its x, as x lay.
 
         Raises:
             RuntimeError: there was no step.
         """
-        with leaves_of(self._weights(graph=True)) as weights:
-            return self._kernel.backward(weights, gradient)
+        weights = self._weights(graph=True)
+        if self._kernel.holds(weights):  # which are leaves then
+            return self._kernel.backward_held(gradient)
+        with leaves_of(weights) as leaves:
+            return self._kernel.backward(leaves, gradient)
 
     @property
     def like(self) -> Tensor:
         """A parameter, for the dtype and device of all."""
-        return self._weights()[3]
+        bias = self._modules["second"]._parameters.get("bias")  # type: ignore[union-attr]
+        return self._weights()[3] if bias is None else bias
 
     def _weights(self, *, graph: bool = False) -> tuple[Tensor, ...]:
         """Returns the weights as they are now; `graph` is whether those that are computed from others have one."""

@@ -13,6 +13,7 @@ from sab_agents.streaming import stream_settings
 # Applied to cores and streams that have the setting; every other setting has the default of its core or stream.
 _SHARED = {
     "recipe": DEFAULT,
+    "output_gate": None,  # the recipe's; files name it, for those of when there was none do not
     "top_k": 4,
     "write_every": 1,
     "bptt_steps": 8,
@@ -26,7 +27,8 @@ _SHARED = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "OnlineLearner": {**_SHARED, "attention": "mlp", "top_k": 16, "eviction": "least_useful", "write": "every"},
-    "StreamAC": {**_SHARED, "attention": "mlp"},
+    # The layers of its networks after the core do what the gate does for a linear layer.
+    "StreamAC": {**_SHARED, "attention": "mlp", "output_gate": False},
 }
 """For each user of streams, the defaults of its core and stream."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ SAB_DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "floor": 0.0,
         # Episodes are marked: with age two of three agents opened half of the doors of Key-to-Door, without it none.
         "age": False,
+        # The layers of a policy's network after the core do what the gate does for a linear layer.
+        "output_gate": False,
     }
 )
 """Settings whose default differs from that of `SAB` and `SABStream`."""
@@ -171,6 +174,14 @@ def state_to_tensors(state: State) -> tuple[Tensor, ...]:
     return tuple(tensor.unsqueeze(0) for tensor in state.tensors())
 
 
+def state_to_arrays(state: State) -> tuple[Array, ...]:
+    """Returns a state as arrays, with the axes of `state_to_tensors`."""
+    arrays = [tensor.numpy(force=True) for tensor in state.tensors()]
+    if isinstance(state, LSTMState):
+        return arrays[0].swapaxes(0, 1), arrays[1].swapaxes(0, 1)
+    return tuple([array[None] for array in arrays])
+
+
 def state_from(parts: Sequence[Array | Tensor], like: State, device: torch.device) -> State:
     """Returns the state of which `state_to_tensors` was taken, also if its tensors were made arrays.
 
@@ -190,14 +201,17 @@ def state_from(parts: Sequence[Array | Tensor], like: State, device: torch.devic
             f"the state must be {len(names)} arrays ({', '.join(names)}), but is {len(parts)} arrays. Pass the state "
             "that the last call returned, or None at the start."
         )
-    kinds = like.tensors()
-    tensors = [part.to(device) if isinstance(part, Tensor) else as_tensor(part, device) for part in parts]
-    for name, tensor, kind in zip(names, tensors, kinds, strict=False):
-        dimensions = kind.dim() + (not isinstance(like, LSTMState))
-        if tensor.dim() != dimensions:
-            raise ValueError(f"the state's {name} must have {dimensions} dimensions, but has {tensor.dim()}.")
+    layered = isinstance(like, LSTMState)
+    tensors: list[Tensor] = []
+    for name, part, kind in zip(names, parts, like.tensors(), strict=False):
+        given: Any = part if isinstance(part, Tensor) else np.asarray(part)
+        dimensions = kind.dim() + (not layered)
+        if given.ndim != dimensions:
+            raise ValueError(f"the state's {name} must have {dimensions} dimensions, but has {given.ndim}.")
+        given = given.swapaxes(0, 1) if layered else given[0]
+        tensors.append(given.to(device) if isinstance(given, Tensor) else as_tensor(given, device))
     if not isinstance(like, LSTMState):
-        return type(like)(*[tensor.select(0, 0) for tensor in tensors])
-    h, c = (tensor.to(like.h.dtype).transpose(0, 1) for tensor in tensors)
+        return type(like)(*tensors)
+    h, c = (tensor.to(like.h.dtype) for tensor in tensors)
     # Which step of its episode a row has reached does not matter without gradient.
     return LSTMState(h, c, torch.zeros(len(h), dtype=torch.int64, device=device))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd.function import once_differentiable
 
 from sab_agents.ppo.evaluation import in_rows
 
@@ -117,20 +117,63 @@ def ppo_losses(
     if moments is not None:
         advantages = (advantages - moments[0]) / (moments[1] + 1e-8)
     elif weights.normalize_advantage and len(advantages) > 1:
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    log_ratio = log_prob - batch.log_prob
-    ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
-    policy = -torch.min(advantages * ratio, advantages * clipped).mean()
-    if weights.clip_range_vf is not None:
-        values = batch.values + (values - batch.values).clamp(-weights.clip_range_vf, weights.clip_range_vf)
-    value = functional.mse_loss(batch.returns, values)
-    negative_entropy = (log_prob if entropy is None else -entropy).mean()
-    total = policy + weights.ent_coef * negative_entropy + weights.vf_coef * value
-    with torch.no_grad():
-        approx_kl = (ratio - 1 - log_ratio).mean()
-        clip_fraction = ((ratio - 1).abs() > weights.clip_range).float().mean()
-    return Losses(total, policy.detach(), value.detach(), negative_entropy.detach(), approx_kl, clip_fraction)
+        std, mean = torch.std_mean(advantages)
+        advantages = (advantages - mean) / (std + 1e-8)
+    total, *figures = _PPOLosses.apply(values, log_prob, entropy, advantages, batch, weights)  # type: ignore[no-untyped-call]
+    return Losses(total, *figures)
+
+
+class _PPOLosses(torch.autograd.Function):
+    """The losses, in the order of `Losses`, and the gradient of their total.
+
+    A graph of these few operations on N numbers would take longer to build than to compute.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        log_prob: Tensor,
+        entropy: Tensor | None,
+        advantages: Tensor,
+        batch: Batch,
+        weights: Weights,
+    ) -> tuple[Tensor, ...]:
+        N = len(values)
+        log_ratio = log_prob - batch.log_prob
+        ratio = log_ratio.exp()
+        surrogate = advantages * ratio
+        clipped = advantages * ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
+        change = values - batch.values
+        if weights.clip_range_vf is None:
+            error = values - batch.returns
+        else:
+            error = batch.values + change.clamp(-weights.clip_range_vf, weights.clip_range_vf) - batch.returns
+        negative_entropy = log_prob if entropy is None else -entropy
+        beyond = (ratio - 1).abs() > weights.clip_range
+        each = (-torch.min(surrogate, clipped), error.square(), negative_entropy, ratio - 1 - log_ratio)
+        policy, value, mean_negative_entropy, approx_kl, clip_fraction = torch.stack([*each, beyond]).mean(1).unbind()
+        total = policy + weights.ent_coef * mean_negative_entropy + weights.vf_coef * value
+
+        # A clipped term that is the smaller one has no gradient; within the limits both are the same.
+        of_log_prob = torch.where(surrogate <= clipped, surrogate, 0) / -N
+        of_values = error * (2 * weights.vf_coef / N)
+        if weights.clip_range_vf is not None:
+            of_values.masked_fill_(change.abs() > weights.clip_range_vf, 0)
+        if entropy is None:
+            of_log_prob += weights.ent_coef / N
+        ctx.save_for_backward(of_values, of_log_prob)
+        ctx.of_entropy = None if entropy is None or weights.ent_coef == 0 else -weights.ent_coef / N
+        found = (policy, value, mean_negative_entropy, approx_kl, clip_fraction)
+        ctx.mark_non_differentiable(*found)
+        return total, *found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        of_values, of_log_prob = ctx.saved_tensors
+        of_entropy = None if ctx.of_entropy is None else (gradient * ctx.of_entropy).expand_as(of_log_prob)
+        return gradient * of_values, gradient * of_log_prob, of_entropy, None, None, None
 
 
 def segment_steps(n_steps: int, batch_size: int, n_envs: int) -> int:

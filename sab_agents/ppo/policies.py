@@ -36,8 +36,9 @@ from sab_agents.core.base import Core
 from sab_agents.core.recipes import DEFAULT
 from sab_agents.core.registry import CoreSpec
 from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, former_core_kwargs, output_scale
-from sab_agents.ppo.distributions import in_numbers_of
+from sab_agents.ppo.distributions import CategoricalFrom, in_numbers_of
 from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
+from sab_agents.ppo.heads import through
 from sab_agents.ppo.observations import Frames, PastEncoder, for_extractor, is_fixed
 from sab_agents.ppo.stateful import Features, StatefulPolicy
 from sab_agents.streaming import Stream
@@ -204,9 +205,26 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         Returns:
             (N, F) features; of the actor and of the critic, if they do not share an extractor.
         """
+        if features_extractor is None and self._are_features(obs):
+            unchanged: Tensor = obs
+            return unchanged
         numbered = for_extractor(self.observation_space, obs)
         features: Tensor | tuple[Tensor, Tensor] = super().extract_features(numbered, features_extractor)
         return features
+
+    def _are_features(self, obs: Any) -> bool:
+        """Whether observations are vectors, which preprocessing and a flattening extractor return as they are."""
+        extractor: Any = self._modules.get("features_extractor")
+        return (
+            type(extractor) is FlattenExtractor
+            and not (extractor._forward_hooks or extractor._forward_pre_hooks)
+            and bool(self.share_features_extractor)
+            and type(self.observation_space) is spaces.Box
+            and isinstance(obs, Tensor)
+            and obs.dim() == 2
+            and obs.dtype is torch.float32
+            and obs.is_contiguous()
+        )
 
     def features_of(self, observations: Any) -> Features:
         """Returns what actor and critic see of observations, tensors (N, …) or a dict of them."""
@@ -229,17 +247,31 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
 
     def distribution_of(self, output: Tensor) -> Distribution:
         """Returns the distribution over actions, from outputs (N, D) of the actor's core."""
-        kept, self.action_dist = self.action_dist, copy.copy(self.action_dist)
+        latent, kept = self._latent(self._scaled(output)), self.action_dist
+        if isinstance(kept, CategoricalFrom):
+            return self._get_action_dist_from_latent(latent)
+        self.action_dist = copy.copy(kept)
         try:
-            return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(self._scaled(output)))
+            return self._get_action_dist_from_latent(latent)
         finally:
             self.action_dist = kept  # which never holds a graph, so that the policy can be copied
 
     def values_of(self, output: Tensor) -> Tensor:
         """Returns the values (N,), from outputs (N, D) of the critic's core, or of the layer in place of a core."""
-        latent = self.mlp_extractor.forward_critic(self._scaled(output) if self.critic is None else output)
-        values: Tensor = self.value_net(latent)
+        output = self._scaled(output) if self.critic is None else output
+        extractor = self.mlp_extractor
+        if type(extractor) is MlpExtractor:
+            values = through([extractor.value_net, self.value_net], output)
+        else:
+            values = self.value_net(extractor.forward_critic(output))
         return values.squeeze(1)
+
+    def _latent(self, output: Tensor) -> Tensor:
+        """Returns what the head of the actor sees, from scaled outputs (N, D)."""
+        extractor = self.mlp_extractor
+        if type(extractor) is MlpExtractor:
+            return through([extractor.policy_net], output)
+        return extractor.forward_actor(output)
 
     def _scaled(self, output: Tensor) -> Tensor:
         return output if self.output_scale is None else output * self.output_scale

@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from sab_agents.core.state import State
-from sab_agents.ppo.cores import state_from, state_to_tensors
+from sab_agents.ppo.cores import state_from, state_to_arrays, state_to_tensors
 from sab_agents.streaming import Stream, in_own_modes
 from sab_agents.vec_env.usable import check_observation
 
@@ -73,6 +73,10 @@ class StatefulPolicy(ActorCriticPolicy):
     critic_gradient: bool
     _warned = False
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._returned = _Returned()
+
     @abstractmethod
     def features_of(self, observations: Any) -> Features:
         """Returns what actor and critic see of observations, tensors (N, …) or a dict of them."""
@@ -94,6 +98,19 @@ class StatefulPolicy(ActorCriticPolicy):
         """Of the parameters; stable-baselines3 looks for the first of all of them, several times in each `predict`."""
         stream = vars(self).get("actor_stream")
         return super().device if stream is None else stream.core.like.device
+
+    def obs_to_tensor(self, observation: Array | dict[str, Array]) -> tuple[Any, bool]:
+        """Returns observations as tensors, and whether there were several, as stable-baselines3's does.
+
+        Vectors of a Box are converted at once; to find out what kind of space it is takes several times as long.
+        """
+        space = self.observation_space
+        if type(space) is spaces.Box and type(observation) is np.ndarray and len(space.shape) == 1:
+            several = observation.ndim == 2
+            if observation.shape[several:] == space.shape:
+                rows = torch.from_numpy(np.array(observation if several else observation[None]))
+                return rows.to(self.device), several
+        return super().obs_to_tensor(observation)
 
     @in_own_modes
     def predict(
@@ -126,9 +143,16 @@ class StatefulPolicy(ActorCriticPolicy):
         if state is not None and episode_start is None:
             self._warn()
         with torch.no_grad():
-            drawn, after = self._predict(observations, state, episode_start, deterministic)
-        actions = self.bounded(drawn.cpu().numpy().reshape(-1, *(self.action_space.shape or ())))
-        return (actions if vectorised else actions.squeeze(0)), tuple(part.cpu().numpy() for part in after)
+            if self._overrides_acting:
+                drawn, tensors = self._predict(observations, state, episode_start, deterministic)
+                after = tuple([part.numpy(force=True) for part in tensors])
+            else:
+                known = state if state is None else self._returned.state_of(state, self.actor_stream)
+                drawn, ended = self._acted(observations, known, episode_start, deterministic)
+                after = state_to_arrays(ended)
+                self._returned.hold(after, ended)
+        actions = self.bounded(drawn.numpy(force=True).reshape(-1, *(self.action_space.shape or ())))
+        return (actions if vectorised else actions.squeeze(0)), after
 
     def bounded(self, actions: Array) -> Array:
         """Returns actions (n, …) as the environment takes them: within the bounds of a Box."""
@@ -165,10 +189,15 @@ class StatefulPolicy(ActorCriticPolicy):
             TypeError: `lstm_states` holds the states of actor and critic.
             ValueError: the state does not fit the observations.
         """
-        _check_states("get_distribution", lstm_states, both=False)
-        features = self.features_of_one(0, obs)
-        output, after = self._unrolled(self.actor_stream, features, lstm_states, episode_starts)
-        return self.distribution_of(output), state_to_tensors(after)
+        distribution, after = self._distribution_after(obs, lstm_states, episode_starts)
+        return distribution, state_to_tensors(after)
+
+    def _distribution_after(
+        self, obs: Any, states: States | State | None, starts: Array | Tensor | None
+    ) -> tuple[Distribution, State]:
+        _check_states("get_distribution", states, both=False)
+        output, after = self._unrolled(self.actor_stream, self.features_of_one(0, obs), states, starts)
+        return self.distribution_of(output), after
 
     def predict_values(
         self, obs: Any, lstm_states: States | None = None, episode_starts: Array | Tensor | None = None
@@ -256,6 +285,21 @@ class StatefulPolicy(ActorCriticPolicy):
         distribution, after = self.get_distribution(observation, lstm_states, episode_starts)
         return distribution.get_actions(deterministic=deterministic), after
 
+    def _acted(
+        self, observation: Any, states: States | State | None, starts: Array | Tensor | None, deterministic: bool
+    ) -> tuple[Tensor, State]:
+        """Does what `_predict` does, and returns the state itself."""
+        distribution, after = self._distribution_after(observation, states, starts)
+        return distribution.get_actions(deterministic=deterministic), after
+
+    @property
+    def _overrides_acting(self) -> bool:
+        """Whether a subclass acts by methods of its own."""
+        own = type(self)
+        return (
+            own._predict is not StatefulPolicy._predict or own.get_distribution is not StatefulPolicy.get_distribution
+        )
+
     def _both(
         self, name: str, obs: Any, states: Any, starts: Array | Tensor | None
     ) -> tuple[Distribution, Tensor, RNNStates]:
@@ -281,16 +325,24 @@ class StatefulPolicy(ActorCriticPolicy):
         return self.values_of(output if learns else output.detach()).unsqueeze(1)
 
     def _unrolled(
-        self, stream: Stream, features: Tensor, parts: States | None, starts: Array | Tensor | None
+        self, stream: Stream, features: Tensor, parts: States | State | None, starts: Array | Tensor | None
     ) -> tuple[Tensor, State]:
         """Returns the outputs (n · T, D) of a core for features (n · T, F), and the state after them."""
         N = len(features)
-        state = stream.initial_state(N) if parts is None else self._state_of(parts, _like(stream))
+        if isinstance(parts, State):
+            state = parts
+        else:
+            state = stream.initial_state(N) if parts is None else self._state_of(parts, _like(stream))
         n = state.batch_size
         if n == 0 or N % n:
             raise ValueError(
                 f"{type(self).__name__}: state must have a row for each of the {N} observations, but has {n}. {_REMEDY}"
             )
+        alone = n == N and not torch.is_grad_enabled()  # one step of each row
+        acted: tuple[Tensor, State]
+        if alone and isinstance(starts, np.ndarray) and starts.shape == (N,) and not starts.any():
+            acted = stream.act(features, state)
+            return acted
         if starts is None:
             start = torch.zeros(N, dtype=torch.bool, device=features.device)
         else:
@@ -301,8 +353,8 @@ class StatefulPolicy(ActorCriticPolicy):
                     f"{len(start)}."
                 )
             start = start.expand(N)
-        if n == N and not torch.is_grad_enabled():  # one step of each row
-            acted: tuple[Tensor, State] = stream.act(features, state.reset(start) if bool(start.any()) else state)
+        if alone:
+            acted = stream.act(features, state.reset(start) if bool(start.any()) else state)
             return acted
         x = features.view(n, N // n, -1).transpose(0, 1)
         output, after = stream.unroll(x, state, start.view(n, -1).t())
@@ -314,13 +366,39 @@ class StatefulPolicy(ActorCriticPolicy):
             state = state_from(parts, like, self.device)
         except ValueError as error:
             raise ValueError(f"{type(self).__name__}: {error}") from None
-        expected, received = _widths(like), _widths(state)
-        if expected != received:
+        if not all(map(_of_width, state.tensors(), like.tensors())):
             raise ValueError(
-                f"{type(self).__name__}: state must have {expected} dimensions and entries in the last of them, but "
-                f"has {received}. {_REMEDY}"
+                f"{type(self).__name__}: state must have {_widths(like)} dimensions and entries in the last of them, "
+                f"but has {_widths(state)}. {_REMEDY}"
             )
         return state
+
+
+class _Returned:
+    """The state that `predict` returned last, whose arrays need neither checks nor conversion when they come back.
+
+    Arrays and tensors share their memory, which stays the caller's. A copy holds nothing.
+    """
+
+    def __init__(self) -> None:
+        self._held: tuple[Arrays, State] | None = None
+
+    def __reduce__(self) -> tuple[type[_Returned], tuple[()]]:
+        return _Returned, ()
+
+    def hold(self, arrays: Arrays, state: State) -> None:
+        """Remembers a state and the arrays that were made of it."""
+        parts = state.tensors()
+        as_converted = parts[0].is_cpu and all(map(Tensor.is_contiguous, parts))
+        self._held = (arrays, state) if as_converted else None
+
+    def state_of(self, arrays: States, stream: Stream) -> States | State:
+        """Returns the state of which these very arrays were made; otherwise the arrays."""
+        held = self._held
+        if held is None or held[0] is not arrays:
+            return arrays
+        first, like = held[1].tensors()[0], stream.core.like
+        return held[1] if first.dtype is like.dtype and like.is_cpu else arrays
 
 
 def _like(stream: Stream) -> State:
@@ -342,6 +420,14 @@ def _check_states(name: str, states: Any, *, both: bool) -> None:
             else ("those of one core", "Pass states.pi or states.vf")
         )
         raise TypeError(f"{name}: lstm_states must be {needed}, but is a {type(states).__name__}. {remedy}.")
+
+
+def _of_width(part: Tensor, like: Tensor) -> bool:
+    """Whether a part of a state has the last axis that it should have, if it holds floating-point numbers."""
+    real = like.is_floating_point()
+    return part.is_floating_point() is real and (
+        not real or (part.dim() == like.dim() and part.shape[-1] == like.shape[-1])
+    )
 
 
 def _widths(state: State) -> list[tuple[int, int]]:

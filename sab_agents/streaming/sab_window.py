@@ -7,16 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from sab_agents.core.sab import SAB
-from sab_agents.kernels import Contexts, Replay, ScanPlan, StreamRules, replay, stream_kernel
+from sab_agents.kernels import (
+    Contexts,
+    Layout,
+    Replay,
+    ScanPlan,
+    StreamKernel,
+    StreamRules,
+    relaid,
+    replay,
+    stream_kernel,
+)
 from sab_agents.streaming.base import ClosedWindow, Credit, Encode
 from sab_agents.streaming.credit import push_credit
 from sab_agents.streaming.slots import SlotState, without
+
+FEW = 4
+"""Rows below which a choice of them is kept: it comes again in every epoch if a minibatch is one row."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,9 @@ class SABWindow(ClosedWindow):
     ) -> None:
         self.core, self.rules, self.encode, self.steps = core, rules, encode, steps
         self.before, self.contexts, self.credit_depth, self.lost = before, contexts, credit_depth, lost
-        self._pending: tuple[Tensor, Tensor] | None = None
+        self._pending: _Pending | None = None
+        self._few: dict[tuple[int, ...], _Rows] = {}  # by rows, which come again in every epoch
+        self._credits: tuple[StreamKernel, Tensor] | None = None  # and zeros, for the gradient of the memory
 
     @classmethod
     def joined(cls, windows: Sequence[Self]) -> Self:
@@ -98,27 +113,41 @@ class SABWindow(ClosedWindow):
         steps = self.steps
         cut = steps.start if bptt_steps is None else (steps.step - 1) % bptt_steps == 0
         self.steps = replace(steps, cut=cut)
+        self._few.clear()
 
     def replay(self, rows: Tensor, x: Tensor | None = None) -> Replay:
         """Computes some rows once more; see `ClosedWindow.replay`."""
-        steps, rules, before = self.steps, self.rules, self.before
-        plan = ScanPlan(
-            start=steps.start[:, rows],
-            cut=steps.cut[:, rows],
-            write_slot=steps.write_slot[:, rows],
-            filled=before.filled[rows],
-            slots=before.slots,
-            reading=rules.reading,
-            step=before.step[rows],
-            written_at=before.written_at[rows],
-        )
-        memory = before.memory[rows].requires_grad_(self.credit_depth != 0)
-        self._pending = rows, memory
         if x is None:
-            observation = steps.observation[:, rows]
+            observation = self.steps.observation[:, rows]
             with torch.enable_grad():
                 x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        return replay(self.core.step_weights(), x, before.h[rows], before.c[rows], memory, plan)
+        chosen, memory = self._chosen(rows, x), self.before.memory[rows]
+        laid = chosen.laid
+        if laid is not None:
+            x, memory = laid.laid(x), laid.begun(memory)
+        memory.requires_grad_(self.credit_depth != 0)
+        self._pending = _Pending(rows, memory, laid)
+        found = replay(self.core.step_weights(), x, chosen.h, chosen.c, memory, chosen.plan)
+        return found if laid is None else laid.replayed(found)
+
+    def _chosen(self, rows: Tensor, x: Tensor) -> _Rows:
+        """Returns what a replay of rows (b,) begins with, laid out again if inputs x (T, b, I) let that be faster."""
+        key = tuple(rows.tolist())
+        if key in self._few:
+            return self._few[key]
+        steps, before = self.steps, self.before
+        start, cut, write_slot = (each.index_select(1, rows) for each in (steps.start, steps.cut, steps.write_slot))
+        of_rows = (before.h, before.c, before.filled, before.step, before.written_at)
+        h, c, filled, step, written_at = (each.index_select(0, rows) for each in of_rows)
+        laid = None if x.requires_grad else relaid(start, x)
+        if laid is not None:
+            start, cut, write_slot = laid.start, laid.laid(cut) | laid.start, laid.laid(write_slot + 1) - 1
+            h, c, filled, step, written_at = map(laid.begun, (h, c, filled, step, written_at))
+        plan = ScanPlan(start, cut, write_slot, filled, before.slots, self.rules.reading, step, written_at)
+        chosen = _Rows(h, c, plan, laid)
+        if len(rows) < FEW:
+            self._few[key] = chosen
+        return chosen
 
     def credit(self) -> Credit:
         """Passes on the gradient that reached the memory before the window; see `ClosedWindow.credit`.
@@ -128,14 +157,36 @@ class SABWindow(ClosedWindow):
         """
         if self._pending is None:
             raise RuntimeError("SABWindow.credit: nothing was replayed. Call replay() and its backward first.")
-        (rows, memory), self._pending = self._pending, None
+        (rows, memory, laid), self._pending = self._pending, None
         if memory.grad is None:
             return Credit(memory.new_zeros(self.rows, memory.shape[1]), 0, 0)
-        before = self.before
-        gradient = memory.new_zeros(before.memory.shape).index_copy_(0, rows, memory.grad)
-        kernel = stream_kernel(self.rules, before.carried(), self.contexts, before.filled)
+        before, received = self.before, memory.grad if laid is None else laid.received(memory.grad)
+        if self._credits is None or not self._credits[0].current:
+            kernel = stream_kernel(self.rules, before.carried(), self.contexts, before.filled)
+            self._credits = kernel, torch.zeros_like(before.memory)
+        kernel, gradient = self._credits
+        gradient.index_copy_(0, rows, received)
         known = without(before, self.lost)
-        return push_credit(kernel, self.core.step_weights(), self.encode, known, gradient, self.credit_depth)
+        credit = push_credit(kernel, self.core.step_weights(), self.encode, known, gradient, self.credit_depth)
+        gradient.index_fill_(0, rows, 0)
+        return credit
+
+
+class _Rows(NamedTuple):
+    """What a replay of some rows begins with, and how they were laid out again; None if they were not."""
+
+    h: Tensor
+    c: Tensor
+    plan: ScanPlan
+    laid: Layout | None
+
+
+class _Pending(NamedTuple):
+    """Rows that were replayed, the memory that is to receive gradient, and how it was laid out."""
+
+    rows: Tensor
+    memory: Tensor
+    laid: Layout | None
 
 
 def _joined(lost: Sequence[Tensor | None], like: Tensor) -> Tensor | None:

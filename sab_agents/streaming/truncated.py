@@ -15,7 +15,7 @@ from sab_agents.checks import at_least
 from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.state import State
-from sab_agents.kernels import Layout, LSTMSegment, Replay, all_finite, graph_replay, relaid
+from sab_agents.kernels import Layout, LSTMSegment, LSTMWeights, Recorder, Replay, all_finite, graph_replay, relaid
 from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Stream, checked_step
 from sab_agents.streaming.window import Window
 
@@ -97,6 +97,7 @@ class TruncatedStream(Stream):
         self._shape = (self.rows, *self.observation_shape)
         plain = isinstance(core, LSTM) and core.layers == 1 and self.rows == 1 and not self._encodes
         self._segment = LSTMSegment(self.bptt_steps) if plain else None
+        self._recorder, self._peeking = (Recorder(core.input_size) for _ in range(2))
         self._state: State
         self._taken: tuple[Tensor, _Steps] | None  # what a segment's last step left, whose c is yet to be copied
         self.reset()
@@ -124,6 +125,7 @@ class TruncatedStream(Stream):
         """Takes a state; those after it have its dtype and device."""
         self.state = state
         self._like = state.tensors()[0]
+        self._peeked = self._like.new_empty(1, *self._shape)  # the observation of the last peek
         self._no_start = torch.zeros(self.rows, dtype=torch.bool, device=self._like.device)
 
     def _begin_window(self) -> None:
@@ -153,16 +155,22 @@ class TruncatedStream(Stream):
         self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None
     ) -> PlainStep | PeekedStep:
         """Computes the next step; see `Stream.peek`."""
-        observation, start = self._checked(observation, episode_start)
-        if episode_start is None and isinstance(self._replayed, LSTMSegment):
-            segment, weights, taken = self._replayed, self.core.weights()[0], self._taken
+        segment = self._replayed
+        if episode_start is None and isinstance(segment, LSTMSegment):
+            weights = self.core.weights()[0]
+            self._require_followed(weights[0])
+            x = self._peeked
+            if not self._peeking.put(observation, x, None, 0):
+                observation, _ = self._checked(observation, None)
+                x = observation.unsqueeze(0)
+            taken = self._taken
             if taken is None:
                 state, c = self.state, self.state.c.select(1, 0)
                 h, steps = state.h.select(1, 0), (state.step, 0)
             else:
                 (h, steps), c = taken, None
-            output = segment.peek(weights, observation.unsqueeze(0), h, c)
-            return PeekedStep(observation, start, output, segment, steps)
+            return PeekedStep(observation, self._no_start, segment.peek(weights, x, h, c), segment, steps)
+        observation, start = self._checked(observation, episode_start)
         with torch.no_grad():
             x = self._encoded(observation) if x is None else x
             output, state = self.core.step(x, self.state, None if episode_start is None else start)
@@ -222,28 +230,50 @@ class TruncatedStream(Stream):
 
     def step_and_replay(self, observation: Tensor, episode_start: Tensor | None = None) -> Tensor:
         """Takes a step and replays the segment; see `Stream.step_and_replay`. The state after it is the replay's."""
+        segment, full = self._segment, self.steps >= self.bptt_steps
+        if segment is not None and episode_start is None and not self._starts_within:
+            weights = self.core.weights()[0]
+            self._require_followed(weights[0])
+            window, time = self._window, 0 if full else self.steps
+            if (full or not window.full) and self._recorded(observation, time):
+                if full:
+                    self._begin_segment()
+                window.steps = time + 1
+                return self._replayed_segment(segment, weights)
         observation, start = self._checked(observation, episode_start)
-        if self.steps >= self.bptt_steps or (episode_start is not None and bool(start.all())):
-            window = self._window
-            self.advance()
-            if self._segment is not None:  # nothing refers to its tensors any more, no graph and no caller
-                window.clear()
-                self._window = window
+        if full or (episode_start is not None and bool(start.all())):
+            self._begin_segment()
         self._window.append(observation=observation, start=start)
-        segment, steps = self._segment, self.steps
         if segment is not None and not self._starts_within:
-            if steps == 1 and episode_start is not None:
+            if self.steps == 1 and episode_start is not None:
                 self._before = self._before.reset(start)
-            before, entry = self._before, self._entry
-            if entry is None:
-                entry = self._entry = before.h.select(1, 0), before.c.select(1, 0)
-            output = segment.run(self.core.weights()[0], self._window.tensors["observation"], steps, *entry)
-            self._taken, self._replayed = (output, (before.step, steps)), segment
-            return output
+            return self._replayed_segment(segment, self.core.weights()[0])
         with torch.enable_grad():
             output, state = self._replayed_window()
         self.state, self._replayed = state.detach(), graph_replay(output)
         return self._replayed.outputs[-1]
+
+    def _recorded(self, observation: Tensor, time: int) -> bool:
+        """Returns whether an observation was recorded in one call, as step `time` of a window that has room for it."""
+        record = self._window.tensors
+        return self._recorder.put(observation, record["observation"], record["start"], time)
+
+    def _begin_segment(self) -> None:
+        """Ends the segment that was stepped and replayed."""
+        window = self._window
+        self.advance()
+        if self._segment is not None:  # nothing refers to its tensors any more, no graph and no caller
+            window.clear()
+            self._window = window
+
+    def _replayed_segment(self, segment: LSTMSegment, weights: LSTMWeights) -> Tensor:
+        """Replays the window of an LSTM and returns its last output."""
+        before, entry, window = self._before, self._entry, self._window
+        if entry is None:
+            entry = self._entry = before.h.select(1, 0), before.c.select(1, 0)
+        output = segment.run(weights, window.tensors["observation"], window.steps, *entry)
+        self._taken, self._replayed = (output, (before.step, window.steps)), segment
+        return output
 
     def backward(self, gradient: Tensor) -> None:
         """Backpropagates to the segment's start; see `Stream.backward`."""
@@ -264,10 +294,14 @@ class TruncatedStream(Stream):
         state: State = self.core.initial_state(rows)
         return state
 
-    @torch.no_grad()
     def act(self, x: Tensor, state: Any) -> tuple[Tensor, State]:
         """Takes one step of independent rows; see `Stream.act`."""
-        acted: tuple[Tensor, State] = self.core.step(x, state)
+        acted: tuple[Tensor, State]
+        if not torch.is_grad_enabled():
+            acted = self.core.step(x, state)
+            return acted
+        with torch.no_grad():
+            acted = self.core.step(x, state)
         return acted
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -367,7 +401,9 @@ class TruncatedWindow(ClosedWindow):
                 x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         if isinstance(self.core, LSTM) and not x.requires_grad:
             before, start, laid = self._of(rows, x)
-            return _laid_replay(self.core.replay(x if laid is None else laid.laid(x), before, start), laid)
+            if laid is None:
+                return self.core.replay(x, before, start)
+            return laid.replayed(self.core.replay(laid.laid(x), before, start))
         with torch.enable_grad():
             output: Tensor = self.core(x, self._entered(rows), self.start[:, rows])[0]
         return graph_replay(output)
@@ -398,10 +434,3 @@ class _Rows(NamedTuple):
     before: LSTMState
     start: Tensor
     laid: Layout | None
-
-
-def _laid_replay(replay: Replay, laid: Layout | None) -> Replay:
-    """Returns the replay with outputs and gradient as they were before they were laid out."""
-    if laid is None:
-        return replay
-    return Replay(laid.given(replay.outputs), lambda gradient: replay.backward(laid.laid(gradient)))

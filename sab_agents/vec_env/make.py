@@ -13,9 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import FlattenObservation, TransformObservation
 from stable_baselines3.common.base_class import maybe_make_env
-from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, is_vecenv_wrapped
 
 from sab_agents.checks import did_you_mean
 from sab_agents.envs.registration import ENVIRONMENTS
@@ -24,6 +22,7 @@ from sab_agents.vec_env.elapsed import VecElapsedTime
 from sab_agents.vec_env.kinds import check_environment, check_id
 from sab_agents.vec_env.layers import AnyVectorEnv
 from sab_agents.vec_env.previous import VecPreviousActionReward
+from sab_agents.vec_env.single import SingleVecEnv
 from sab_agents.vec_env.usable import Usable, check_spaces
 from sab_agents.vec_env.vector import VectorToVecEnv
 
@@ -38,10 +37,10 @@ def as_vec_env(env: Any, owner: str, usable: Usable, *, observe_previous: bool =
         owner: who asks, for an error.
         usable: the spaces that it can use.
         observe_previous: adds the previous action and reward to the observations unless they contain them already; the
-            result is then always a VecEnv.
+            result is then another VecEnv.
 
     Returns:
-        A VecEnv that counts returns for a vector environment, a single environment for an id, anything else as it is.
+        A VecEnv that counts returns for an id, an environment or a vector environment; anything else as it is.
 
     Raises:
         TypeError: it is no environment, or a space is not usable.
@@ -57,11 +56,10 @@ def as_vec_env(env: Any, owner: str, usable: Usable, *, observe_previous: bool =
         check_spaces(owner, env, usable, code)
     if isinstance(env, VectorEnv):
         env = VecMonitor(VectorToVecEnv(env))
+    if isinstance(env, gym.Env):
+        env = SingleVecEnv(env)
     if not observe_previous:
         return env
-    if not isinstance(env, VecEnv):
-        single = env
-        env = DummyVecEnv([lambda: single if is_wrapped(single, Monitor) else Monitor(single)])
     return env if is_vecenv_wrapped(env, VecPreviousActionReward) else VecPreviousActionReward(env)
 
 

@@ -93,6 +93,7 @@ def exact(sab: SAB) -> PlainSAB:
         attention_size=attention.key.out_features,
         summary_gain="gate" if rules.reading.gate else rules.reading.gain,
         age=rules.reading.age,
+        output_gate=rules.reading.output_gate,
         floor=rules.reading.floor,
         stored=rules.reading.stored,
         dtype=torch.float64,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.kernels import forced_kernel
-from sab_agents.kernels.lstm import layout
+from sab_agents.kernels.layout import layout
 from sab_agents.kernels.native_backend.extension import native
 
 needs_native = pytest.mark.skipif(native is None, reason="the native kernel was not built: no C++ compiler")

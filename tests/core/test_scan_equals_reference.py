@@ -56,7 +56,7 @@ def place(field: str) -> int:
 def shapes_of(T: int, B: int, inputs: int, H: int, A: int, held: int) -> list[tuple[int, ...]]:
     """The shapes of `ScanArguments`."""
     weights = [(4 * H, inputs), (4 * H, H), (4 * H,), (4 * H,), (A, H), (A, H), (A,), (1, A)]
-    weights += [(1, H), (1,), (H, H), (H,)]
+    weights += [(1, H), (1,), (H, H), (H,), (H,), (H,)]
     return [(T, B, inputs), *weights, (B, H), (B, H), (B, held, H)]
 
 
@@ -99,6 +99,7 @@ def beyond_the_paper(choose: random.Random, plan: ScanPlan) -> ScanPlan:
         floor=choose.choice([0.0, 0.1, 1.0]),
         gate=choose.random() < 0.4,
         stored=choose.choice(["output", "cell"]),
+        output_gate=choose.random() < 0.5,
     )
     return replace(plan, reading=reading, step=step, written_at=(torch.rand(B, held) * step.unsqueeze(1)).long())
 
@@ -108,7 +109,7 @@ def fitting(arguments: list[Any], plan: ScanPlan) -> list[Any]:
     reading = plan.reading
     if not SCORES[reading.score].has_vector:
         arguments[place("score_weight")] = None
-    for part, there in (("age", reading.age), ("gate", reading.gate)):
+    for part, there in (("age", reading.age), ("gate", reading.gate), ("output_gate", reading.output_gate)):
         if not there:
             arguments[place(f"{part}_weight")] = arguments[place(f"{part}_bias")] = None
     return arguments
@@ -227,7 +228,7 @@ def test_native_equals_the_reference_at_sizes_that_fill_its_blocks(
 def blocked_scan(T: int, B: int, H: int, A: int, score: str, *, beyond: bool = False) -> tuple[list[Any], ScanPlan]:
     """A scan of a realistic network: weights of an initialised one, a ring that is overwritten, episode starts.
 
-    With `beyond`, reads know age, have a floor and enter through a gate, and ĥ is stored.
+    With `beyond`, reads know age, have a floor, and enter and leave through gates, and ĥ is stored.
     """
     torch.manual_seed(T * B)
     held = 19
@@ -243,7 +244,7 @@ def blocked_scan(T: int, B: int, H: int, A: int, score: str, *, beyond: bool = F
     cut = (torch.rand(T, B) < 0.2) | start
     reading = Reading(top_k=5, score=score)
     if beyond:
-        reading = reading._replace(age=True, floor=0.1, gate=True, stored="cell")
+        reading = reading._replace(age=True, floor=0.1, gate=True, stored="cell", output_gate=True)
     step, written_at = torch.full((B,), 100), torch.randint(0, 100, (B, held))
     plan = ScanPlan(start, cut, write_slot, filled, held, reading, step, written_at)
     return fitting(arguments, plan), plan

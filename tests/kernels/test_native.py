@@ -76,6 +76,8 @@ def test_keys_and_queries_that_cancel_are_scored_whatever_their_size(size: float
         age_bias=None,
         gate_weight=None,
         gate_bias=None,
+        output_gate_weight=None,
+        output_gate_bias=None,
         h=torch.zeros(2, H, dtype=torch.float64),
         c=torch.zeros(2, H, dtype=torch.float64),
         memory=torch.randn(2, slots, H, dtype=torch.float64) - size,

@@ -40,10 +40,10 @@ CORES: dict[str, Callable[..., Any]] = {
 def goes_beyond(seed: int) -> bool:
     """Whether a random scan reads beyond the paper in every way at once."""
     reading = random_scan(seed)[1].reading
-    return reading.age and reading.floor > 0 and reading.gate and reading.apart
+    return reading.age and reading.floor > 0 and reading.gate and reading.apart and reading.output_gate
 
 
-BEYOND_SEEDS = [seed for seed in range(60) if goes_beyond(seed)][:2]
+BEYOND_SEEDS = [seed for seed in range(120) if goes_beyond(seed)][:2]
 every_core = pytest.mark.parametrize("name", CORES)
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, F64], ids=["float32", "float64"])
 
@@ -374,6 +374,8 @@ def ages_and_gates_that_do_not_fit(dtype: torch.dtype) -> list[tuple[ScanArgumen
         (tensors._replace(gate_weight=None, gate_bias=None), plan, f"gate{only}"),
         (tensors, replace(plan, reading=plan.reading._replace(gate=False)), f"gate{only}"),
         (tensors._replace(gate_weight=tensors.h), plan, "gate_weight must have shape"),
+        (tensors._replace(output_gate_bias=None), plan, f"output_gate{only}"),
+        (tensors._replace(output_gate_weight=tensors.h), plan, "output_gate_weight must have shape"),
     ]
 
 

@@ -101,7 +101,7 @@ def test_several_blocks_of_everything(
 @READINGS
 def test_sixteen_rows_in_a_program_multiply_matrices(beyond: bool, dtype: torch.dtype) -> None:
     assert sizes.blocks(18, 16, 5, 4, 4, processors=1).dot
-    arguments, plan = network(4, 6, 400, 16, 5, 4, beyond=beyond), ring(4, 6, 400, 4, beyond=beyond)
+    arguments, plan = network(6, 6, 400, 16, 5, 4, beyond=beyond), ring(6, 6, 400, 4, beyond=beyond)
     found = compare(*steadiest(arguments, plan, count=18), "cpu", dtype)
     assert found is not None
     assert found <= 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sab_agents import LSTM, RecurrentPPO
-from sab_agents.kernels import Layout, forced_kernel, relaid
+from sab_agents.kernels import Layout, forced_kernel, relaid, replay
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.ppo.losses import Batch
 
@@ -94,6 +94,30 @@ def test_a_row_is_laid_anew_once_in_all_epochs(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("sab_agents.streaming.truncated.relaid", noted)
     collected("MlpLstmPolicy").train()
     assert len(calls) == 3 * 2  # rows times cores, in two epochs
+
+
+@needs_native
+@pytest.mark.parametrize("corridor_length", [6, 100])
+def test_a_sab_is_run_again_in_shorter_rows(corridor_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which it gets what the row as it is gives: outputs to the bit, gradients, and credit of what came before."""
+    model, steps = collected("MlpSabPolicy", corridor_length), []
+
+    def noted(weights: Any, x: Tensor, *rest: Any) -> Any:
+        steps.append(len(x))
+        return replay(weights, x, *rest)
+
+    monkeypatch.setattr("sab_agents.streaming.sab_window.replay", noted)
+    cut = evaluated(model, [1])
+    assert steps == ([7, 7] if corridor_length == 6 else [24, 24])
+    monkeypatch.setattr("sab_agents.streaming.sab_window.relaid", lambda *_: None)
+    for window in (model.collector.rollout().actor, model.collector.rollout().critic):
+        assert window is not None
+        window.cut_every(None)  # forgets how rows were laid out
+    whole = evaluated(model, [1])
+    assert steps[2:] == [24, 24]
+    assert torch.equal(cut[0], whole[0])
+    for got, expected in zip(cut, whole, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -90,6 +90,8 @@ class Row:
         summary = read(sab, memories, [t - u - 1 for u in self.memory[t].values()], cell)
         gain = sab.rules.reading.gain if sab.gate is None else torch.sigmoid(sab.gate(cell))
         h = cell + gain * summary
+        if sab.output_gate is not None:
+            summary = summary * sab.output_gate(h)
         return h, c, summary, h if sab.rules.reading.stored == "output" else cell
 
     def outputs(self, number: int) -> Tensor:

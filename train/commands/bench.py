@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
-from sab_agents.train.bench import agent_step, agents, distributed, envs, river, sequences, step, stream
+from sab_agents.train.bench import agent_step, agents, distributed, envs, peers, river, sequences, step, stream
 from sab_agents.train.commands.arguments import Parser
 
 BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxyType(
@@ -19,6 +19,7 @@ BENCHES: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = MappingProxy
         "envs": (envs.command, "steps a second of the environments"),
         "distributed": (distributed.command, "learning with 1 and 2 processes, and what their sum costs"),
         "agents": (agents.command, "RecurrentPPO against sb3-contrib's, learning and collecting; minutes"),
+        "peers": (peers.command, "whole runs of recurrent PPO against those of peers; minutes"),
         "river": (river.command, "SABClassifier against deep-river's LSTM and River's linear models; minutes"),
     }
 )

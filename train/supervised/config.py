@@ -42,12 +42,17 @@ ALL_FORMER_KEYS = frozenset(name for names in FORMER_KEYS.values() for name in n
 def _with_recipe(core: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all settings of a core of a run; one that names no recipe was trained when there was only the paper's.
 
-    Those that a softmax over all slots does not use were once written, too.
+    One without `output_gate` was trained when there was none. Settings that a softmax over all slots does not use were
+    once written, too.
     """
     if not settings.keys() >= set(_SAB_KEYS):
         return dict(settings)
     unused = ("top_k", "floor") if core == "sab_softmax" else ()
-    return {"recipe": "paper", **{name: value for name, value in settings.items() if name not in unused}}
+    return {
+        "recipe": "paper",
+        "output_gate": False,
+        **{name: value for name, value in settings.items() if name not in unused},
+    }
 
 
 @dataclass(frozen=True)

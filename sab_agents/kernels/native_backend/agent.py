@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import REAL, WHOLE, fits, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import REAL, WHOLE, fits, native, new_empty, new_row, threads
 
 
 class CompiledReadout:
@@ -31,9 +31,9 @@ class CompiledReadout:
     ) -> None:
         first_weight, first_bias, second_weight, second_bias = parameters
         grad_first_weight, grad_first_bias, grad_second_weight, grad_second_bias = gradients
-        self._outputs = D = second_weight.shape[0]
-        W, self._inputs = first_weight.shape
-        F = self._inputs
+        D, (W, F) = second_weight.shape[0], first_weight.shape
+        self._outputs, self._forms = D, ((F,), (1, F))
+        self._form: tuple[int, ...] = (F,)  # of the last kept x
 
         def forward() -> Any:
             return native.Readout(
@@ -86,21 +86,22 @@ class CompiledReadout:
         return cls(parameters, gradients, slope, epsilon) if all(fits(*each, REAL) for each in found) else None
 
     def step(self, x: Tensor, *, keep: bool) -> Tensor:
-        """Returns the layers' output (D,) for x (F,); with `keep` for a `backward` to come."""
-        if not fits(x, (self._inputs,), REAL):
-            raise ValueError(f"Readout: expected float32 of shape {(self._inputs,)}, but got {tuple(x.shape)}.")
-        readout, out = self._kept if keep else self._passing, new_empty(self._outputs)
+        """Returns the layers' output (D,) for x, (F,) or (1, F); with `keep` for a `backward` to come."""
+        form: tuple[int, ...] = self._forms[x.dim() == 2]
+        if not fits(x, form, REAL):
+            raise ValueError(f"Readout: expected float32 of shape {form}, but got {tuple(x.shape)}.")
+        readout, out = self._kept if keep else self._passing, new_row(self._outputs)
         readout.x, readout.out = x, out
         readout.run()
         if keep:
-            self._backward.x = x
+            self._backward.x, self._form = x, form
         return out
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """Adds to the parameters' gradients, given that of the last kept output (D,); returns that of x (F,)."""
+        """Adds to the parameters' gradients, given that of the last kept output (D,); returns that of x, as x lay."""
         if not fits(gradient, (self._outputs,), REAL):
             raise ValueError(f"Readout: expected float32 of shape {(self._outputs,)}, got {tuple(gradient.shape)}.")
-        backward, grad_x = self._backward, new_empty(self._inputs)
+        backward, grad_x = self._backward, new_row(*self._form)
         backward.gradient, backward.grad_x = gradient, grad_x
         backward.run()
         return grad_x
@@ -193,7 +194,7 @@ class CompiledUnits:
             and (sensitivity is None or fits(sensitivity, (1, n, 2 + inputs), torch.complex64))
         ):
             raise ValueError(f"RTU: an observation must be float32 of shape {(1, inputs)}, but is {tuple(x.shape)}.")
-        output, after = new_empty(1, 2 * n), new_empty(1, n, 2)
+        output, after = new_row(1, 2 * n), new_row(1, n, 2)
         step = self._step
         step.x, step.before, step.after, step.output, step.sensitivity = x, state, after, output, sensitivity
         step.run()

@@ -32,6 +32,9 @@ CPU = torch.device("cpu")
 LIKE = {dtype: torch.empty(0, dtype=dtype, device=CPU) for dtype in (REAL, WHOLE, FLAG)}
 """Of which buffers are made: that takes two thirds of the time of `torch.empty` with a dtype and a device."""
 
+new_row = LIKE[REAL].new_empty
+"""Makes a buffer of float32 that is small, such as one row of features, faster than `new_empty`."""
+
 LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
 
 

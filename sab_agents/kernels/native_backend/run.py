@@ -94,7 +94,7 @@ class Network(NamedTuple):
             given: what it is given.
             slots: S and those beyond, which begin empty.
         """
-        T, B, inputs, H, A, S, R, _, apart = space.sizes
+        T, B, inputs, H, A, S, R, *_, apart = space.sizes
         return native.Forward(
             threads=space.threads,
             steps=T,
@@ -151,7 +151,7 @@ class Network(NamedTuple):
             last_only: whether both are of the last step alone, (B, H).
             grad_memory: (B, S, H), gets the gradient of the starting memory; None if it is not wanted.
         """
-        T, B, inputs, H, A, S, R, _, apart = space.sizes
+        T, B, inputs, H, A, S, R, *_, apart = space.sizes
         return native.Backward(
             threads=space.threads,
             steps=T,

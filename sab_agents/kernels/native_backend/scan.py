@@ -29,7 +29,7 @@ from sab_agents.kernels.types import (
 IN_BUFFER = ("cell", "output", "query", "keys", "scores", "state")
 """The parts of the tape that share a buffer: the others are results or tensors of their own."""
 
-SENT_IN_BUFFER = ("states", "keys", "query", "state", "score_weight")
+SENT_IN_BUFFER = ("states", "keys", "query", "state", "score_weight", "output_gate")
 """The same of what the backward pass leaves."""
 
 
@@ -37,7 +37,7 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`."""
     inputs, plan = contiguous(inputs, plan)
     sizes = _sizes(inputs, plan)
-    T, B, width, H, A, held, R, _, apart = sizes
+    T, B, width, H, A, held, R, *_, apart = sizes
     gates, buffer = new_empty(T, B, 4 * H), new_empty(layout(sizes, keep=keep, tape=IN_BUFFER, sent=()).floats)
     summary, hidden = new_empty(T, B, H), new_empty(held + T, B, H)
     output, c = new_empty(T, B, (3 if apart else 2) * H), new_empty(B, H)
@@ -97,7 +97,7 @@ def backward(
     """Returns the gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
     inputs, plan = contiguous(inputs, plan)
     sizes, (gates, buffer, summary, hidden) = _sizes(inputs, plan), tape.kept
-    T, B, width, H, A, held, R, _, apart = sizes
+    T, B, width, H, A, held, R, *_, apart = sizes
     grad_hidden, hidden_stride = _rows(grad_output[..., :H])
     grad_summary, summary_stride = _rows(grad_output[..., H : 2 * H])
     grad_stored, stored_stride = _rows(grad_output[..., 2 * H :]) if apart else (None, 0)
@@ -198,6 +198,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
         weight=weight,
         bias=None,
         second_bias=None,
+        activation=0,
         out=result,
     ).run()
     return result

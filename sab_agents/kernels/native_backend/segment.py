@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, new_row
 from sab_agents.kernels.native_backend.pieces import PieceReplays, Selected
 from sab_agents.kernels.native_backend.run import Given, Network
 from sab_agents.kernels.native_backend.step import LSTMWeights
@@ -43,7 +43,11 @@ class CompiledLSTM:
         self._kept, self._backward = self._arguments(network, steps, self.cell)
         self._peeked, _ = self._arguments(network, 1, self.peeked_cell)
         self._peeked.steps = 1
-        self._last: tuple[Tensor, Tensor, Tensor] | None = None  # x, h and c, as they were passed and checked
+        self._kept.parts = self._peeked.parts = 1
+        # x, h and c, as they were passed and checked.
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        self._last_peeked: tuple[Tensor, Tensor] | None = None  # x and c
+        self._hidden: Tensor | None = None  # after the last run
 
     def _arguments(self, network: Network, steps: int, cell: Tensor) -> tuple[Any, Any]:
         """Returns those of a forward and of a backward pass of at most `steps` steps, but for x and the states.
@@ -86,7 +90,7 @@ class CompiledLSTM:
             h: (1, H) before the first step.
             c: (1, H) before the first step.
         """
-        forward, backward, output = self._kept, self._backward, new_empty(1, 2 * self._hidden_size)
+        forward, backward, output = self._kept, self._backward, new_row(1, self._hidden_size)
         last = self._last
         if last is None or last[0] is not x or last[1] is not h or last[2] is not c:
             self._require(x, len(x), h, c)
@@ -97,15 +101,18 @@ class CompiledLSTM:
         forward.steps = backward.steps = steps
         forward.last_output = output
         forward.run()
-        return output.narrow(1, 0, self._hidden_size)
+        self._hidden = output
+        return output
 
     def peek(self, x: Tensor, h: Tensor, c: Tensor) -> Tensor:
         """Returns h (1, H) after one step x (1, 1, I), and leaves c in `peeked_cell`."""
-        self._require(x, 1, h, c)
-        forward, output = self._peeked, new_empty(1, 2 * self._hidden_size)
-        forward.x, forward.h, forward.c, forward.last_output = x, h, c, output
+        forward, output, last = self._peeked, new_row(1, self._hidden_size), self._last_peeked
+        if last is None or last[0] is not x or last[1] is not c or h is not self._hidden:
+            self._require(x, 1, h, c)
+            forward.x, forward.c = self._last_peeked = x, c
+        forward.h, forward.last_output = h, output
         forward.run()
-        return output.narrow(1, 0, self._hidden_size)
+        return output
 
     def _require(self, x: Tensor, steps: int, h: Tensor, c: Tensor) -> None:
         H = self._hidden_size
@@ -241,7 +248,7 @@ class CompiledSegment:
         """
         if not fits(x, (1, self._inputs), REAL) or not (start is None or fits(start, (1,), FLAG)):
             return None
-        step, take, forward, output = self._step, self._take, self._forward, new_empty(1, 2 * self._hidden_size)
+        step, take, forward, output = self._step, self._take, self._forward, new_row(1, 2 * self._hidden_size)
         step.x, step.start, step.output = x, start, self._output
         if not step.run():
             return None

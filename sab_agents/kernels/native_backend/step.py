@@ -118,7 +118,7 @@ def lstm_step(
         novelty=None,
         near=None,
     ).run()
-    return (output[:, :H].contiguous(), new_c) if finite else None
+    return (output.narrow(1, 0, H).contiguous(), new_c) if finite else None
 
 
 class LSTMWeights(NamedTuple):
@@ -136,6 +136,8 @@ class LSTMWeights(NamedTuple):
     age_bias: None = None
     gate_weight: None = None
     gate_bias: None = None
+    output_gate_weight: None = None
+    output_gate_bias: None = None
 
 
 class LSTMState(NamedTuple):
@@ -163,7 +165,7 @@ def state_fits(state: StepState, B: int, S: int, H: int) -> bool:
 
 def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
     """Returns whether the native kernel can take each weight."""
-    age, gate = weights.age_weight, weights.gate_weight
+    age, gate, output_gate = weights.age_weight, weights.gate_weight, weights.output_gate_weight
     return (
         fits(weights.weight_ih, (4 * H, inputs), REAL)
         and fits(weights.weight_hh, (4 * H, H), REAL)
@@ -175,6 +177,7 @@ def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
         and (weights.score_weight is None or fits(weights.score_weight, (1, A), REAL))
         and (age is None or (fits(age, (1, H), REAL) and _fits(weights.age_bias, (1,))))
         and (gate is None or (fits(gate, (H, H), REAL) and _fits(weights.gate_bias, (H,))))
+        and (output_gate is None or (fits(output_gate, (H,), REAL) and _fits(weights.output_gate_bias, (H,))))
     )
 
 

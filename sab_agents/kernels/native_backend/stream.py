@@ -168,14 +168,17 @@ class CompiledStream:
             return False
         if record is not None:
             self._know(record, x.shape[1:])
+        self._run_steps(len(x), x, start, time)
+        return True
+
+    def _run_steps(self, count: int, x: Tensor, start: Tensor | None, time: int) -> None:
         self._set_step(x, start, self._output)
         take = self._take
         take.time = time
         take.observation, take.start, take.output = x, start, self._output
-        self._steps.count = len(x)
-        if self._steps.run() != len(x):
+        self._steps.count = count
+        if self._steps.run() != count:
             raise ValueError("SABStream: inputs must be finite, but hold NaN or infinity. Clean them first.")
-        return True
 
     def act(self, weights: StepWeights, x: Tensor, state: StreamState) -> tuple[Tensor, StreamState] | None:
         """Takes one step from another state, of which a copy becomes the one that this carries and records nothing of.
@@ -191,13 +194,15 @@ class CompiledStream:
         after = self.state = StreamState(*[each.clone() for each in state])
         self._step.state = self._take.state = after
         self.forget()
-        if not self.take_steps(weights, x.unsqueeze(0), None, None, 0):
+        if not self.takes(weights, x, None):
             return None
+        self._run_steps(1, x, None, 0)
         return self._output.clone(), after
 
     def forget(self) -> None:
         """Must be called when the memory was changed by others."""
-        self._known.zero_()
+        if self._distance is not None:
+            self._known.zero_()
 
     def _takes(self, weights: StepWeights) -> bool:
         """Returns whether the native kernel can take these weights, which are checked when they lie elsewhere."""

@@ -20,7 +20,7 @@ LINE = 16  # floats in a cache line, where each part begins
 
 
 class Sizes(NamedTuple):
-    """The sizes of a scan: T, B, I, H, A, S₀, R, Q, and whether ĥ is stored, and not h."""
+    """The sizes of a scan: T, B, I, H, A, S₀, R, Q, whether s leaves through a gate, and whether ĥ is stored, not h."""
 
     steps: int
     rows: int
@@ -30,13 +30,15 @@ class Sizes(NamedTuple):
     held: int
     reads: int
     attended: int
+    gates_output: bool
     apart: bool
 
     @classmethod
     def of(cls, steps: int, rows: int, inputs: int, size: int, attention: int, held: int, reading: Reading) -> Sizes:
         """Returns the sizes of a scan that reads its memory so."""
         attended = reading.attended(size, attention)
-        return cls(steps, rows, inputs, size, attention, held, reading.ranks, attended, reading.apart)
+        ranks, gates_output = reading.ranks, reading.output_gate
+        return cls(steps, rows, inputs, size, attention, held, ranks, attended, gates_output, reading.apart)
 
     @property
     def threads(self) -> int:
@@ -76,6 +78,7 @@ class SentParts(NamedTuple):
     query: Array
     state: Array | None
     score_weight: Array
+    output_gate: Array | None
     gates: Array
     h: Array
     cell: Array
@@ -87,6 +90,7 @@ class Layout:
     Args:
         of_tape: floats of each part of the tape, 0 for those that lie elsewhere.
         of_sent: floats of each part of what the backward pass leaves.
+        gates_output: whether s leaves through a gate.
         apart: whether ĥ is stored, and not h.
 
     Attributes:
@@ -95,8 +99,8 @@ class Layout:
         floats: of the buffer.
     """
 
-    def __init__(self, of_tape: list[int], of_sent: list[int], *, apart: bool) -> None:
-        self._apart = apart
+    def __init__(self, of_tape: list[int], of_sent: list[int], *, gates_output: bool, apart: bool) -> None:
+        self._gates_output, self._apart = gates_output, apart
         counts = [*of_tape, *of_sent]
         *self.places, self.floats = accumulate((padded(count) for count in counts), initial=0)
         self.ends = [place + count for place, count in zip(self.places, counts, strict=True)]
@@ -106,6 +110,8 @@ class Layout:
         parts: list[Array | None] = [(buffer, place) for place in self.places]
         parts[VERSIONS] = versions
         tape, sent = TapeParts._make(parts[:TAPE_PARTS]), SentParts._make(parts[TAPE_PARTS:])
+        if not self._gates_output:
+            sent = sent._replace(output_gate=None)
         return (tape, sent) if self._apart else (tape._replace(state=None), sent._replace(state=None))
 
 
@@ -130,7 +136,7 @@ def layout(
         tape: parts of the tape that lie in the buffer.
         sent: parts of what the backward pass leaves that lie in the buffer.
     """
-    T, B, _, H, A, held, _, Q, apart = sizes
+    T, B, _, H, A, held, _, Q, gates_output, apart = sizes
     of_tape = tape_counts(sizes, keep=keep)
     of_sent = {
         "states": (held + T) * B * H,
@@ -138,6 +144,7 @@ def layout(
         "query": T * B * Q,
         "state": T * B * H if apart else 0,
         "score_weight": B * A,
+        "output_gate": B * 2 * H if gates_output else 0,
         "gates": T * B * 4 * H,
         "h": B * H,
         "cell": B * H,
@@ -145,13 +152,14 @@ def layout(
     return Layout(
         [of_tape[name] if name in tape else 0 for name in TapeParts._fields],
         [of_sent[name] if name in sent else 0 for name in SentParts._fields],
+        gates_output=gates_output,
         apart=apart,
     )
 
 
 def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
     """Returns how many floats each part of the tape has, also for sizes that are symbols; `keep` as for `layout`."""
-    T, B, _, H, A, held, R, Q, apart = sizes
+    T, B, _, H, A, held, R, Q, _, apart = sizes
     steps, cells, keyed = (T, T + 1, held + T) if keep else (1, 1, 1)
     return {
         "gates": steps * B * 4 * H,

@@ -37,7 +37,8 @@ class TorchReadout:
 
     @torch.no_grad()
     def step(self, x: Tensor, *, keep: bool) -> Tensor:
-        """Returns the output (D,) for x (F,); `keep` saves what `backward` needs."""
+        """Returns the output (D,) for x, (F,) or (1, F); `keep` saves what `backward` needs."""
+        form, x = x.shape, x.flatten()
         if not keep:
             return readout(self._parameters, x, self._slope, self._epsilon)
         weight, bias, second_weight, second_bias = self._parameters
@@ -46,12 +47,12 @@ class TorchReadout:
         self._scale = 1 / math.sqrt(variance.item() + self._epsilon)
         normal = (raw - mean).mul_(self._scale)
         hidden = functional.leaky_relu(normal, self._slope)
-        self._saved = x, normal, hidden
+        self._saved, self._form = (x, normal, hidden), form
         return torch.addmv(second_bias, second_weight, hidden)
 
     @torch.no_grad()
     def backward(self, gradient: Tensor) -> Tensor:
-        """Adds to the parameters' `.grad`, given the gradient (D,) of the last saved output; returns that of x (F,)."""
+        """Adds to the parameters' `.grad`, given the gradient (D,) of the last saved output; returns that of its x."""
         assert self._saved is not None, "backward before the first step"
         x, normal, hidden = self._saved
         weight, bias, second_weight, second_bias = self._parameters
@@ -63,7 +64,7 @@ class TorchReadout:
         into_raw = (into_normal - into_normal.mean()).addcmul_(normal, along, value=-1).mul_(self._scale)
         gradient_of(weight).addr_(into_raw, x)
         gradient_of(bias).add_(into_raw)
-        return torch.mv(weight.t(), into_raw)
+        return torch.mv(weight.t(), into_raw).view(self._form)
 
 
 class TorchDescent:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sab_agents.kernels.torch_backend.attention import softmax, sparsify
+from sab_agents.kernels.torch_backend.output_gate import opened
 from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.types import ScanArguments, ScanOutputs, ScanPlan
 
@@ -76,6 +77,8 @@ def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
             filled = filled | written
             version = torch.where(written, held + t, version)
             born = None if born is None else torch.where(written, t, born)
+        if reading.output_gate:
+            summary = summary * opened(h, inputs.output_gate_weight, inputs.output_gate_bias)
         outputs.append(torch.cat([h, summary, cell] if reading.apart else [h, summary], dim=1))
     return ScanOutputs(torch.stack(outputs), c, torch.stack(versions), torch.stack(weights_read))
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 from sab_agents.kernels.torch_backend.attention import divisor, threshold
 from sab_agents.kernels.torch_backend.backward import Backward, Tape
 from sab_agents.kernels.torch_backend.gather import outer
+from sab_agents.kernels.torch_backend.output_gate import GateGradients, opened, through_output_gate
 from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.torch_backend.schedule import MIXED_WRITE, NO_WRITE, Schedule, make_schedule
 from sab_agents.kernels.torch_backend.scores import FastScores
@@ -34,7 +35,10 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     steps, batch = plan.start.shape
     tape = _Forward(with_gates(inputs), plan, make_schedule(plan)).run()
     versions = (tape.read.div(batch, rounding_mode="floor")).masked_fill_(tape.scores == -torch.inf, -1)
-    parts = [tape.state, tape.summary, tape.output] if plan.reading.apart else [tape.state, tape.summary]
+    summary = tape.summary
+    if plan.reading.output_gate:
+        summary = summary * opened(tape.state, inputs.output_gate_weight, inputs.output_gate_bias)
+    parts = [tape.state, summary, tape.output] if plan.reading.apart else [tape.state, summary]
     outputs = ScanOutputs(torch.cat(parts, dim=2), tape.cell[steps].clone(), versions, tape.weights)
     return Scanned(outputs, tape[:-1] if keep else ())
 
@@ -59,8 +63,9 @@ def backward(
         return _softmax_gradients(inputs, plan, grad_output, grad_c, wanted)
     gated = with_gates(inputs, gates=tape.kept[0])
     own = Tape._make((*tape.kept, tape.weights))
-    found = Backward(gated, own, plan, make_schedule(plan)).run(grad_output, grad_c)
-    return argument_gradients(inputs, found, wanted)
+    grads = through_output_gate(inputs, grad_output, own.state, own.summary)
+    found = Backward(gated, own, plan, make_schedule(plan)).run(grads.output, grad_c)
+    return argument_gradients(inputs, found, grads, wanted)
 
 
 def with_gates(inputs: ScanArguments, gates: Tensor | None = None) -> ScanInputs:
@@ -97,8 +102,10 @@ def _parted(inputs: ScanArguments, weight: Tensor, bias: Tensor) -> dict[str, Te
     return found
 
 
-def argument_gradients(inputs: ScanArguments, found: ScanInputs, wanted: Sequence[bool]) -> list[Tensor | None]:
-    """The gradients of `inputs` that are wanted, from those of the scan with its gates."""
+def argument_gradients(
+    inputs: ScanArguments, found: ScanInputs, of_gate: GateGradients, wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients of `inputs` that are wanted, from those of the scan with its gates and of the output gate."""
     gates, score = found.gates, found.score_weight
     want = dict(zip(ScanArguments._fields, wanted, strict=True))
     bias = gates.flatten(0, 1).sum(dim=0) if want["bias_ih"] or want["bias_hh"] else None
@@ -111,6 +118,8 @@ def argument_gradients(inputs: ScanArguments, found: ScanInputs, wanted: Sequenc
         key_weight=found.key_weight,
         **_parted(inputs, found.query_weight, found.query_bias),  # type: ignore[arg-type]
         score_weight=None if score is None else score.unsqueeze(0),
+        output_gate_weight=of_gate.weight,
+        output_gate_bias=of_gate.bias,
         h=found.h,
         c=found.c,
         memory=found.memory,

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from sab_agents.kernels.stream_types import Contexts, PieceInputs, StreamRules, StreamState, StreamStep
 from sab_agents.kernels.torch_backend.attention import divisor, threshold
+from sab_agents.kernels.torch_backend.output_gate import opened
 from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.types import StepWeights
 
@@ -57,9 +58,12 @@ def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamS
         h = hidden + gate * summary
     else:
         h = hidden + reading.gain * summary
+    leaving = summary
+    if reading.output_gate:
+        leaving = summary * opened(h, weights.output_gate_weight, weights.output_gate_bias)
     stored = hidden if reading.apart else h
     return StreamStep(
-        output=torch.cat([h, summary], dim=1),
+        output=torch.cat([h, leaving], dim=1),
         c=c,
         read_slot=slot.masked_fill(~there, -1),
         weight=weight,

@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sab_agents.kernels.torch_backend.gather import LoopGradients, input_gradients
+from sab_agents.kernels.torch_backend.output_gate import opened, through_output_gate
 from sab_agents.kernels.torch_backend.scan import argument_gradients, with_gates
 from sab_agents.kernels.triton_backend import backward as backward_kernel
 from sab_agents.kernels.triton_backend import forward as forward_kernel
@@ -37,7 +38,10 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     inputs, plan = contiguous(inputs, plan)
     tape = _forward(with_gates(inputs), plan, keep)
     T, held = len(tape.summary), plan.filled.shape[1]
-    parts = [tape.states(held)[:T], tape.summary]
+    state, summary = tape.states(held)[:T], tape.summary
+    if plan.reading.output_gate:
+        summary = summary * opened(state, inputs.output_gate_weight, inputs.output_gate_bias)
+    parts = [state, summary]
     if plan.reading.apart:
         parts.append(tape.hidden[held : held + T])
     outputs = ScanOutputs(torch.cat(parts, dim=2), tape.last_cell, tape.versions, tape.weights)
@@ -56,10 +60,13 @@ def backward(
     inputs, plan = contiguous(inputs, plan)
     gated = with_gates(inputs, gates=tape.kept[0])
     own = _Tape._make((*tape.kept, tape.versions, tape.weights, grad_c))  # c itself is not asked for
-    found = _backward(gated, plan, own, grad_output, grad_c)
-    # Whether an episode starts at all would have to be waited for; masking costs less.
     state = own.states(plan.filled.shape[1])[:-1]
-    return argument_gradients(inputs, input_gradients(gated, plan, True, own.hidden, state, own.output, found), wanted)
+    grads = through_output_gate(inputs, grad_output, state, own.summary)
+    # Whether an episode starts at all would have to be waited for; masking costs less.
+    found = input_gradients(
+        gated, plan, True, own.hidden, state, own.output, _backward(gated, plan, own, grads.output, grad_c)
+    )
+    return argument_gradients(inputs, found, grads, wanted)
 
 
 class _Tape(NamedTuple):

@@ -150,6 +150,7 @@ BY_NAME = {
     "age": True,
     "floor": 0.25,
     "stored": "cell",
+    "output_gate": False,
 }
 """Values of the settings of which their defaults say too little."""
 
@@ -213,7 +214,7 @@ def test_all_settings_of_the_core_are_written_with_their_defaults() -> None:
 def test_the_file_of_an_earlier_run_is_read_with_the_settings_that_its_core_had(core: str, tmp_path: Path) -> None:
     flat = {**FORMER, "core": core, "task": "recall", "hidden_size": 8}
     config = load(TrainConfig, write(tmp_path, yaml.safe_dump(flat)))
-    recipe = {"recipe": "paper"} if core.startswith("sab") else {}
+    recipe = {"recipe": "paper", "output_gate": False} if core.startswith("sab") else {}
     unused = {"top_k"} if core == "sab_softmax" else set[str]()
     assert config.settings_of_core() == recipe | {
         name: FORMER[name] for name in FORMER_KEYS[core] if name not in unused

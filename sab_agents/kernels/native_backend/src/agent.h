@@ -48,7 +48,7 @@ void readout_backward(const ReadoutBackward& of) {
     }
 }
 
-// z ← γλ z + g and ‖z‖₁. The sums of LANES columns are added in double: P may be large.
+// z ← γλ z + g, g ← 0 and ‖z‖₁. The sums of LANES columns are added in double: P may be large.
 double remember_gradient(const Descent& of) {
     constexpr int64_t part = 64 * LANES;
     const auto decay = static_cast<float>(of.decay);
@@ -59,6 +59,7 @@ double remember_gradient(const Descent& of) {
         for (int64_t i = first; i < last; i += LANES) {
             const Vec z = load(of.trace + i, last - i) * decay + load(of.gradient + i, last - i);
             store(of.trace + i, z, last - i);
+            store(of.gradient + i, Vec{}, last - i);
             total += z < 0.0f ? -z : z;
         }
         norm += static_cast<double>(sum(total));
@@ -66,7 +67,7 @@ double remember_gradient(const Descent& of) {
     return norm;
 }
 
-// False, and only the trace changed, where δ or the trace is not finite.
+// False, and only trace and gradient have changed, where δ or the trace is not finite.
 bool descend(Descent& of) {
     const double norm = remember_gradient(of), error = of.delta < 0 ? -of.delta : of.delta;
     of.norm = norm;
@@ -74,8 +75,6 @@ bool descend(Descent& of) {
     const double bound = of.learning_rate * of.kappa * (error > 1.0 ? error : 1.0) * norm;
     of.step_size = of.learning_rate / (bound > 1.0 ? bound : 1.0);
     add_scaled(of.vector, static_cast<float>(of.step_size * of.delta), of.trace, of.count);
-    const size_t bytes = static_cast<size_t>(of.count) * sizeof(float);
-    std::memset(of.gradient, 0, bytes);
-    if (of.reset) std::memset(of.trace, 0, bytes);
+    if (of.reset) std::memset(of.trace, 0, static_cast<size_t>(of.count) * sizeof(float));
     return true;
 }

@@ -31,9 +31,12 @@ struct Recurrence {
     FIELD(Optional<const float>, age_bias);     // (1) β
     FIELD(Optional<const float>, gate_weight);  // (H, H) W_g, there where what was read enters through a gate
     FIELD(Optional<const float>, gate_bias);    // (H) b_g
+    FIELD(Optional<const float>, output_gate_weight);  // (H) w, there where what was read leaves through a gate
+    FIELD(Optional<const float>, output_gate_bias);    // (H) b
 
     bool ages() const { return age_weight != nullptr; }
     bool gated() const { return gate_weight != nullptr; }
+    bool gates_output() const { return output_gate_weight != nullptr; }
     // Q, how many linear functions of ĥ a read takes: those of the query, then λ, then the gate's.
     int64_t attended(int64_t attention, int64_t size) const { return attention + ages() + (gated() ? size : 0); }
 };
@@ -52,6 +55,8 @@ struct Gradients {  // of weights; absent for those that want none
     FIELD(Optional<float>, age_bias);
     FIELD(Optional<float>, gate_weight);
     FIELD(Optional<float>, gate_bias);
+    FIELD(Optional<float>, output_gate_weight);
+    FIELD(Optional<float>, output_gate_bias);
 };
 
 // --- A scan and its backward pass
@@ -64,7 +69,7 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
     FIELD(float*, query);                       // * (T, B, Q) the query, λ, and the gate after its activation
     FIELD(float*, keys);                        // * (V, B, A) of the versions that were written
     FIELD(float*, scores);                      // * (T, B, R) falling, −inf where there was nothing to read
-    FIELD(float*, summary);                     // (T, B, H)
+    FIELD(float*, summary);                     // (T, B, H) s
     FIELD(float*, hidden);                      // (V, B, H) all versions
     FIELD(Optional<float>, state);              // (T, B, H) h, there where that is not what is stored
     FIELD(int64_t*, versions);                  // (T, B, R) that were read, −1 where there was nothing to read
@@ -79,6 +84,7 @@ struct Sent {  // what the backward pass leaves
     FIELD(float*, query);                       // (T, B, Q)
     FIELD(Optional<float>, state);              // (T, B, H) of h, there where that is not what is stored
     FIELD(float*, score_weight);                // (B, A)
+    FIELD(Optional<float>, output_gate);        // (B, 2H) of w, then of b, there where s leaves through a gate
     FIELD(float*, gates);                       // (T, B, 4H)
     FIELD(float*, h);                           // (B, H)
     FIELD(float*, cell);                        // (B, H)
@@ -112,9 +118,9 @@ struct Forward {
     FIELD(Optional<const int64_t>, step);       // (B) steps of the episode before; there, as the next, where ages count
     FIELD(Optional<const int64_t>, written_at); // (B, S0)
     FIELD(Tape, tape);                          // out; its gates may be x
-    FIELD(int64_t, parts);                      // of `outputs`: 2, or 3 with what is stored
-    FIELD(Optional<float>, outputs);            // out: (T, B, 2H) h and s, or (T, B, 3H)
-    FIELD(Optional<float>, last_output);        // out: (B, 2H) h and s of the last step
+    FIELD(int64_t, parts);                      // of the outputs: h, then s, then what is stored
+    FIELD(Optional<float>, outputs);            // out: (T, B, parts · H)
+    FIELD(Optional<float>, last_output);        // out: (B, parts · H) of the last step
 
     const float* gates() const { return projection.weight_ih == nullptr ? x : tape.gates; }
     // (T, B, H) h of each step.
@@ -205,7 +211,7 @@ struct Remember {  // what the memory holds after a scan
     FIELD(float*, new_memory);                  // out: (B, S, H)
 };
 
-struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias
+struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias, then the activation
     STRUCTURE(Linear);
     FIELD(int64_t, threads);
     FIELD(int64_t, rows);
@@ -217,6 +223,7 @@ struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias
     FIELD(const float*, weight);
     FIELD(Optional<const float>, bias);         // (N)
     FIELD(Optional<const float>, second_bias);  // (N)
+    FIELD(int64_t, activation);                 // 0: none, 1: tanh, 2: ReLU
     FIELD(float*, out);
 };
 
@@ -518,6 +525,15 @@ struct UnitsBackward {
     FIELD(float*, grad_nu);                     // added to, as the next two
     FIELD(float*, grad_omega);
     FIELD(float*, grad_weight);
+};
+
+struct Note {  // one row's observation, and that no episode starts with it, into the record of a window
+    STRUCTURE(Note);
+    FIELD(int64_t, size);                       // I
+    FIELD(int64_t, time);                       // where in the record
+    FIELD(const float*, x);                     // (I)
+    FIELD(float*, record);                      // (T, I), changed
+    FIELD(Optional<uint8_t>, starts);           // (T), changed
 };
 
 // --- Arrays of floats

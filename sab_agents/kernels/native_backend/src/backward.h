@@ -63,6 +63,7 @@ struct BackwardGroup {
         for (int64_t r = 0; r < count; ++r)
             copy(of.grad_last_cell, (first + r) * H, of.sent.cell + (first + r) * H);
         if (of.recurrence.score_weight != nullptr) clear(of.sent.score_weight + first * A, count * A);
+        if (of.recurrence.gates_output()) clear(of.sent.output_gate + first * 2 * H, count * 2 * H);
     }
 
     static void clear(float* to, int64_t floats) { std::memset(to, 0, static_cast<size_t>(floats) * sizeof(float)); }
@@ -107,8 +108,8 @@ struct BackwardGroup {
     }
 
     // Gradients (count, K) times a packed matrix (K, H), into scratch.sent.
-    void send(const float* grads, int64_t k, const float* packed) {
-        product(grads, k, count, k, H, packed, scratch.sent);
+    void send(const float* grads, int64_t k, const float* packed, bool turned = false) {
+        product(grads, k, count, k, H, packed, scratch.sent, turned);
     }
 
     void receive(float* grad, int64_t r) { add_scaled(grad, 1.0f, scratch.sent + r * padded(H), H); }
@@ -131,7 +132,9 @@ struct BackwardGroup {
         const int64_t now = at(t, r);
         const int64_t* versions = of.tape.versions + now * R;
         float* grad_summary = scratch.grad_summary;
-        copy(of.row_of(of.grad_summary, of.summary_stride, t, first + r), 0, grad_summary);
+        const float* received = of.row_of(of.grad_summary, of.summary_stride, t, first + r);
+        copy(received, 0, grad_summary);
+        if (of.recurrence.gates_output() && received != nullptr) enter_output_gate(t, r, grad_summary);
         if (of.recurrence.gated()) open_gate(t, r, grad_summary);
         else add_scaled(grad_summary, static_cast<float>(of.gain), grad_of_h(t, r), H);
         for (int64_t i = 0; i < filled; ++i)
@@ -149,6 +152,22 @@ struct BackwardGroup {
             if (grad_score == 0.0f) continue;
             SCORE::backward(A, grad_score, of.tape.keys + place * A, of.tape.query + now * Q, of.recurrence.score_weight,
                             of.sent.keys + place * A, of.sent.query + now * Q, of.sent.score_weight + (first + r) * A);
+        }
+    }
+
+    // The gradient of what left of s goes through the output gate to that of s, to h, and to the gate's weights.
+    void enter_output_gate(int64_t t, int64_t r, float* grad_summary) const {
+        const int64_t now = at(t, r);
+        const float *h = of.states() + now * H, *summary = of.tape.summary + now * H;
+        float *grad_h = grad_of_h(t, r), *of_weight = of.sent.output_gate + (first + r) * 2 * H, *of_bias = of_weight + H;
+        for (int64_t j = 0; j < H; j += LANES) {
+            const int64_t left = H - j;
+            const Vec gate = output_gate(of.recurrence, h, j, left), grad = load(grad_summary + j, left);
+            const Vec opened = grad * load(summary + j, left) * gate * (1.0f - 0.5f * gate);
+            store(grad_summary + j, grad * gate, left);
+            store(grad_h + j, load(grad_h + j, left) + opened * load(of.recurrence.output_gate_weight + j, left), left);
+            store(of_weight + j, load(of_weight + j, left) + opened * load(h + j, left), left);
+            store(of_bias + j, load(of_bias + j, left) + opened, left);
         }
     }
 
@@ -192,7 +211,7 @@ struct BackwardGroup {
         }
         if (t == 0) clear(of.sent.h + first * H, count * H);
         if (all_cut) return;
-        send(of.sent.gates + at(t, 0) * 4 * H, 4 * H, weights.hh);
+        send(of.sent.gates + at(t, 0) * 4 * H, 4 * H, weights.hh, (t & 1) != 0);
         for (int64_t r = 0; r < count; ++r)
             if (!of.cut[at(t, r)]) receive(t == 0 ? of.sent.h + (first + r) * H : grad_of_h(t - 1, r), r);
     }

@@ -1,5 +1,11 @@
 // The LSTM cell's elementwise part, forward and backward, for one row. Gates stand in PyTorch's order i, f, g, o.
 
+// The gate through which a summary leaves, at feature j: 2σ(w ⊙ h + b).
+inline Vec output_gate(const Recurrence& of, const float* h, int64_t j, int64_t left) {
+    const Vec opened = load(of.output_gate_weight + j, left) * load(h + j, left) + load(of.output_gate_bias + j, left);
+    return 2.0f * sigmoid(opened);
+}
+
 // gates (4H) = given + recurrent, activated; c and ĥ follow. `before` may be `cell` itself, `given` may be `gates`.
 inline void cell_forward(int64_t H, const float* given, const float* recurrent, bool start, const float* before,
                          float* gates, float* cell, float* output) {

@@ -120,7 +120,7 @@ struct ForwardGroup {
 
     void step(int64_t t) {
         const float* before = hidden_before(t);
-        product(before, H, count, H, 4 * H, weights.hh, scratch.recurrent);
+        product(before, H, count, H, 4 * H, weights.hh, scratch.recurrent, (t & 1) != 0);
         int64_t extent = 0;
         for (int64_t r = 0; r < count; ++r) {
             const int64_t now = taped(t, r);
@@ -191,6 +191,21 @@ struct ForwardGroup {
         }
         if (of.apart)
             std::memcpy(of.tape.hidden + at(version(t), r) * H, output, static_cast<size_t>(H) * sizeof(float));
+        if (of.outputs != nullptr) leave(t, r, of.parts, of.outputs + at(t, r) * of.parts * H);
+        if (of.last_output != nullptr && t == T - 1) leave(t, r, of.parts, of.last_output + (first + r) * of.parts * H);
+    }
+
+    // The first `parts` of h, s by its gate, and what is stored.
+    void leave(int64_t t, int64_t r, int64_t parts, float* to) const {
+        const float *h = states + at(t, r) * H, *summary = of.tape.summary + at(t, r) * H;
+        const auto bytes = static_cast<size_t>(H) * sizeof(float);
+        std::memcpy(to, h, bytes);
+        if (parts == 1) return;
+        if (!of.recurrence.gates_output()) std::memcpy(to + H, summary, bytes);
+        else
+            for (int64_t j = 0; j < H; j += LANES)
+                store(to + H + j, output_gate(of.recurrence, h, j, H - j) * load(summary + j, H - j), H - j);
+        if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + at(version(t), r) * H, bytes);
     }
 
     void write(int64_t t) {

@@ -72,31 +72,33 @@ INLINE void product_block(const float* x, int64_t x_stride, int64_t along_k, int
         }
 }
 
-// All panels for ROWS rows, BLOCK / ROWS panels at a time.
+// All panels for ROWS rows, some at a time; from the last to the first if turned.
 template <int ROWS>
 INLINE void product_rows(const float* x, int64_t x_stride, int64_t k, int64_t n, const float* packed, float* c,
-                         int64_t c_stride) {
-    constexpr int PANELS = BLOCK / ROWS;
-    const int64_t panels = padded(n) / PANEL;
-    int64_t p = 0;
-    for (; p + PANELS <= panels; p += PANELS)
+                         int64_t c_stride, bool turned) {
+    constexpr int PANELS = ROWS == 1 ? BLOCK / 2 : BLOCK / ROWS;  // of one row several blocks, to turn
+    const int64_t panels = padded(n) / PANEL, whole = panels / PANELS * PANELS;
+    for (int64_t i = 0; i < whole; i += PANELS) {
+        const int64_t p = turned ? whole - PANELS - i : i;
         product_block<ROWS, PANELS>(x, x_stride, 1, k, packed + p * k * PANEL, c + p * PANEL, c_stride);
-    for (; p < panels; ++p)
+    }
+    for (int64_t p = whole; p < panels; ++p)
         product_block<ROWS, 1>(x, x_stride, 1, k, packed + p * k * PANEL, c + p * PANEL, c_stride);
 }
 
-// C has rows of padded(n) floats.
+// C has rows of padded(n) floats. Of a matrix that is somewhat larger than a cache, nothing would be left there when it
+// is read again in the same order: products that follow each other take turns with `turned`.
 inline void product(const float* x, int64_t x_stride, int64_t rows, int64_t k, int64_t n, const float* packed,
-                    float* c) {
+                    float* c, bool turned = false) {
     const int64_t c_stride = padded(n);
     int64_t r = 0;
     for (; r + BLOCK <= rows; r += BLOCK)
-        product_rows<BLOCK>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+        product_rows<BLOCK>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride, turned);
     for (; r + 4 <= rows; r += 4)
-        product_rows<4>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+        product_rows<4>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride, turned);
     for (; r + 3 <= rows; r += 3)
-        product_rows<3>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+        product_rows<3>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride, turned);
     for (; r + 2 <= rows; r += 2)
-        product_rows<2>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
-    for (; r < rows; ++r) product_rows<1>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride);
+        product_rows<2>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride, turned);
+    for (; r < rows; ++r) product_rows<1>(x + r * x_stride, x_stride, k, n, packed, c + r * c_stride, c_stride, turned);
 }

@@ -113,39 +113,45 @@ int starts_at(PyObject* tensor, PyObject* address) {
     return same;
 }
 
+// 1 if an attribute of an object is this other one, 0 if not, −1 with an error set.
+int has(PyObject* object, PyObject* name, PyObject* wanted) {
+    PyObject* const found = PyObject_GetAttr(object, name);
+    if (found == nullptr) return -1;
+    Py_DECREF(found);
+    return found == wanted;
+}
+
 // 1 if a tensor and its gradient lie at two addresses and the gradient is this object, None where it requires none; 0 if
 // not, −1 with an error set.
-int lies_at(PyObject* tensor, PyObject* addresses, PyObject* gradient) {
+int lies_at(PyObject* tensor, PyObject* before, PyObject* addresses, PyObject* gradient) {
     if (!PyTuple_Check(addresses) || PyTuple_GET_SIZE(addresses) != 2) {
         PyErr_SetString(PyExc_TypeError, "expected the addresses of a tensor and of its gradient");
         return -1;
     }
     int same = starts_at(tensor, PyTuple_GET_ITEM(addresses, 0));
-    if (same != 1) return same;
-    // A tensor that is computed has no `.grad`, and torch warns of asking; it may lie where a parameter lay.
-    PyObject* const leaf = PyObject_GetAttr(tensor, names.is_leaf);
-    if (leaf == nullptr) return -1;
-    Py_DECREF(leaf);
-    if (leaf != Py_True) return 0;
-    PyObject* const held = PyObject_GetAttr(tensor, names.grad);
-    PyObject* const wants = held == nullptr ? nullptr : PyObject_GetAttr(tensor, names.requires_grad);
-    same = wants == nullptr ? -1 : held == gradient && (wants == Py_True) == (gradient != Py_None);
-    Py_XDECREF(held);
-    Py_XDECREF(wants);
+    if (same == 1) same = has(tensor, names.requires_grad, gradient != Py_None ? Py_True : Py_False);
+    // A tensor that is computed has no `.grad`, and torch warns of asking; it may lie where a parameter lay. The same
+    // object cannot have become one if it requires gradient as before.
+    if (same == 1 && tensor != before) same = has(tensor, names.is_leaf, Py_True);
+    if (same == 1) same = has(tensor, names.grad, gradient);
     return same == 1 && gradient != Py_None ? starts_at(gradient, PyTuple_GET_ITEM(addresses, 1)) : same;
 }
 
-// Whether tensors lie at addresses and have these gradients; a tensor that is None is passed over.
+// Whether tensors lie where these lay before, at addresses, and have these gradients; one that is None is passed over.
 PyObject* all_lie_at(PyObject*, PyObject* const* values, Py_ssize_t count) {
-    if (count != 3 || !PyTuple_Check(values[0]) || !PyList_Check(values[1]) || !PyList_Check(values[2]) ||
-        PyList_GET_SIZE(values[1]) != PyList_GET_SIZE(values[2]))
-        return PyErr_Format(PyExc_TypeError, "expected a tuple of tensors, and a list of addresses and of gradients");
+    bool lists = count == 4 && PyTuple_Check(values[0]);
+    for (Py_ssize_t i = 1; lists && i < count; ++i)
+        lists = PyList_Check(values[i]) && PyList_GET_SIZE(values[i]) == PyList_GET_SIZE(values[1]);
+    if (!lists)
+        return PyErr_Format(PyExc_TypeError,
+                            "expected a tuple of tensors, and lists of those before, of addresses and of gradients");
     Py_ssize_t known = 0;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(values[0]); ++i) {
         PyObject* const tensor = PyTuple_GET_ITEM(values[0], i);
         if (tensor == Py_None) continue;
         if (known == PyList_GET_SIZE(values[1])) Py_RETURN_FALSE;
-        const int same = lies_at(tensor, PyList_GET_ITEM(values[1], known), PyList_GET_ITEM(values[2], known));
+        const int same = lies_at(tensor, PyList_GET_ITEM(values[1], known), PyList_GET_ITEM(values[2], known),
+                                 PyList_GET_ITEM(values[3], known));
         if (same < 0) return nullptr;
         if (same == 0) Py_RETURN_FALSE;
         ++known;
@@ -164,7 +170,7 @@ PyObject* environment_variable(PyObject*, PyObject* name) {
 PyMethodDef methods[] = {
     {"at_once", at_once, METH_O, "A tuple of functions that must not raise: calls them on threads of their own."},
     {"all_lie_at", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(all_lie_at)), METH_FASTCALL,
-     "Whether tensors lie at addresses and have these gradients, None where they require none."},
+     "Whether tensors lie where others lay, and have these gradients, None where they require none."},
     {"environment_variable", environment_variable, METH_O, "Its value, empty if it is unset."},
     {"instruction_set", instruction_set, METH_NOARGS, "The one in use: \"avx512\", \"avx2\" or \"baseline\"."},
     {"use_instruction_set", use_instruction_set, METH_O, "For tests: another that this processor has."},
@@ -188,6 +194,7 @@ const Operation operations[] = {
     operation<readout, Lock::kept>("A streaming agent's readout."),
     operation<readout_backward, Lock::kept>("The backward pass of a readout."),
     operation<descend, Lock::kept>("One step of ObGD; run returns False where the error or the trace is not finite."),
+    operation<note, Lock::kept>("Records a row; run returns False, and nothing was done, where it is not finite."),
     operation<units, Lock::kept>("One step of trace units."),
     operation<units_backward, Lock::kept>("The gradients of trace units' parameters."),
     operation<all_finite>("Run returns whether no number is NaN or infinite."),

@@ -108,6 +108,13 @@ void readout_backward(const ReadoutBackward& of) { kernels_in_use().readout_back
 
 bool descend(Descent& of) { return kernels_in_use().descend(of); }
 
+bool note(const Note& of) {
+    if (!kernels_in_use().all_finite(of.size, of.x)) return false;
+    std::memcpy(of.record + of.time * of.size, of.x, static_cast<size_t>(of.size) * sizeof(float));
+    if (of.starts != nullptr) of.starts[of.time] = 0;
+    return true;
+}
+
 void units(const Units& of) { step_units(of); }
 
 void units_backward(const UnitsBackward& of) { credit_units(of); }

@@ -23,7 +23,8 @@ void gather(const Gather& of);
 bool head(const Head& of);                     // false: a place or class is out of range
 void readout(const Readout& of);
 void readout_backward(const ReadoutBackward& of);
-bool descend(Descent& of);                     // false, and only the trace has changed: something is not finite
+bool descend(Descent& of);                     // false, and vector has not changed: something is not finite
+bool note(const Note& of);                     // false: x is not finite
 void units(const Units& of);
 void units_backward(const UnitsBackward& of);
 

@@ -8,6 +8,12 @@ void linear_prepare(const Linear& of, float* shared) {
     pack(of.weight, of.k, of.n, of.along_k, of.along_n, shared);
 }
 
+INLINE Vec activated(int64_t activation, Vec x) {
+    if (activation == 1) return tanh(x);
+    if (activation == 2) return (x > 0.0f) | (x != x) ? x : Vec{};  // NaN stays
+    return x;
+}
+
 void linear_run(const Linear& of, const float* packed, float* scratch, int64_t first, int64_t last) {
     for (int64_t row = first; row < last; row += BLOCK) {
         const int64_t count = last - row < BLOCK ? last - row : BLOCK;
@@ -18,7 +24,7 @@ void linear_run(const Linear& of, const float* packed, float* scratch, int64_t f
             for (int64_t j = 0; j < of.n; j += LANES) {
                 Vec bias = of.bias == nullptr ? Vec{} : load(of.bias + j, of.n - j);
                 if (of.second_bias != nullptr) bias += load(of.second_bias + j, of.n - j);
-                store(to + j, load(from + j) + bias, of.n - j);
+                store(to + j, activated(of.activation, load(from + j) + bias), of.n - j);
             }
         }
     }

@@ -15,18 +15,6 @@ bool slots_in_range(const Forward& of) {
     return true;
 }
 
-// h, s and, as the third part, what is stored, of `count` steps of a row, from step `first` on, counted over all rows.
-void join_outputs(const Forward& of, int64_t first, int64_t count, int64_t parts, float* outputs) {
-    const int64_t H = of.size;
-    const auto bytes = static_cast<size_t>(H) * sizeof(float);
-    for (int64_t i = 0; i < count; ++i) {
-        float* to = outputs + parts * i * H;
-        std::memcpy(to, of.states() + (first + i) * H, bytes);
-        std::memcpy(to + H, of.tape.summary + (first + i) * H, bytes);
-        if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + (of.held * of.rows + first + i) * H, bytes);
-    }
-}
-
 // The terms from the first to the last whose `left` (terms, columns) is not all zeros.
 struct Span {
     int64_t first, last;
@@ -58,6 +46,16 @@ struct WeightSums {
         if (into.key_weight != nullptr) keys();
         attended();
         sum(B, A, of.sent.score_weight, into.score_weight);
+        if (of.recurrence.gates_output()) output_gate();
+    }
+
+    void output_gate() const {
+        const Buffer whole = allocate(2 * H);
+        std::memset(whole.get(), 0, static_cast<size_t>(2 * H) * sizeof(float));
+        for (int64_t i = 0; i < B; ++i)
+            for (int64_t j = 0; j < 2 * H; ++j) whole.get()[j] += of.sent.output_gate[i * 2 * H + j];
+        hand_over(H, whole.get(), into.output_gate_weight);
+        hand_over(H, whole.get() + H, into.output_gate_bias);
     }
 
     // Those of all linear functions of ĥ that a read takes, which share a product.
@@ -154,8 +152,6 @@ bool forward(const Forward& of) {
         run(by.linear, gates);
     }
     run(by.forward, of);
-    if (of.outputs != nullptr) join_outputs(of, 0, of.steps * of.rows, of.parts, of.outputs);
-    if (of.last_output != nullptr) join_outputs(of, (of.steps - 1) * of.rows, of.rows, 2, of.last_output);
     return true;
 }
 

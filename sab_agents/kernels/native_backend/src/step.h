@@ -110,6 +110,9 @@ struct StepRow {
             store(h + j, sum, H - j);
             if (whole) store(of.new_state.h + row * H + j, sum, H - j);
         }
+        if (of.recurrence.gates_output())
+            for (int64_t j = 0; j < H; j += LANES)
+                store(h + H + j, output_gate(of.recurrence, h, j, H - j) * load(h + H + j, H - j), H - j);
     }
 
     void score() {

@@ -1,0 +1,73 @@
+"""`sab-agents bench peers`: every side on every task at a tiny size; no assertion on how fast anything is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sab_agents.train.bench import peers
+from sab_agents.train.bench.clean_loop import CleanLoop
+from sab_agents.train.bench.peers import CLEAN, SIDES, TASKS, Task, build, run
+from sab_agents.train.cli import main
+
+
+def tiny(name: str) -> Task:
+    return TASKS[name].sized(2, 8)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("name", TASKS)
+def test_every_side_learns_every_task(name: str, side: str) -> None:
+    pytest.importorskip("sb3_contrib", reason="sb3-contrib, of the extra peers, is not installed")
+    found = run(name, tiny(name), side, 0, 0.0)
+    assert found.steps == 16
+    assert found.collecting > 0
+    assert found.learning > 0
+    assert found.solved is None
+
+
+def test_the_command_prints_and_writes_every_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "peers.json"
+    sides = ["--sides", "LSTM", CLEAN, "--seeds", "2", "--seconds", "1", "--envs", "2", "--steps", "8"]
+    assert main(["bench", "peers", "tmaze", *sides, "--json", str(file)]) == 0
+    runs = json.loads(file.read_text())["runs"]
+    assert [(each["side"], each["seed"]) for each in runs] == [("LSTM", 0), (CLEAN, 0), ("LSTM", 1), (CLEAN, 1)]
+    assert CLEAN in capsys.readouterr().out
+
+
+def test_an_unknown_task_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "peers", "tmase"]) == 2
+    assert "Did you mean 'tmaze'?" in capsys.readouterr().err
+
+
+def test_a_run_ends_when_the_task_is_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "RECENT", 1)
+    solved = run("tmaze", Task(**{**vars(tiny("tmaze")), "success": -1e9}), CLEAN, 0, 60.0)
+    assert solved.solved == solved.collecting + solved.learning
+    assert solved.score == 1
+
+
+def test_minibatches_are_whole_rows_of_as_many_environments_as_fit() -> None:
+    assert [TASKS[name].sized(None, None).settings["batch_size"] for name in TASKS] == [512, 512, 512]
+    assert tiny("tmaze").settings["batch_size"] == 8
+
+
+def test_the_plain_loop_evaluates_what_it_collected_as_when_it_acted() -> None:
+    """Episodes of 6 steps end within the rollouts of 8, and the second rollout begins within one."""
+    task = Task(**{**vars(tiny("tmaze")), "arguments": {"corridor_length": 5}})
+    learner: Any = build(CLEAN, task, 0)
+    assert isinstance(learner, CleanLoop)
+    learner.collect()
+    learner.collect()
+    with torch.no_grad():
+        distribution, values, _ = learner.network(learner._seen.flatten(0, 1), learner._starts, learner._first_state)
+    log_probs = distribution.logits.gather(1, learner._actions.view(-1, 1)).squeeze(1)
+    torch.testing.assert_close(values, learner._values.flatten())
+    torch.testing.assert_close(log_probs, learner._log_probs.flatten())
+    before = [parameter.clone() for parameter in learner.network.parameters()]
+    learner.learn(0)
+    assert any(not torch.equal(*pair) for pair in zip(before, learner.network.parameters(), strict=True))
