@@ -289,6 +289,28 @@ def test_environments_do_not_load_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "command", ["--help", "--version", "train --help", "suite --help", "bench --help", "envs --help"]
+)
+def test_help_does_without_what_takes_a_second_to_load(command: str) -> None:
+    code = (
+        f"import sys\nfrom sab_agents.train.cli import main\ntry:\n    main({command.split()})\n"
+        "except SystemExit:\n    pass\n"
+        "sys.exit(' '.join({'torch', 'stable_baselines3', 'matplotlib', 'sklearn', 'pandas'} & {*sys.modules}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True)
+    assert found.stderr == "\n"
+    assert "sab-agents" in found.stdout
+
+
+def test_the_first_environments_do_without_torch() -> None:
+    code = (
+        "import sys, sab_agents, gymnasium; gymnasium.make_vec('SAB/PassiveTMaze-v0', num_envs=2).reset(); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
 def test_the_library_loads_stable_baselines3_when_it_is_needed() -> None:
     code = (
         "import sys, sab_agents; early = 'stable_baselines3' in sys.modules; sab_agents.VectorToVecEnv; sys.exit(early)"

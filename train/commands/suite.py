@@ -11,7 +11,6 @@ from types import MappingProxyType
 from rich.table import Table
 
 from sab_agents.checks import did_you_mean
-from sab_agents.train.commands import report
 from sab_agents.train.configuration import Settings, keys_of, read_yaml
 from sab_agents.train.errors import UserError
 from sab_agents.train.interrupts import continued_by
@@ -55,13 +54,18 @@ WIDTH = 120  # columns if the output is no terminal
 
 def command(arguments: Sequence[str]) -> int:
     """Runs one of the verbs."""
-    verbs: Mapping[str, Callable[[Sequence[str]], int]] = {"run": run, "list": list_configs, "report": report.command}
+    verbs: Mapping[str, Callable[[Sequence[str]], int]] = {"run": run, "list": list_configs, "report": _report}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
         return 0 if arguments else 2
     if arguments[0] not in verbs:
         raise UserError(f"suite has no '{arguments[0]}'. {did_you_mean(arguments[0], verbs)}")
     return verbs[arguments[0]](arguments[1:])
+
+
+def _report(arguments: Sequence[str]) -> int:
+    """Runs `sab-agents report`, whose module needs torch and matplotlib."""
+    return int(importlib.import_module("sab_agents.train.commands.report").command(arguments))
 
 
 def run(arguments: Sequence[str], name: str | None = None) -> int:
