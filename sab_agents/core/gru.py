@@ -6,7 +6,7 @@ Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.lstm import WEIGHTS
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
-from sab_agents.kernels import steps_in_episode, stretch_firsts, transforms_active
+from sab_agents.kernels import is_known, packed, steps_in_episode, stretch_firsts, transforms_active
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,6 +100,8 @@ class GRU(Core[GRUState]):
         cut = None if self.bptt_steps is None else (step - 1) % self.bptt_steps == 0
         h, outputs = state.h.transpose(0, 1), []
         firsts = stretch_firsts(x.shape[0], episode_start, cut)
+        if len(firsts) > 1 and cut is None and episode_start is not None and is_known(x, episode_start):
+            return self._run_pieces(x, state, episode_start, step[-1])
         for first, end in zip(firsts, [*firsts[1:], x.shape[0]], strict=True):
             if episode_start is not None:
                 h = h.masked_fill(episode_start[first].unsqueeze(1), 0)
@@ -109,6 +111,13 @@ class GRU(Core[GRUState]):
             outputs.append(output)
         return torch.cat(outputs), GRUState(h.transpose(0, 1), step[-1])
 
+    def _run_pieces(self, x: Tensor, state: GRUState, start: Tensor, step: Tensor) -> tuple[Tensor, GRUState]:
+        """Runs rows cut at episode starts: no piece depends on another, so that one call computes all of them."""
+        pieces, torch_gru = packed(start), cast(Any, torch.gru)
+        h = pieces.begun(state.h).transpose(0, 1).contiguous()
+        output, h = torch_gru(pieces.laid(x), pieces.batch_sizes, h, *self._arguments(), bidirectional=False)
+        return pieces.given(output), GRUState(h.index_select(1, pieces.ends).transpose(0, 1), step)
+
     def _weights(self) -> list[list[Tensor]]:
         """The weights of each layer as they are now; one that is computed from others is computed."""
         recompute_weights(self.gru)
@@ -116,15 +125,21 @@ class GRU(Core[GRUState]):
 
     def _stretch(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Runs steps without an event, from x (T, B, I) and h (L, B, H) to outputs (T, B, H) and the new h."""
-        weights, dropout = self._weights(), self.gru.dropout if self.training else 0.0
         if transforms_active():  # for which torch's own has no rule
-            return _plain_gru(x, h, weights, dropout)
-        torch_gru: Any = torch.gru
-        # In training mode, for without it cuDNN does not backpropagate: dropout says how much is dropped.
-        modes = {"has_biases": True, "num_layers": self.layers, "dropout": dropout, "train": True}
-        flat = [weight for layer in weights for weight in layer]
-        found: tuple[Tensor, Tensor] = torch_gru(x, h, flat, **modes, bidirectional=False, batch_first=False)
+            return _plain_gru(x, h, self._weights(), self._dropout)
+        torch_gru = cast(Any, torch.gru)
+        found: tuple[Tensor, Tensor] = torch_gru(x, h, *self._arguments(), bidirectional=False, batch_first=False)
         return found
+
+    @property
+    def _dropout(self) -> float:
+        return self.gru.dropout if self.training else 0.0
+
+    def _arguments(self) -> tuple[list[Tensor], bool, int, float, bool]:
+        """The arguments of torch's own that are always the same: weights, whether biased, L, dropout, and its mode."""
+        flat = [weight for layer in self._weights() for weight in layer]
+        # In training mode, for without it cuDNN does not backpropagate: dropout says how much is dropped.
+        return flat, True, self.layers, self._dropout, True
 
     def _check_state(self, name: str, state: GRUState) -> None:
         super()._check_state(name, state)

@@ -101,6 +101,58 @@ class _Row:
         return found
 
 
+class Packed(NamedTuple):
+    """Rows cut at episode starts into M pieces, for torch's recurrent networks of packed sequences.
+
+    Attributes:
+        source: (T · B,) int64, the place t · B + b of each step in the order of packed sequences.
+        place: (T · B,) int64, where each given step lies in it.
+        batch_sizes: (N,) int64 on the CPU, pieces that have an n-th step.
+        begins: (M,) int64, the given row whose state a piece begins with; B for none.
+        ends: (B,) int64, the piece that ends with a given row's last step.
+    """
+
+    source: Tensor
+    place: Tensor
+    batch_sizes: Tensor
+    begins: Tensor
+    ends: Tensor
+
+    def laid(self, steps: Tensor) -> Tensor:
+        """Steps (T, B, …) as they lie, (T · B, …)."""
+        return steps.flatten(0, 1).index_select(0, self.source)
+
+    def given(self, steps: Tensor) -> Tensor:
+        """Steps (T · B, …) as they were given, (T, B, …)."""
+        found = steps.index_select(0, self.place)
+        return found.view(-1, len(self.ends), *steps.shape[1:])
+
+    def begun(self, state: Tensor) -> Tensor:
+        """A state (B, …) before the first step, for the pieces, (M, …)."""
+        return torch.cat([state, state.new_zeros(1, *state.shape[1:])]).index_select(0, self.begins)
+
+
+def packed(start: Tensor) -> Packed:
+    """Returns how rows with episode starts (T, B) are cut at them."""
+    T, B = start.shape
+    pieces = [piece for row, flags in enumerate(start.t().tolist()) for piece in _pieces(row, flags)]
+    pieces.sort(key=lambda piece: -piece.length)
+    lies = torch.full((pieces[0].length, len(pieces)), T * B)
+    begins, ends = torch.full((len(pieces),), B), torch.empty(B, dtype=torch.int64)
+    for m, piece in enumerate(pieces):
+        lies[: piece.length, m] = torch.arange(piece.first, piece.first + piece.length) * B + piece.row
+        if piece.head:
+            begins[m] = piece.row
+        if piece.tail:
+            ends[piece.row] = m
+    there = lies < T * B
+    source = lies[there]
+    place = torch.empty_like(source)
+    place[source] = torch.arange(T * B)
+    moved = (each.to(start.device) for each in (begins, ends))
+    return Packed(source.to(start.device), place.to(start.device), there.sum(1), *moved)
+
+
 def relaid(start: Tensor, x: Tensor) -> Layout | None:
     """A shorter layout of rows with episode starts (T, B) for inputs x; None if that does not make them faster."""
     return layout(start) if is_plain(start, x) and kernel_in_use(x.device, x.dtype) == NATIVE else None

@@ -47,7 +47,7 @@ class Collector:
     def __init__(self, policy: RecurrentActorCriticPolicy, n_envs: int) -> None:
         self.policy = policy
         policy.make_streams(n_envs)
-        self._stored: list[Tensor] = []
+        self._stored: list[Tensor] = []  # what learning encodes, if the streams record something else
         self._segments: list[list[ClosedWindow]] = []
         self._open: tuple[Tensor, list[tuple[Stream, Any]]] | None = None  # what is stored, and what streams take
 
@@ -105,7 +105,8 @@ class Collector:
         """Takes the step that `step` computed: if the environments raise instead, nothing has changed."""
         assert self._open is not None, "take before a step"
         stored, taken = self._open
-        self._stored.append(stored)
+        if self._records_features:
+            self._stored.append(stored)
         for stream, step in taken:
             stream.take(step)
         self._open = None
@@ -123,6 +124,11 @@ class Collector:
         nowhere = x.new_zeros(len(x), 1)  # what is only peeked at is not kept
         return policy.values_of(stream.peek(self._observed(nowhere, x), start, x).output)
 
+    @property
+    def _records_features(self) -> bool:
+        """Whether the streams record features that are encoded once more when the rollout is learnt from."""
+        return self.policy.encodes and not self.policy.replays_observations
+
     def _observed(self, stored: Tensor, features: Tensor) -> Tensor:
         """Returns what a stream records as its observation."""
         return stored if self.policy.replays_observations else features
@@ -137,7 +143,9 @@ class Collector:
     def rollout(self) -> Rollout:
         """Returns all segments since `begin`, which are of equal length."""
         actor, *critic = (type(windows[0]).joined(windows) for windows in zip(*self._segments, strict=True))
-        stored = in_rows(torch.stack(self._stored), len(self._segments))
+        stored = actor.observation
+        if self._records_features:
+            stored = in_rows(torch.stack(self._stored), len(self._segments))
         return Rollout(stored, actor, critic[0] if critic else None)
 
     def state_dict(self, *, contexts: bool = True) -> dict[str, Any]:

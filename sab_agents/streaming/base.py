@@ -63,6 +63,11 @@ class ClosedWindow(ABC):
     before: State
 
     @property
+    @abstractmethod
+    def observation(self) -> Tensor:
+        """(T, B, …) what was observed."""
+
+    @property
     def rows(self) -> int:
         """B."""
         return self.before.batch_size

@@ -91,6 +91,11 @@ class SABWindow(ClosedWindow):
         self._few: dict[tuple[int, ...], _Rows] = {}  # by rows, which come again in every epoch
         self._credits: tuple[StreamKernel, Tensor] | None = None  # and zeros, for the gradient of the memory
 
+    @property
+    def observation(self) -> Tensor:
+        """(T, B, …) what was observed."""
+        return self.steps.observation
+
     @classmethod
     def joined(cls, windows: Sequence[Self]) -> Self:
         """Returns windows as one; see `ClosedWindow.joined`."""

@@ -371,8 +371,13 @@ class TruncatedWindow(ClosedWindow):
 
     def __init__(self, core: Any, encode: Encode, before: State, observation: Tensor, start: Tensor) -> None:
         self.core, self.encode, self.before = core, encode, before
-        self.observation, self.start = observation, start
+        self._observation, self.start = observation, start
         self._selected: dict[tuple[int, ...], _Rows] = {}  # by rows, which come again in every epoch
+
+    @property
+    def observation(self) -> Tensor:
+        """(T, B, …) what was observed."""
+        return self._observation
 
     @classmethod
     def joined(cls, windows: Sequence[Self]) -> Self:

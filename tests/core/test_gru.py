@@ -11,6 +11,9 @@ import torch
 
 from sab_agents import OnlineLearner, RecurrentPPO, StreamAC, build_core
 from sab_agents.core import GRU
+from sab_agents.core.gru import GRUState
+from sab_agents.kernels import packed
+from sab_agents.kernels.layout import Packed
 from tests.core.baseline_cases import F64, B, H, I, T, close, gradient, inputs, random_starts, same_state, stepped
 
 
@@ -38,6 +41,35 @@ def test_a_sequence_equals_its_steps(settings: dict[str, Any]) -> None:
     steps, after = stepped(gru, x, starts)
     close(output, steps)
     same_state(state, after)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_episodes_in_one_call_have_the_gradients_of_one_after_the_other(
+    layers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gru, x, starts = core(layers=layers), inputs().requires_grad_(), random_starts()
+    state = gru(inputs(), None, random_starts())[1]
+    before = GRUState(state.h.detach().requires_grad_(), state.step)
+    calls: list[int] = []
+
+    def noted(start: torch.Tensor) -> Packed:
+        calls.append(len(start))
+        return packed(start)
+
+    monkeypatch.setattr("sab_agents.core.gru.packed", noted)
+
+    def learnt() -> list[torch.Tensor]:
+        output, after = gru(x, before, starts)
+        torch.manual_seed(1)
+        loss = (output * torch.randn_like(output)).sum() + (after.h * torch.randn_like(after.h)).sum()
+        return [output, after.h, *torch.autograd.grad(loss, [x, before.h, *gru.parameters()])]
+
+    together = learnt()
+    assert calls == [T]
+    monkeypatch.setattr("sab_agents.core.gru.is_known", lambda *_: False)
+    for one, other in zip(together, learnt(), strict=True):
+        close(one, other)
+    assert calls == [T]
 
 
 def test_gradient_ends_at_a_cut_and_at_an_episode_start() -> None:

@@ -247,3 +247,18 @@ def test_an_observation_of_nan_is_refused_and_a_new_start_learns_on(kind: str) -
     model.learn(32)
     assert all(parameter.isfinite().all() for parameter in model.policy.parameters())
     assert all(value.isfinite().all() for value in model.collector.state_dict().values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize("kind", ["Sab", "Lstm"])
+def test_what_learning_reads_is_what_the_stream_recorded(kind: str) -> None:
+    """Once, but where a stream records features of images that are encoded once more."""
+    model = agent(kind)
+    collect(model)
+    rollout = model.collector.rollout()
+    assert rollout.stored is rollout.actor.observation
+    assert not model.collector._stored
+    images = agent(kind, "image")
+    collect(images)
+    rollout = images.collector.rollout()
+    assert rollout.stored.shape[2] == 1
+    assert (rollout.stored is rollout.actor.observation) == (kind == "Sab")
