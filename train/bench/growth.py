@@ -97,6 +97,9 @@ def plot(courses: Sequence[tuple[Axis, Sequence[Figure]]], path: Path) -> None:
             panel.plot(sizes, costs, marker="o", markersize=4, linewidth=1.6, label=side)
         panel.set_xscale("log")
         panel.set_yscale("log")
+        grown = sorted({axis.value(figure.size) for figure in figures})
+        panel.set_xticks(grown, [f"{size:,}" for size in grown])
+        panel.minorticks_off()
         tidy(panel, f"Growing {NAMES[axis.field]}: {what}", NAMES[axis.field], "microseconds a step")
         panel.legend(frameon=False, fontsize=9)
     try:
