@@ -1,4 +1,4 @@
-"""`sab-agents bench scaling`: the cost of a step, and the memory of inference, as T, the slots and H grow.
+"""`sab-agents bench scaling`: the cost of a step, and the memory of inference, as T, rows, slots and H grow.
 
 Dimensions: T steps, B rows, H hidden size (inputs have size H too), S slots.
 
@@ -68,6 +68,14 @@ AXES = (
         base=1_000,
         loop_until=1_000,
         least_steps=5_000,
+    ),
+    Axis(
+        "batch",
+        tuple(Size(200, B, 64, 64) for B in (1, 4, 16, 64, 256)),
+        (INFERENCE, TRAINING),
+        base=1,
+        loop_until=1,
+        least_steps=600,
     ),
     Axis(
         "slots",

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sab_agents.kernels import kernel_in_use
-from sab_agents.train.bench import scaling
+from sab_agents.train.bench import growth, scaling
 from sab_agents.train.bench.core import DTYPES, GPU_SHAPES, SHAPES, Row, measure
 from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
@@ -33,6 +33,7 @@ def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
         parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     else:
         parser.set_defaults(device="cpu", dtype="float32")
+        parser.add_argument("--plot", type=Path, metavar="FILE", help="draw how the cost of a step grows, as PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
@@ -55,7 +56,7 @@ def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     if what == "core":
         rows = bench_core(console, settings, given.rounds, given.device, given.dtype)
     else:
-        rows = bench_scaling(console, settings, given.rounds)
+        rows = bench_scaling(console, settings, given.rounds, given.plot)
     if given.json is not None:
         about = {"settings": settings, "device": given.device, "dtype": given.dtype, "kernel": kernel}
         write_json(given.json, {**about, "rows": rows})
@@ -76,15 +77,20 @@ def bench_core(
     return [row.as_json() for row in rows]
 
 
-def bench_scaling(console: Console, settings: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
-    """Measures and prints the scaling along each axis; returns the figures as JSON holds them."""
-    figures = []
+def bench_scaling(
+    console: Console, settings: dict[str, Any], rounds: int, picture: Path | None
+) -> list[dict[str, Any]]:
+    """Measures and prints the scaling along each axis, and plots it; returns the figures as JSON holds them."""
+    courses = []
     for axis in scaling.AXES:
         with console.status("timing …") as status:
             found = scaling.measure(axis, settings, rounds, report=status.update)
         console.print(scaling.scaling_table(axis, found))
-        figures += [{"axis": axis.field} | figure.as_json() for figure in found]
-    return figures
+        courses.append((axis, found))
+    console.print(growth.growth_table([each for axis, found in courses for each in growth.growths(axis, found)]))
+    if picture is not None:
+        growth.plot(courses, picture)
+    return [{"axis": axis.field} | figure.as_json() for axis, found in courses for figure in found]
 
 
 def core_table(rows: Sequence[Row]) -> Table:

@@ -14,7 +14,7 @@ import torch
 
 from sab_agents import SAB, SABState
 from sab_agents.kernels import kernel_in_use
-from sab_agents.train.bench import memory, scaling, scaling_work
+from sab_agents.train.bench import growth, memory, scaling, scaling_work
 from sab_agents.train.bench.scaling import Axis
 from sab_agents.train.bench.scaling_work import CHUNKED, INFERENCE, LSTM, PLAIN_LOOPS, SABS, TRAINING, Size, make_work
 from sab_agents.train.bench.timing import Timing
@@ -148,12 +148,15 @@ def test_the_command_prints_a_table_for_each_dimension_and_writes_all_figures(
     monkeypatch.setattr(scaling, "AXES", axes)
     monkeypatch.setattr(scaling, "peaks", lambda jobs, _: [1_500_000] * len(jobs))
     file = tmp_path / "scaling.json"
-    assert bench(["scaling", "--rounds", "2", "--json", str(file)]) == 0
+    picture = tmp_path / "scaling.png"
+    assert bench(["scaling", "--rounds", "2", "--json", str(file), "--plot", str(picture)]) == 0
+    assert picture.stat().st_size > 1000
     printed = capsys.readouterr().out
     kernel = kernel_in_use("cpu", torch.float32)
     assert f"kernel: {kernel}" in printed
     assert [f"Growing {name}" in printed for name in ("T", "slots", "H")] == [True] * 3
     assert "1.5" in printed
+    assert "exponents" in printed
     saved = json.loads(file.read_text())
     assert saved["kernel"] == kernel
     rows = saved["rows"]
@@ -174,3 +177,17 @@ def test_the_command_prints_a_table_for_each_dimension_and_writes_all_figures(
     assert found["SAB mlp", 7]["ratio_to_plain_loop"] is None
     assert sab["peak_extra_bytes"] is None
     assert all(row["peak_extra_bytes"] == 1_500_000 for row in rows if row["pass"] == INFERENCE and row["side"] == LSTM)
+
+
+def test_an_exponent_is_that_of_the_power_by_which_the_cost_grows() -> None:
+    axis = Axis("batch", tuple(Size(1, B, 4, 3) for B in (1, 4, 16)), (TRAINING,), base=1, loop_until=0, least_steps=1)
+
+    def figure(size: Size, seconds: float, side: str) -> scaling.Figure:
+        return scaling.Figure(size, TRAINING, side, Timing(seconds, 0.0, 1.0, 1), 1.0, 1.0, None, None)
+
+    figures = [figure(size, size.batch**1.5, "SAB dot") for size in axis.sizes]
+    figures += [figure(size, seconds, LSTM) for size, seconds in zip(axis.sizes, (1.0, 1.0, 4.0), strict=True)]
+    found = {each.side: each for each in growth.growths(axis, figures)}
+    assert (found["SAB dot"].exponent, found["SAB dot"].last) == pytest.approx((1.5, 1.5))
+    assert (found[LSTM].exponent, found[LSTM].last) == pytest.approx((0.5, 1.0))
+    assert found[LSTM].expected == 1
