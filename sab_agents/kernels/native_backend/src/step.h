@@ -1,8 +1,9 @@
 // One step of one row after another, from weights as they lie: what an agent or a stream does between two inputs. There
-// is no tape, and nothing is packed: packing W_hh would cost more than the step.
+// is no tape, and nothing is packed: packing W_hh would cost more than the step. Only the gates are computed for GROUP
+// rows at a time, so that W_hh, which may be larger than a cache, is read once for all of them.
 
 template <class SCORE>
-struct StepScratch {  // of one row
+struct StepScratch {  // of one row, but for the gates
     float *raw, *bias, *gates, *output, *query, *opened, *keys, *scores, *empty, *best, *weights;
     int64_t *versions, *best_slots;
     int32_t* born;
@@ -11,7 +12,7 @@ struct StepScratch {  // of one row
     StepScratch(const Step& of, float* base) {
         Carver carver{base};
         const int64_t H = of.size, A = of.attention;
-        raw = carver.floats(round_up(4 * H, LANES));
+        raw = carver.floats(GROUP * round_up(4 * H, LANES));
         bias = carver.floats(4 * H);
         gates = carver.floats(4 * H);
         output = carver.floats(H);
@@ -34,6 +35,7 @@ struct StepRow {
     const Step& of;
     const StepScratch<SCORE> scratch;
     const int64_t row;
+    const float* raw;  // (4H) the row's gates, without biases
     const int64_t H = of.size, A = of.attention, S = of.slots, R = of.reads;
     const bool start = of.start != nullptr && of.start[row] != 0;
     const bool whole = of.new_state.h != nullptr;  // the whole new state, not only c and what was read
@@ -53,16 +55,10 @@ struct StepRow {
     const float* stored() const { return of.apart ? scratch.output : of.output + row * 2 * H; }
 
     void cell() {
-        for (int64_t i = 0; i < 4 * H; i += LANES) {
-            RowProducts found;
-            found.add(of.projection.weight_ih + i * of.input, 4 * H - i, of.x + row * of.input, of.input);
-            if (!start) found.add(of.recurrence.weight_hh + i * H, 4 * H - i, of.state.h + row * H, H);
-            store(scratch.raw + i, found.total());
-        }
         for (int64_t i = 0; i < 4 * H; i += LANES)
             store(scratch.bias + i,
                   load(of.projection.bias_ih + i, 4 * H - i) + load(of.projection.bias_hh + i, 4 * H - i), 4 * H - i);
-        cell_forward(H, scratch.bias, scratch.raw, start, of.state.c + row * H, scratch.gates, of.new_c + row * H,
+        cell_forward(H, scratch.bias, raw, start, of.state.c + row * H, scratch.gates, of.new_c + row * H,
                      scratch.output);
     }
 
@@ -169,6 +165,19 @@ struct StepRow {
     }
 };
 
+// The gates of rows `first` … `last`, without biases, a few gates of all rows after the other.
+inline void step_gates(const Step& of, int64_t first, int64_t last, float* raw) {
+    const int64_t H = of.size, stride = round_up(4 * H, LANES);
+    for (int64_t i = 0; i < 4 * H; i += LANES)
+        for (int64_t row = first; row < last; ++row) {
+            RowProducts found;
+            found.add(of.projection.weight_ih + i * of.input, 4 * H - i, of.x + row * of.input, of.input);
+            if (of.start == nullptr || of.start[row] == 0)
+                found.add(of.recurrence.weight_hh + i * H, 4 * H - i, of.state.h + row * H, H);
+            store(raw + (row - first) * stride + i, found.total());
+        }
+}
+
 int64_t step_shared_size(const Step&) { return 0; }
 
 int64_t step_scratch_size(const Step& of) {
@@ -182,6 +191,12 @@ void step_prepare(const Step&, float*) {}
 void step_run(const Step& of, const float*, float* scratch, int64_t first, int64_t last) {
     Scores::with(of.score, [&](auto kind) {
         using Kind = decltype(kind);
-        for (int64_t row = first; row < last; ++row) StepRow<Kind>{of, StepScratch<Kind>(of, scratch), row}.run();
+        const StepScratch<Kind> room(of, scratch);
+        for (int64_t begin = first; begin < last; begin += GROUP) {
+            const int64_t end = begin + GROUP < last ? begin + GROUP : last;
+            step_gates(of, begin, end, room.raw);
+            for (int64_t row = begin; row < end; ++row)
+                StepRow<Kind>{of, room, row, room.raw + (row - begin) * round_up(4 * of.size, LANES)}.run();
+        }
     });
 }
