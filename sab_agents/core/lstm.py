@@ -6,7 +6,6 @@ Dimensions: T steps, B rows, I input size, L layers, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import torch
@@ -90,7 +89,6 @@ class LSTM(Core[LSTMState]):
             raise ValueError(f"LSTM: dropout must be a fraction between 0 and 1, but is {dropout!r}.")
         self.dropout = dropout if layers > 1 else 0.0  # there is nothing between the layers of one
         self._names = [tuple(f"{name}_l{layer}" for name in WEIGHTS) for layer in range(layers)]
-        self._picked = [itemgetter(*names) for names in self._names]
         self.lstm = nn.LSTM(input_size, hidden_size, layers, dropout=self.dropout, device=device, dtype=dtype)
 
     def extra_repr(self) -> str:
@@ -162,7 +160,7 @@ class LSTM(Core[LSTMState]):
         """Returns the weights of each layer as they are now; one that is computed from others is computed."""
         own: Any = self._modules["lstm"]._parameters  # type: ignore[union-attr]  # `__getattr__` takes as long
         try:
-            return [pick(own) for pick in self._picked]
+            return [tuple([own[name] for name in names]) for names in self._names]
         except KeyError:
             recompute_weights(self.lstm)
             return [tuple(getattr(self.lstm, name) for name in names) for names in self._names]

@@ -80,8 +80,12 @@ class CategoricalFrom(CategoricalDistribution):
 
     def _probabilities(self) -> Tensor:
         probabilities = self._log_probs.exp()
-        # Torch's own says what is wrong with logits that are not finite.
-        return probabilities if all_finite(probabilities) else self.distribution.probs
+        if not all_finite(probabilities):
+            raise ValueError(
+                f"The logits of {self.action_dim} actions must be numbers, but hold NaN. Look for NaN in "
+                "observations and parameters; a smaller learning_rate or max_grad_norm may keep them finite."
+            )
+        return probabilities
 
     def _shifted(self, actions: Tensor) -> Tensor:
         return actions + self.start if self.start else actions

@@ -55,7 +55,7 @@ def test_a_categorical_distribution_draws_what_torchs_own_draws(start: int) -> N
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_logits_that_are_no_numbers_are_refused(deterministic: bool) -> None:
     made = CategoricalFrom(3, 0).proba_distribution(torch.tensor([[0.0, float("nan"), 1.0]]))
-    with pytest.raises(ValueError, match="Expected parameter logits"):
+    with pytest.raises(ValueError, match="logits of 3 actions must be numbers, but hold NaN"):
         made.get_actions(deterministic=deterministic)
 
 
