@@ -64,7 +64,7 @@ def gradients_of_layers(
         if wanted[2 + 2 * index]:
             found[2 + 2 * index] = gradient.sum(0)
         if index or wanted[0]:
-            gradient = native_layers.gradient_of_inputs(gradient, weight) if natively else gradient @ weight
+            gradient = native_layers.product(gradient, weight) if natively else gradient @ weight
     found[0] = gradient if wanted[0] else None
     return found
 

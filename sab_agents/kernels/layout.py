@@ -51,7 +51,7 @@ class Layout(NamedTuple):
 
     def begun(self, state: Tensor) -> Tensor:
         """A state (B, …) before the first step, for the new rows, (M, …)."""
-        return torch.cat([state, state.new_zeros(1, *state.shape[1:])]).index_select(0, self.begins)
+        return _begun(state, self.begins)
 
     def ended(self, state: Tensor) -> Tensor:
         """A state (M, …) after the last step, for the given rows, (B, …)."""
@@ -65,6 +65,11 @@ class Layout(NamedTuple):
     def replayed(self, replay: Replay) -> Replay:
         """A replay of the new rows with outputs and gradient as those of the given ones."""
         return Replay(self.given(replay.outputs), lambda gradient: replay.backward(self.laid(gradient)))
+
+
+def _begun(state: Tensor, begins: Tensor) -> Tensor:
+    """Returns a state (B, …) at these places (M,), zeros at the place B, as (M, …)."""
+    return torch.cat([state, state.new_zeros(1, *state.shape[1:])]).index_select(0, begins)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ class Packed(NamedTuple):
 
     def begun(self, state: Tensor) -> Tensor:
         """A state (B, …) before the first step, for the pieces, (M, …)."""
-        return torch.cat([state, state.new_zeros(1, *state.shape[1:])]).index_select(0, self.begins)
+        return _begun(state, self.begins)
 
 
 def packed(start: Tensor) -> Packed:

@@ -27,7 +27,7 @@ _SHARED = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "OnlineLearner": {**_SHARED, "attention": "mlp", "top_k": 16, "eviction": "least_useful", "write": "every"},
-    # The layers of its networks after the core do what the gate does for a linear layer.
+    # Hidden layers follow its core; with a gate it has not been measured.
     "StreamAC": {**_SHARED, "attention": "mlp", "output_gate": False},
 }
 """For each user of streams, the defaults of its core and stream."""

@@ -46,7 +46,7 @@ SAB_DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "floor": 0.0,
         # Episodes are marked: with age two of three agents opened half of the doors of Key-to-Door, without it none.
         "age": False,
-        # The layers of a policy's network after the core do what the gate does for a linear layer.
+        # Hidden layers follow a policy's core; with a gate it has not been measured.
         "output_gate": False,
     }
 )

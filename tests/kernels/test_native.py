@@ -15,7 +15,7 @@ from sab_agents import SAB
 from sab_agents.kernels import Reading, ScanArguments, ScanPlan, scan
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend.extension import native
-from sab_agents.kernels.native_backend.scan import product
+from sab_agents.kernels.native_backend.layers import product
 from tests.core.test_scan_equals_reference import blocked_scan, by_native, by_torch, in_single, place, results
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 

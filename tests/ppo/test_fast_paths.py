@@ -99,7 +99,7 @@ def test_a_row_is_laid_anew_once_in_all_epochs(monkeypatch: pytest.MonkeyPatch) 
 @needs_native
 @pytest.mark.parametrize("corridor_length", [6, 100])
 def test_a_sab_is_run_again_in_shorter_rows(corridor_length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of which it gets what the row as it is gives: outputs to the bit, gradients, and credit of what came before."""
+    """It gets of it what the row as it is gives: the same outputs, gradients, and credit of what came before."""
     model, steps = collected("MlpSabPolicy", corridor_length), []
 
     def noted(weights: Any, x: Tensor, *rest: Any) -> Any:

@@ -20,7 +20,17 @@ from sab_agents.train.output import terminal, write_json
 from sab_agents.train.progress import Progress
 
 
-def command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
+def core_command(arguments: Sequence[str]) -> int:
+    """Times whole sequences."""
+    return _command("core", arguments)
+
+
+def scaling_command(arguments: Sequence[str]) -> int:
+    """Times how cost grows."""
+    return _command("scaling", arguments)
+
+
+def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     """Runs one of the two benchmarks and prints its ratios."""
     parser = Parser(f"bench {what}", "Times SAB against nn.LSTM and against a plain loop.")
     parser.add_argument("--rounds", type=at_least_one, default=5, help="timed rounds of each side; default: 5")

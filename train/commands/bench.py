@@ -10,19 +10,19 @@ from sab_agents.train.commands.arguments import Parser
 
 BENCHES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "core": ("sequences", "whole sequences, forward and backward"),
-        "step": ("step", "one step without gradient, and a short window with it"),
-        "stream": ("stream", "learning from an endless stream, and whether its cost stays flat"),
-        "agent-step": ("agent_step", "one learned step of StreamAC, one predict, and the environment's part"),
-        "scaling": ("sequences", "time and memory as T, slots and H grow; minutes"),
-        "envs": ("envs", "steps a second of the environments"),
-        "distributed": ("distributed", "learning with 1 and 2 processes, and what their sum costs"),
-        "agents": ("agents", "RecurrentPPO against sb3-contrib's, learning and collecting; minutes"),
-        "peers": ("peers", "whole runs of recurrent PPO against those of peers; minutes"),
-        "river": ("river", "SABClassifier against deep-river's LSTM and River's linear models; minutes"),
+        "core": ("sequences.core_command", "whole sequences, forward and backward"),
+        "step": ("step.command", "one step without gradient, and a short window with it"),
+        "stream": ("stream.command", "learning from an endless stream, and whether its cost stays flat"),
+        "agent-step": ("agent_step.command", "one learned step of StreamAC, one predict, and the environment's part"),
+        "scaling": ("sequences.scaling_command", "time and memory as T, slots and H grow; minutes"),
+        "envs": ("envs.command", "steps a second of the environments"),
+        "distributed": ("distributed.command", "learning with 1 and 2 processes, and what their sum costs"),
+        "agents": ("agents.command", "RecurrentPPO against sb3-contrib's, learning and collecting; minutes"),
+        "peers": ("peers.command", "whole runs of recurrent PPO against those of peers; minutes"),
+        "river": ("river.command", "SABClassifier against deep-river's LSTM and River's linear models; minutes"),
     }
 )
-"""The module of each benchmark, imported when it is used, and what it measures."""
+"""The module and the function of each benchmark, imported when it is used, and what it measures."""
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -31,6 +31,6 @@ def command(arguments: Sequence[str]) -> int:
     summary = "; ".join(f"{name}: {about}" for name, (_, about) in BENCHES.items())
     parser.add_argument("what", metavar="WHAT", choices=tuple(BENCHES), help=summary)
     chosen = parser.parse(arguments[:1]).what
-    run = importlib.import_module(f"sab_agents.train.bench.{BENCHES[chosen][0]}").command
-    named = (chosen,) if BENCHES[chosen][0] == "sequences" else ()  # which has two
-    return int(run(*named, arguments[1:]))
+    module, function = BENCHES[chosen][0].split(".")
+    run = getattr(importlib.import_module(f"sab_agents.train.bench.{module}"), function)
+    return int(run(arguments[1:]))

@@ -5,6 +5,8 @@ Dimensions: N rows, D inputs, F outputs.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import native, new_empty, threads
@@ -13,16 +15,34 @@ ACTIVATIONS = {None: 0, "tanh": 1, "relu": 2}
 """The numbers by which the native kernel knows activations."""
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
     """Returns x (N, D) · weight (F, D)ᵀ + bias (F,) and its activation, (N, F)."""
-    (N, D), F = x.shape, len(weight)
-    return _product(x, weight, bias, activation, (N, D, F), (1, D))
+    return product(x, weight.t(), bias, activation)
 
 
-def gradient_of_inputs(gradient: Tensor, weight: Tensor) -> Tensor:
-    """Returns gradient (N, F) · weight (F, D), (N, D)."""
-    (N, F), D = gradient.shape, weight.shape[1]
-    return _product(gradient, weight, None, None, (N, F, D), (D, 1))
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
+    """Returns x (…, K) · weight (K, F) + bias (F,) and its activation, (…, F), without gradient.
+
+    The weight may have any strides. torch's own product is several times slower on some processors, which would cost
+    more than a whole scan.
+    """
+    (*leading, k), n = x.shape, weight.shape[1]
+    rows, out, (along_k, along_n) = math.prod(leading), new_empty(*leading, n), weight.stride()
+    native.Linear(
+        threads=threads(rows * k * n),
+        rows=rows,
+        k=k,
+        n=n,
+        along_k=along_k,
+        along_n=along_n,
+        x=x.contiguous(),
+        weight=weight,
+        bias=None if bias is None else bias.contiguous(),
+        second_bias=None,
+        activation=ACTIVATIONS[activation],
+        out=out,
+    ).run()
+    return out
 
 
 def gradient_of_weight(gradient: Tensor, x: Tensor) -> Tensor:
@@ -38,33 +58,6 @@ def gradient_of_weight(gradient: Tensor, x: Tensor) -> Tensor:
         skip=None,
         left=gradient.contiguous(),
         right=x.contiguous(),
-        out=out,
-    ).run()
-    return out
-
-
-def _product(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    activation: str | None,
-    sizes: tuple[int, int, int],
-    strides: tuple[int, int],
-) -> Tensor:
-    rows, k, n = sizes
-    out = new_empty(rows, n)
-    native.Linear(
-        threads=threads(rows * k * n),
-        rows=rows,
-        k=k,
-        n=n,
-        along_k=strides[0],
-        along_n=strides[1],
-        x=x.contiguous(),
-        weight=weight.contiguous(),
-        bias=None if bias is None else bias.contiguous(),
-        second_bias=None,
-        activation=ACTIVATIONS[activation],
         out=out,
     ).run()
     return out

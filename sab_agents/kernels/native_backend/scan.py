@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import SCORES, WHOLE, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import SCORES, WHOLE, native, new_empty
+from sab_agents.kernels.native_backend.layers import product
 from sab_agents.kernels.native_backend.tape import Sizes, TapeParts, layout, padded, tape_counts
 from sab_agents.kernels.types import (
     WEIGHTS,
@@ -178,27 +179,3 @@ def _rows(grad: Tensor) -> tuple[Tensor, int]:
     if grad.stride() == (rows * grad.stride(1), grad.stride(1), 1) and grad.stride(1) >= size:
         return grad, grad.stride(1)
     return grad.contiguous(), size
-
-
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """Computes x (T, B, K) · weight (K, N) without gradient; x is contiguous, the weight has any strides.
-
-    torch's own product is several times slower on some processors, which would cost more than the whole scan.
-    """
-    (T, B, k), n = x.shape, weight.shape[1]
-    result, rows, (along_k, along_n) = new_empty(T, B, n), T * B, weight.stride()
-    native.Linear(
-        threads=threads(rows * k * n),
-        rows=rows,
-        k=k,
-        n=n,
-        along_k=along_k,
-        along_n=along_n,
-        x=x,
-        weight=weight,
-        bias=None,
-        second_bias=None,
-        activation=0,
-        out=result,
-    ).run()
-    return result

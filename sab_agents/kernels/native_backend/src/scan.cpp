@@ -46,16 +46,10 @@ struct WeightSums {
         if (into.key_weight != nullptr) keys();
         attended();
         sum(B, A, of.sent.score_weight, into.score_weight);
-        if (of.recurrence.gates_output()) output_gate();
-    }
-
-    void output_gate() const {
-        const Buffer whole = allocate(2 * H);
-        std::memset(whole.get(), 0, static_cast<size_t>(2 * H) * sizeof(float));
-        for (int64_t i = 0; i < B; ++i)
-            for (int64_t j = 0; j < 2 * H; ++j) whole.get()[j] += of.sent.output_gate[i * 2 * H + j];
-        hand_over(H, whole.get(), into.output_gate_weight);
-        hand_over(H, whole.get() + H, into.output_gate_bias);
+        if (of.recurrence.gates_output()) {  // those of w and of b, side by side
+            sum(B, H, of.sent.output_gate, into.output_gate_weight, 2 * H);
+            sum(B, H, of.sent.output_gate + H, into.output_gate_bias, 2 * H);
+        }
     }
 
     // Those of all linear functions of ĥ that a read takes, which share a product.
@@ -100,11 +94,12 @@ struct WeightSums {
 
     void run(const Outer& product) const { sab::run(by.outer, product); }
 
-    void sum(int64_t rows, int64_t columns, const float* from, float* out) const {
+    // `stride`: floats from one row to the next; 0 for rows that lie side by side.
+    void sum(int64_t rows, int64_t columns, const float* from, float* out, int64_t stride = 0) const {
         if (out == nullptr) return;
         if (!of.add) std::memset(out, 0, static_cast<size_t>(columns) * sizeof(float));
         for (int64_t i = 0; i < rows; ++i)
-            for (int64_t j = 0; j < columns; ++j) out[j] += from[i * columns + j];
+            for (int64_t j = 0; j < columns; ++j) out[j] += from[i * (stride > 0 ? stride : columns) + j];
     }
 
     static constexpr int64_t FEW = 128;  // states that are sooner copied than summed apart
