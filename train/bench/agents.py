@@ -17,7 +17,8 @@ from rich.table import Table
 from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents import RecurrentPPO
-from sab_agents.train.bench.timing import Timing, thread_counts
+from sab_agents.train.bench.device import add_device, check_device, name_of
+from sab_agents.train.bench.timing import Timing, finished, thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
@@ -70,6 +71,7 @@ class Sizes:
         batch_size: steps of a minibatch.
         n_epochs: passes over a rollout.
         hidden_size: of the actor's and the critic's LSTM.
+        device: of the networks.
     """
 
     corridor_length: int
@@ -78,6 +80,7 @@ class Sizes:
     batch_size: int = 128
     n_epochs: int = 10
     hidden_size: int = 256
+    device: str = "cpu"
 
     @property
     def rollouts(self) -> int:
@@ -111,11 +114,13 @@ class Agent:
         """Collects the next rollout."""
         model = self.model
         assert model.collect_rollouts(model.env, self._callback, model.rollout_buffer, model.n_steps)
+        finished(model.device.type)
 
     def learn(self, seed: int) -> None:
         """Learns from the rollout; the seed is of the minibatches."""
         np.random.seed(seed)
         self.model.train()
+        finished(self.model.device.type)
 
     def restore(self) -> None:
         """Restores the initial weights, so that the next round has the same work."""
@@ -152,7 +157,7 @@ def build(side: str, sizes: Sizes, seed: int = 0) -> Agent:
     elif side == SAB:
         network["core_kwargs"] = {"attention_size": 32, "top_k": 4, "capacity": 64}
     settings = {"n_steps": sizes.n_steps, "batch_size": sizes.batch_size, "n_epochs": sizes.n_epochs}
-    return Agent(maker(policy, sizes.env(), policy_kwargs=network, seed=seed, device="cpu", **settings))
+    return Agent(maker(policy, sizes.env(), policy_kwargs=network, seed=seed, device=sizes.device, **settings))
 
 
 def repaired(policy: type[Any]) -> type[Any]:
@@ -190,18 +195,26 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--batch", type=at_least_one, default=default.batch_size, help=f"default: {default.batch_size}")
     parser.add_argument("--epochs", type=at_least_one, default=default.n_epochs, help=f"default: {default.n_epochs}")
     parser.add_argument("--hidden", type=at_least_one, default=default.hidden_size, help="size of the LSTMs")
+    add_device(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
+    check_device(given.device)
     version = contrib().__version__
     console = terminal()
     rows = []
     with console.status("timing …") as status:
         for length in given.mazes:
-            sizes = Sizes(length, given.envs, given.steps, given.batch, given.epochs, given.hidden)
+            sizes = Sizes(length, given.envs, given.steps, given.batch, given.epochs, given.hidden, given.device)
             rows += measure(sizes, given.rounds, given.threads, status.update)
+    console.print(f"torch {torch.__version__}, {name_of(given.device)}")
     console.print(agents_table(rows, given.envs, given.steps))
     if given.json is not None:
-        facts = {"torch": torch.__version__, "sb3_contrib": version, "rows": [asdict(row) for row in rows]}
+        facts = {
+            "torch": torch.__version__,
+            "sb3_contrib": version,
+            "device": given.device,
+            "rows": [asdict(row) for row in rows],
+        }
         write_json(given.json, facts)
     return 0
 

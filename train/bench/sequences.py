@@ -13,9 +13,9 @@ from rich.table import Table
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.bench import growth, scaling
 from sab_agents.train.bench.core import DTYPES, GPU_SHAPES, SHAPES, Row, measure
+from sab_agents.train.bench.device import add_device, check_device, name_of
 from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
-from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
 from sab_agents.train.progress import Progress
 
@@ -39,15 +39,14 @@ def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     parser.add_argument("--bptt-steps", type=at_least_one, default=5, metavar="N", help="of SAB; default: 5")
     parser.add_argument("--write-every", type=at_least_one, default=1, metavar="N", help="of SAB; default: 1")
     if what == "core":
-        parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+        add_device(parser)
         parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
     else:
         parser.set_defaults(device="cpu", dtype="float32")
         parser.add_argument("--plot", type=Path, metavar="FILE", help="draw how the cost of a step grows, as PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
-    if given.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda needs a GPU that torch can use, but none is available. Leave --device out.")
+    check_device(given.device)
     settings = {
         "attention_size": given.attention_size,
         "top_k": given.top_k,
@@ -57,11 +56,8 @@ def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     console = terminal()
     named = ", ".join(f"{name} {value}" for name, value in settings.items())
     kernel = kernel_in_use(given.device, DTYPES[given.dtype])
-    if given.device == "cpu":
-        where = f"CPU, {given.dtype}, {' or '.join(map(str, thread_counts()))} threads (each side's best)"
-    else:
-        where = f"{torch.cuda.get_device_name()}, {given.dtype}"
-    console.print(f"torch {torch.__version__}, {where}")
+    threads = f", {' or '.join(map(str, thread_counts()))} threads (each side's best)" if given.device == "cpu" else ""
+    console.print(f"torch {torch.__version__}, {name_of(given.device)}, {given.dtype}{threads}")
     console.print(f"SAB: {named}; kernel: {kernel}")
     if what == "core":
         rows = bench_core(console, settings, given.rounds, given.device, given.dtype)

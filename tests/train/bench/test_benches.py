@@ -95,8 +95,9 @@ def test_step_prints_every_side_and_writes_its_figures(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_one_line_of_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "core", "--device", "cuda"]) == 2
+@pytest.mark.parametrize("what", ["core", "agents"])
+def test_a_gpu_that_is_not_there_is_one_line_of_error(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", what, "--device", "cuda"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
