@@ -29,6 +29,11 @@ TINY = {
         *("--shared.hidden_size", "4"),
     ],
     "text": ["--characters", "1700", "--tried_on", "1700", "--learning_rates", "0.01", "--shared.hidden_size", "4"],
+    "paper": [
+        *("--experiments", "adding_200", "--learners", "sab", "sab_paper", "lstm_tbptt", "--seeds", "0"),
+        *("--steps", "1", "--experiments.adding_200.length", "6", "--experiments.adding_200.batch_size", "2"),
+        *("--experiments.adding_200.eval_sequences", "2", "--experiments.adding_200.hidden_size", "4"),
+    ],
     "stream": ["--values", LENGTH_OF_CHAIN, "--seeds", "0", "--episodes", "2"],
     "agents": [
         *("--seeds", "0", "--steps", "64", "--recent", "2", "--num_envs", "2", "--test_values=[]"),
@@ -42,6 +47,8 @@ TINY = {
 def suite_of(name: str) -> str:
     """Returns the suite that a config is for."""
     path = Path(name)
+    if name == "paper.yaml":
+        return name.removesuffix(".yaml")
     return {".": "compare", "online": "text" if path.stem == "text" else "online"}.get(
         str(path.parent), path.parent.name
     )
@@ -72,6 +79,8 @@ def expected_learners(name: str, content: dict[str, Any], flags: list[str]) -> s
         return set(flags[flags.index("--learners") + 1 :])
     if suite_of(name) == "compare":
         return {"sab", "lstm_tbptt", "memoryless"}
+    if suite_of(name) == "paper":
+        return {"sab", "sab_paper", "lstm_tbptt", "memoryless"}
     if len(content.get("noises", [])) > 1:
         return {f"{learner}, noise {noise:g}" for learner in content["learners"] for noise in content["noises"]}
     if "asked" in content:

@@ -25,6 +25,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "online": "sab_agents.train.suites.recall",
         "conditioning": "sab_agents.train.suites.conditioning",
         "text": "sab_agents.train.suites.text",
+        "paper": "sab_agents.train.suites.paper",
     }
 )
 """The module of each suite, which has its `suite`."""
@@ -45,6 +46,7 @@ run     runs every cell of an experiment (learners, sizes, seeds) and writes
         online        learners of an endless stream at several delays
         conditioning  learners that predict returns of trace conditioning
         text          learners that read a text once, character by character
+        paper         learners on each of several tasks (configs/paper.yaml)
         sab-agents suite run CONFIG --help lists the settings of that suite.
 list    lists the configs that come with the package
 report  lays out what suites found on one page, as Markdown and as HTML

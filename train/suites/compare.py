@@ -23,6 +23,8 @@ from sab_agents.train.supervised.metrics import UNITS
 from sab_agents.train.supervised.model import model_of, task_of
 
 LOG = "log.txt"
+KEPT = ("parameters", "metrics", "steps", "seconds", "threads")
+"""What a suite keeps of a run's result."""
 
 
 class CompareCell(NamedTuple):
@@ -97,18 +99,7 @@ class Compare(Suite[CompareConfig, CompareCell]):
         """Trains one core with one seed, or continues its run; its progress goes to log.txt in its work."""
         (cell,) = work.chain
         plan = self.config.plan(*cell, work.out / cell.file)
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        with (plan.folder / LOG).open("a", encoding="utf-8") as log:
-            console = Console(file=log, soft_wrap=True, highlight=False)
-            title = f"{cell.core}, seed {cell.seed}"
-
-            def watch(done: float, note: str) -> None:
-                work.progress(done, f"{note} · {title}", None)
-
-            result = train(plan, console, track=work.track, group=work.group, watch=watch)
-        held_out = [line for line in RunFolder(plan.folder).read_metrics() if line["split"] == "validation"]
-        kept = {name: result[name] for name in ("parameters", "metrics", "steps", "seconds", "threads")}
-        yield cell, {**kept, "validation": held_out}
+        yield cell, trained(plan, work, f"{cell.core}, seed {cell.seed}")
 
     def line(self, cell: CompareCell, result: Result) -> str:
         """Returns the run's scores on test data."""
@@ -154,6 +145,24 @@ class Compare(Suite[CompareConfig, CompareCell]):
             known={"": {"memoryless": metrics[first]["memoryless"]}},
             baselines=("memoryless",),
         )
+
+
+def trained(plan: TrainConfig, work: Work[Any], title: str) -> dict[str, Any]:
+    """Trains a cell's model, or continues its run; its progress goes to log.txt in the run folder.
+
+    Returns:
+        What a suite keeps of the run's result, and under "validation" its scores on validation data.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with (plan.folder / LOG).open("a", encoding="utf-8") as log:
+        console = Console(file=log, soft_wrap=True, highlight=False)
+
+        def watch(done: float, note: str) -> None:
+            work.progress(done, f"{note} · {title}", None)
+
+        result = train(plan, console, track=work.track, group=work.group, watch=watch)
+    held_out = [line for line in RunFolder(plan.folder).read_metrics() if line["split"] == "validation"]
+    return {**{name: result[name] for name in KEPT}, "validation": held_out}
 
 
 def _heading(metric: str, split: str) -> str:

@@ -13,12 +13,10 @@ from sab_agents.train.agents.config import AgentConfig
 from sab_agents.train.configuration import load
 from sab_agents.train.errors import UserError
 from sab_agents.train.run_folder import RunFolder
-from sab_agents.train.suites.compare import Compare, CompareCell, CompareConfig
+from sab_agents.train.suites.compare import KEPT, Compare, CompareCell, CompareConfig
 from sab_agents.train.suites.engine import read_study
 from sab_agents.train.suites.study import Column, Panel, Row, Study
 from sab_agents.train.supervised.config import TrainConfig
-
-KEPT = ("parameters", "metrics", "steps", "seconds", "threads")
 
 
 def studies_in(folders: Sequence[Path]) -> list[tuple[str, Study]]:

@@ -204,7 +204,7 @@ def table_of(study: Study, spread: Spread = spread_of) -> Table:
         ]
         for value, learner, rows in study.groups()
     ]
-    return Table(headings, rows, left=(1,) if sized else (0,))
+    return Table(headings, rows, left=(*_left(study), 1) if sized else (0,))
 
 
 def blocks_of(study: Study) -> list[Block]:
@@ -242,6 +242,11 @@ def check_sizes(owner: str, name: str, given: int | Mapping[Any, int], values: S
             raise ValueError(f"{owner}: {name} must have a number for each value, but has none for {value}.")
     for count in counts.values():
         at_least(owner, name, count, 1)
+
+
+def _left(study: Study) -> tuple[int, ...]:
+    """Returns the first column if the sizes in it are names, which are aligned to the left."""
+    return (0,) if any(isinstance(value, str) for value in study.values) else ()
 
 
 def _seeds(study: Study, learner: str, rows: Sequence[Row]) -> str:
@@ -287,8 +292,8 @@ def _tests(study: Study, spread: Spread) -> list[Block]:
     ]
     names = [name_of(int(size) if size.isdecimal() else size) for size in sizes]
     return [
-        Text("After training, with the likeliest actions, at other sizes:"),
-        Table((f"trained at {study.size}", "learner", *names), rows, left=(1,)),
+        Text("After training, at other sizes:"),
+        Table((f"trained at {study.size}", "learner", *names), rows, left=(*_left(study), 1)),
     ]
 
 
