@@ -1,7 +1,7 @@
 """Endless streams of any core: one contract, and one class for each way in which credit reaches the past."""
 
 from sab_agents.kernels import EVICTIONS, WRITES, Eviction, Replay, StreamRules, Write
-from sab_agents.streaming.base import ClosedWindow, Credit, Step, Stream
+from sab_agents.streaming.base import Step, Stream, in_own_modes
 from sab_agents.streaming.make import make_stream, stream_settings
 from sab_agents.streaming.memory_figures import (
     RECORDED,
@@ -13,12 +13,12 @@ from sab_agents.streaming.memory_figures import (
     open_figures,
     weighted_mean,
 )
-from sab_agents.streaming.modes import in_own_modes
 from sab_agents.streaming.real_time import RealTimeStream, RealTimeWindow
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.sab_window import SABWindow
 from sab_agents.streaming.slots import SlotState, without_contexts
 from sab_agents.streaming.truncated import TruncatedStream, TruncatedWindow
+from sab_agents.streaming.window import ClosedWindow, Credit
 
 __all__ = [
     "EVICTIONS",

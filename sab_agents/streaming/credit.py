@@ -13,7 +13,8 @@ from sab_agents.core.state import SABState
 from sab_agents.kernels import Contexts, StepWeights, StreamKernel, replay_inputs, scan
 from sab_agents.kernels.stream_types import StreamRules
 from sab_agents.kernels.types import ScanPlan
-from sab_agents.streaming.base import Credit, Encode
+from sab_agents.streaming.base import Encode
+from sab_agents.streaming.window import Credit
 
 
 def push_credit(

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.core import SABState
-from sab_agents.streaming.base import Credit, Stream
+from sab_agents.streaming.base import Stream
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.slots import SlotState
+from sab_agents.streaming.window import Credit
 
 RECORDED = ("start", "step", "read_step", "weight", "write_slot")
 """What `Reads` are made of, by its names in `WindowRecord`."""

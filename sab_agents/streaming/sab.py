@@ -28,11 +28,11 @@ from sab_agents.kernels import (
     scan,
     stream_kernel,
 )
-from sab_agents.streaming.base import Credit, Stream, checked_step, stepped
+from sab_agents.streaming.base import Stream, checked_step, stepped
 from sab_agents.streaming.credit import push_credit, refresh_memory
 from sab_agents.streaming.sab_window import SABWindow, Steps
 from sab_agents.streaming.slots import SlotState, copied, rules_of, without
-from sab_agents.streaming.window import Window
+from sab_agents.streaming.window import Credit, Window
 
 
 class SlotStep(NamedTuple):

@@ -16,8 +16,8 @@ from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.state import State
 from sab_agents.kernels import Layout, LSTMSegment, LSTMWeights, Recorder, Replay, all_finite, graph_replay, relaid
-from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Stream, checked_step
-from sab_agents.streaming.window import Window
+from sab_agents.streaming.base import Encode, Stream, checked_step
+from sab_agents.streaming.window import ClosedWindow, Credit, Window
 
 
 class PlainStep(NamedTuple):
