@@ -2,13 +2,12 @@
 
 from sab_agents.kernels import EVICTIONS, WRITES, Eviction, Replay, StreamRules, Write
 from sab_agents.streaming.base import Step, Stream, in_own_modes
+from sab_agents.streaming.credit import GradientNorms, credited
 from sab_agents.streaming.make import make_stream, stream_settings
 from sab_agents.streaming.memory_figures import (
     RECORDED,
-    GradientNorms,
     Reads,
     credit_figures,
-    credited,
     held_figures,
     open_figures,
     weighted_mean,

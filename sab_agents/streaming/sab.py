@@ -31,7 +31,7 @@ from sab_agents.kernels import (
 from sab_agents.streaming.base import Stream, checked_step, stepped
 from sab_agents.streaming.credit import push_credit, refresh_memory
 from sab_agents.streaming.sab_window import SABWindow, Steps
-from sab_agents.streaming.slots import SlotState, copied, rules_of, without
+from sab_agents.streaming.slots import SlotState, rules_of, without
 from sab_agents.streaming.window import Credit, Window
 
 
@@ -331,7 +331,7 @@ class SABStream(Stream):
         self._kernel(self.core.step_weights())
         record = self._open_window("close")
         steps = Steps(*(getattr(record, field.name)[: self.steps].clone() for field in fields(Steps)))
-        contexts = copied(self.contexts)
+        contexts = Contexts(*(each.clone() for each in self.contexts))
         closed = SABWindow(
             self.core, self.rules, self.encoder, steps, self._before, contexts, self.credit_depth, self._lost
         )

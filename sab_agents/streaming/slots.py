@@ -14,7 +14,7 @@ from torch import Tensor
 from sab_agents.checks import at_least, fraction
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
-from sab_agents.kernels import EVICTIONS, WRITES, Contexts, StreamRules, StreamState
+from sab_agents.kernels import EVICTIONS, WRITES, StreamRules, StreamState
 from sab_agents.kernels.stream_types import Eviction, Write
 
 
@@ -97,8 +97,3 @@ def without_contexts(carried: dict[str, Tensor]) -> dict[str, Tensor]:
     if not any(name.startswith("contexts.") for name in carried):
         return carried
     return {name: value for name, value in carried.items() if not name.startswith(("contexts.", "window."))}
-
-
-def copied(contexts: Contexts) -> Contexts:
-    """Returns an independent copy."""
-    return Contexts(*(each.clone() for each in contexts))
