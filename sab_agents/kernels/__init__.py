@@ -7,15 +7,22 @@ and through trace units need, and a `Recorder` notes steps. Callers get what the
 computed it.
 """
 
-from sab_agents.kernels.backend import forced_kernel, is_known, kernel_in_use, transforms_active
+from sab_agents.kernels.backend import (
+    all_finite,
+    are_leaves,
+    forced_kernel,
+    is_known,
+    kernel_in_use,
+    norm,
+    transforms_active,
+)
 from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid
 from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.record import Recorder
-from sab_agents.kernels.reductions import all_finite, norm
-from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
+from sab_agents.kernels.scan import Replay, graph_replay, replay, scan
 from sab_agents.kernels.segment import LSTMSegment
 from sab_agents.kernels.step import lstm_step, step
 from sab_agents.kernels.stream import Pieces, StreamKernel, replay_inputs, stream_kernel

@@ -23,6 +23,7 @@ from sab_agents.kernels.backend import (
     NATIVE,
     TORCH,
     TRITON,
+    are_leaves,
     in_forward_mode,
     is_batched,
     is_known,
@@ -196,14 +197,6 @@ def gradient_like(output: Tensor, gradient: Tensor) -> Tensor:
             f"{gradient.dtype} of shape {tuple(gradient.shape)}."
         )
     return gradient.contiguous()
-
-
-def are_leaves(*weights: Tensor | None) -> bool:
-    """Whether a gradient can be added to each weight's `.grad` directly: all are leaves of the graph without hooks."""
-    for weight in weights:  # every step asks, and a generator takes twice as long
-        if weight is not None and (not weight.is_leaf or weight._backward_hooks or weight._post_accumulate_grad_hooks):
-            return False
-    return True
 
 
 def _in_autocast_dtype(inputs: ScanArguments) -> ScanArguments:

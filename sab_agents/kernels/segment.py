@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import forced_way, runs_native
+from sab_agents.kernels.backend import are_leaves, forced_way, runs_native
 from sab_agents.kernels.binding import Binding
 from sab_agents.kernels.lstm import LSTMWeights, lstm
 from sab_agents.kernels.native_backend.segment import CompiledLSTM
-from sab_agents.kernels.scan import Replay, are_leaves, graph_replay
+from sab_agents.kernels.scan import Replay, graph_replay
 
 
 class LSTMSegment:

@@ -14,14 +14,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import NATIVE, forced_way, kernel_in_use
+from sab_agents.kernels.backend import NATIVE, all_finite, are_leaves, forced_way, kernel_in_use
 from sab_agents.kernels.binding import Binding
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend.pieces import Pieces as NativePieces
 from sab_agents.kernels.native_backend.segment import CompiledSegment
 from sab_agents.kernels.native_backend.stream import CompiledStream
-from sab_agents.kernels.reductions import all_finite
-from sab_agents.kernels.scan import Replay, are_leaves, native_replay, replay, scan
+from sab_agents.kernels.scan import Replay, native_replay, replay, scan
 from sab_agents.kernels.stream_types import Contexts, PieceInputs, StreamRules, StreamState, StreamStep, WindowRecord
 from sab_agents.kernels.torch_backend import stream as plain
 from sab_agents.kernels.torch_backend.contexts import remember
