@@ -30,8 +30,7 @@ from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
 from sab_agents.online.window_history import WindowHistory
-from sab_agents.optim.flat import FlatAdam, FlatGradient
-from sab_agents.optim.parameters import Follower
+from sab_agents.optim.flat import FlatAdam, FlatGradient, Follower
 from sab_agents.streaming import SABStream, Stream, credited, in_own_modes, make_stream, stream_settings
 
 KIND = "online-learner"
