@@ -31,10 +31,18 @@ from sab_agents.kernels.backend import (
     scan_kernel,
     transforms_active,
 )
-from sab_agents.kernels.check import check_scan
 from sab_agents.kernels.native_backend.run import scan_run
 from sab_agents.kernels.torch_backend.reference import reference_scan
-from sab_agents.kernels.types import Reading, ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights
+from sab_agents.kernels.types import (
+    Reading,
+    ScanArguments,
+    Scanned,
+    ScanOutputs,
+    ScanPlan,
+    ScanTape,
+    StepWeights,
+    check_scan,
+)
 
 
 class ScanKernel(Protocol):
