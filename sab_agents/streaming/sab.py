@@ -459,7 +459,8 @@ class SABStream(Stream):
         self._begin_window()
         self._before = SlotState(**part("before"))
         self._before_carried = self._before.carried()
-        window = self._window = Window.from_state_dict(part("window"))
+        window = self._window
+        window.load_state_dict(part("window"))
         self._kept = self._before.filled.clone()
         if window.steps:
             write_slot, slots = window.stacked("write_slot"), torch.arange(self.state.slots, device=self._kept.device)

@@ -67,13 +67,10 @@ class Window:
         """Returns every recorded name with all its steps; nothing before the first."""
         return {name: self.stacked(name) for name in self.tensors if self.steps}
 
-    @classmethod
-    def from_state_dict(cls, saved: dict[str, Tensor]) -> Self:
-        """Returns the window of which `state_dict` was taken."""
-        window = cls()
-        window.tensors = {name: tensor.clone() for name, tensor in saved.items()}
-        window.steps = window._room = max((len(tensor) for tensor in saved.values()), default=0)
-        return window
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Resumes from what `state_dict` returned."""
+        self.tensors = {name: tensor.clone() for name, tensor in state_dict.items()}
+        self.steps = self._room = max((len(tensor) for tensor in state_dict.values()), default=0)
 
 
 class Credit(NamedTuple):
