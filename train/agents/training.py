@@ -29,7 +29,7 @@ from sab_agents.train.agents.savings import Savings
 from sab_agents.train.board import Tracked, open_logger
 from sab_agents.train.configuration import plain
 from sab_agents.train.errors import UserError, one_line
-from sab_agents.train.figures.returns import plot_returns
+from sab_agents.train.figures.runs import plot_returns
 from sab_agents.train.interrupts import Stop
 from sab_agents.train.output import lines
 from sab_agents.train.progress import Progress
