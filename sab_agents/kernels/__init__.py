@@ -9,14 +9,13 @@ computed it.
 
 from sab_agents.kernels.backend import (
     all_finite,
-    are_leaves,
     forced_kernel,
     is_known,
     kernel_in_use,
     norm,
     transforms_active,
 )
-from sab_agents.kernels.binding import add_gradient
+from sab_agents.kernels.binding import add_gradient, are_leaves
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid

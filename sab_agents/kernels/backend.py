@@ -159,14 +159,6 @@ def runs_native(reference: Tensor, *tensors: Tensor | None) -> bool:
     return is_plain(reference, *tensors) and kernel_in_use(reference.device, reference.dtype) == NATIVE
 
 
-def are_leaves(*weights: Tensor | None) -> bool:
-    """Whether a gradient can be added to each weight's `.grad` directly: all are leaves of the graph without hooks."""
-    for weight in weights:  # every step asks, and a generator takes twice as long
-        if weight is not None and (not weight.is_leaf or weight._backward_hooks or weight._post_accumulate_grad_hooks):
-            return False
-    return True
-
-
 def all_finite(x: Tensor) -> bool:
     """Whether no element is NaN or infinite.
 

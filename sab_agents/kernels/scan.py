@@ -23,7 +23,6 @@ from sab_agents.kernels.backend import (
     NATIVE,
     TORCH,
     TRITON,
-    are_leaves,
     in_forward_mode,
     is_batched,
     is_known,
@@ -31,6 +30,7 @@ from sab_agents.kernels.backend import (
     scan_kernel,
     transforms_active,
 )
+from sab_agents.kernels.binding import are_leaves
 from sab_agents.kernels.native_backend.run import scan_run
 from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.types import (

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import are_leaves, forced_way, runs_native
-from sab_agents.kernels.binding import Binding
+from sab_agents.kernels.backend import forced_way, runs_native
+from sab_agents.kernels.binding import Binding, are_leaves
 from sab_agents.kernels.lstm import LSTMWeights, lstm
 from sab_agents.kernels.native_backend.segment import CompiledLSTM
 from sab_agents.kernels.scan import Replay, graph_replay
