@@ -19,10 +19,9 @@ from sab_agents.kernels.binding import add_gradient, are_leaves
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid
-from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firsts
+from sab_agents.kernels.lstm import LSTMSegment, LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.record import Recorder
 from sab_agents.kernels.scan import Replay, graph_replay, replay, scan
-from sab_agents.kernels.segment import LSTMSegment
 from sab_agents.kernels.step import lstm_step, step
 from sab_agents.kernels.stream import Pieces, StreamKernel, replay_inputs, stream_kernel
 from sab_agents.kernels.stream_types import (
