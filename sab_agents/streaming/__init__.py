@@ -10,7 +10,6 @@ from sab_agents.streaming.memory_figures import (
     credit_figures,
     held_figures,
     open_figures,
-    weighted_mean,
 )
 from sab_agents.streaming.real_time import RealTimeStream, RealTimeWindow
 from sab_agents.streaming.sab import SABStream
@@ -47,6 +46,5 @@ __all__ = [
     "make_stream",
     "open_figures",
     "stream_settings",
-    "weighted_mean",
     "without_contexts",
 ]
