@@ -10,7 +10,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -22,6 +22,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 VERSION = 1
+CONTEXTS = "contexts"
+"""What `save` can leave out beside arguments: what credit replays of a memory with slots."""
 _SETTINGS, _TENSORS = "settings.json", "tensors.safetensors"
 Target = str | Path | io.BufferedIOBase
 """A path, or a file that is open for bytes."""
@@ -116,6 +118,34 @@ def under(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
 def within(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
     """Returns what `under` has put under a prefix, by its former names."""
     return {name[len(prefix) + 1 :]: value for name, value in state.items() if name.startswith(f"{prefix}.")}
+
+
+def left_out(
+    owner: str, known: Collection[str], what: str, exclude: Iterable[str] | None, include: Iterable[str] | None
+) -> set[str]:
+    """Returns the parts that a file leaves out: the names that are excluded and not included, as in stable-baselines3.
+
+    Args:
+        owner: the algorithm that is saved.
+        known: the names of a file's parts.
+        what: these in a few words.
+        exclude: names to leave out; unknown ones are in no file anyway.
+        include: names to keep although they are in `exclude`.
+
+    Raises:
+        TypeError: `exclude` or `include` is one text, whose letters would be taken for names.
+        ValueError: `include` names what a file does not hold.
+    """
+    for given, names in (("exclude", exclude), ("include", include)):
+        if isinstance(names, str):
+            raise TypeError(f"{owner}.save: {given} must be a list of names, but is {names!r}. Use [{names!r}].")
+    included = set(include or ())
+    if unknown := sorted(included.difference(known)):
+        raise ValueError(
+            f"{owner}.save: include must name {what}, but has {', '.join(unknown)}. Save what is your own next to the "
+            "file."
+        )
+    return set(exclude or ()) - included
 
 
 class HasState(Protocol):

@@ -108,7 +108,7 @@ class State:
 
     def to_numpy(self) -> tuple[npt.NDArray[Any], ...]:
         """The state as a flat tuple of numpy arrays, detached, for `predict` and for pickling."""
-        return tuple(tensor.detach().cpu().numpy() for tensor in self.tensors())
+        return tuple([tensor.numpy(force=True) for tensor in self.tensors()])
 
     @classmethod
     def from_numpy(cls, arrays: tuple[npt.NDArray[np.generic], ...], device: torch.device | str | None = None) -> Self:

@@ -7,24 +7,28 @@ and through trace units need, and a `Recorder` notes steps. Callers get what the
 computed it.
 """
 
-from sab_agents.kernels.backend import forced_kernel, is_known, kernel_in_use, transforms_active
+from sab_agents.kernels.backend import (
+    all_finite,
+    forced_kernel,
+    is_known,
+    kernel_in_use,
+    norm,
+    transforms_active,
+)
 from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid
-from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firsts
+from sab_agents.kernels.lstm import LSTMSegment, LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.record import Recorder
-from sab_agents.kernels.reductions import all_finite, norm
-from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
-from sab_agents.kernels.segment import LSTMSegment
+from sab_agents.kernels.scan import Replay, graph_replay, replay, scan
 from sab_agents.kernels.step import lstm_step, step
-from sab_agents.kernels.stream import Pieces, StreamKernel, replay_inputs, stream_kernel
+from sab_agents.kernels.stream import StreamKernel, replay_inputs, stream_kernel
 from sab_agents.kernels.stream_types import (
     EVICTIONS,
     WRITES,
     Contexts,
     Eviction,
-    PieceInputs,
     StreamRules,
     StreamState,
     StreamStep,
@@ -44,8 +48,6 @@ from sab_agents.kernels.torch_backend.units import (
 )
 from sab_agents.kernels.types import (
     STORED,
-    Counted,
-    Held,
     Reading,
     ScanArguments,
     ScanOutputs,
@@ -63,15 +65,11 @@ __all__ = [
     "STORED",
     "WRITES",
     "Contexts",
-    "Counted",
     "Eviction",
-    "Held",
     "LSTMSegment",
     "LSTMWeights",
     "Layer",
     "Layout",
-    "PieceInputs",
-    "Pieces",
     "Reading",
     "Recorder",
     "Replay",
@@ -93,7 +91,6 @@ __all__ = [
     "add_gradient",
     "advance_sensitivity",
     "all_finite",
-    "are_leaves",
     "count_steps",
     "forced_kernel",
     "gradient_of_parameters",

@@ -1,4 +1,4 @@
-"""Which kernel computes what: by device and dtype, by what is built, and by `SAB_KERNEL`.
+"""Which kernel computes what: by device and dtype, by what is built, and by `SAB_KERNEL`; and what is asked of tensors.
 
 "native" is compiled C++ for float32 on a CPU, "triton" fused kernels for float32 and bfloat16 on a GPU, "torch" plain
 torch for everything else. Native kernels are handed addresses, so they take ordinary tensors only: see `is_plain`.
@@ -26,6 +26,8 @@ VARIABLE = "SAB_KERNEL"
 """The environment variable that forces a kernel."""
 
 INTERNALS: Any = torch._C
+
+WORK = 32  # multiply-adds that take as long as looking at one element
 
 PLAIN_TYPES = frozenset({Tensor, nn.Parameter, type(None)})
 
@@ -155,6 +157,28 @@ def in_forward_mode() -> bool:
 def runs_native(reference: Tensor, *tensors: Tensor | None) -> bool:
     """Whether the native kernel takes these tensors: the first decides for its device and dtype, all must be plain."""
     return is_plain(reference, *tensors) and kernel_in_use(reference.device, reference.dtype) == NATIVE
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether no element is NaN or infinite.
+
+    True for a tensor whose elements are not known: while a transform of `torch.func`, a trace or a dispatch mode is
+    active, for subclasses such as fake tensors, and on the meta device.
+    """
+    if not is_plain(x):
+        return True
+    # The answer is the same whatever computes it, so that `SAB_KERNEL` need not be asked.
+    if extension.native is not None and x.dtype is torch.float32 and x.is_cpu:
+        count, native = x.numel(), extension.native
+        return bool(native.AllFinite(threads=extension.threads(count * WORK), count=count, x=x.contiguous()).run())
+    return x.is_meta or bool(torch.isfinite(x).all())
+
+
+def norm(x: Tensor) -> float:
+    """The Euclidean norm of all elements."""
+    if runs_native(x):
+        return float(extension.native.Norm(count=x.numel(), x=x.contiguous()).run())
+    return float(torch.linalg.vector_norm(x))
 
 
 def _require_native(device: torch.device, dtype: torch.dtype) -> None:

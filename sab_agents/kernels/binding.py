@@ -1,4 +1,4 @@
-"""What a kernel that knows tensors by their addresses is bound to."""
+"""Weights and their `.grad`, for kernels that add to it without a graph, and that know tensors by their addresses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.native_backend import extension
+
+
+def are_leaves(*weights: Tensor | None) -> bool:
+    """Whether a gradient can be added to each weight's `.grad` directly: all are leaves of the graph without hooks."""
+    for weight in weights:  # every step asks, and a generator takes twice as long
+        if weight is not None and (not weight.is_leaf or weight._backward_hooks or weight._post_accumulate_grad_hooks):
+            return False
+    return True
 
 
 def gradient_of(parameter: Tensor) -> Tensor:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.backend import NATIVE, forced_way, is_known, is_plain, runs_native
-from sab_agents.kernels.check import check_remember
+from sab_agents.kernels.native_backend import bookkeeping as native_backend
 from sab_agents.kernels.native_backend import extension
-from sab_agents.kernels.native_backend import plan as native_backend
 from sab_agents.kernels.torch_backend import bookkeeping as torch_backend
-from sab_agents.kernels.types import Counted, Held, ScanPlan
+from sab_agents.kernels.types import Counted, Held, ScanPlan, check_remember
 
 
 def count_steps(

@@ -30,10 +30,19 @@ from sab_agents.kernels.backend import (
     scan_kernel,
     transforms_active,
 )
-from sab_agents.kernels.check import check_scan
+from sab_agents.kernels.binding import are_leaves
 from sab_agents.kernels.native_backend.run import scan_run
 from sab_agents.kernels.torch_backend.reference import reference_scan
-from sab_agents.kernels.types import Reading, ScanArguments, Scanned, ScanOutputs, ScanPlan, ScanTape, StepWeights
+from sab_agents.kernels.types import (
+    Reading,
+    ScanArguments,
+    Scanned,
+    ScanOutputs,
+    ScanPlan,
+    ScanTape,
+    StepWeights,
+    check_scan,
+)
 
 
 class ScanKernel(Protocol):
@@ -196,14 +205,6 @@ def gradient_like(output: Tensor, gradient: Tensor) -> Tensor:
             f"{gradient.dtype} of shape {tuple(gradient.shape)}."
         )
     return gradient.contiguous()
-
-
-def are_leaves(*weights: Tensor | None) -> bool:
-    """Whether a gradient can be added to each weight's `.grad` directly: all are leaves of the graph without hooks."""
-    for weight in weights:  # every step asks, and a generator takes twice as long
-        if weight is not None and (not weight.is_leaf or weight._backward_hooks or weight._post_accumulate_grad_hooks):
-            return False
-    return True
 
 
 def _in_autocast_dtype(inputs: ScanArguments) -> ScanArguments:

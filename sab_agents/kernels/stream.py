@@ -14,14 +14,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.backend import NATIVE, forced_way, kernel_in_use
-from sab_agents.kernels.binding import Binding
+from sab_agents.kernels.backend import NATIVE, all_finite, forced_way, kernel_in_use
+from sab_agents.kernels.binding import Binding, are_leaves
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend.pieces import Pieces as NativePieces
 from sab_agents.kernels.native_backend.segment import CompiledSegment
 from sab_agents.kernels.native_backend.stream import CompiledStream
-from sab_agents.kernels.reductions import all_finite
-from sab_agents.kernels.scan import Replay, are_leaves, native_replay, replay, scan
+from sab_agents.kernels.scan import Replay, native_replay, replay, scan
 from sab_agents.kernels.stream_types import Contexts, PieceInputs, StreamRules, StreamState, StreamStep, WindowRecord
 from sab_agents.kernels.torch_backend import stream as plain
 from sab_agents.kernels.torch_backend.contexts import remember
@@ -371,9 +370,7 @@ class NativeStream(StreamKernel):
     def replay_pieces(self, weights: StepWeights, pieces: Pieces, gradient: Tensor, *, onward: bool) -> Tensor | None:
         """Replays pieces."""
         if isinstance(pieces, NativePieces) and are_leaves(*weights):
-            rules, (_, _, H) = self.rules, gradient.shape
-            union = rules.bptt_steps * rules.reading.ranks
-            sent = gradient.new_empty(pieces.count, union, H) if onward else None
+            sent = gradient.new_empty(pieces.count, self._code.shape.union, gradient.shape[2]) if onward else None
             if self._code.replay_pieces(weights, pieces, gradient, sent):
                 return sent
         return self._torch.replay_pieces(weights, pieces, gradient, onward=onward)

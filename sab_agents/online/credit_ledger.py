@@ -59,16 +59,12 @@ class CreditReport:
 
 
 class CreditLedger:
-    """Keeps the latest entries and totals; its size does not grow with the stream.
+    """Keeps the latest entries and totals; its size does not grow with the stream."""
 
-    Args:
-        length: entries kept.
-    """
+    LENGTH, DISTANCES = 1000, 48
 
-    DISTANCES = 48
-
-    def __init__(self, length: int = 1000) -> None:
-        self.entries: deque[Entry] = deque(maxlen=length)
+    def __init__(self) -> None:
+        self.entries: deque[Entry] = deque(maxlen=self.LENGTH)
         self.slots = self.pieces = self.dropped = 0
         self.weight = [0.0] * self.DISTANCES
 

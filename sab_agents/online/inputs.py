@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sab_agents.online.normalise import all_finite
+from sab_agents.checks import all_finite
 from sab_agents.streaming import Stream
 
 

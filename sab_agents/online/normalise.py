@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sab_agents.checks import FEW, all_finite
+
 EPSILON = 1e-8
 """Added to variances."""
-FEW = 16
-"""Features that Python computes with faster than numpy."""
 
 
 class ObservationNormaliser:
@@ -145,8 +145,3 @@ class RewardScaler:
         """Resumes bit-exactly from what `state_dict` returned."""
         for name in self.state_dict():
             setattr(self, name, state_dict[name])
-
-
-def all_finite(x: npt.NDArray[Any]) -> bool:
-    """Returns whether x holds neither NaN nor infinity; Python checks a few features faster than numpy."""
-    return all(map(math.isfinite, x.ravel().tolist())) if x.size <= FEW else bool(np.isfinite(x).all())

@@ -24,14 +24,12 @@ from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.core.recipes import PAPER, former_settings
 from sab_agents.kernels import all_finite
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
-from sab_agents.online.diagnosis import Diagnosis, Facts, diagnosed
+from sab_agents.online.diagnosis import Diagnosis, Facts, WindowHistory, diagnosed
 from sab_agents.online.growth import laid_into, require_growable
 from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
-from sab_agents.online.window_history import WindowHistory
-from sab_agents.optim.flat import FlatAdam, FlatGradient
-from sab_agents.optim.parameters import Follower
+from sab_agents.optim.flat import FlatAdam, FlatGradient, Follower
 from sab_agents.streaming import SABStream, Stream, credited, in_own_modes, make_stream, stream_settings
 
 KIND = "online-learner"

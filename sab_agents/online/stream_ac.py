@@ -23,8 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sab_agents.checkpoint import archive
-from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
-from sab_agents.checkpoint.parts import CONTEXTS, left_out
+from sab_agents.checkpoint.archive import CONTEXTS, all_or_nothing, left_out, on_device, under, within
 from sab_agents.checkpoint.settings import from_json, to_json
 from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core.recipes import DEFAULT, former_settings

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sab_agents.checks import above_zero, fraction
 from sab_agents.kernels.agent import Descent, descent
 from sab_agents.kernels.binding import Binding
-from sab_agents.optim.parameters import Parameters, Successors
+from sab_agents.optim.flat import Parameters, Successors
 
 
 class ObGD:

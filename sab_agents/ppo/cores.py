@@ -176,7 +176,7 @@ def state_to_tensors(state: State) -> tuple[Tensor, ...]:
 
 def state_to_arrays(state: State) -> tuple[Array, ...]:
     """Returns a state as arrays, with the axes of `state_to_tensors`."""
-    arrays = [tensor.numpy(force=True) for tensor in state.tensors()]
+    arrays = state.to_numpy()
     if isinstance(state, LSTMState):
         return arrays[0].swapaxes(0, 1), arrays[1].swapaxes(0, 1)
     return tuple([array[None] for array in arrays])

@@ -25,8 +25,7 @@ from torch import Tensor
 
 from sab_agents.checks import at_least, plain
 from sab_agents.distributed import Ranks
-from sab_agents.optim.flat import FlatGradient
-from sab_agents.optim.parameters import Follower
+from sab_agents.optim.flat import FlatGradient, Follower
 from sab_agents.ppo.buffers import DictRowBuffer, RowBuffer
 from sab_agents.ppo.collector import Collector, bootstrapped
 from sab_agents.ppo.kinds import POLICIES

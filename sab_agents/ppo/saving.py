@@ -19,8 +19,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from torch import Tensor
 
 from sab_agents.checkpoint import archive
-from sab_agents.checkpoint.archive import under, within
-from sab_agents.checkpoint.parts import CONTEXTS, left_out
+from sab_agents.checkpoint.archive import CONTEXTS, left_out, under, within
 from sab_agents.checkpoint.settings import agrees, from_json, to_json
 from sab_agents.core.recipes import DEFAULT
 from sab_agents.distributed import Ranks

@@ -1,24 +1,22 @@
 """Endless streams of any core: one contract, and one class for each way in which credit reaches the past."""
 
 from sab_agents.kernels import EVICTIONS, WRITES, Eviction, Replay, StreamRules, Write
-from sab_agents.streaming.base import ClosedWindow, Credit, Step, Stream
+from sab_agents.streaming.base import Step, Stream, in_own_modes
+from sab_agents.streaming.credit import GradientNorms, credited
 from sab_agents.streaming.make import make_stream, stream_settings
 from sab_agents.streaming.memory_figures import (
     RECORDED,
-    GradientNorms,
     Reads,
     credit_figures,
-    credited,
     held_figures,
     open_figures,
-    weighted_mean,
 )
-from sab_agents.streaming.modes import in_own_modes
 from sab_agents.streaming.real_time import RealTimeStream, RealTimeWindow
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.sab_window import SABWindow
 from sab_agents.streaming.slots import SlotState, without_contexts
 from sab_agents.streaming.truncated import TruncatedStream, TruncatedWindow
+from sab_agents.streaming.window import ClosedWindow, Credit
 
 __all__ = [
     "EVICTIONS",
@@ -48,6 +46,5 @@ __all__ = [
     "make_stream",
     "open_figures",
     "stream_settings",
-    "weighted_mean",
     "without_contexts",
 ]

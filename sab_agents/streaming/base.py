@@ -11,34 +11,23 @@ Dimensions: T steps of a window, B rows, b rows of a replay, S slots, I input si
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
-from sab_agents.core.state import State
 from sab_agents.kernels import Replay, all_finite
-from sab_agents.streaming.window import Window
+from sab_agents.streaming.window import ClosedWindow, Credit, Window
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 Encode = Callable[[Tensor], Tensor]
 """From observations (N, …) to inputs of the core (N, I); gradient flows into its parameters."""
-
-
-class Credit(NamedTuple):
-    """The gradient that was passed on to the steps before a window.
-
-    Attributes:
-        norm: (B, S) sum of the norms of the gradients that reached each slot, at any depth; S is 0 without slots.
-        pieces: how many pieces were replayed.
-        dropped: how many links that carried gradient led to memories no longer held.
-    """
-
-    norm: Tensor
-    pieces: int
-    dropped: int
 
 
 class Step(Protocol):
@@ -47,64 +36,6 @@ class Step(Protocol):
     @property
     def output(self) -> Tensor:
         """(B, F)."""
-
-
-class ClosedWindow(ABC):
-    """A window that has ended, from which any rows can be learnt, at any later time and more than once.
-
-        replay = closed.replay(rows)             # with today's weights
-        replay.backward(gradient)                # of the outputs
-        closed.credit()                          # to what lies before the window
-
-    Attributes:
-        before: the state before the window.
-    """
-
-    before: State
-
-    @property
-    @abstractmethod
-    def observation(self) -> Tensor:
-        """(T, B, …) what was observed."""
-
-    @property
-    def rows(self) -> int:
-        """B."""
-        return self.before.batch_size
-
-    @classmethod
-    @abstractmethod
-    def joined(cls, windows: Sequence[Self]) -> Self:
-        """Returns windows of one stream and of equal length as one: the rows of the first, of the second, …."""
-
-    @abstractmethod
-    def cut_every(self, bptt_steps: int | None) -> None:
-        """Sets where plain backpropagation is cut inside the window; what lies before it is credited as before.
-
-        Args:
-            bptt_steps: steps of an episode between two cuts; None cuts at an episode's start alone.
-
-        Raises:
-            ValueError: the core cuts by a setting of its own, and `bptt_steps` is not None.
-        """
-
-    @abstractmethod
-    def replay(self, rows: Tensor, x: Tensor | None = None) -> Replay:
-        """Computes some rows once more with today's weights.
-
-        Args:
-            rows: (b,) int64.
-            x: (T, b, I) inputs, if the caller has encoded the observations; their gradient is left in `x.grad` if x
-                requires it. None encodes the observations, and credits the encoder.
-        """
-
-    @abstractmethod
-    def credit(self) -> Credit:
-        """Passes the gradient that the last replay sent to what lies before the window on.
-
-        Raises:
-            RuntimeError: there was no replay since the last time.
-        """
 
 
 class Stream(ABC):
@@ -432,6 +363,23 @@ class Stream(ABC):
         with torch.no_grad():
             x: Tensor = self.encoder(observation)
         return x
+
+
+def in_own_modes(method: Callable[P, Result]) -> Callable[P, Result]:
+    """Makes a method of a learner compute as ever under `no_grad`, `inference_mode` and autocast on a CPU.
+
+    Without gradients some would learn nothing, without a word; a state in bfloat16 would forget.
+    """
+
+    @wraps(method)
+    def called(*args: P.args, **kwargs: P.kwargs) -> Result:
+        usual = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        if usual and not torch.is_autocast_enabled("cpu"):
+            return method(*args, **kwargs)
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            return method(*args, **kwargs)
+
+    return called
 
 
 def stepped(

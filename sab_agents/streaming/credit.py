@@ -6,6 +6,9 @@ read, I input size, H hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +16,40 @@ from sab_agents.core.state import SABState
 from sab_agents.kernels import Contexts, StepWeights, StreamKernel, replay_inputs, scan
 from sab_agents.kernels.stream_types import StreamRules
 from sab_agents.kernels.types import ScanPlan
-from sab_agents.streaming.base import Credit, Encode
+from sab_agents.streaming.base import Encode
+from sab_agents.streaming.window import Credit
+
+
+class GradientNorms(NamedTuple):
+    """Norms of what a core's parameters receive.
+
+    Attributes:
+        window: of the gradient from the steps of the window.
+        credit: of what credit added to it for the steps before.
+    """
+
+    window: float
+    credit: float
+
+
+def credited(core: nn.Module, credit: Callable[[], Credit]) -> tuple[Credit, GradientNorms]:
+    """Passes credit on, and returns it with the norms of the core's gradient before and of what it added.
+
+    Args:
+        core: whose window was backpropagated.
+        credit: of a stream or a window, which adds to the parameters' `.grad`.
+    """
+    parameters = [parameter for parameter in core.parameters() if parameter.requires_grad]
+    before = _gradient(parameters)
+    found = credit()
+    added = _gradient(parameters) - before
+    return found, GradientNorms(float(before.norm()), float(added.norm()))
+
+
+def _gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Returns a copy of all gradients side by side."""
+    parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
+    return torch.cat([part.detach().view(-1) for part in parts]) if parts else torch.zeros(1)
 
 
 def push_credit(

@@ -1,4 +1,4 @@
-"""Figures of what a memory does: whether it is written and read, by which steps, and what credit adds to a gradient.
+"""Figures of what a memory does: whether it is written and read, by which steps, and what it is credited.
 
 Whoever reports on a stream takes them from here, under the names that they have here.
 
@@ -7,14 +7,14 @@ Dimensions: T steps of a window, B rows, K slots that a step touches, S slots.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sab_agents.core import SABState
-from sab_agents.streaming.base import Credit, Stream
+from sab_agents.streaming.base import Stream
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.slots import SlotState
 
@@ -174,38 +174,6 @@ def credit_figures(distance: Tensor, norm: Tensor) -> dict[str, float]:
     count, mean = int((norm > 0).sum()), weighted_mean(distance, norm)
     found = {"credited_slots": count / len(norm)}
     return found if mean is None else found | {"credit_norm": float(norm.sum()) / count, "credit_distance": mean}
-
-
-class GradientNorms(NamedTuple):
-    """Norms of what a core's parameters receive.
-
-    Attributes:
-        window: of the gradient from the steps of the window.
-        credit: of what credit added to it for the steps before.
-    """
-
-    window: float
-    credit: float
-
-
-def credited(core: nn.Module, credit: Callable[[], Credit]) -> tuple[Credit, GradientNorms]:
-    """Passes credit on, and returns it with the norms of the core's gradient before and of what it added.
-
-    Args:
-        core: whose window was backpropagated.
-        credit: of a stream or a window, which adds to the parameters' `.grad`.
-    """
-    parameters = [parameter for parameter in core.parameters() if parameter.requires_grad]
-    before = _gradient(parameters)
-    found = credit()
-    added = _gradient(parameters) - before
-    return found, GradientNorms(float(before.norm()), float(added.norm()))
-
-
-def _gradient(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Returns a copy of all gradients side by side."""
-    parts = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-    return torch.cat([part.detach().view(-1) for part in parts]) if parts else torch.zeros(1)
 
 
 def weighted_mean(distance: Tensor, amount: Tensor) -> float | None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from sab_agents.core.real_time import RealTimeCore, Sensitivity
 from sab_agents.core.state import State
-from sab_agents.streaming.base import Credit, Encode
+from sab_agents.streaming.base import Encode
 from sab_agents.streaming.truncated import PeekedStep, PlainStep, TruncatedStream, TruncatedWindow
+from sab_agents.streaming.window import Credit
 
 
 class RealTimeStream(TruncatedStream):

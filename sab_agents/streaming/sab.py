@@ -28,11 +28,11 @@ from sab_agents.kernels import (
     scan,
     stream_kernel,
 )
-from sab_agents.streaming.base import Credit, Stream, checked_step, stepped
+from sab_agents.streaming.base import Stream, checked_step, stepped
 from sab_agents.streaming.credit import push_credit, refresh_memory
 from sab_agents.streaming.sab_window import SABWindow, Steps
-from sab_agents.streaming.slots import SlotState, copied, rules_of, without
-from sab_agents.streaming.window import Window
+from sab_agents.streaming.slots import SlotState, rules_of, updated, without, without_window
+from sab_agents.streaming.window import Credit, Window
 
 
 class SlotStep(NamedTuple):
@@ -331,7 +331,7 @@ class SABStream(Stream):
         self._kernel(self.core.step_weights())
         record = self._open_window("close")
         steps = Steps(*(getattr(record, field.name)[: self.steps].clone() for field in fields(Steps)))
-        contexts = copied(self.contexts)
+        contexts = Contexts(*(each.clone() for each in self.contexts))
         closed = SABWindow(
             self.core, self.rules, self.encoder, steps, self._before, contexts, self.credit_depth, self._lost
         )
@@ -459,56 +459,10 @@ class SABStream(Stream):
         self._begin_window()
         self._before = SlotState(**part("before"))
         self._before_carried = self._before.carried()
-        window = self._window = Window.from_state_dict(part("window"))
+        window = self._window
+        window.load_state_dict(part("window"))
         self._kept = self._before.filled.clone()
         if window.steps:
             write_slot, slots = window.stacked("write_slot"), torch.arange(self.state.slots, device=self._kept.device)
             self._kept &= ~window.stacked("start").any(dim=0).unsqueeze(1)
             self._kept &= (write_slot.unsqueeze(2) != slots).all(dim=0)
-
-
-def without_window(state: dict[str, Tensor], empty: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a state whose contexts were left out as that of a stream that has none, with an empty window.
-
-    Args:
-        state: what `SABStream.state_dict` returned, without contexts.
-        empty: what it returns of a stream with the same settings, for the shapes.
-    """
-    now = {name: value for name, value in state.items() if name.startswith("state.")}
-    contexts = {name: torch.zeros_like(value) for name, value in empty.items() if name.startswith("contexts.")}
-    before = {f"before.{name.removeprefix('state.')}": value for name, value in now.items()}
-    return {**now, **before, **contexts, "lost": state["state.filled"]}
-
-
-def updated(state: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
-    """Returns what `SABStream.state_dict` gives today, from what it gave before slots were chosen one at a time.
-
-    Up to version 0.1 usage and credit were counted at a window's end, some writes were planned ahead, and a generator
-    drew the slots of a reservoir.
-    """
-    if "statistics.usage" not in state:
-        return state
-    old = ("statistics.", "writer.", "reached", "acting")
-    new = {name: value for name, value in state.items() if not name.startswith(old)}
-    step = state["state.step"]
-    usage, credit = state["statistics.usage"], state["statistics.credit"] + state["reached"]
-    for part in ("state", "before"):
-        new |= {f"{part}.usage": usage, f"{part}.credit": credit}
-        new |= {f"{part}.{name}": state["writer.offered"].to(step.dtype) for name in ("writes", "draws")}
-    if "window.step" in state:
-        new |= _counted(new, decay)
-    return new
-
-
-def _counted(state: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
-    """Returns usage and credit after the steps of an open window, in which they were not yet counted."""
-    usage, credit = state["before.usage"].clone(), state["before.credit"].clone()
-    columns = zip(*(state[f"window.{name}"] for name in ("start", "read_slot", "weight", "write_slot")), strict=True)
-    for start, read_slot, weight, write_slot in columns:
-        for each in (usage, credit):
-            each.masked_fill_(start.unsqueeze(1), 0).mul_(decay)
-        usage.scatter_add_(1, read_slot.clamp(min=0), weight)
-        written = write_slot.unsqueeze(1) == torch.arange(usage.shape[1], device=usage.device)
-        for each in (usage, credit):
-            each.masked_fill_(written, 0)
-    return {"state.usage": usage, "state.credit": credit}

@@ -24,9 +24,10 @@ from sab_agents.kernels import (
     replay,
     stream_kernel,
 )
-from sab_agents.streaming.base import ClosedWindow, Credit, Encode
+from sab_agents.streaming.base import Encode
 from sab_agents.streaming.credit import push_credit
 from sab_agents.streaming.slots import SlotState, without
+from sab_agents.streaming.window import ClosedWindow, Credit
 
 FEW = 4
 """Rows below which a choice of them is kept: it comes again in every epoch if a minibatch is one row."""

@@ -1,4 +1,4 @@
-"""What a stream carries through a SAB, and the rules by which it writes.
+"""What a stream carries through a SAB, the rules by which it writes, and what files hold of it, of today and of before.
 
 Dimensions: B rows, S slots.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from sab_agents.checks import at_least, fraction
 from sab_agents.core.sab import SAB
 from sab_agents.core.state import SABState
-from sab_agents.kernels import EVICTIONS, WRITES, Contexts, StreamRules, StreamState
+from sab_agents.kernels import EVICTIONS, WRITES, StreamRules, StreamState
 from sab_agents.kernels.stream_types import Eviction, Write
 
 
@@ -99,6 +99,48 @@ def without_contexts(carried: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in carried.items() if not name.startswith(("contexts.", "window."))}
 
 
-def copied(contexts: Contexts) -> Contexts:
-    """Returns an independent copy."""
-    return Contexts(*(each.clone() for each in contexts))
+def without_window(state: dict[str, Tensor], empty: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a state whose contexts were left out as that of a stream that has none, with an empty window.
+
+    Args:
+        state: what `SABStream.state_dict` returned, without contexts.
+        empty: what it returns of a stream with the same settings, for the shapes.
+    """
+    now = {name: value for name, value in state.items() if name.startswith("state.")}
+    contexts = {name: torch.zeros_like(value) for name, value in empty.items() if name.startswith("contexts.")}
+    before = {f"before.{name.removeprefix('state.')}": value for name, value in now.items()}
+    return {**now, **before, **contexts, "lost": state["state.filled"]}
+
+
+def updated(state: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
+    """Returns what `SABStream.state_dict` gives today, from what it gave before slots were chosen one at a time.
+
+    Up to version 0.1 usage and credit were counted at a window's end, some writes were planned ahead, and a generator
+    drew the slots of a reservoir.
+    """
+    if "statistics.usage" not in state:
+        return state
+    old = ("statistics.", "writer.", "reached", "acting")
+    new = {name: value for name, value in state.items() if not name.startswith(old)}
+    step = state["state.step"]
+    usage, credit = state["statistics.usage"], state["statistics.credit"] + state["reached"]
+    for part in ("state", "before"):
+        new |= {f"{part}.usage": usage, f"{part}.credit": credit}
+        new |= {f"{part}.{name}": state["writer.offered"].to(step.dtype) for name in ("writes", "draws")}
+    if "window.step" in state:
+        new |= _counted(new, decay)
+    return new
+
+
+def _counted(state: dict[str, Tensor], decay: float) -> dict[str, Tensor]:
+    """Returns usage and credit after the steps of an open window, in which they were not yet counted."""
+    usage, credit = state["before.usage"].clone(), state["before.credit"].clone()
+    columns = zip(*(state[f"window.{name}"] for name in ("start", "read_slot", "weight", "write_slot")), strict=True)
+    for start, read_slot, weight, write_slot in columns:
+        for each in (usage, credit):
+            each.masked_fill_(start.unsqueeze(1), 0).mul_(decay)
+        usage.scatter_add_(1, read_slot.clamp(min=0), weight)
+        written = write_slot.unsqueeze(1) == torch.arange(usage.shape[1], device=usage.device)
+        for each in (usage, credit):
+            each.masked_fill_(written, 0)
+    return {"state.usage": usage, "state.credit": credit}

@@ -16,8 +16,8 @@ from sab_agents.core.base import Core
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.state import State
 from sab_agents.kernels import Layout, LSTMSegment, LSTMWeights, Recorder, Replay, all_finite, graph_replay, relaid
-from sab_agents.streaming.base import ClosedWindow, Credit, Encode, Stream, checked_step
-from sab_agents.streaming.window import Window
+from sab_agents.streaming.base import Encode, Stream, checked_step
+from sab_agents.streaming.window import ClosedWindow, Credit, Window
 
 
 class PlainStep(NamedTuple):
@@ -327,7 +327,7 @@ class TruncatedStream(Stream):
         self._begin_window()
         self._before = type(self.state)(*(state[f"before.{index}"].clone() for index in range(count)))
         window = {name.removeprefix("window."): state[name] for name in state if name.startswith("window.")}
-        self._window = Window.from_state_dict(window)
+        self._window.load_state_dict(window)
         if self._segment is not None and self.steps:
             start = self._window.stacked("start")
             self._before = self._before.reset(start[0])

@@ -19,11 +19,10 @@ from sab_agents.checks import did_you_mean
 from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.envs.wrappers import VectorPreviousActionReward
 from sab_agents.vec_env.elapsed import VecElapsedTime
-from sab_agents.vec_env.kinds import check_environment, check_id
 from sab_agents.vec_env.layers import AnyVectorEnv
 from sab_agents.vec_env.previous import VecPreviousActionReward
 from sab_agents.vec_env.single import SingleVecEnv
-from sab_agents.vec_env.usable import Usable, check_spaces
+from sab_agents.vec_env.usable import Usable, check_environment, check_id, check_spaces
 from sab_agents.vec_env.vector import VectorToVecEnv
 
 Single = gym.Env[Any, Any]

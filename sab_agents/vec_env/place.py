@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 
@@ -12,41 +12,38 @@ from sab_agents.vec_env.vector import VectorToVecEnv
 COUNTED = ("episode_returns", "episode_lengths")
 
 
-def place_of(env: VecEnv) -> dict[str, Any] | None:
-    """Returns the state of copies that `make_vec_env` made, and which have begun; None if they cannot tell it.
-
-    Those of this library without wrappers can.
-
-    Returns:
-        Arrays, and values that JSON can hold, by name.
-    """
-    copies = _copies(env)
-    if copies is None:
-        return None
-    counted = {name: getattr(env, name).copy() for name in COUNTED}
-    return {**counted, **{f"copies.{name}": value for name, value in copies.state_dict().items()}}
-
-
-def return_to(env: VecEnv, place: dict[str, Any]) -> None:
-    """Brings copies of the same environment to the place of others: they continue bit-exactly.
+class Place:
+    """The place of copies that `make_vec_env` made.
 
     Args:
-        env: for which `place_of` returns a state.
-        place: what it returned.
-
-    Raises:
-        ValueError: it is that of other copies.
+        env: which counts their returns.
+        copies: the environments themselves.
     """
-    copies = _copies(env)
-    assert copies is not None, "return_to: the environment has no place"
-    env.reset()
-    own = {name: value for name, value in place.items() if name.startswith("copies.")}
-    copies.load_state_dict({name.removeprefix("copies."): value for name, value in own.items()})
-    for name in COUNTED:
-        getattr(env, name)[:] = place[name]
 
+    def __init__(self, env: VecMonitor, copies: DynamicsVectorEnv) -> None:
+        self._env, self._copies = env, copies
 
-def _copies(env: VecEnv) -> DynamicsVectorEnv | None:
-    if not isinstance(env, VecMonitor) or not isinstance(env.venv, VectorToVecEnv):
-        return None
-    return env.venv.env if isinstance(env.venv.env, DynamicsVectorEnv) else None
+    @classmethod
+    def of(cls, env: VecEnv) -> Self | None:
+        """Returns the place of an environment's copies; None if they cannot tell it, as others and wrappers cannot."""
+        if not isinstance(env, VecMonitor) or not isinstance(env.venv, VectorToVecEnv):
+            return None
+        copies = env.venv.env
+        return cls(env, copies) if isinstance(copies, DynamicsVectorEnv) else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where copies that have begun are: arrays, and values that JSON can hold, by name."""
+        counted = {name: getattr(self._env, name).copy() for name in COUNTED}
+        return {**counted, **{f"copies.{name}": value for name, value in self._copies.state_dict().items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Brings the copies to the place of others of the same environment: they continue bit-exactly.
+
+        Raises:
+            ValueError: it is that of other copies.
+        """
+        self._env.reset()
+        own = {name: value for name, value in state_dict.items() if name.startswith("copies.")}
+        self._copies.load_state_dict({name.removeprefix("copies."): value for name, value in own.items()})
+        for name in COUNTED:
+            getattr(self._env, name)[:] = state_dict[name]

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sab_agents.envs.wrappers import Layout
-from sab_agents.vec_env.kinds import check_vec_env
+from sab_agents.vec_env.usable import check_vec_env
 
 
 class VecPreviousActionReward(VecEnvWrapper):

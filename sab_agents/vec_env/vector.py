@@ -19,8 +19,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from sab_agents.envs.forms import DynamicsVectorEnv
 from sab_agents.envs.wrappers import autoreset_mode
-from sab_agents.vec_env.kinds import check_vector_env
 from sab_agents.vec_env.layers import AnyVectorEnv, check_masked_resets, check_pooling, layers_of, single_wrapped
+from sab_agents.vec_env.usable import check_vector_env
 
 Array = npt.NDArray[Any]
 Infos = Mapping[str, Any] | Sequence[dict[str, Any]]

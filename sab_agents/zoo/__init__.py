@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sab_agents.checks import did_you_mean
-from sab_agents.zoo.agent import PPOSab
-from sab_agents.zoo.search import converted, sample
+from sab_agents.zoo.agent import PPOSab, converted, sample
 
 __all__ = ["ALGO", "HYPERPARAMS", "PPOSab", "main", "register"]
 

@@ -18,9 +18,8 @@ from torch import nn
 
 from sab_agents import SAB, OnlineLearner, RecurrentPPO, StreamAC
 from sab_agents.online import Diagnosis
-from sab_agents.online.diagnosis import ENOUGH
+from sab_agents.online.diagnosis import ENOUGH, NOTED, WindowHistory
 from sab_agents.online.settings import endless_cores
-from sab_agents.online.window_history import NOTED, WindowHistory
 from tests.online.conftest import Clock
 
 FEATURES, SYMBOLS = 6, 4

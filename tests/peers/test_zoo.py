@@ -17,7 +17,7 @@ from sab_agents.train.configuration import load
 from sab_agents.train.suites.agents import AgentsConfig
 from sab_agents.vec_env.make import horizon_of
 from sab_agents.zoo import HYPERPARAMS, PPOSab, completed, main
-from sab_agents.zoo.search import POWERS, converted
+from sab_agents.zoo.agent import POWERS, converted
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default")]
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents.envs.registration import ENVIRONMENTS
 from sab_agents.vec_env.make import make_vec_env
-from sab_agents.vec_env.place import place_of, return_to
+from sab_agents.vec_env.place import Place
 
 COPIES = 3
 DOWNLOADED = ("SAB/PixelMNIST-v0", "SAB/PixelCIFAR10-v0")
@@ -23,6 +23,12 @@ def begun(env_id: str, steps: int, seed: int = 0) -> VecEnv:
     env.reset()
     taken(env, steps, seed)
     return env
+
+
+def place_of(env: VecEnv) -> Place:
+    place = Place.of(env)
+    assert place is not None
+    return place
 
 
 def taken(env: VecEnv, steps: int, seed: int) -> list[Any]:
@@ -39,19 +45,16 @@ def taken(env: VecEnv, steps: int, seed: int) -> list[Any]:
 @pytest.mark.parametrize("env_id", [name for name in ENVIRONMENTS if name not in DOWNLOADED])
 def test_others_continue_to_the_bit(env_id: str) -> None:
     env, other = begun(env_id, 77), begun(env_id, 20, seed=9)
-    place = place_of(env)
-    assert place is not None
-    return_to(other, place)
+    place_of(other).load_state_dict(place_of(env).state_dict())
     assert taken(other, 300, 5) == taken(env, 300, 5)
 
 
 def test_environments_of_others_and_of_another_number_have_no_place() -> None:
-    assert place_of(make_vec_env("CartPole-v1", 2)) is None
-    assert place_of(make_vec_env("SAB/MemoryChain-v0", 2, wrappers=["flatten"])) is None
-    place = place_of(begun("SAB/MemoryChain-v0", 1))
-    assert place is not None
-    env = make_vec_env("SAB/MemoryChain-v0", COPIES + 1)
+    assert Place.of(make_vec_env("CartPole-v1", 2)) is None
+    assert Place.of(make_vec_env("SAB/MemoryChain-v0", 2, wrappers=["flatten"])) is None
+    saved = place_of(begun("SAB/MemoryChain-v0", 1)).state_dict()
+    place = place_of(make_vec_env("SAB/MemoryChain-v0", COPIES + 1))
     with pytest.raises(ValueError, match="must be that of 4 copies of the same environment"):
-        return_to(env, place)
+        place.load_state_dict(saved)
     with pytest.raises(gym.error.ResetNeeded):
         make_vec_env("SAB/MemoryChain-v0", 2).unwrapped.env.state_dict()  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from sab_agents.distributed import Ranks
 from sab_agents.ppo import RecurrentPPO
 from sab_agents.ppo.saving import KIND, file_of_rank
 from sab_agents.train.run_folder import RunFolder
-from sab_agents.vec_env.place import place_of, return_to
+from sab_agents.vec_env.place import Place
 
 PLACE = "place"
 
@@ -42,9 +42,9 @@ class Savings:
     def save(self, model: BaseAlgorithm) -> None:
         """Saves the agent, in place of the one before."""
         steps, ranks = model.num_timesteps, self._ranks
-        place = place_of(self._env) if isinstance(model, RecurrentPPO) else None
+        place = Place.of(self._env) if isinstance(model, RecurrentPPO) else None
         if place is not None:
-            archive.save(self._place(steps), PLACE, {}, _as_tensors(place))
+            archive.save(self._place(steps), PLACE, {}, _as_tensors(place.state_dict()))
         if not ranks.main:
             model.save(self._agent(steps))
         ranks.wait()
@@ -65,13 +65,14 @@ class Savings:
         _, state = archive.load(self._folder.agent, KIND)
         steps = int(state.get("count.num_timesteps", 0))
         agent = self._folder.agent if self._ranks.main else file_of_rank(self._agent(steps), self._ranks.rank)
-        missing = not (self._place(steps).exists() and agent.exists())
-        if self._ranks.any(missing):
+        place = Place.of(self._env)
+        if self._ranks.any(place is None or not (self._place(steps).exists() and agent.exists())):
             return None
         of_main = self._folder.agent if self._ranks.main else self._agent(steps)
         model = RecurrentPPO.load(of_main, env=self._env, device=device, force_reset=False)
-        _, place = archive.load(self._place(steps), PLACE)
-        return_to(self._env, _as_arrays(place))
+        if place is not None:
+            _, saved = archive.load(self._place(steps), PLACE)
+            place.load_state_dict(_as_arrays(saved))
         return model
 
     def _place(self, steps: int) -> Path:

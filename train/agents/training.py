@@ -29,7 +29,7 @@ from sab_agents.train.agents.savings import Savings
 from sab_agents.train.board import Tracked, open_logger
 from sab_agents.train.configuration import plain
 from sab_agents.train.errors import UserError, one_line
-from sab_agents.train.figures.returns import plot_returns
+from sab_agents.train.figures.runs import plot_returns
 from sab_agents.train.interrupts import Stop
 from sab_agents.train.output import lines
 from sab_agents.train.progress import Progress
@@ -43,12 +43,11 @@ LINES = 200  # of metrics.jsonl, about
 Loaded = TypeVar("Loaded")
 
 
-def train_agent(config: AgentConfig, console: Console | None = None, *, track: Sequence[str] = ()) -> dict[str, Any]:
+def train_agent(config: AgentConfig, *, track: Sequence[str] = ()) -> dict[str, Any]:
     """Trains an agent and writes its run folder; under `torchrun`, several ranks train one, and rank 0 writes.
 
     Args:
         config: the run's settings.
-        console: shows the progress; None is standard output.
         track: trackers that show the run.
 
     Returns:
@@ -79,7 +78,7 @@ def train_agent(config: AgentConfig, console: Console | None = None, *, track: S
     if ranks.main:
         folder.result.unlink(missing_ok=True)
         folder.cut_metrics(model.num_timesteps)
-    shown = (console if console is not None else lines()) if ranks.main else Console(quiet=True)
+    shown = lines() if ranks.main else Console(quiet=True)
     journal = _Journal(folder, config, Stop(), shown, model.num_timesteps, savings, ranks)
     tracked = Tracked(folder.path.name, track, folder.path, settings=config.settings(), identity=folder.tracking)
     with open_logger(folder.tensorboard, tracked) if ranks.main else nullcontext() as logger:

@@ -85,10 +85,10 @@ def learner(core: str = "sab", **settings: Any) -> OnlineLearner:
     return OnlineLearner(INPUTS, CLASSES, core=core, **OnlineLearner.shared_settings(core, SIZES), **settings)
 
 
-def stream_of(classes: int, length: int = 4096) -> tuple[Any, list[int]]:
-    """Returns inputs (length, I) and classes, which are repeated."""
+def repeated() -> tuple[Any, list[int]]:
+    """Returns inputs (T, I) and classes of a stream that is repeated."""
     rng = np.random.default_rng(0)
-    return rng.standard_normal((length, INPUTS), dtype=np.float32), rng.integers(0, classes, length).tolist()
+    return rng.standard_normal((4096, INPUTS), dtype=np.float32), rng.integers(0, CLASSES, 4096).tolist()
 
 
 def endless() -> Draw:
@@ -158,7 +158,7 @@ def timed(sides: Mapping[tuple[str, str], Work], rounds: int) -> list[StreamRow]
 
 def learning(model: OnlineLearner, *, predicts: bool = False) -> Work:
     """Returns BATCH learned steps, after enough steps to fill every slot."""
-    x, y = stream_of(CLASSES)
+    x, y = repeated()
     place = 0
 
     def work() -> None:
@@ -177,7 +177,7 @@ def learning(model: OnlineLearner, *, predicts: bool = False) -> Work:
 def predicting(model: OnlineLearner) -> Work:
     """Returns BATCH predictions of different inputs."""
     learning(model)
-    x, _ = stream_of(CLASSES)
+    x, _ = repeated()
 
     def work() -> None:
         for index in range(BATCH):

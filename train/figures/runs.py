@@ -12,7 +12,8 @@ import numpy.typing as npt
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from sab_agents.train.figures.canvas import MARKED, MEMORYLESS, TRAINED, panels, tidy
+from sab_agents.train.figures.canvas import MARKED, MEMORYLESS, TRAINED, panels, png_of, tidy
+from sab_agents.train.output import write_atomically
 from sab_agents.train.supervised.metrics import UNITS
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ CREDIT_RANGE = 1e-6
 FEW = 3
 COLOR_MAP = "viridis"
 NOTHING = "#ececec"
+STYLES = {"best": "-.", "memoryless": "--", "random": ":"}
+"""How the returns that are known are drawn."""
 
 
 def memoryless_line(axes: Axes, value: float) -> None:
@@ -153,3 +156,35 @@ def _pixels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     rows, columns = (max(1, 256 // size) for size in values.shape)
     pixels: npt.NDArray[np.uint8] = colors.repeat(rows, axis=0).repeat(columns, axis=1)
     return pixels
+
+
+def plot_returns(path: Path, title: str, logged: list[dict[str, Any]], known: Mapping[str, float]) -> None:
+    """Writes a PNG of the mean return of the last 100 episodes.
+
+    Args:
+        path: the file.
+        title: what was trained.
+        logged: the content of metrics.jsonl.
+        known: returns of policies to compare with, by name.
+    """
+    canvas, (axes,) = panels(7, 3.8)
+    ended = [line for line in logged if line["return"] is not None]
+    axes.plot([line["step"] for line in ended], [line["return"] for line in ended], color=TRAINED, linewidth=1.6)
+    for value in sorted(set(known.values())):
+        names = [name for name in STYLES if known.get(name) == value]
+        axes.axhline(value, color=MEMORYLESS, linestyle=STYLES[names[0]], linewidth=1.1, zorder=1)
+        axes.annotate(
+            ",\n".join(names),
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=MEMORYLESS,
+            annotation_clip=False,
+        )
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlim(left=0)
+    tidy(axes, title, "steps of the environment, all copies together", "return, mean of the last 100 episodes")
+    write_atomically(path, png_of(canvas))

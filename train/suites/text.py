@@ -20,7 +20,6 @@ import torch
 from sab_agents.checks import at_least
 from sab_agents.envs.supervised.characters import Characters
 from sab_agents.online import OnlineLearner
-from sab_agents.train.board import Board
 from sab_agents.train.configuration import Settings, choices
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.live import learner_lines, scalars_of
@@ -164,26 +163,25 @@ class ReadText(Suite[TextConfig, TextCell]):
                 rate = min(config.learning_rates, key=lambda rate: tried[f"{rate:g}"])
                 learner = self._learner(cell.learner, rate)
                 text, chosen = in_parts(codes, config.rows), {"learning_rate": rate, "tried": tried}
-            with work.board(cell, self.cell_settings(cell)) as board:
-
-                def watch(
-                    bits: float,
-                    seen: int,
-                    cell: TextCell = cell,
-                    learner: OnlineLearner = learner,
-                    board: Board = board,
-                    whole: int = text.size,
-                ) -> None:
-                    board.scalars({"bits per character": bits, **scalars_of(learner)}, seen)
-                    work.progress(
-                        (len(results) + seen / whole) / len(work.chain),
-                        f"{bits:.3f} bits per character",
-                        lambda: [f"{cell.file}, {seen:,} characters", *learner_lines(learner)],
-                    )
-
-                result = {**read(learner, text, watch), **chosen}
+            result = {**self._read(work, cell, learner, text, len(results)), **chosen}
             results[cell] = result
             yield cell, result
+
+    def _read(
+        self, work: Work[TextCell], cell: TextCell, learner: OnlineLearner, text: Codes, done: int
+    ) -> dict[str, Any]:
+        """Reads a text, and shows how far it is; `done` cells of the chain are."""
+        with work.board(cell, self.cell_settings(cell)) as board:
+
+            def watch(bits: float, seen: int) -> None:
+                board.scalars({"bits per character": bits, **scalars_of(learner)}, seen)
+                work.progress(
+                    (done + seen / text.size) / len(work.chain),
+                    f"{bits:.3f} bits per character",
+                    lambda: [f"{cell.file}, {seen:,} characters", *learner_lines(learner)],
+                )
+
+            return read(learner, text, watch)
 
     def _learner(self, name: str, rate: float) -> OnlineLearner:
         config, (_, kinds) = self.config, self.text

@@ -1,4 +1,4 @@
-"""A scan from its inputs, and the backward pass to every weight, with the native kernel and without a graph.
+"""The network of a scan, and a scan from its inputs, with the backward pass to every weight and without a graph.
 
 Dimensions: T steps, B rows, I input size, H hidden size, A attention size, S slots of the starting memory, R = K + 1
 slots that a read touches.
@@ -11,10 +11,29 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import REAL, SCORES, fits, native, new_empty
-from sab_agents.kernels.native_backend.step import LSTMWeights, weights_fit
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty
 from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
-from sab_agents.kernels.types import Reading, ScanPlan, StepWeights
+from sab_agents.kernels.types import Reading, ScanPlan, StepState, StepWeights
+
+
+class LSTMWeights(NamedTuple):
+    """The weights of an LSTM, as those of a SAB whose attention has size 0."""
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+    key_weight: tuple[()] = ()
+    query_weight: tuple[()] = ()
+    query_bias: tuple[()] = ()
+    score_weight: None = None
+    age_weight: None = None
+    age_bias: None = None
+    gate_weight: None = None
+    gate_bias: None = None
+    output_gate_weight: None = None
+    output_gate_bias: None = None
+
 
 Weights = StepWeights | LSTMWeights
 
@@ -190,14 +209,45 @@ class Network(NamedTuple):
         )
 
 
-def lstm_weights_fit(weights: LSTMWeights, inputs: int, H: int) -> bool:
+def state_fits(state: StepState, B: int, S: int, H: int) -> bool:
+    """Returns whether the native kernel can take each tensor of a state."""
+    return (
+        fits(state.h, (B, H), REAL)
+        and fits(state.c, (B, H), REAL)
+        and fits(state.memory, (B, S, H), REAL)
+        and fits(state.filled, (B, S), FLAG)
+        and fits(state.written_at, (B, S), WHOLE)
+        and fits(state.step, (B,), WHOLE)
+    )
+
+
+def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
     """Returns whether the native kernel can take each weight."""
+    age, gate, output_gate = weights.age_weight, weights.gate_weight, weights.output_gate_weight
+    return (
+        lstm_weights_fit(weights, inputs, H)
+        and fits(weights.key_weight, (A, H), REAL)
+        and fits(weights.query_weight, (A, H), REAL)
+        and fits(weights.query_bias, (A,), REAL)
+        and (weights.score_weight is None or fits(weights.score_weight, (1, A), REAL))
+        and (age is None or (fits(age, (1, H), REAL) and _fits(weights.age_bias, (1,))))
+        and (gate is None or (fits(gate, (H, H), REAL) and _fits(weights.gate_bias, (H,))))
+        and (output_gate is None or (fits(output_gate, (H,), REAL) and _fits(weights.output_gate_bias, (H,))))
+    )
+
+
+def lstm_weights_fit(weights: Weights, inputs: int, H: int) -> bool:
+    """Returns whether the native kernel can take each weight of the LSTM."""
     return (
         fits(weights.weight_ih, (4 * H, inputs), REAL)
         and fits(weights.weight_hh, (4 * H, H), REAL)
         and fits(weights.bias_ih, (4 * H,), REAL)
         and fits(weights.bias_hh, (4 * H,), REAL)
     )
+
+
+def _fits(tensor: Tensor | None, shape: tuple[int, ...]) -> bool:
+    return tensor is not None and fits(tensor, shape, REAL)
 
 
 class Run:

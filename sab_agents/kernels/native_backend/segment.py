@@ -15,8 +15,7 @@ from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, new_row
 from sab_agents.kernels.native_backend.pieces import PieceReplays, Selected
-from sab_agents.kernels.native_backend.run import Given, Network
-from sab_agents.kernels.native_backend.step import LSTMWeights
+from sab_agents.kernels.native_backend.run import Given, LSTMWeights, Network
 from sab_agents.kernels.native_backend.stream import CompiledStream
 from sab_agents.kernels.native_backend.tape import Sizes, Space
 from sab_agents.kernels.stream_types import StreamState, WindowRecord

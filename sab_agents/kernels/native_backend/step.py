@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty, threads
+from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, fits, native, new_empty, threads
+from sab_agents.kernels.native_backend.run import LSTMWeights, state_fits, weights_fit
 from sab_agents.kernels.types import NOTHING_READ, StepRules, StepState, StepWeights
 
 
@@ -121,25 +122,6 @@ def lstm_step(
     return (output.narrow(1, 0, H).contiguous(), new_c) if finite else None
 
 
-class LSTMWeights(NamedTuple):
-    """The weights of an LSTM, as those of a SAB whose attention has size 0."""
-
-    weight_ih: Tensor
-    weight_hh: Tensor
-    bias_ih: Tensor
-    bias_hh: Tensor
-    key_weight: tuple[()] = ()
-    query_weight: tuple[()] = ()
-    query_bias: tuple[()] = ()
-    score_weight: None = None
-    age_weight: None = None
-    age_bias: None = None
-    gate_weight: None = None
-    gate_bias: None = None
-    output_gate_weight: None = None
-    output_gate_bias: None = None
-
-
 class LSTMState(NamedTuple):
     """The state of an LSTM, as that of a SAB without slots whose steps nobody counts."""
 
@@ -149,37 +131,3 @@ class LSTMState(NamedTuple):
     filled: tuple[()] = ()
     written_at: tuple[()] = ()
     step: tuple[()] = ()
-
-
-def state_fits(state: StepState, B: int, S: int, H: int) -> bool:
-    """Returns whether the native kernel can take each tensor of a state."""
-    return (
-        fits(state.h, (B, H), REAL)
-        and fits(state.c, (B, H), REAL)
-        and fits(state.memory, (B, S, H), REAL)
-        and fits(state.filled, (B, S), FLAG)
-        and fits(state.written_at, (B, S), WHOLE)
-        and fits(state.step, (B,), WHOLE)
-    )
-
-
-def weights_fit(weights: StepWeights, inputs: int, H: int, A: int) -> bool:
-    """Returns whether the native kernel can take each weight."""
-    age, gate, output_gate = weights.age_weight, weights.gate_weight, weights.output_gate_weight
-    return (
-        fits(weights.weight_ih, (4 * H, inputs), REAL)
-        and fits(weights.weight_hh, (4 * H, H), REAL)
-        and fits(weights.bias_ih, (4 * H,), REAL)
-        and fits(weights.bias_hh, (4 * H,), REAL)
-        and fits(weights.key_weight, (A, H), REAL)
-        and fits(weights.query_weight, (A, H), REAL)
-        and fits(weights.query_bias, (A,), REAL)
-        and (weights.score_weight is None or fits(weights.score_weight, (1, A), REAL))
-        and (age is None or (fits(age, (1, H), REAL) and _fits(weights.age_bias, (1,))))
-        and (gate is None or (fits(gate, (H, H), REAL) and _fits(weights.gate_bias, (H,))))
-        and (output_gate is None or (fits(output_gate, (H,), REAL) and _fits(weights.output_gate_bias, (H,))))
-    )
-
-
-def _fits(tensor: Tensor | None, shape: tuple[int, ...]) -> bool:
-    return tensor is not None and fits(tensor, shape, REAL)

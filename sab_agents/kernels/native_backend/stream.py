@@ -15,8 +15,7 @@ from torch import Tensor
 from sab_agents.kernels.binding import Binding
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty, threads
 from sab_agents.kernels.native_backend.pieces import PieceReplays, Pieces, Selected, Shape
-from sab_agents.kernels.native_backend.run import Given, Network
-from sab_agents.kernels.native_backend.step import state_fits, weights_fit
+from sab_agents.kernels.native_backend.run import Given, Network, state_fits, weights_fit
 from sab_agents.kernels.native_backend.tape import Sizes, Space
 from sab_agents.kernels.stream_types import EVICTIONS, Contexts, StreamRules, StreamState, StreamStep, WindowRecord
 from sab_agents.kernels.types import StepState, StepWeights

@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sab_agents.kernels.torch_backend.attention import divisor, threshold
-from sab_agents.kernels.torch_backend.backward import Backward, Tape
-from sab_agents.kernels.torch_backend.gather import outer
+from sab_agents.kernels.torch_backend.backward import Backward, Tape, outer
 from sab_agents.kernels.torch_backend.output_gate import GateGradients, opened, through_output_gate
 from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.torch_backend.schedule import MIXED_WRITE, NO_WRITE, Schedule, make_schedule

@@ -17,7 +17,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from sab_agents.kernels.torch_backend.gather import LoopGradients, input_gradients
+from sab_agents.kernels.torch_backend.backward import LoopGradients, input_gradients
 from sab_agents.kernels.torch_backend.output_gate import opened, through_output_gate
 from sab_agents.kernels.torch_backend.scan import argument_gradients, with_gates
 from sab_agents.kernels.triton_backend import backward as backward_kernel

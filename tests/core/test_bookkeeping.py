@@ -11,7 +11,7 @@ from torch import Tensor
 from sab_agents import SABState
 from sab_agents.core.timeline import Rules, Timeline, make_timeline, next_state
 from sab_agents.kernels import Reading, ScanOutputs, all_finite, count_steps, forced_kernel, remember
-from sab_agents.kernels.native_backend import plan as compiled_plan
+from sab_agents.kernels.native_backend import extension
 from tests.kernels.extension import needs_native
 
 pytestmark = needs_native
@@ -60,7 +60,7 @@ def test_steps_slots_and_what_is_remembered_equal_plain_torch() -> None:
 
 
 def test_a_number_that_is_not_finite_is_found_wherever_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled_plan, "threads", lambda _: 3)
+    monkeypatch.setattr(extension, "threads", lambda _: 3)
     for count in (1, 15, 16, 17, 64, 200):
         x = torch.full((count,), 3e38)
         assert all_finite(x)
