@@ -17,6 +17,7 @@ from sab_agents.train.cli import main
 from sab_agents.train.configuration import load
 from sab_agents.train.suites.agents import Agents, AgentsConfig
 from sab_agents.train.suites.conditioning import Conditioning, ConditioningConfig
+from sab_agents.train.suites.paper import Paper, PaperConfig
 from sab_agents.train.suites.recall import Recall, RecallConfig
 from sab_agents.train.suites.stream import Stream, StreamConfig
 from sab_agents.train.suites.text import TextConfig
@@ -77,6 +78,8 @@ def cells_of(path: Path) -> dict[str, dict[str, Any]]:
         return _conditioning_cells(path)
     if kind == "online":
         return _text_cells(path) if path.stem == "text" else _online_cells(path)
+    if path.stem == "paper":
+        return _paper_cells(path)
     return _as_json({"run": _flat_settings(load(TrainConfig, path))})
 
 
@@ -122,6 +125,16 @@ def _conditioning_cells(path: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for (cell,) in suite.chains():
         kept = found.setdefault(f"{cell.learner} {cell.interval}", {**suite.cell_settings(cell), "seeds": []})
+        kept["seeds"].append(cell.seed)
+    return _as_json(found)
+
+
+def _paper_cells(path: Path) -> dict[str, dict[str, Any]]:
+    suite = Paper(load(PaperConfig, path))
+    found: dict[str, dict[str, Any]] = {}
+    for (cell,) in suite.chains():
+        settings = {name: value for name, value in suite.cell_settings(cell).items() if name != "seed"}
+        kept = found.setdefault(f"{cell.experiment} {cell.learner}", {**settings, "seeds": []})
         kept["seeds"].append(cell.seed)
     return _as_json(found)
 
