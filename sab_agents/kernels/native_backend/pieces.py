@@ -199,7 +199,7 @@ class PieceReplays:
         room = Replayed.empty(of, M)
         self._gather = room.gather(of)
         reading = self._network.reading
-        space = Space(Sizes.of(of.steps, M, inputs, H, A, of.union, reading))
+        space = Space.of(Sizes.of(of.steps, M, inputs, H, A, of.union, reading))
         given = room.given(age=reading.age)
         self._forward = self._network.forward(space, given, slots=of.union + of.steps)
         self._backward = self._network.backward(

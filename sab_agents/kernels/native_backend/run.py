@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty
 from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
-from sab_agents.kernels.types import Reading, ScanPlan, StepState, StepWeights
+from sab_agents.kernels.types import Reading, ScanArguments, ScanPlan, StepState, StepWeights, contiguous
 
 
 class LSTMWeights(NamedTuple):
@@ -65,6 +65,19 @@ class Given(NamedTuple):
     step: Array | None
     written_at: Array | None
 
+    @classmethod
+    def of(cls, inputs: ScanArguments, plan: ScanPlan) -> Self:
+        """Returns what is given of these, which are contiguous."""
+        times = (plan.step, plan.written_at) if plan.reading.age else (None, None)
+        arrays = inputs.x, inputs.h, inputs.c, inputs.memory
+        return cls(*arrays, plan.start, plan.cut, plan.write_slot, plan.filled, *times)
+
+
+def sizes_of(inputs: ScanArguments, plan: ScanPlan) -> Sizes:
+    """Returns the sizes of a scan."""
+    T, B, width = inputs.x.shape
+    return Sizes.of(T, B, width, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1], plan.reading)
+
 
 class Network(NamedTuple):
     """What is the same in every scan by the same weights.
@@ -105,17 +118,22 @@ class Network(NamedTuple):
         weights = self.weights
         return weights.weight_ih.shape[1], weights.weight_hh.shape[1], len(weights.query_bias)
 
-    def forward(self, space: Space, given: Given, *, slots: int) -> Any:
-        """Returns the arguments of a forward pass; where it leaves outputs beside the tape may be set.
+    def forward(
+        self, space: Space, given: Given, *, slots: int, keep: bool = True, output: Tensor | None = None, parts: int = 2
+    ) -> Any:
+        """Returns the arguments of a forward pass.
 
         Args:
             space: that the scan writes to.
             given: what it is given.
             slots: S and those beyond, which begin empty.
+            keep: whether the tape is to have all steps, for a backward pass.
+            output: (T, B, parts · H), gets the outputs; None if they are not wanted, or are yet to be set.
+            parts: of an output: h and s; and ĥ, if 3.
         """
         T, B, inputs, H, A, S, R, *_, apart = space.sizes
         return native.Forward(
-            threads=space.threads,
+            threads=space.sizes.threads,
             steps=T,
             rows=B,
             input=inputs,
@@ -124,7 +142,7 @@ class Network(NamedTuple):
             slots=slots,
             held=S,
             reads=R,
-            keep=True,
+            keep=keep,
             score=SCORES.index(self.reading.score),
             gain=self.reading.gain,
             floor=self.reading.floor,
@@ -141,8 +159,8 @@ class Network(NamedTuple):
             step=given.step,
             written_at=given.written_at,
             tape=space.tape,
-            parts=2,
-            outputs=None,
+            parts=parts,
+            outputs=output,
             last_output=None,
         )
 
@@ -172,7 +190,7 @@ class Network(NamedTuple):
         """
         T, B, inputs, H, A, S, R, *_, apart = space.sizes
         return native.Backward(
-            threads=space.threads,
+            threads=space.sizes.threads,
             steps=T,
             rows=B,
             input=inputs,
@@ -277,10 +295,8 @@ class Run:
         reading: Reading,
         output: Tensor | None,
     ) -> None:
-        self._network, self._given, self._space = Network(weights, weights, reading), given, Space(sizes)
-        forward = self._network.forward(self._space, given, slots=slots)
-        forward.outputs = output
-        if not forward.run():
+        self._network, self._given, self._space = Network(weights, weights, reading), given, Space.of(sizes)
+        if not self._network.forward(self._space, given, slots=slots, output=output).run():
             raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
 
     def hidden(self) -> Tensor:
@@ -342,20 +358,9 @@ def scan_run(
     Returns:
         The run, and its outputs: [h, s] (T, B, 2H), or h (T, B, H).
     """
-    (T, B, inputs), (_, S, H), A = x.shape, memory.shape, len(weights.query_bias)
-    x, h, c, memory = (tensor.contiguous() for tensor in (x, h, c, memory))
-    start, cut, write_slot, filled = (
-        tensor.contiguous() for tensor in (plan.start, plan.cut, plan.write_slot, plan.filled)
-    )
-    times = (plan.step, plan.written_at) if plan.reading.age else (None, None)
-    step, written_at = (None if tensor is None else tensor.contiguous() for tensor in times)
-    output = new_empty(T, B, 2 * H) if summary else None
-    run = Run(
-        weights,
-        Sizes.of(T, B, inputs, H, A, S, plan.reading),
-        Given(x, h, c, memory, start, cut, write_slot, filled, step, written_at),
-        slots=plan.slots,
-        reading=plan.reading,
-        output=output,
-    )
+    inputs, plan = contiguous(ScanArguments(x, *weights, h, c, memory), plan)
+    sizes = sizes_of(inputs, plan)
+    output = new_empty(sizes.steps, sizes.rows, 2 * sizes.size) if summary else None
+    given = Given.of(inputs, plan)
+    run = Run(weights, sizes, given, slots=plan.slots, reading=plan.reading, output=output)
     return run, run.hidden() if output is None else output

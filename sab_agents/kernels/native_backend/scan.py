@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import SCORES, WHOLE, native, new_empty
+from sab_agents.kernels.native_backend.extension import WHOLE, new_empty
 from sab_agents.kernels.native_backend.layers import product
-from sab_agents.kernels.native_backend.tape import Sizes, TapeParts, layout, padded, tape_counts
+from sab_agents.kernels.native_backend.run import Given, Network, sizes_of
+from sab_agents.kernels.native_backend.tape import Sizes, Space, layout, padded, tape_counts
 from sab_agents.kernels.types import (
     WEIGHTS,
     ScanArguments,
@@ -37,44 +38,18 @@ SENT_IN_BUFFER = ("states", "keys", "query", "state", "score_weight", "output_ga
 def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`."""
     inputs, plan = contiguous(inputs, plan)
-    sizes = _sizes(inputs, plan)
-    T, B, width, H, A, held, R, *_, apart = sizes
+    sizes = sizes_of(inputs, plan)
+    T, B, _, H, _, held, R, *_, apart = sizes
     gates, buffer = new_empty(T, B, 4 * H), new_empty(layout(sizes, keep=keep, tape=IN_BUFFER, sent=()).floats)
     summary, hidden = new_empty(T, B, H), new_empty(held + T, B, H)
     output, c = new_empty(T, B, (3 if apart else 2) * H), new_empty(B, H)
     versions, weights = new_empty(T, B, R, dtype=WHOLE), new_empty(T, B, R)
-    in_range = native.Forward(
-        threads=sizes.threads,
-        steps=T,
-        rows=B,
-        input=width,
-        size=H,
-        attention=A,
-        slots=plan.slots,
-        held=held,
-        reads=R,
-        keep=keep,
-        score=SCORES.index(plan.reading.score),
-        gain=plan.reading.gain,
-        floor=plan.reading.floor,
-        apart=apart,
-        x=inputs.x,
-        projection=inputs,
-        recurrence=inputs,
-        h=inputs.h,
-        c=inputs.c,
-        memory=inputs.memory,
-        start=plan.start,
-        write_slot=plan.write_slot,
-        filled=plan.filled,
-        step=plan.step if plan.reading.age else None,
-        written_at=plan.written_at if plan.reading.age else None,
-        tape=_tape(sizes, keep, gates, buffer, summary, hidden, versions, weights, c),
-        parts=3 if apart else 2,
-        outputs=output,
-        last_output=None,
-    ).run()
-    if not in_range:
+    space = _space(sizes, keep, gates, buffer, summary, hidden, versions, weights, c)
+    parameters = inputs.weights
+    scan = Network(parameters, parameters, plan.reading).forward(
+        space, Given.of(inputs, plan), slots=plan.slots, keep=keep, output=output, parts=3 if apart else 2
+    )
+    if not scan.run():
         raise ValueError(
             f"scan: write_slot must lie in -1 … {plan.slots - 1}, but lies in {int(plan.write_slot.min())} … "
             f"{int(plan.write_slot.max())}."
@@ -84,7 +59,7 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
 
 def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Returns shapes and dtypes of the tape; see `sab_agents.kernels.scan.ScanKernel`."""
-    sizes = _sizes(inputs, plan)
+    sizes = sizes_of(inputs, plan)
     T, B, _, H, _, held, *_ = sizes
     counts = tape_counts(sizes)
     buffer = sum(padded(counts[part]) for part in IN_BUFFER)
@@ -97,66 +72,40 @@ def backward(
 ) -> list[Tensor | None]:
     """Returns the gradients of `inputs`; see `sab_agents.kernels.scan.ScanKernel`."""
     inputs, plan = contiguous(inputs, plan)
-    sizes, (gates, buffer, summary, hidden) = _sizes(inputs, plan), tape.kept
-    T, B, width, H, A, held, R, *_, apart = sizes
+    sizes, (gates, buffer, summary, hidden) = sizes_of(inputs, plan), tape.kept
+    T, B, _, H, _, held, *_, apart = sizes
     grad_hidden, hidden_stride = _rows(grad_output[..., :H])
     grad_summary, summary_stride = _rows(grad_output[..., H : 2 * H])
     grad_stored, stored_stride = _rows(grad_output[..., 2 * H :]) if apart else (None, 0)
     lies = layout(sizes, tape=(), sent=SENT_IN_BUFFER)
     _, sent = lies.within(new_empty(lies.floats))
+    weights = inputs.weights
     into = StepWeights._make(
         None if weight is None or not wants else new_empty(*weight.shape)
-        for weight, wants in zip(inputs.weights, wanted[1 : 1 + WEIGHTS], strict=True)
+        for weight, wants in zip(weights, wanted[1 : 1 + WEIGHTS], strict=True)
     )
     grad_gates, grad_h, grad_cell = new_empty(T, B, 4 * H), new_empty(B, H), new_empty(B, H)
     wants_h, wants_c, wants_memory = wanted[1 + WEIGHTS :]
     grad_memory = new_empty(B, held, H) if wants_memory else None
-    native.Backward(
-        threads=sizes.threads,
-        steps=T,
-        rows=B,
-        input=width,
-        size=H,
-        attention=A,
-        held=held,
-        reads=R,
-        credit=plan.reading.credit,
-        add=False,
-        score=SCORES.index(plan.reading.score),
-        gain=plan.reading.gain,
-        floor=plan.reading.floor,
-        apart=apart,
-        last_only=False,
-        hidden_stride=hidden_stride,
-        summary_stride=summary_stride,
-        stored_stride=stored_stride,
+    space = _space(sizes, True, gates, buffer, summary, hidden, tape.versions, tape.weights, grad_c)
+    space.sent = sent._replace(gates=grad_gates, h=grad_h, cell=grad_cell)
+    scan = Network(weights, into, plan.reading).backward(
+        space,
+        Given.of(inputs, plan),
         grad_hidden=grad_hidden,
         grad_summary=grad_summary,
         grad_stored=grad_stored,
-        grad_last_cell=grad_c.contiguous(),
-        recurrence=inputs,
-        x=inputs.x,
-        h=inputs.h,
-        start=plan.start,
-        cut=plan.cut,
-        write_slot=plan.write_slot,
-        step=plan.step if plan.reading.age else None,
-        written_at=plan.written_at if plan.reading.age else None,
-        tape=_tape(sizes, True, gates, buffer, summary, hidden, tape.versions, tape.weights, grad_c),
-        sent=sent._replace(gates=grad_gates, h=grad_h, cell=grad_cell),
+        stride=hidden_stride,
         grad_memory=grad_memory,
-        gradients=into,
-    ).run()
+    )
+    scan.add, scan.grad_last_cell = False, grad_c.contiguous()
+    scan.summary_stride, scan.stored_stride = summary_stride, stored_stride
+    scan.run()
     grad_x = product(grad_gates, inputs.weight_ih) if wanted[0] else None
     return [grad_x, *into, grad_h if wants_h else None, grad_cell if wants_c else None, grad_memory]
 
 
-def _sizes(inputs: ScanArguments, plan: ScanPlan) -> Sizes:
-    T, B, width = inputs.x.shape
-    return Sizes.of(T, B, width, inputs.h.shape[1], inputs.query_bias.shape[0], plan.filled.shape[1], plan.reading)
-
-
-def _tape(
+def _space(
     sizes: Sizes,
     keep: bool,
     gates: Tensor,
@@ -166,11 +115,13 @@ def _tape(
     versions: Tensor,
     weights: Tensor,
     last_cell: Tensor,
-) -> TapeParts:
-    at, _ = layout(sizes, keep=keep, tape=IN_BUFFER, sent=()).within(buffer)
-    return at._replace(
+) -> Space:
+    """Returns what a forward pass writes to; where its backward pass writes is yet to be set."""
+    at, nowhere = layout(sizes, keep=keep, tape=IN_BUFFER, sent=()).within(buffer)
+    tape = at._replace(
         gates=gates, summary=summary, hidden=hidden, versions=versions, weights=weights, last_cell=last_cell
     )
+    return Space(sizes, tape, nowhere)
 
 
 def _rows(grad: Tensor) -> tuple[Tensor, int]:

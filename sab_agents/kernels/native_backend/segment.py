@@ -56,7 +56,10 @@ class CompiledLSTM:
             steps: at most.
             cell: (1, H), gets c after the last step.
         """
-        H, space = self._hidden_size, Space(Sizes.of(steps, 1, self._inputs, self._hidden_size, 0, 0, network.reading))
+        H, space = (
+            self._hidden_size,
+            Space.of(Sizes.of(steps, 1, self._inputs, self._hidden_size, 0, 0, network.reading)),
+        )
         space.tape = space.tape._replace(last_cell=cell)
         given = Given((), (), (), (), self._start, self._cut, self._nowhere, (), None, None)
         backward = network.backward(
@@ -153,7 +156,7 @@ class CompiledSegment:
         near = None if stream.limit is None else new_empty(1, dtype=WHOLE)
         reading = network.reading
         stored = new_empty(H) if reading.apart else None
-        self._space = Space(Sizes.of(L, 1, self._inputs, H, attention, S, reading))
+        self._space = Space.of(Sizes.of(L, 1, self._inputs, H, attention, S, reading))
         step = self._step = stream.step_arguments(new_c, read_slot, weight, stored, near)
         step.threads, step.input, step.attention = 1, self._inputs, attention
         step.projection, step.recurrence = network.weights, network.weights

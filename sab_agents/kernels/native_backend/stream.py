@@ -407,7 +407,7 @@ class WindowReplay:
         inputs, H, A = network.sizes
         T, B, _ = record.read_slot.shape
         self._shape, self._age = (B, 2 * H), network.reading.age
-        space = Space(Sizes.of(T, B, inputs, H, A, slots, network.reading))
+        space = Space.of(Sizes.of(T, B, inputs, H, A, slots, network.reading))
         times = ((), ()) if self._age else (None, None)
         given = Given(
             record.observation, (), (), (), record.start, record.cut, record.write_slot, (), *times

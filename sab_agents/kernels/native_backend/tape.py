@@ -7,9 +7,10 @@ src/arguments.h, `Tape` and `Sent`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from torch import Tensor
 
@@ -177,18 +178,23 @@ def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
     }
 
 
+@dataclass
 class Space:
-    """Buffers of a scan and of its backward pass, of at most these sizes.
+    """What a scan and its backward pass write to.
 
     Attributes:
-        sizes: of the scan.
-        threads: that share it.
+        sizes: of the scan, at most.
         tape: where the forward pass writes.
         sent: where the backward pass writes.
     """
 
-    def __init__(self, sizes: Sizes) -> None:
+    sizes: Sizes
+    tape: TapeParts
+    sent: SentParts
+
+    @classmethod
+    def of(cls, sizes: Sizes) -> Self:
+        """Returns new buffers."""
         whole = layout(sizes)
-        self.sizes, self.threads = sizes, sizes.threads
-        floats, versions = new_empty(whole.floats), new_empty(sizes.steps, sizes.rows, sizes.reads, dtype=WHOLE)
-        self.tape, self.sent = whole.within(floats, versions)
+        versions = new_empty(sizes.steps, sizes.rows, sizes.reads, dtype=WHOLE)
+        return cls(sizes, *whole.within(new_empty(whole.floats), versions))
