@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from river import base
 
+from sab_agents.online import OnlineLearner
 from sab_agents.river.estimator import StreamEstimator
+from sab_agents.river.mixture import LinearMixture
 
 
 class SABClassifier(StreamEstimator, base.Classifier):
@@ -34,6 +36,9 @@ class SABClassifier(StreamEstimator, base.Classifier):
         clip_norm: greatest norm of the gradient, above 0; mutable.
         standardise: whether each feature's running mean is subtracted and its running standard deviation divided by.
         previous_label: whether the label of the step before is an input, one column for each label.
+        mix_linear: whether predictions are a mean of those of the core and of linear classifiers that learn from every
+            sample, weighted by how right each has been lately; see `LinearMixture`. Without, `learn_one` is faster if
+            nothing is predicted.
         seed: of the parameters, at least 0.
         settings: of the core and its stream, with the defaults of `OnlineLearner`, such as capacity=64 (slots of the
             memory) and top_k=16; and history=16, see there.
@@ -44,6 +49,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
 
     Attributes:
         learner: the `OnlineLearner` underneath, for `diagnose` and `credit_report`; None before the first step.
+        mixture: the `LinearMixture`, whose `weights` say who decides; None without.
 
     Examples:
         >>> from river import evaluate, metrics, preprocessing
@@ -67,6 +73,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
         clip_norm: float = 5.0,
         standardise: bool = True,
         previous_label: bool = True,
+        mix_linear: bool = True,
         seed: int = 0,
         **settings: Any,
     ) -> None:
@@ -75,6 +82,13 @@ class SABClassifier(StreamEstimator, base.Classifier):
         self._labels: dict[Hashable, int] = {}
         self._label_columns: list[int] = []
         self._previous: int | None = None
+        self.mix_linear = mix_linear
+        self.mixture = LinearMixture() if mix_linear else None
+        self._asked: _Asked | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Continues from a copy; one of before predictions were mixed is of an estimator that mixes none."""
+        self.__dict__.update({"mix_linear": False, "mixture": None, "_asked": None, **state})
 
     @property
     def _multiclass(self) -> bool:
@@ -97,15 +111,23 @@ class SABClassifier(StreamEstimator, base.Classifier):
             ValueError: y is None or NaN, or a feature is no finite number. Nothing has changed.
         """
         features, label = self._columns.checked("SABClassifier.learn_one", x), _checked_label(y)
+        columns, known = self._columns.size, label in self._labels
         self._columns.add(features)
-        if label not in self._labels:
+        if not known:
             self._labels[label] = len(self._labels)
             if self.previous_label:
                 self._label_columns.append(self._columns.reserve())
+        if not known or self._columns.size > columns:
+            self._asked = None
         learner, number = self._fitted(max(2, len(self._labels))), self._labels[label]
-        learner.learn_one(self._input(features), number)
+        if self.mixture is None:
+            inputs = self._input(features)
+        else:
+            inputs = self._answered(learner, features).inputs
+            self.mixture.learn(number, known=known)
+        learner.learn_many(inputs, np.array([number]))
         self._columns.update(features)
-        self._previous = number
+        self._previous, self._asked = number, None
 
     def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
         """Returns the probability of each label so far; they sum to 1. No label, no probability: {}.
@@ -121,17 +143,36 @@ class SABClassifier(StreamEstimator, base.Classifier):
         features = self._columns.checked("SABClassifier.predict_proba_one", x)
         if self.learner is None:
             return {}
-        predicted = self.learner.predict_proba_many(self._input(features)[None])[0][: len(self._labels)]
-        whole = float(predicted.sum(dtype=np.float64))
+        predicted = self._answered(self.learner, features).probabilities
+        whole = np.add.reduce(predicted)
         if whole == 0:  # all of it went to the second class of a stream that had one label so far
             return dict.fromkeys(self._labels, 1 / len(self._labels))
-        return {label: float(value) / whole for label, value in zip(self._labels, predicted, strict=True)}
+        return dict(zip(self._labels, (predicted / whole).tolist(), strict=True))
+
+    def _answered(self, learner: OnlineLearner, features: dict[Hashable, float]) -> _Asked:
+        """Predicts a sample, or returns what was predicted for it last."""
+        if self._asked is None or self._asked.features != features:
+            inputs = self._input(features)
+            predicted = learner.predict_proba_many(inputs)[0, : len(self._labels)].astype(np.float64)
+            if self.mixture is not None:
+                predicted = self.mixture.mixed(inputs[0], predicted)
+            self._asked = _Asked(features, inputs, predicted)
+        return self._asked
 
     def _input(self, features: dict[Hashable, float]) -> npt.NDArray[np.float32]:
+        """Returns features and label before as an input (1, I)."""
         laid = self._laid_out(features)
         if self.previous_label and self._previous is not None:
             laid[self._label_columns[self._previous]] = 1.0
-        return laid
+        return laid[None]
+
+
+class _Asked(NamedTuple):
+    """The last sample that was predicted since the last step, as it was laid out, and the (C,) probabilities."""
+
+    features: dict[Hashable, float]
+    inputs: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float64]
 
 
 def _checked_label(y: Any) -> Hashable:

@@ -90,7 +90,20 @@ class Columns:
         # Of each column; those that belong to no feature stay as they are.
         self._count = self._mean = self._squares = np.empty(0)
         self._deviation = np.empty(0)
-        self._seen: tuple[tuple[Hashable, ...], npt.NDArray[np.intp]] = (), np.empty(0, dtype=np.intp)
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy is made of."""
+        self._put_back()
+        return {name: value for name, value in self.__dict__.items() if name not in ("_present", "_laid")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Continues from what `__getstate__` returned."""
+        self.__dict__.update(state)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._present = _Present((), None, np.empty(0, dtype=np.intp), *[np.empty(0)] * 4)
         self._laid: tuple[Mapping[Hashable, float], npt.NDArray[np.float32]] | None = None
 
     def checked(self, name: str, x: Any) -> dict[Hashable, float]:
@@ -125,12 +138,13 @@ class Columns:
 
     def reserve(self) -> int:
         """Returns a new column that belongs to no feature."""
+        self._put_back()
+        self._forget()
         zero = np.zeros(1)
         self._count, self._mean, self._squares = (
             np.concatenate([each, zero]) for each in (self._count, self._mean, self._squares)
         )
         self._deviation = np.concatenate([self._deviation, zero + 1])
-        self._seen, self._laid = ((), np.empty(0, dtype=np.intp)), None
         self.size += 1
         return self.size - 1
 
@@ -138,35 +152,83 @@ class Columns:
         """Counts the features of a step for their scales, by the recurrence of `Scale`; all have columns."""
         if not self.standardise or not features:
             return
-        columns, values = self._values(features)
-        count = self._count[columns] + 1
-        difference = values - self._mean[columns]
-        mean = self._mean[columns] + difference / count
-        squares = self._squares[columns] + difference * (values - mean)
-        self._count[columns], self._mean[columns], self._squares[columns] = count, mean, squares
-        self._deviation[columns] = np.sqrt(np.where(squares > 0, squares, count) / count)
-        self._laid = None
+        present = self._present_of(features)
+        values, mean, squares = present.values(features), present.mean, present.squares
+        present.count += 1
+        difference = values - mean
+        mean += difference / present.count
+        values -= mean
+        difference *= values
+        squares += difference
+        variance = squares / present.count
+        if present.level:  # squares never fall
+            present.level = bool((squares <= 0).any())
+            variance[squares <= 0] = 1.0
+        np.sqrt(variance, out=present.deviation)
+        present.changed, self._laid = True, None
 
     def laid_out(self, features: Mapping[Hashable, float], size: int) -> npt.NDArray[np.float32]:
         """Returns features as an input (size,); what is missing is 0, and a name without a column is left out."""
         if self._laid is not None and len(self._laid[1]) == size and self._laid[0] == features:
             return self._laid[1].copy()  # what was just predicted is learnt
-        laid = np.zeros(size, dtype=np.float32)
-        columns, values = self._values(features)
+        present = self._present_of(features)
+        laid, values = np.zeros(size, dtype=np.float32), present.values(features)
         if self.standardise:
-            values = (values - self._mean[columns]) / self._deviation[columns]
-            np.clip(values, -LARGEST, LARGEST, out=values)
-        laid[columns] = values
-        self._laid = dict(features), laid.copy()
+            values -= present.mean
+            values /= present.deviation
+            np.maximum(values, -LARGEST, out=values)
+            np.minimum(values, LARGEST, out=values)
+        laid[present.columns] = values
+        self._laid = features, laid.copy()
         return laid
 
-    def _values(self, features: Mapping[Hashable, float]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """Returns the columns of the features that have one, and their values."""
+    def _present_of(self, features: Mapping[Hashable, float]) -> _Present:
+        """Returns the scales of these features; mostly they are those of the last step."""
         names = tuple(features)
-        if names != self._seen[0]:  # mostly they are those of the last step
-            columns = [self._columns.get(name, -1) for name in names]
-            self._seen = names, np.array(columns, dtype=np.intp)
-        held = self._seen[1]
-        values = np.fromiter(features.values(), np.float64, len(names))
-        known = held >= 0
-        return (held, values) if known.all() else (held[known], values[known])
+        if names != self._present.names:
+            self._put_back()
+            columns = np.array([self._columns.get(name, -1) for name in names], dtype=np.intp)
+            known = columns >= 0
+            held = columns[known]
+            scales = (each[held] for each in (self._count, self._mean, self._squares, self._deviation))
+            self._present = _Present(names, None if known.all() else known, held, *scales)
+        return self._present
+
+    def _put_back(self) -> None:
+        """Writes the scales of the features that were present last to those of all columns."""
+        present = self._present
+        if present.changed:
+            held, present.changed = present.columns, False
+            self._count[held], self._mean[held] = present.count, present.mean
+            self._squares[held], self._deviation[held] = present.squares, present.deviation
+
+
+class _Present:
+    """Scales of the features of a step, side by side: those of steps with the same features are changed in place.
+
+    Attributes:
+        names: of all features of the step.
+        columns: of those that have one.
+        level: whether one may have had no other value than its mean.
+        changed: whether the scales of all columns are older.
+    """
+
+    def __init__(
+        self,
+        names: tuple[Hashable, ...],
+        known: npt.NDArray[np.bool_] | None,
+        columns: npt.NDArray[np.intp],
+        count: npt.NDArray[np.float64],
+        mean: npt.NDArray[np.float64],
+        squares: npt.NDArray[np.float64],
+        deviation: npt.NDArray[np.float64],
+    ) -> None:
+        self.names, self.columns = names, columns
+        self._known = known  # which names have a column; None for all
+        self.count, self.mean, self.squares, self.deviation = count, mean, squares, deviation
+        self.level, self.changed = True, False
+
+    def values(self, features: Mapping[Hashable, float]) -> npt.NDArray[np.float64]:
+        """Returns the values of the features that have a column."""
+        values = np.fromiter(features.values(), np.float64, len(features))
+        return values if self._known is None else values[self._known]
