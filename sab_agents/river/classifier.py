@@ -14,6 +14,8 @@ from sab_agents.online import OnlineLearner
 from sab_agents.river.estimator import StreamEstimator
 from sab_agents.river.mixture import LinearMixture
 
+TINY = float(np.finfo(np.float32).tiny)
+
 
 class SABClassifier(StreamEstimator, base.Classifier):
     """Classifies the samples of a stream in the order of time, with a memory of its past.
@@ -112,14 +114,16 @@ class SABClassifier(StreamEstimator, base.Classifier):
         """
         features, label = self._columns.checked("SABClassifier.learn_one", x), _checked_label(y)
         columns, known = self._columns.size, label in self._labels
-        self._columns.add(features)
+        self._columns.add(features.keys())
         if not known:
             self._labels[label] = len(self._labels)
             if self.previous_label:
                 self._label_columns.append(self._columns.reserve())
         if not known or self._columns.size > columns:
             self._asked = None
-        learner, number = self._fitted(max(2, len(self._labels))), self._labels[label]
+        # A second label will come, with a column of its own.
+        learner = self._fitted(max(2, len(self._labels)), int(self.previous_label))
+        number = self._labels[label]
         if self.mixture is None:
             inputs = self._input(features)
         else:
@@ -144,16 +148,19 @@ class SABClassifier(StreamEstimator, base.Classifier):
         if self.learner is None:
             return {}
         predicted = self._answered(self.learner, features).probabilities
-        whole = np.add.reduce(predicted)
-        if whole == 0:  # all of it went to the second class of a stream that had one label so far
+        values = predicted.tolist()
+        whole = sum(values)
+        if whole == 0:  # all of it went to classes that no label has yet
             return dict.fromkeys(self._labels, 1 / len(self._labels))
-        return dict(zip(self._labels, (predicted / whole).tolist(), strict=True))
+        return {label: value / whole for label, value in zip(self._labels, values, strict=True)}
 
     def _answered(self, learner: OnlineLearner, features: dict[Hashable, float]) -> _Asked:
         """Predicts a sample, or returns what was predicted for it last."""
         if self._asked is None or self._asked.features != features:
             inputs = self._input(features)
-            predicted = learner.predict_proba_many(inputs)[0, : len(self._labels)].astype(np.float64)
+            predicted, labels = learner.predict_proba_many(inputs)[0], len(self._labels)
+            if len(predicted) > labels:
+                predicted = predicted[:labels] / max(predicted[:labels].sum(), TINY)
             if self.mixture is not None:
                 predicted = self.mixture.mixed(inputs[0], predicted)
             self._asked = _Asked(features, inputs, predicted)
@@ -172,7 +179,7 @@ class _Asked(NamedTuple):
 
     features: dict[Hashable, float]
     inputs: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[Any]
 
 
 def _checked_label(y: Any) -> Hashable:

@@ -111,16 +111,18 @@ class StreamEstimator:
             **self.settings,
         )
 
-    def _fitted(self, outputs: int = 1) -> OnlineLearner:
-        """Returns the learner with room for all columns and `outputs` classes."""
+    def _fitted(self, outputs: int = 1, spare: int = 0) -> OnlineLearner:
+        """Returns the learner with room for all columns and `outputs` classes; at first for `spare` columns more."""
         needed = self._columns.size
         if self.learner is None:
-            self._sizes = max(needed, 1), outputs
+            self._sizes = max(needed + spare, 1), outputs
             self.learner = self._made(*self._sizes)
         elif needed > self._sizes[0] or outputs > self._sizes[1]:
             # Room for some features more, so that thousands that appear one by one do not cost a growth each.
             inputs = self._sizes[0] if needed <= self._sizes[0] else max(needed, math.ceil(ROOM * self._sizes[0]))
-            self._sizes = inputs, outputs
+            # And for twice as many classes, once there are more than two.
+            classes = self._sizes[1] if outputs <= self._sizes[1] else 1 << (outputs - 1).bit_length()
+            self._sizes = inputs, classes
             self.learner.grow(*self._sizes)
         return self.learner
 

@@ -6,7 +6,7 @@ Dimensions: I columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -130,8 +130,10 @@ class Columns:
     def _number(name: str, key: Hashable, value: Any) -> float:
         return real_number(name, f"feature {key!r}", value)
 
-    def add(self, names: Iterable[Hashable]) -> None:
+    def add(self, names: Set[Hashable]) -> None:
         """Gives a column to each new name, in an order that does not depend on that of the names."""
+        if self._columns.keys() >= names:
+            return
         new = [name for name in names if name not in self._columns]
         for name in sorted(new, key=lambda name: (type(name).__name__, repr(name))):
             self._columns[name] = self.reserve()

@@ -44,12 +44,12 @@ def test_steps_and_weights_are_those_of_the_definition() -> None:
 def test_features_and_labels_that_come_later_begin_at_zero() -> None:
     mixture = LinearMixture()
     for label in (0, 1, 0, 0):
-        mixture.mixed(np.float32([1.0, label]), np.array([0.5, 0.5]))
+        mixture.mixed(np.array([1.0, label], dtype=np.float32), np.array([0.5, 0.5]))
         mixture.learn(label, known=True)
-    before = mixture.mixed(np.float32([1.0, 0.0]), np.array([0.5, 0.5]))
-    wider = mixture.mixed(np.float32([1.0, 0.0, 7.0]), np.array([0.5, 0.5]))
+    before = mixture.mixed(np.array([1.0, 0.0], dtype=np.float32), np.array([0.5, 0.5]))
+    wider = mixture.mixed(np.array([1.0, 0.0, 7.0], dtype=np.float32), np.array([0.5, 0.5]))
     np.testing.assert_allclose(wider, before)
-    more = mixture.mixed(np.float32([1.0, 0.0, 7.0]), np.array([0.5, 0.5, 0.0]))
+    more = mixture.mixed(np.array([1.0, 0.0, 7.0], dtype=np.float32), np.array([0.5, 0.5, 0.0]))
     assert more[0] / more[1] == pytest.approx(before[0] / before[1], rel=0.2)
     assert more[2] > 0
 
@@ -60,7 +60,8 @@ def test_who_is_right_is_heard_and_a_change_is_noticed_soon() -> None:
         label = int(rng.integers(2))
         good = step < 300
         mixture.mixed(
-            np.float32([rng.standard_normal()]), np.where(np.arange(2) == (label if good else 1 - label), 0.95, 0.05)
+            np.array([rng.standard_normal()], dtype=np.float32),
+            np.where(np.arange(2) == (label if good else 1 - label), 0.95, 0.05),
         )
         mixture.learn(label, known=True)
         if step == 299:
