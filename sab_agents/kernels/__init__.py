@@ -13,6 +13,7 @@ from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid
 from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firsts
+from sab_agents.kernels.mixture import MixtureKernel, mixture_kernel
 from sab_agents.kernels.record import Recorder
 from sab_agents.kernels.reductions import all_finite, norm
 from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
@@ -46,6 +47,7 @@ from sab_agents.kernels.types import (
     STORED,
     Counted,
     Held,
+    MixtureState,
     Reading,
     ScanArguments,
     ScanOutputs,
@@ -70,6 +72,8 @@ __all__ = [
     "LSTMWeights",
     "Layer",
     "Layout",
+    "MixtureKernel",
+    "MixtureState",
     "PieceInputs",
     "Pieces",
     "Reading",
@@ -104,6 +108,7 @@ __all__ = [
     "kernel_in_use",
     "lstm",
     "lstm_step",
+    "mixture_kernel",
     "norm",
     "packed",
     "reference_scan",

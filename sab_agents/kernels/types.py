@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -372,3 +374,29 @@ def contiguous(inputs: ScanArguments, plan: ScanPlan) -> tuple[ScanArguments, Sc
     if not all(x is None or x.is_contiguous() for x in tensors.values()):
         plan = replace(plan, **{name: None if x is None else x.contiguous() for name, x in tensors.items()})  # type: ignore[arg-type]
     return inputs, plan
+
+
+class MixtureState(NamedTuple):
+    """Of linear classifiers at several rates, mixed with another classifier; I features, C labels, K of them.
+
+    Attributes:
+        rates: (K,) float64.
+        share: part of all weight that is spread evenly after each label.
+        least: probability of a label below which no mistake is punished further.
+        weights: (1 + K,) float64, of the other classifier and of the linear ones.
+        linear: (C, K, 1 + I) float64, the bias first.
+        x: (I,) float32, the sample.
+        other: (C,) float32, its probabilities by the other classifier.
+        each: (C, 1 + K) float64, by all.
+        mixed: (C,) float64, their mean.
+    """
+
+    rates: npt.NDArray[np.float64]
+    share: float
+    least: float
+    weights: npt.NDArray[np.float64]
+    linear: npt.NDArray[np.float64]
+    x: npt.NDArray[np.float32]
+    other: npt.NDArray[np.float32]
+    each: npt.NDArray[np.float64]
+    mixed: npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from river import base
 
 from sab_agents.online import OnlineLearner
-from sab_agents.river.estimator import StreamEstimator
+from sab_agents.river.estimator import FIRST, StreamEstimator
 from sab_agents.river.mixture import LinearMixture
 
 TINY = float(np.finfo(np.float32).tiny)
@@ -33,7 +33,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
         core: "sab", "lstm_tbptt" or another core of `OnlineLearner`, but none that learns in real time ("rtu" and
             "mingru"): those cannot take features that appear later.
         hidden_size: H, features of the hidden state, at least 1.
-        update_every: steps between two updates, at least 1; fewer learn faster and cost more.
+        update_every: steps between two updates of the core, at least 1; fewer cost more, and need a lower rate.
         learning_rate: of Adam, above 0; mutable.
         clip_norm: greatest norm of the gradient, above 0; mutable.
         standardise: whether each feature's running mean is subtracted and its running standard deviation divided by.
@@ -43,7 +43,8 @@ class SABClassifier(StreamEstimator, base.Classifier):
             nothing is predicted.
         seed: of the parameters, at least 0.
         settings: of the core and its stream, with the defaults of `OnlineLearner`, such as capacity=64 (slots of the
-            memory) and top_k=16; and history=16, see there.
+            memory) and top_k=16; and history=16, see there. A segment has as many steps as there are between two
+            updates, and at least 8, unless bptt_steps says otherwise.
 
     Raises:
         TypeError: a count is not an int, or the core has no such setting.
@@ -70,8 +71,8 @@ class SABClassifier(StreamEstimator, base.Classifier):
         *,
         core: str = "sab",
         hidden_size: int = 64,
-        update_every: int = 8,
-        learning_rate: float = 0.01,
+        update_every: int = 24,
+        learning_rate: float = 0.03,
         clip_norm: float = 5.0,
         standardise: bool = True,
         previous_label: bool = True,
@@ -121,8 +122,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
                 self._label_columns.append(self._columns.reserve())
         if not known or self._columns.size > columns:
             self._asked = None
-        # A second label will come, with a column of its own.
-        learner = self._fitted(max(2, len(self._labels)), int(self.previous_label))
+        learner = self._fitted(max(FIRST, len(self._labels)), int(self.previous_label))
         number = self._labels[label]
         if self.mixture is None:
             inputs = self._input(features)

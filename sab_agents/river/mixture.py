@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sab_agents.kernels import MixtureKernel, MixtureState, mixture_kernel
+
 RATES = (0.01, 0.1, 0.5, 2.0, 8.0)
 """Of the linear classifiers, as fractions of the step that would move the outputs by what they lack. The lowest
 averages over hundreds of samples, the highest follows the last few."""
@@ -29,46 +31,64 @@ class LinearMixture:
     that the best one changes, so that one that is worse costs next to nothing. Each regression makes one gradient step
     a sample, divided by the square of the input's length, and so needs no scaled features.
 
-    Attributes:
-        weights: (1 + K,) of the classifier and of the linear ones; they sum to 1.
-
     Source: "fixed share" by Herbster & Warmuth 1998; normalised steps by Nagumo & Noda 1967.
     """
 
     def __init__(self) -> None:
         K = len(RATES)
-        self.weights = np.full(1 + K, 1 / (1 + K))
-        self._rates = np.array(RATES)
-        self._linear = np.zeros((0, 1))  # (C · K, 1 + I), by labels, then classifiers; the bias first
-        self._allot(0, 0)
+        self._state = MixtureState(
+            rates=np.array(RATES),
+            share=SHARE,
+            least=LEAST,
+            weights=np.full(1 + K, 1 / (1 + K)),
+            linear=np.zeros((0, K, 1)),
+            x=np.empty(0, np.float32),
+            other=np.empty(0, np.float32),
+            each=np.empty((0, 1 + K)),
+            mixed=np.empty(0),
+        )
+        self._kernel: MixtureKernel | None = None  # bound to the state at the first call
 
-    def _allot(self, labels: int, features: int) -> None:
-        """Makes room for labels and features, whose weights begin at 0."""
-        before, rows = self._linear, labels * len(RATES)
-        self._linear, self._step = np.zeros((rows, 1 + features)), np.empty((rows, 1 + features))
-        self._linear[: len(before), : before.shape[1]] = before
-        # Of the last `mixed`.
-        self._x = np.ones(1 + features)
-        self._each = np.empty((labels, 1 + len(RATES)))
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy is made of."""
+        return {**self.__dict__, "_kernel": None}
 
-    def mixed(self, x: npt.NDArray[np.float32], probabilities: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Returns the probability of each label.
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """(1 + K,) of the other classifier and of the linear ones; they sum to 1."""
+        return self._state.weights
+
+    def _make_room(self, labels: int, features: int) -> None:
+        """Makes room for more labels and features, whose weights begin at 0."""
+        state = self._state
+        linear = np.zeros((labels, len(state.rates), 1 + features))
+        linear[: len(state.linear), :, : state.linear.shape[2]] = state.linear
+        self._state = state._replace(
+            linear=linear,
+            x=np.empty(features, np.float32),
+            other=np.empty(labels, np.float32),
+            each=np.empty((labels, len(state.weights))),
+            mixed=np.empty(labels),
+        )
+        self._kernel = None
+
+    def _bound(self) -> MixtureKernel:
+        self._kernel = mixture_kernel(self._state)
+        return self._kernel
+
+    def mixed(self, x: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Returns the probability of each label; the next call overwrites them.
 
         Args:
             x: (I,) features; later calls may have more of them.
             probabilities: (C,) by the other classifier; later calls may have more labels.
         """
-        if (len(probabilities), len(x) + 1) != (len(self._each), len(self._x)):
-            self._allot(len(probabilities), len(x))
-        each, K = self._each, len(RATES)
-        self._x[1:] = x
-        outputs = (self._linear @ self._x).reshape(-1, K)
-        outputs -= np.maximum.reduce(outputs)
-        np.exp(outputs, out=outputs)
-        np.divide(outputs, np.add.reduce(outputs), out=each[:, 1:])
-        each[:, 0] = probabilities
-        mixed: npt.NDArray[np.float64] = each @ self.weights
-        return mixed
+        if len(probabilities) != len(self._state.mixed) or len(x) != len(self._state.x):
+            self._make_room(len(probabilities), len(x))
+        state = self._state
+        state.x[:], state.other[:] = x, probabilities
+        (self._kernel or self._bound()).mix()
+        return state.mixed
 
     def learn(self, label: int, *, known: bool) -> None:
         """Learns the label of the sample that `mixed` was called for last.
@@ -78,13 +98,4 @@ class LinearMixture:
             known: whether the other classifier could have predicted it; a label that is new says nothing about who is
                 right.
         """
-        each, x = self._each, self._x
-        if known:
-            weights = self.weights
-            weights *= np.maximum(each[label], LEAST)
-            weights *= (1 - SHARE) / np.add.reduce(weights)
-            weights += SHARE / len(weights)
-        lacking = -each[:, 1:]
-        lacking[label] += 1
-        lacking *= self._rates / (x @ x)
-        self._linear += np.multiply.outer(lacking.ravel(), x, out=self._step)
+        (self._kernel or self._bound()).learn(label, known)

@@ -13,17 +13,20 @@ pytest.importorskip("river", reason="River, of the extra river, is not installed
 
 from sab_agents.river import SABClassifier
 from sab_agents.river.mixture import LEAST, RATES, SHARE, LinearMixture
+from tests.kernels.extension import needs_native
 
 pytestmark = pytest.mark.peers
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "capacity": 8, "top_k": 2}
 
 
-def test_steps_and_weights_are_those_of_the_definition() -> None:
+@pytest.mark.parametrize("kernel", ["torch", pytest.param("native", marks=needs_native)])
+def test_steps_and_weights_are_those_of_the_definition(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAB_KERNEL", kernel)
     mixture, rng = LinearMixture(), np.random.default_rng(0)
     linear, weights = [np.zeros((3, 5)) for _ in RATES], np.full(1 + len(RATES), 1 / (1 + len(RATES)))
     for step in range(60):
-        x, other = rng.standard_normal(4).astype(np.float32), rng.dirichlet(np.ones(3))
+        x, other = rng.standard_normal(4).astype(np.float32), rng.dirichlet(np.ones(3)).astype(np.float32)
         label, known = int(rng.integers(3)), step % 7 > 0
         inputs = np.array([1.0, *x])
         scores = [np.exp(each @ inputs) for each in linear]

@@ -551,6 +551,35 @@ struct Norm {
     FIELD(const float*, x);
 };
 
+struct Mix {  // probabilities of C labels by another classifier and by K linear ones, and their weighted mean
+    STRUCTURE(Mix);
+    FIELD(int64_t, labels);
+    FIELD(int64_t, linears);
+    FIELD(int64_t, features);
+    FIELD(const float*, x);                     // (I)
+    FIELD(const float*, other);                 // (C) by the other classifier
+    FIELD(const double*, weights);              // (1 + K) of the other and of the linear ones
+    FIELD(const double*, linear);               // (C, K, 1 + I) the bias first
+    FIELD(double*, each);                       // out: (C, 1 + K)
+    FIELD(double*, mixed);                      // out: (C)
+};
+
+struct MixLearn {  // a step after `Mix`
+    STRUCTURE(MixLearn);
+    FIELD(int64_t, labels);
+    FIELD(int64_t, linears);
+    FIELD(int64_t, features);
+    FIELD(int64_t, label);                      // is checked by the caller
+    FIELD(int64_t, known);                      // 0: the weights stay
+    FIELD(double, share);
+    FIELD(double, least);
+    FIELD(const float*, x);                     // (I)
+    FIELD(const double*, rates);                // (K)
+    FIELD(const double*, each);                 // (C, 1 + K)
+    FIELD(double*, weights);                    // (1 + K), changed
+    FIELD(double*, linear);                     // (C, K, 1 + I), changed
+};
+
 struct Activate {  // for the tests of their error
     STRUCTURE(Activate);
     FIELD(int64_t, count);

@@ -197,6 +197,8 @@ const Operation operations[] = {
     operation<note, Lock::kept>("Records a row; run returns False, and nothing was done, where it is not finite."),
     operation<units, Lock::kept>("One step of trace units."),
     operation<units_backward, Lock::kept>("The gradients of trace units' parameters."),
+    operation<mix, Lock::kept>("Probabilities by several classifiers, and their weighted mean."),
+    operation<mix_learn, Lock::kept>("One step of the weights and of the linear classifiers."),
     operation<all_finite>("Run returns whether no number is NaN or infinite."),
     operation<norm>("Run returns the Euclidean norm."),
     operation<activate>("tanh and sigmoid, for the tests of their error."),
