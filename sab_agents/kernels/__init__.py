@@ -16,6 +16,7 @@ from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firs
 from sab_agents.kernels.mixture import MixtureKernel, mixture_kernel
 from sab_agents.kernels.record import Recorder
 from sab_agents.kernels.reductions import all_finite, norm
+from sab_agents.kernels.scale import ScaleKernel, scale_kernel
 from sab_agents.kernels.scan import Replay, are_leaves, graph_replay, replay, scan
 from sab_agents.kernels.segment import LSTMSegment
 from sab_agents.kernels.step import lstm_step, step
@@ -49,6 +50,7 @@ from sab_agents.kernels.types import (
     Held,
     MixtureState,
     Reading,
+    ScaleState,
     ScanArguments,
     ScanOutputs,
     ScanPlan,
@@ -79,6 +81,8 @@ __all__ = [
     "Reading",
     "Recorder",
     "Replay",
+    "ScaleKernel",
+    "ScaleState",
     "ScanArguments",
     "ScanOutputs",
     "ScanPlan",
@@ -118,6 +122,7 @@ __all__ = [
     "replay_inputs",
     "replay_lstm",
     "run_units",
+    "scale_kernel",
     "scan",
     "sparsify",
     "step",

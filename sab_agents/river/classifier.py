@@ -39,7 +39,8 @@ class SABClassifier(StreamEstimator, base.Classifier):
         standardise: whether each feature's running mean is subtracted and its running standard deviation divided by.
         previous_label: whether the label of the step before is an input, one column for each label.
         mix_linear: whether predictions are a mean of those of the core and of linear classifiers that learn from every
-            sample, weighted by how right each has been lately; see `LinearMixture`. Without, `learn_one` is faster if
+            sample, half of them without the label before, weighted by how right each has been lately; see
+            `LinearMixture`. Without, `learn_one` is faster if
             nothing is predicted.
         seed: of the parameters, at least 0.
         settings: of the core and its stream, with the defaults of `OnlineLearner`, such as capacity=64 (slots of the
@@ -86,7 +87,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
         self._label_columns: list[int] = []
         self._previous: int | None = None
         self.mix_linear = mix_linear
-        self.mixture = LinearMixture() if mix_linear else None
+        self.mixture = LinearMixture(2 if previous_label else 1) if mix_linear else None
         self._asked: _Asked | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -162,16 +163,21 @@ class SABClassifier(StreamEstimator, base.Classifier):
             if len(predicted) > labels:
                 predicted = predicted[:labels] / max(predicted[:labels].sum(), TINY)
             if self.mixture is not None:
-                predicted = self.mixture.mixed(inputs[0], predicted)
+                predicted = self.mixture.mixed(inputs[0], predicted, self._label_column)
             self._asked = _Asked(features, inputs, predicted)
         return self._asked
 
     def _input(self, features: dict[Hashable, float]) -> npt.NDArray[np.float32]:
         """Returns features and label before as an input (1, I)."""
-        laid = self._laid_out(features)
-        if self.previous_label and self._previous is not None:
-            laid[self._label_columns[self._previous]] = 1.0
+        laid, column = self._laid_out(features), self._label_column
+        if column is not None:
+            laid[column] = 1.0
         return laid[None]
+
+    @property
+    def _label_column(self) -> int | None:
+        """Of the label before, if it is an input."""
+        return self._label_columns[self._previous] if self.previous_label and self._previous is not None else None
 
 
 class _Asked(NamedTuple):

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sab_agents.kernels import ScaleState, scale_kernel
+
 LARGEST = float(np.finfo(np.float32).max)
 _PLAIN = frozenset({float, int, bool})
 
@@ -95,7 +97,7 @@ class Columns:
     def __getstate__(self) -> dict[str, Any]:
         """Returns what a copy is made of."""
         self._put_back()
-        return {name: value for name, value in self.__dict__.items() if name not in ("_present", "_laid")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_present", "_wide", "_laid")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Continues from what `__getstate__` returned."""
@@ -103,8 +105,10 @@ class Columns:
         self._forget()
 
     def _forget(self) -> None:
-        self._present = _Present((), None, np.empty(0, dtype=np.intp), *[np.empty(0)] * 4)
-        self._laid: tuple[Mapping[Hashable, float], npt.NDArray[np.float32]] | None = None
+        empty = np.empty(0)
+        state = ScaleState(empty, empty, empty, empty, empty, np.empty(0, np.int64), np.empty(0, np.float32))
+        self._present, self._wide = _Present((), None, state), 0
+        self._laid: Mapping[Hashable, float] | None = None  # what `out` and `values` of its state hold
 
     def checked(self, name: str, x: Any) -> dict[Hashable, float]:
         """Returns the features that are there, as floats.
@@ -152,57 +156,50 @@ class Columns:
 
     def update(self, features: Mapping[Hashable, float]) -> None:
         """Counts the features of a step for their scales, by the recurrence of `Scale`; all have columns."""
-        if not self.standardise or not features:
-            return
-        present = self._present_of(features)
-        values, mean, squares = present.values(features), present.mean, present.squares
-        present.count += 1
-        difference = values - mean
-        mean += difference / present.count
-        values -= mean
-        difference *= values
-        squares += difference
-        variance = squares / present.count
-        if present.level:  # squares never fall
-            present.level = bool((squares <= 0).any())
-            variance[squares <= 0] = 1.0
-        np.sqrt(variance, out=present.deviation)
-        present.changed, self._laid = True, None
+        if self.standardise and features:
+            present = self._present_of(features, self._wide)
+            self._fill(present, features)
+            present.kernel.update()
+            present.changed, self._laid = True, None
 
     def laid_out(self, features: Mapping[Hashable, float], size: int) -> npt.NDArray[np.float32]:
         """Returns features as an input (size,); what is missing is 0, and a name without a column is left out."""
-        if self._laid is not None and len(self._laid[1]) == size and self._laid[0] == features:
-            return self._laid[1].copy()  # what was just predicted is learnt
-        present = self._present_of(features)
-        laid, values = np.zeros(size, dtype=np.float32), present.values(features)
-        if self.standardise:
-            values -= present.mean
-            values /= present.deviation
-            np.maximum(values, -LARGEST, out=values)
-            np.minimum(values, LARGEST, out=values)
-        laid[present.columns] = values
-        self._laid = features, laid.copy()
-        return laid
+        present = self._present_of(features, size)
+        if self._laid is None or self._laid != features:  # else what was just predicted is learnt
+            self._fill(present, features)
+            present.kernel.lay()
+            self._laid = features
+        return present.state.out.copy()
 
-    def _present_of(self, features: Mapping[Hashable, float]) -> _Present:
+    def _fill(self, present: _Present, features: Mapping[Hashable, float]) -> None:
+        if self._laid is not features:
+            values = np.fromiter(features.values(), np.float64, len(features))
+            present.state.values[:] = values if present.known is None else values[present.known]
+
+    def _present_of(self, features: Mapping[Hashable, float], size: int) -> _Present:
         """Returns the scales of these features; mostly they are those of the last step."""
         names = tuple(features)
-        if names != self._present.names:
+        if names != self._present.names or size != self._wide:
             self._put_back()
-            columns = np.array([self._columns.get(name, -1) for name in names], dtype=np.intp)
+            columns = np.array([self._columns.get(name, -1) for name in names], dtype=np.int64)
             known = columns >= 0
             held = columns[known]
-            scales = (each[held] for each in (self._count, self._mean, self._squares, self._deviation))
-            self._present = _Present(names, None if known.all() else known, held, *scales)
+            count, mean, squares, deviation = (
+                each[held] for each in (self._count, self._mean, self._squares, self._deviation)
+            )
+            out = np.zeros(size, dtype=np.float32)
+            state = ScaleState(np.empty(len(held)), count, mean, squares, deviation, held, out)
+            self._present, self._wide, self._laid = _Present(names, None if known.all() else known, state), size, None
         return self._present
 
     def _put_back(self) -> None:
         """Writes the scales of the features that were present last to those of all columns."""
         present = self._present
         if present.changed:
-            held, present.changed = present.columns, False
-            self._count[held], self._mean[held] = present.count, present.mean
-            self._squares[held], self._deviation[held] = present.squares, present.deviation
+            state, present.changed = present.state, False
+            held = state.columns
+            self._count[held], self._mean[held] = state.seen, state.mean
+            self._squares[held], self._deviation[held] = state.squares, state.deviation
 
 
 class _Present:
@@ -210,27 +207,12 @@ class _Present:
 
     Attributes:
         names: of all features of the step.
-        columns: of those that have one.
-        level: whether one may have had no other value than its mean.
+        known: which of them have a column; None for all.
+        state: of those.
         changed: whether the scales of all columns are older.
     """
 
-    def __init__(
-        self,
-        names: tuple[Hashable, ...],
-        known: npt.NDArray[np.bool_] | None,
-        columns: npt.NDArray[np.intp],
-        count: npt.NDArray[np.float64],
-        mean: npt.NDArray[np.float64],
-        squares: npt.NDArray[np.float64],
-        deviation: npt.NDArray[np.float64],
-    ) -> None:
-        self.names, self.columns = names, columns
-        self._known = known  # which names have a column; None for all
-        self.count, self.mean, self.squares, self.deviation = count, mean, squares, deviation
-        self.level, self.changed = True, False
-
-    def values(self, features: Mapping[Hashable, float]) -> npt.NDArray[np.float64]:
-        """Returns the values of the features that have a column."""
-        values = np.fromiter(features.values(), np.float64, len(features))
-        return values if self._known is None else values[self._known]
+    def __init__(self, names: tuple[Hashable, ...], known: npt.NDArray[np.bool_] | None, state: ScaleState) -> None:
+        self.names, self.known, self.state = names, known, state
+        self.kernel = scale_kernel(state)
+        self.changed = False

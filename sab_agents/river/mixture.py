@@ -31,18 +31,21 @@ class LinearMixture:
     that the best one changes, so that one that is worse costs next to nothing. Each regression makes one gradient step
     a sample, divided by the square of the input's length, and so needs no scaled features.
 
+    Args:
+        views: of a sample, each with regressions of its own; see `mixed`.
+
     Source: "fixed share" by Herbster & Warmuth 1998; normalised steps by Nagumo & Noda 1967.
     """
 
-    def __init__(self) -> None:
-        K = len(RATES)
+    def __init__(self, views: int = 1) -> None:
+        K = views * len(RATES)
         self._state = MixtureState(
-            rates=np.array(RATES),
+            rates=np.array(RATES * views),
             share=SHARE,
             least=LEAST,
             weights=np.full(1 + K, 1 / (1 + K)),
             linear=np.zeros((0, K, 1)),
-            x=np.empty(0, np.float32),
+            x=np.empty((views, 0), np.float32),
             other=np.empty(0, np.float32),
             each=np.empty((0, 1 + K)),
             mixed=np.empty(0),
@@ -65,7 +68,7 @@ class LinearMixture:
         linear[: len(state.linear), :, : state.linear.shape[2]] = state.linear
         self._state = state._replace(
             linear=linear,
-            x=np.empty(features, np.float32),
+            x=np.empty((len(state.x), features), np.float32),
             other=np.empty(labels, np.float32),
             each=np.empty((labels, len(state.weights))),
             mixed=np.empty(labels),
@@ -76,17 +79,22 @@ class LinearMixture:
         self._kernel = mixture_kernel(self._state)
         return self._kernel
 
-    def mixed(self, x: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def mixed(
+        self, x: npt.NDArray[np.float32], probabilities: npt.NDArray[np.float32], hidden: int | None = None
+    ) -> npt.NDArray[np.float64]:
         """Returns the probability of each label; the next call overwrites them.
 
         Args:
             x: (I,) features; later calls may have more of them.
             probabilities: (C,) by the other classifier; later calls may have more labels.
+            hidden: a feature that all views but the first have 0 in place of; None for none.
         """
-        if len(probabilities) != len(self._state.mixed) or len(x) != len(self._state.x):
+        if len(probabilities) != len(self._state.mixed) or len(x) != self._state.x.shape[1]:
             self._make_room(len(probabilities), len(x))
         state = self._state
         state.x[:], state.other[:] = x, probabilities
+        if hidden is not None:
+            state.x[1:, hidden] = 0
         (self._kernel or self._bound()).mix()
         return state.mixed
 

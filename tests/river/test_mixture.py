@@ -23,21 +23,23 @@ SMALL: dict[str, Any] = {"hidden_size": 8, "capacity": 8, "top_k": 2}
 @pytest.mark.parametrize("kernel", ["torch", pytest.param("native", marks=needs_native)])
 def test_steps_and_weights_are_those_of_the_definition(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAB_KERNEL", kernel)
-    mixture, rng = LinearMixture(), np.random.default_rng(0)
-    linear, weights = [np.zeros((3, 5)) for _ in RATES], np.full(1 + len(RATES), 1 / (1 + len(RATES)))
+    mixture, rng, K = LinearMixture(views=2), np.random.default_rng(0), len(RATES)
+    linear, weights = [np.zeros((3, 7)) for _ in range(2 * K)], np.full(1 + 2 * K, 1 / (1 + 2 * K))
     for step in range(60):
-        x, other = rng.standard_normal(4).astype(np.float32), rng.dirichlet(np.ones(3)).astype(np.float32)
-        label, known = int(rng.integers(3)), step % 7 > 0
-        inputs = np.array([1.0, *x])
-        scores = [np.exp(each @ inputs) for each in linear]
+        x, other = rng.standard_normal(6).astype(np.float32), rng.dirichlet(np.ones(3)).astype(np.float32)
+        label, known, hidden = int(rng.integers(3)), step % 7 > 0, None if step % 5 == 0 else int(rng.integers(6))
+        seen = x.copy()
+        if hidden is not None:
+            seen[hidden] = 0
+        inputs = [np.array([1.0, *each]) for each in [x] * K + [seen] * K]
+        scores = [np.exp(each @ own) for each, own in zip(linear, inputs, strict=True)]
         probabilities = [other, *(each / each.sum() for each in scores)]
-        mixed = mixture.mixed(x, other)
-        np.testing.assert_allclose(
-            mixed, sum(w * p for w, p in zip(weights, probabilities, strict=True)), rtol=1e-9, atol=1e-12
-        )
+        mixed = mixture.mixed(x, other, hidden)
+        expected = sum(weight * own for weight, own in zip(weights, probabilities, strict=True))
+        np.testing.assert_allclose(mixed, expected, rtol=1e-9, atol=1e-12)
         mixture.learn(label, known=known)
-        for rate, each, own in zip(RATES, linear, probabilities[1:], strict=True):
-            np.add(each, rate * np.outer((np.arange(3) == label) - own, inputs) / (inputs @ inputs), out=each)
+        for rate, each, own, view in zip(RATES * 2, linear, probabilities[1:], inputs, strict=True):
+            np.add(each, rate * np.outer((np.arange(3) == label) - own, view) / (view @ view), out=each)
         if known:
             weights = weights * [max(own[label], LEAST) for own in probabilities]
             weights = (1 - SHARE) * weights / weights.sum() + SHARE / len(weights)

@@ -14,7 +14,12 @@ class CompiledMixture:
     """Computes what `mixture_kernel` says."""
 
     def __init__(self, state: MixtureState) -> None:
-        sizes = {"labels": len(state.mixed), "linears": len(state.rates), "features": len(state.x)}
+        sizes = {
+            "labels": len(state.mixed),
+            "linears": len(state.rates),
+            "views": len(state.x),
+            "features": state.x.shape[1],
+        }
         arrays = {
             name: torch.from_numpy(getattr(state, name))
             for name in ("x", "other", "rates", "weights", "linear", "each", "mixed")

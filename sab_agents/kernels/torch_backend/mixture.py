@@ -12,15 +12,17 @@ class PlainMixture:
 
     def __init__(self, state: MixtureState) -> None:
         self._state = state
-        labels, features = len(state.mixed), len(state.x)
-        self._x, self._step = np.ones(1 + features), np.empty((labels * len(state.rates), 1 + features))
-        self._linear = state.linear.reshape(self._step.shape)
+        self._views, features = state.x.shape
+        labels, K = len(state.mixed), len(state.rates)
+        self._x = np.ones((self._views, 1 + features))
+        self._linear = state.linear.reshape(labels, self._views, K // self._views, 1 + features)
+        self._rates = state.rates.reshape(self._views, -1)
 
     def mix(self) -> None:
         """Computes `each` and `mixed` from the rest."""
         state = self._state
-        self._x[1:] = state.x
-        outputs = (self._linear @ self._x).reshape(len(state.mixed), -1)
+        self._x[:, 1:] = state.x
+        outputs = (self._linear @ self._x[:, :, None]).reshape(len(state.mixed), -1)
         outputs -= np.maximum.reduce(outputs)
         np.exp(outputs, out=outputs)
         np.divide(outputs, np.add.reduce(outputs), out=state.each[:, 1:])
@@ -35,8 +37,7 @@ class PlainMixture:
             weights *= np.maximum(state.each[label], state.least)
             weights *= (1 - state.share) / np.add.reduce(weights)
             weights += state.share / len(weights)
-        x[1:] = state.x
         lacking = -state.each[:, 1:]
         lacking[label] += 1
-        lacking *= state.rates / (x @ x)
-        self._linear += np.multiply.outer(lacking.ravel(), x, out=self._step)
+        steps = lacking.reshape(len(lacking), *self._rates.shape) * (self._rates / np.square(x).sum(1, keepdims=True))
+        np.add(self._linear, steps[..., None] * x[:, None], out=self._linear)

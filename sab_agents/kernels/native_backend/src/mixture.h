@@ -1,6 +1,6 @@
 // Linear classifiers at several rates, mixed with another classifier; what they are is in kernels/mixture.py.
 //
-// Dimensions: I features, C labels, K linear classifiers.
+// Dimensions: I features, C labels, K linear classifiers, G views of a sample.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,8 @@ inline void mix_probabilities(const Mix& of) {
     const int64_t C = of.labels, K = of.linears, I = of.features, side = 1 + K;
     for (int64_t c = 0; c < C; ++c) {
         of.each[c * side] = static_cast<double>(of.other[c]);
-        for (int64_t k = 0; k < K; ++k) of.each[c * side + 1 + k] = linear_output(of.linear + (c * K + k) * (1 + I), of.x, I);
+        for (int64_t k = 0; k < K; ++k)
+            of.each[c * side + 1 + k] = linear_output(of.linear + (c * K + k) * (1 + I), of.x + k * of.views / K * I, I);
     }
     for (int64_t k = 1; k <= K; ++k) {
         double most = of.each[k], whole = 0;
@@ -47,15 +48,20 @@ inline void learn_mixture(const MixLearn& of) {
         for (int64_t k = 0; k <= K; ++k)
             of.weights[k] = of.weights[k] * ((1 - of.share) / whole) + of.share / static_cast<double>(side);
     }
-    double length = 1;
-    for (int64_t i = 0; i < I; ++i) length += static_cast<double>(of.x[i]) * static_cast<double>(of.x[i]);
-    for (int64_t c = 0; c < C; ++c)
-        for (int64_t k = 0; k < K; ++k) {
+    double length = 0;
+    for (int64_t k = 0; k < K; ++k) {
+        const float* const x = of.x + k * of.views / K * I;
+        if (k == 0 || x != of.x + (k - 1) * of.views / K * I) {
+            length = 1;
+            for (int64_t i = 0; i < I; ++i) length += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+        }
+        for (int64_t c = 0; c < C; ++c) {
             const double step = of.rates[k] / length * ((c == of.label ? 1.0 : 0.0) - of.each[c * side + 1 + k]);
             double* const row = of.linear + (c * K + k) * (1 + I);
             row[0] += step;
-            for (int64_t i = 0; i < I; ++i) row[1 + i] += step * static_cast<double>(of.x[i]);
+            for (int64_t i = 0; i < I; ++i) row[1 + i] += step * static_cast<double>(x[i]);
         }
+    }
 }
 
 }  // namespace sab

@@ -199,6 +199,8 @@ const Operation operations[] = {
     operation<units_backward, Lock::kept>("The gradients of trace units' parameters."),
     operation<mix, Lock::kept>("Probabilities by several classifiers, and their weighted mean."),
     operation<mix_learn, Lock::kept>("One step of the weights and of the linear classifiers."),
+    operation<standardise, Lock::kept>("Features, each brought to one scale, at their columns."),
+    operation<measure, Lock::kept>("Counts features for their scales."),
     operation<all_finite>("Run returns whether no number is NaN or infinite."),
     operation<norm>("Run returns the Euclidean norm."),
     operation<activate>("tanh and sigmoid, for the tests of their error."),

@@ -30,6 +30,8 @@ void units_backward(const UnitsBackward& of);
 
 void mix(const Mix& of);
 void mix_learn(const MixLearn& of);
+void standardise(const Standardise& of);
+void measure(const Measure& of);
 
 bool all_finite(const AllFinite& of);
 double norm(const Norm& of);
