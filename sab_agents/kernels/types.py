@@ -13,8 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -393,15 +391,15 @@ class MixtureState(NamedTuple):
         mixed: (C,) float64, their mean.
     """
 
-    rates: npt.NDArray[np.float64]
+    rates: Tensor
     share: float
     least: float
-    weights: npt.NDArray[np.float64]
-    linear: npt.NDArray[np.float64]
-    x: npt.NDArray[np.float32]
-    other: npt.NDArray[np.float32]
-    each: npt.NDArray[np.float64]
-    mixed: npt.NDArray[np.float64]
+    weights: Tensor
+    linear: Tensor
+    x: Tensor
+    other: Tensor
+    each: Tensor
+    mixed: Tensor
 
 
 class ScaleState(NamedTuple):
@@ -417,10 +415,10 @@ class ScaleState(NamedTuple):
         out: (I,) float32, where the features are laid; the other columns stay as they are.
     """
 
-    values: npt.NDArray[np.float64]
-    seen: npt.NDArray[np.float64]
-    mean: npt.NDArray[np.float64]
-    squares: npt.NDArray[np.float64]
-    deviation: npt.NDArray[np.float64]
-    columns: npt.NDArray[np.int64]
-    out: npt.NDArray[np.float32]
+    values: Tensor
+    seen: Tensor
+    mean: Tensor
+    squares: Tensor
+    deviation: Tensor
+    columns: Tensor
+    out: Tensor

@@ -6,11 +6,12 @@ Dimensions: I columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Set
+from collections.abc import Hashable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sab_agents.kernels import ScaleState, scale_kernel
 
@@ -105,9 +106,7 @@ class Columns:
         self._forget()
 
     def _forget(self) -> None:
-        empty = np.empty(0)
-        state = ScaleState(empty, empty, empty, empty, empty, np.empty(0, np.int64), np.empty(0, np.float32))
-        self._present, self._wide = _Present((), None, state), 0
+        self._present, self._wide = _Present((), None, np.empty(0, np.int64), [np.empty(0)] * 4, 0), 0
         self._laid: Mapping[Hashable, float] | None = None  # what `out` and `values` of its state hold
 
     def checked(self, name: str, x: Any) -> dict[Hashable, float]:
@@ -169,12 +168,12 @@ class Columns:
             self._fill(present, features)
             present.kernel.lay()
             self._laid = features
-        return present.state.out.copy()
+        return present.out.copy()
 
     def _fill(self, present: _Present, features: Mapping[Hashable, float]) -> None:
         if self._laid is not features:
             values = np.fromiter(features.values(), np.float64, len(features))
-            present.state.values[:] = values if present.known is None else values[present.known]
+            present.values[:] = values if present.known is None else values[present.known]
 
     def _present_of(self, features: Mapping[Hashable, float], size: int) -> _Present:
         """Returns the scales of these features; mostly they are those of the last step."""
@@ -184,22 +183,20 @@ class Columns:
             columns = np.array([self._columns.get(name, -1) for name in names], dtype=np.int64)
             known = columns >= 0
             held = columns[known]
-            count, mean, squares, deviation = (
-                each[held] for each in (self._count, self._mean, self._squares, self._deviation)
-            )
-            out = np.zeros(size, dtype=np.float32)
-            state = ScaleState(np.empty(len(held)), count, mean, squares, deviation, held, out)
-            self._present, self._wide, self._laid = _Present(names, None if known.all() else known, state), size, None
+            scales = [each[held] for each in (self._count, self._mean, self._squares, self._deviation)]
+            self._present = _Present(names, None if known.all() else known, held, scales, size)
+            self._wide, self._laid = size, None
         return self._present
 
     def _put_back(self) -> None:
         """Writes the scales of the features that were present last to those of all columns."""
         present = self._present
         if present.changed:
-            state, present.changed = present.state, False
-            held = state.columns
-            self._count[held], self._mean[held] = state.seen, state.mean
-            self._squares[held], self._deviation[held] = state.squares, state.deviation
+            present.changed = False
+            for whole, part in zip(
+                (self._count, self._mean, self._squares, self._deviation), present.scales, strict=True
+            ):
+                whole[present.columns] = part
 
 
 class _Present:
@@ -208,11 +205,25 @@ class _Present:
     Attributes:
         names: of all features of the step.
         known: which of them have a column; None for all.
-        state: of those.
+        columns: of those.
+        scales: of those, as in `ScaleState`: how often each was seen, mean, squares and deviation.
+        values: of those.
+        out: where they are laid.
+        kernel: that lays and counts them.
         changed: whether the scales of all columns are older.
     """
 
-    def __init__(self, names: tuple[Hashable, ...], known: npt.NDArray[np.bool_] | None, state: ScaleState) -> None:
-        self.names, self.known, self.state = names, known, state
-        self.kernel = scale_kernel(state)
+    def __init__(
+        self,
+        names: tuple[Hashable, ...],
+        known: npt.NDArray[np.bool_] | None,
+        columns: npt.NDArray[np.int64],
+        scales: Sequence[npt.NDArray[np.float64]],
+        size: int,
+    ) -> None:
+        self.names, self.known, self.columns, self.scales = names, known, columns, scales
+        self.values, self.out = np.zeros(len(columns)), np.zeros(size, dtype=np.float32)
+        seen, mean, squares, deviation = map(torch.from_numpy, scales)
+        values, places, out = torch.from_numpy(self.values), torch.from_numpy(columns), torch.from_numpy(self.out)
+        self.kernel = scale_kernel(ScaleState(values, seen, mean, squares, deviation, places, out))
         self.changed = False

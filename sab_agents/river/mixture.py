@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sab_agents.kernels import MixtureKernel, MixtureState, mixture_kernel
 
@@ -34,49 +35,37 @@ class LinearMixture:
     Args:
         views: of a sample, each with regressions of its own; see `mixed`.
 
+    Attributes:
+        weights: (1 + K,) of the other classifier and of the linear ones; they sum to 1.
+
     Source: "fixed share" by Herbster & Warmuth 1998; normalised steps by Nagumo & Noda 1967.
     """
 
     def __init__(self, views: int = 1) -> None:
         K = views * len(RATES)
-        self._state = MixtureState(
-            rates=np.array(RATES * views),
-            share=SHARE,
-            least=LEAST,
-            weights=np.full(1 + K, 1 / (1 + K)),
-            linear=np.zeros((0, K, 1)),
-            x=np.empty((views, 0), np.float32),
-            other=np.empty(0, np.float32),
-            each=np.empty((0, 1 + K)),
-            mixed=np.empty(0),
-        )
-        self._kernel: MixtureKernel | None = None  # bound to the state at the first call
+        self._rates, self.weights = np.array(RATES * views), np.full(1 + K, 1 / (1 + K))
+        self._linear = np.zeros((0, K, 1))  # (C, K, 1 + I), the bias first
+        self._make_room(0, views, 0)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what a copy is made of."""
         return {**self.__dict__, "_kernel": None}
 
-    @property
-    def weights(self) -> npt.NDArray[np.float64]:
-        """(1 + K,) of the other classifier and of the linear ones; they sum to 1."""
-        return self._state.weights
-
-    def _make_room(self, labels: int, features: int) -> None:
+    def _make_room(self, labels: int, views: int, features: int) -> None:
         """Makes room for more labels and features, whose weights begin at 0."""
-        state = self._state
-        linear = np.zeros((labels, len(state.rates), 1 + features))
-        linear[: len(state.linear), :, : state.linear.shape[2]] = state.linear
-        self._state = state._replace(
-            linear=linear,
-            x=np.empty((len(state.x), features), np.float32),
-            other=np.empty(labels, np.float32),
-            each=np.empty((labels, len(state.weights))),
-            mixed=np.empty(labels),
-        )
-        self._kernel = None
+        former = self._linear
+        self._linear = np.zeros((labels, len(self._rates), 1 + features))
+        self._linear[: len(former), :, : former.shape[2]] = former
+        # Of the last `mixed`, see `MixtureState`.
+        self._x, self._other = np.zeros((views, features), np.float32), np.zeros(labels, np.float32)
+        self._each, self._mixed = np.zeros((labels, len(self.weights))), np.zeros(labels)
+        self._kernel: MixtureKernel | None = None  # bound to these arrays at the first call
 
     def _bound(self) -> MixtureKernel:
-        self._kernel = mixture_kernel(self._state)
+        arrays = self.weights, self._linear, self._x, self._other, self._each, self._mixed
+        weights, linear, x, other, each, mixed = map(torch.from_numpy, arrays)
+        state = MixtureState(torch.from_numpy(self._rates), SHARE, LEAST, weights, linear, x, other, each, mixed)
+        self._kernel = mixture_kernel(state)
         return self._kernel
 
     def mixed(
@@ -89,14 +78,14 @@ class LinearMixture:
             probabilities: (C,) by the other classifier; later calls may have more labels.
             hidden: a feature that all views but the first have 0 in place of; None for none.
         """
-        if len(probabilities) != len(self._state.mixed) or len(x) != self._state.x.shape[1]:
-            self._make_room(len(probabilities), len(x))
-        state = self._state
-        state.x[:], state.other[:] = x, probabilities
+        views, features = self._x.shape
+        if len(probabilities) != len(self._mixed) or len(x) != features:
+            self._make_room(len(probabilities), views, len(x))
+        self._x[:], self._other[:] = x, probabilities
         if hidden is not None:
-            state.x[1:, hidden] = 0
+            self._x[1:, hidden] = 0
         (self._kernel or self._bound()).mix()
-        return state.mixed
+        return self._mixed
 
     def learn(self, label: int, *, known: bool) -> None:
         """Learns the label of the sample that `mixed` was called for last.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.kernels.types import MixtureState
 
@@ -20,13 +18,9 @@ class CompiledMixture:
             "views": len(state.x),
             "features": state.x.shape[1],
         }
-        arrays = {
-            name: torch.from_numpy(getattr(state, name))
-            for name in ("x", "other", "rates", "weights", "linear", "each", "mixed")
-        }
 
         def named(*names: str) -> dict[str, Any]:
-            return {name: arrays[name] for name in names}
+            return {name: getattr(state, name) for name in names}
 
         self._mix = native.Mix(**sizes, **named("x", "other", "weights", "linear", "each", "mixed"))
         self._learn = native.MixLearn(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.kernels.types import ScaleState
 
@@ -12,7 +10,7 @@ class CompiledScale:
     """Computes what `scale_kernel` says."""
 
     def __init__(self, state: ScaleState) -> None:
-        values, seen, mean, squares, deviation, columns, out = map(torch.from_numpy, state)
+        values, seen, mean, squares, deviation, columns, out = state
         n = len(values)
         laid = native.Standardise(count=n, values=values, mean=mean, deviation=deviation, columns=columns, out=out)
         counted = native.Measure(count=n, values=values, seen=seen, mean=mean, squares=squares, deviation=deviation)

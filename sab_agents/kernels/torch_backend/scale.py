@@ -1,12 +1,12 @@
-"""Scales of features, in NumPy."""
+"""Scales of features, in torch."""
 
 from __future__ import annotations
 
-import numpy as np
+import torch
 
 from sab_agents.kernels.types import ScaleState
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = torch.finfo(torch.float32).max
 
 
 class PlainScale:
@@ -18,13 +18,15 @@ class PlainScale:
     def lay(self) -> None:
         """Computes `out`."""
         state = self._state
-        state.out[state.columns] = np.clip((state.values - state.mean) / state.deviation, -LARGEST, LARGEST)
+        scaled = (state.values - state.mean) / state.deviation
+        state.out[state.columns] = scaled.clamp(-LARGEST, LARGEST).to(state.out.dtype)
 
     def update(self) -> None:
         """Changes seen, mean, squares and deviation."""
         state = self._state
-        state.seen[:] += 1
-        difference = state.values - state.mean
-        state.mean[:] += difference / state.seen
-        state.squares[:] += difference * (state.values - state.mean)
-        state.deviation[:] = np.sqrt(np.where(state.squares > 0, state.squares, state.seen) / state.seen)
+        values, seen, mean, squares = state.values, state.seen, state.mean, state.squares
+        seen += 1
+        difference = values - mean
+        mean += difference / seen
+        squares += difference * (values - mean)
+        state.deviation.copy_(torch.where(squares > 0, squares, seen).div(seen).sqrt())
