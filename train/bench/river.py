@@ -169,6 +169,9 @@ def command(arguments: Sequence[str]) -> int:
         "What is not installed or not downloaded is left out with a word.",
     )
     parser.add_argument("sets", nargs="*", default=list(SETS), metavar="SET", help=f"of {', '.join(SETS)}")
+    parser.add_argument(
+        "--estimators", nargs="+", default=list(SIDES), metavar="NAME", help="of those in the table; default: all"
+    )
     parser.add_argument("--samples", type=at_least_one, metavar="N", help="the first N of each set; default: all")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that draw random numbers; default: 0")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
@@ -176,6 +179,9 @@ def command(arguments: Sequence[str]) -> int:
     for name in given.sets:
         if name not in SETS:
             raise UserError(f"bench river: there is no data set {name!r}. {did_you_mean(name, SETS)}")
+    for name in given.estimators:
+        if name not in SIDES:
+            raise UserError(f"bench river: there is no estimator {name!r}. {did_you_mean(name, SIDES)}")
     _package("river")
     console, rows, left_out = terminal(), [], {}
     for name in given.sets:
@@ -185,7 +191,7 @@ def command(arguments: Sequence[str]) -> int:
             left_out[name] = str(error)
             continue
         models = {}
-        for side in SIDES:
+        for side in given.estimators:
             try:
                 models[side] = build(side, len(samples[0][0]), given.seed)
             except UserError as error:

@@ -34,6 +34,11 @@ def test_an_unknown_set_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no data set 'Elec'. Did you mean 'Elec2'?" in capsys.readouterr().err
 
 
+def test_an_unknown_estimator_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "river", "Phishing", "--estimators", "PAClassifer"]) == 2
+    assert "no estimator 'PAClassifer'. Did you mean 'PAClassifier'?" in capsys.readouterr().err
+
+
 @pytest.mark.peers
 def test_what_is_not_there_is_left_out_with_a_word(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
