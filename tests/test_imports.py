@@ -47,7 +47,7 @@ ALLOWED = {
             "stable_baselines3",
         ),
     },
-    "sab_agents.river": {"sab_agents.checks", "sab_agents.online", "torch", "numpy", "river"},
+    "sab_agents.river": {"sab_agents.checks", "sab_agents.kernels", "sab_agents.online", "torch", "numpy", "river"},
     "sab_agents.envs": {"sab_agents.checks", "gymnasium", "numpy", "pooch", "sklearn"},
     "sab_agents.vec_env": {"sab_agents.checks", "sab_agents.envs", "gymnasium", "numpy", "stable_baselines3"},
     "sab_agents.train": {

@@ -20,7 +20,9 @@ from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid
 from sab_agents.kernels.lstm import LSTMSegment, LSTMWeights, lstm, replay_lstm, stretch_firsts
+from sab_agents.kernels.mixture import MixtureKernel, mixture_kernel
 from sab_agents.kernels.record import Recorder
+from sab_agents.kernels.scale import ScaleKernel, scale_kernel
 from sab_agents.kernels.scan import Replay, graph_replay, replay, scan
 from sab_agents.kernels.step import lstm_step, step
 from sab_agents.kernels.stream import StreamKernel, replay_inputs, stream_kernel
@@ -48,7 +50,9 @@ from sab_agents.kernels.torch_backend.units import (
 )
 from sab_agents.kernels.types import (
     STORED,
+    MixtureState,
     Reading,
+    ScaleState,
     ScanArguments,
     ScanOutputs,
     ScanPlan,
@@ -70,9 +74,13 @@ __all__ = [
     "LSTMWeights",
     "Layer",
     "Layout",
+    "MixtureKernel",
+    "MixtureState",
     "Reading",
     "Recorder",
     "Replay",
+    "ScaleKernel",
+    "ScaleState",
     "ScanArguments",
     "ScanOutputs",
     "ScanPlan",
@@ -101,6 +109,7 @@ __all__ = [
     "kernel_in_use",
     "lstm",
     "lstm_step",
+    "mixture_kernel",
     "norm",
     "packed",
     "reference_scan",
@@ -110,6 +119,7 @@ __all__ = [
     "replay_inputs",
     "replay_lstm",
     "run_units",
+    "scale_kernel",
     "scan",
     "sparsify",
     "step",

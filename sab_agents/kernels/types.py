@@ -469,3 +469,53 @@ def _mismatch(
         f"{function}: {name} must have shape {tuple(shape)} and be {dtype} on {device}, but has shape "
         f"{tuple(tensor.shape)} and is {tensor.dtype} on {tensor.device}."
     )
+
+
+class MixtureState(NamedTuple):
+    """Of linear classifiers at several rates, mixed with another classifier; I features, C labels, K of them.
+
+    K / G linear classifiers after another see the same one of G views of a sample.
+
+    Attributes:
+        rates: (K,) float64.
+        share: part of all weight that is spread evenly after each label.
+        least: probability of a label below which no mistake is punished further.
+        weights: (1 + K,) float64, of the other classifier and of the linear ones.
+        linear: (C, K, 1 + I) float64, the bias first.
+        x: (G, I) float32, the views of a sample.
+        other: (C,) float32, its probabilities by the other classifier.
+        each: (C, 1 + K) float64, by all.
+        mixed: (C,) float64, their mean.
+    """
+
+    rates: Tensor
+    share: float
+    least: float
+    weights: Tensor
+    linear: Tensor
+    x: Tensor
+    other: Tensor
+    each: Tensor
+    mixed: Tensor
+
+
+class ScaleState(NamedTuple):
+    """Scales of n features, which are laid out as an input of I columns.
+
+    Attributes:
+        values: (n,) float64, of a step.
+        seen: (n,) float64, how often each was.
+        mean: (n,) float64.
+        squares: (n,) float64, sum of squared distances from the mean.
+        deviation: (n,) float64, the standard deviation; 1 if all values were equal.
+        columns: (n,) int64, in range.
+        out: (I,) float32, where the features are laid; the other columns stay as they are.
+    """
+
+    values: Tensor
+    seen: Tensor
+    mean: Tensor
+    squares: Tensor
+    deviation: Tensor
+    columns: Tensor
+    out: Tensor

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from river import base
 
-from sab_agents.river.estimator import StreamEstimator
+from sab_agents.online import OnlineLearner
+from sab_agents.river.estimator import FIRST, StreamEstimator
+from sab_agents.river.mixture import LinearMixture
+
+TINY = float(np.finfo(np.float32).tiny)
 
 
 class SABClassifier(StreamEstimator, base.Classifier):
@@ -29,14 +33,19 @@ class SABClassifier(StreamEstimator, base.Classifier):
         core: "sab", "lstm_tbptt" or another core of `OnlineLearner`, but none that learns in real time ("rtu" and
             "mingru"): those cannot take features that appear later.
         hidden_size: H, features of the hidden state, at least 1.
-        update_every: steps between two updates, at least 1; fewer learn faster and cost more.
+        update_every: steps between two updates of the core, at least 1; fewer cost more, and need a lower rate.
         learning_rate: of Adam, above 0; mutable.
         clip_norm: greatest norm of the gradient, above 0; mutable.
         standardise: whether each feature's running mean is subtracted and its running standard deviation divided by.
         previous_label: whether the label of the step before is an input, one column for each label.
+        mix_linear: whether predictions are a mean of those of the core and of linear classifiers that learn from every
+            sample, half of them without the label before, weighted by how right each has been lately; see
+            `LinearMixture`. Without, `learn_one` is faster if
+            nothing is predicted.
         seed: of the parameters, at least 0.
         settings: of the core and its stream, with the defaults of `OnlineLearner`, such as capacity=64 (slots of the
-            memory) and top_k=16; and history=16, see there.
+            memory) and top_k=16; and history=16, see there. A segment has as many steps as there are between two
+            updates, and at least 8, unless bptt_steps says otherwise.
 
     Raises:
         TypeError: a count is not an int, or the core has no such setting.
@@ -44,6 +53,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
 
     Attributes:
         learner: the `OnlineLearner` underneath, for `diagnose` and `credit_report`; None before the first step.
+        mixture: the `LinearMixture`, whose `weights` say who decides; None without.
 
     Examples:
         >>> from river import evaluate, metrics, preprocessing
@@ -62,11 +72,12 @@ class SABClassifier(StreamEstimator, base.Classifier):
         *,
         core: str = "sab",
         hidden_size: int = 64,
-        update_every: int = 8,
-        learning_rate: float = 0.01,
+        update_every: int = 24,
+        learning_rate: float = 0.03,
         clip_norm: float = 5.0,
         standardise: bool = True,
         previous_label: bool = True,
+        mix_linear: bool = True,
         seed: int = 0,
         **settings: Any,
     ) -> None:
@@ -75,6 +86,13 @@ class SABClassifier(StreamEstimator, base.Classifier):
         self._labels: dict[Hashable, int] = {}
         self._label_columns: list[int] = []
         self._previous: int | None = None
+        self.mix_linear = mix_linear
+        self.mixture = LinearMixture(2 if previous_label else 1) if mix_linear else None
+        self._asked: _Asked | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Continues from a copy; one of before predictions were mixed is of an estimator that mixes none."""
+        self.__dict__.update({"mix_linear": False, "mixture": None, "_asked": None, **state})
 
     @property
     def _multiclass(self) -> bool:
@@ -97,15 +115,24 @@ class SABClassifier(StreamEstimator, base.Classifier):
             ValueError: y is None or NaN, or a feature is no finite number. Nothing has changed.
         """
         features, label = self._columns.checked("SABClassifier.learn_one", x), _checked_label(y)
-        self._columns.add(features)
-        if label not in self._labels:
+        columns, known = self._columns.size, label in self._labels
+        self._columns.add(features.keys())
+        if not known:
             self._labels[label] = len(self._labels)
             if self.previous_label:
                 self._label_columns.append(self._columns.reserve())
-        learner, number = self._fitted(max(2, len(self._labels))), self._labels[label]
-        learner.learn_one(self._input(features), number)
+        if not known or self._columns.size > columns:
+            self._asked = None
+        learner = self._fitted(max(FIRST, len(self._labels)), int(self.previous_label))
+        number = self._labels[label]
+        if self.mixture is None:
+            inputs = self._input(features)
+        else:
+            inputs = self._answered(learner, features).inputs
+            self.mixture.learn(number, known=known)
+        learner.learn_many(inputs, np.array([number]))
         self._columns.update(features)
-        self._previous = number
+        self._previous, self._asked = number, None
 
     def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
         """Returns the probability of each label so far; they sum to 1. No label, no probability: {}.
@@ -121,17 +148,44 @@ class SABClassifier(StreamEstimator, base.Classifier):
         features = self._columns.checked("SABClassifier.predict_proba_one", x)
         if self.learner is None:
             return {}
-        predicted = self.learner.predict_proba_many(self._input(features)[None])[0][: len(self._labels)]
-        whole = float(predicted.sum(dtype=np.float64))
-        if whole == 0:  # all of it went to the second class of a stream that had one label so far
+        predicted = self._answered(self.learner, features).probabilities
+        values = predicted.tolist()
+        whole = sum(values)
+        if whole == 0:  # all of it went to classes that no label has yet
             return dict.fromkeys(self._labels, 1 / len(self._labels))
-        return {label: float(value) / whole for label, value in zip(self._labels, predicted, strict=True)}
+        return {label: value / whole for label, value in zip(self._labels, values, strict=True)}
+
+    def _answered(self, learner: OnlineLearner, features: dict[Hashable, float]) -> _Asked:
+        """Predicts a sample, or returns what was predicted for it last."""
+        if self._asked is None or self._asked.features != features:
+            inputs = self._input(features)
+            predicted, labels = learner.predict_proba_many(inputs)[0], len(self._labels)
+            if len(predicted) > labels:
+                predicted = predicted[:labels] / max(predicted[:labels].sum(), TINY)
+            if self.mixture is not None:
+                predicted = self.mixture.mixed(inputs[0], predicted, self._label_column)
+            self._asked = _Asked(features, inputs, predicted)
+        return self._asked
 
     def _input(self, features: dict[Hashable, float]) -> npt.NDArray[np.float32]:
-        laid = self._laid_out(features)
-        if self.previous_label and self._previous is not None:
-            laid[self._label_columns[self._previous]] = 1.0
-        return laid
+        """Returns features and label before as an input (1, I)."""
+        laid, column = self._laid_out(features), self._label_column
+        if column is not None:
+            laid[column] = 1.0
+        return laid[None]
+
+    @property
+    def _label_column(self) -> int | None:
+        """Of the label before, if it is an input."""
+        return self._label_columns[self._previous] if self.previous_label and self._previous is not None else None
+
+
+class _Asked(NamedTuple):
+    """The last sample that was predicted since the last step, as it was laid out, and the (C,) probabilities."""
+
+    features: dict[Hashable, float]
+    inputs: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[Any]
 
 
 def _checked_label(y: Any) -> Hashable:

@@ -21,6 +21,12 @@ OWN = frozenset({"history"})
 ROOM = 1.25
 """By which the inputs of a learner grow at least, once features appear beside those of the first step."""
 
+SEGMENT = 8
+"""Least steps of a segment, unless `bptt_steps` says otherwise: what fewer updates learn from is cut nowhere."""
+
+FIRST = 2
+"""Classes that a classifier has room for at first."""
+
 
 class StreamEstimator:
     """Settings and learner of an estimator; subclasses set `_loss` and name their arguments in a signature.
@@ -62,7 +68,7 @@ class StreamEstimator:
         for setting in settings:
             if setting not in known:
                 raise TypeError(f"{name}: core {core!r} has no setting {setting!r}. {did_you_mean(setting, known)}")
-        self._made(1, 2 if self._loss == "cross_entropy" else 1)  # raises what is wrong with the values
+        self._made(1, FIRST if self._loss == "cross_entropy" else 1)  # raises what is wrong with the values
         self._columns = Columns(standardise)
         self._sizes = 0, 0
 
@@ -98,6 +104,8 @@ class StreamEstimator:
         self._clip_norm = value
 
     def _made(self, inputs: int, outputs: int) -> OnlineLearner:
+        of_core = OnlineLearner.settings_of(self.core)
+        segment = {"bptt_steps": max(SEGMENT, self.update_every)} if "bptt_steps" in of_core else {}
         return OnlineLearner(
             inputs,
             outputs,
@@ -108,19 +116,30 @@ class StreamEstimator:
             learning_rate=self.learning_rate,
             clip_norm=self.clip_norm,
             seed=self.seed,
-            **self.settings,
+            **{**segment, **self.settings},
         )
 
-    def _fitted(self, outputs: int = 1) -> OnlineLearner:
-        """Returns the learner with room for all columns and `outputs` classes."""
-        needed = self._columns.size
+    def _fitted(self, outputs: int = 1, columns: int = 0) -> OnlineLearner:
+        """Returns the learner with room for all columns and `outputs` classes.
+
+        Args:
+            outputs: how many classes there are.
+            columns: that come with each further class.
+        """
+        needed, (inputs, classes) = self._columns.size, self._sizes
         if self.learner is None:
-            self._sizes = max(needed, 1), outputs
+            self._sizes = max(needed + columns * (outputs == FIRST), 1), outputs
             self.learner = self._made(*self._sizes)
-        elif needed > self._sizes[0] or outputs > self._sizes[1]:
-            # Room for some features more, so that thousands that appear one by one do not cost a growth each.
-            inputs = self._sizes[0] if needed <= self._sizes[0] else max(needed, math.ceil(ROOM * self._sizes[0]))
-            self._sizes = inputs, outputs
+        elif needed > inputs or outputs > classes:
+            # Room for some features more, so that thousands that appear one by one do not cost a growth each, and for
+            # four times as many classes.
+            if needed > inputs:
+                inputs = max(needed, math.ceil(ROOM * inputs))
+            if outputs > classes:
+                while classes < outputs:
+                    classes *= 4
+                inputs = max(inputs, needed + columns * (classes - outputs))
+            self._sizes = inputs, classes
             self.learner.grow(*self._sizes)
         return self.learner
 

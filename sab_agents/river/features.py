@@ -6,11 +6,14 @@ Dimensions: I columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from sab_agents.kernels import ScaleState, scale_kernel
 
 LARGEST = float(np.finfo(np.float32).max)
 _PLAIN = frozenset({float, int, bool})
@@ -90,8 +93,21 @@ class Columns:
         # Of each column; those that belong to no feature stay as they are.
         self._count = self._mean = self._squares = np.empty(0)
         self._deviation = np.empty(0)
-        self._seen: tuple[tuple[Hashable, ...], npt.NDArray[np.intp]] = (), np.empty(0, dtype=np.intp)
-        self._laid: tuple[Mapping[Hashable, float], npt.NDArray[np.float32]] | None = None
+        self._forget()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy is made of."""
+        self._put_back()
+        return {name: value for name, value in self.__dict__.items() if name not in ("_present", "_wide", "_laid")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Continues from what `__getstate__` returned."""
+        self.__dict__.update(state)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._present, self._wide = _Present((), None, np.empty(0, np.int64), [np.empty(0)] * 4, 0), 0
+        self._laid: Mapping[Hashable, float] | None = None  # what `out` and `values` of its state hold
 
     def checked(self, name: str, x: Any) -> dict[Hashable, float]:
         """Returns the features that are there, as floats.
@@ -117,56 +133,97 @@ class Columns:
     def _number(name: str, key: Hashable, value: Any) -> float:
         return real_number(name, f"feature {key!r}", value)
 
-    def add(self, names: Iterable[Hashable]) -> None:
+    def add(self, names: Set[Hashable]) -> None:
         """Gives a column to each new name, in an order that does not depend on that of the names."""
+        if self._columns.keys() >= names:
+            return
         new = [name for name in names if name not in self._columns]
         for name in sorted(new, key=lambda name: (type(name).__name__, repr(name))):
             self._columns[name] = self.reserve()
 
     def reserve(self) -> int:
         """Returns a new column that belongs to no feature."""
+        self._put_back()
+        self._forget()
         zero = np.zeros(1)
         self._count, self._mean, self._squares = (
             np.concatenate([each, zero]) for each in (self._count, self._mean, self._squares)
         )
         self._deviation = np.concatenate([self._deviation, zero + 1])
-        self._seen, self._laid = ((), np.empty(0, dtype=np.intp)), None
         self.size += 1
         return self.size - 1
 
     def update(self, features: Mapping[Hashable, float]) -> None:
         """Counts the features of a step for their scales, by the recurrence of `Scale`; all have columns."""
-        if not self.standardise or not features:
-            return
-        columns, values = self._values(features)
-        count = self._count[columns] + 1
-        difference = values - self._mean[columns]
-        mean = self._mean[columns] + difference / count
-        squares = self._squares[columns] + difference * (values - mean)
-        self._count[columns], self._mean[columns], self._squares[columns] = count, mean, squares
-        self._deviation[columns] = np.sqrt(np.where(squares > 0, squares, count) / count)
-        self._laid = None
+        if self.standardise and features:
+            present = self._present_of(features, self._wide)
+            self._fill(present, features)
+            present.kernel.update()
+            present.changed, self._laid = True, None
 
     def laid_out(self, features: Mapping[Hashable, float], size: int) -> npt.NDArray[np.float32]:
         """Returns features as an input (size,); what is missing is 0, and a name without a column is left out."""
-        if self._laid is not None and len(self._laid[1]) == size and self._laid[0] == features:
-            return self._laid[1].copy()  # what was just predicted is learnt
-        laid = np.zeros(size, dtype=np.float32)
-        columns, values = self._values(features)
-        if self.standardise:
-            values = (values - self._mean[columns]) / self._deviation[columns]
-            np.clip(values, -LARGEST, LARGEST, out=values)
-        laid[columns] = values
-        self._laid = dict(features), laid.copy()
-        return laid
+        present = self._present_of(features, size)
+        if self._laid is None or self._laid != features:  # else what was just predicted is learnt
+            self._fill(present, features)
+            present.kernel.lay()
+            self._laid = features
+        return present.out.copy()
 
-    def _values(self, features: Mapping[Hashable, float]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """Returns the columns of the features that have one, and their values."""
+    def _fill(self, present: _Present, features: Mapping[Hashable, float]) -> None:
+        if self._laid is not features:
+            values = np.fromiter(features.values(), np.float64, len(features))
+            present.values[:] = values if present.known is None else values[present.known]
+
+    def _present_of(self, features: Mapping[Hashable, float], size: int) -> _Present:
+        """Returns the scales of these features; mostly they are those of the last step."""
         names = tuple(features)
-        if names != self._seen[0]:  # mostly they are those of the last step
-            columns = [self._columns.get(name, -1) for name in names]
-            self._seen = names, np.array(columns, dtype=np.intp)
-        held = self._seen[1]
-        values = np.fromiter(features.values(), np.float64, len(names))
-        known = held >= 0
-        return (held, values) if known.all() else (held[known], values[known])
+        if names != self._present.names or size != self._wide:
+            self._put_back()
+            columns = np.array([self._columns.get(name, -1) for name in names], dtype=np.int64)
+            known = columns >= 0
+            held = columns[known]
+            scales = [each[held] for each in (self._count, self._mean, self._squares, self._deviation)]
+            self._present = _Present(names, None if known.all() else known, held, scales, size)
+            self._wide, self._laid = size, None
+        return self._present
+
+    def _put_back(self) -> None:
+        """Writes the scales of the features that were present last to those of all columns."""
+        present = self._present
+        if present.changed:
+            present.changed = False
+            for whole, part in zip(
+                (self._count, self._mean, self._squares, self._deviation), present.scales, strict=True
+            ):
+                whole[present.columns] = part
+
+
+class _Present:
+    """Scales of the features of a step, side by side: those of steps with the same features are changed in place.
+
+    Attributes:
+        names: of all features of the step.
+        known: which of them have a column; None for all.
+        columns: of those.
+        scales: of those, as in `ScaleState`: how often each was seen, mean, squares and deviation.
+        values: of those.
+        out: where they are laid.
+        kernel: that lays and counts them.
+        changed: whether the scales of all columns are older.
+    """
+
+    def __init__(
+        self,
+        names: tuple[Hashable, ...],
+        known: npt.NDArray[np.bool_] | None,
+        columns: npt.NDArray[np.int64],
+        scales: Sequence[npt.NDArray[np.float64]],
+        size: int,
+    ) -> None:
+        self.names, self.known, self.columns, self.scales = names, known, columns, scales
+        self.values, self.out = np.zeros(len(columns)), np.zeros(size, dtype=np.float32)
+        seen, mean, squares, deviation = map(torch.from_numpy, scales)
+        values, places, out = torch.from_numpy(self.values), torch.from_numpy(columns), torch.from_numpy(self.out)
+        self.kernel = scale_kernel(ScaleState(values, seen, mean, squares, deviation, places, out))
+        self.changed = False

@@ -82,7 +82,7 @@ class SABForecaster(StreamEstimator, Forecaster):
         features = self._columns.checked(name, {} if x is None else x)
         value = real_number(name, "y", y)
         change = 0.0 if self._last is None else value - self._last[0]
-        self._columns.add(features)
+        self._columns.add(features.keys())
         learner, inputs = self._fitted(), self._input(features, self._last)
         if self._last is not None:
             self._changes.update(change)

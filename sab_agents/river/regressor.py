@@ -79,7 +79,7 @@ class SABRegressor(StreamEstimator, base.Regressor):
         """
         features = self._columns.checked("SABRegressor.learn_one", x)
         target = real_number("SABRegressor.learn_one", "y", y)
-        self._columns.add(features)
+        self._columns.add(features.keys())
         learner, inputs = self._fitted(), self._input(features)
         self._scale.update(target)
         learner.learn_one(inputs, self._scale.scaled(target))

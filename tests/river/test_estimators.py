@@ -196,7 +196,7 @@ def test_settings_are_checked_when_the_estimator_is_made(kind: Callable[..., Any
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_mutable_settings_hold_from_the_next_update_on(kind: Callable[..., Any]) -> None:
-    model = taught(kind)
+    model = taught(kind, learning_rate=0.01)
     rates = [group["lr"] for group in model.learner.optimizer.param_groups]
     model.mutate({"learning_rate": 0.02, "clip_norm": 1.0})
     assert [group["lr"] for group in model.learner.optimizer.param_groups] == pytest.approx([2 * r for r in rates])

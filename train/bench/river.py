@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.status import Status
 from rich.table import Table
 
 from sab_agents.checks import did_you_mean
@@ -22,9 +23,22 @@ from sab_agents.train.output import terminal, write_json
 
 REGIME_STEPS = (10, 40)
 SETS = ("Elec2", "Phishing", "ImageSegments", "HiddenRegime")
-LINEAR = ("LogisticRegression", "SoftmaxRegression", "PAClassifier", "Perceptron")
+LINEAR = ("LogisticRegression", "SoftmaxRegression", "PAClassifier", "Perceptron", "ALMAClassifier")
+OTHERS: Mapping[str, str] = MappingProxyType(
+    {
+        "GaussianNB": "river.naive_bayes",
+        "KNNClassifier": "river.neighbors",
+        "HoeffdingAdaptiveTreeClassifier": "river.tree",
+        "ARFClassifier": "river.forest",
+        "SRPClassifier": "river.ensemble",
+    }
+)
+"""River's classifiers that are not linear, with their modules."""
 OURS, PEER, SAME = "SABClassifier", "deep-river's LSTMClassifier", "NoChangeClassifier"
-SIDES = (OURS, PEER, *LINEAR, SAME)
+SIDES = (OURS, PEER, *LINEAR, *OTHERS, SAME)
+SEEDED = frozenset({OURS, PEER, "HoeffdingAdaptiveTreeClassifier", "ARFClassifier", "SRPClassifier"})
+TURN = 50
+"""Samples that an estimator takes before the next one has its turn: what else the machine does meets all of them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ def samples_of(name: str) -> Iterable[tuple[dict[Any, Any], Any]]:
     return samples
 
 
-def build(side: str, features: int) -> Any:
+def build(side: str, features: int, seed: int = 0) -> Any:
     """Returns an estimator of `SIDES`, with default arguments if it is ours or River's.
 
     The LSTM has as many hidden features and the same optimiser as ours: with its own default, SGD at a rate of 0.001,
@@ -95,55 +109,79 @@ def build(side: str, features: int) -> Any:
     Args:
         side: which.
         features: of the first sample.
+        seed: of those that draw random numbers.
 
     Raises:
         UserError: its package is not installed, or does not fit the installed River.
     """
     if side == OURS:
         _package("river")
-        return _package("sab_agents.river").SABClassifier()
+        return _package("sab_agents.river").SABClassifier(seed=seed)
     if side == SAME:
         return _package("river.dummy").NoChangeClassifier()
     scaler = _package("river.preprocessing").StandardScaler()
     if side == PEER:
         zoo = _package("deep_river.classification.zoo")
         return scaler | zoo.LSTMClassifier(
-            n_features=features, hidden_size=64, optimizer_fn="adam", lr=0.01, is_feature_incremental=True
+            n_features=features, hidden_size=64, optimizer_fn="adam", lr=0.01, is_feature_incremental=True, seed=seed
         )
+    if side in OTHERS:
+        return scaler | getattr(_package(OTHERS[side]), side)(**({"seed": seed} if side in SEEDED else {}))
     linear = getattr(_package("river.linear_model"), side)()
     return scaler | (linear if linear._multiclass else _package("river.multiclass").OneVsRestClassifier(linear))
 
 
-def measured(data: str, side: str, samples: Sequence[tuple[dict[Any, Any], Any]]) -> Row:
-    """Returns what an estimator did, which predicts each sample and then learns it."""
-    model, right, threads = build(side, len(samples[0][0])), 0, torch.get_num_threads()
+def measured(
+    data: str, models: Mapping[str, Any], samples: Sequence[tuple[dict[Any, Any], Any]], status: Status
+) -> list[Row]:
+    """Returns what estimators did, each of which predicts each sample and then learns it, on one thread, in turns.
+
+    Args:
+        data: the name of the samples.
+        models: by their names, of `SIDES`.
+        samples: in the order of time.
+        status: shows how many samples all have learnt.
+    """
+    right, seconds = dict.fromkeys(models, 0), dict.fromkeys(models, 0.0)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        begin = time.process_time()
-        for x, y in samples:
-            right += model.predict_one(x) == y
-            model.learn_one(x, y)
-        seconds = time.process_time() - begin
+        for first in range(0, len(samples), TURN):
+            for side, model in models.items():
+                begin = time.process_time()
+                for x, y in samples[first : first + TURN]:
+                    right[side] += model.predict_one(x) == y
+                    model.learn_one(x, y)
+                seconds[side] += time.process_time() - begin
+            status.update(f"{data}: {min(first + TURN, len(samples)):,} of {len(samples):,} samples")
     finally:
         torch.set_num_threads(threads)
-    return Row(data, side, len(samples), right / len(samples), seconds / len(samples) * 1e6)
+    count = len(samples)
+    return [Row(data, side, count, right[side] / count, seconds[side] / count * 1e6) for side in models]
 
 
 def command(arguments: Sequence[str]) -> int:
     """Measures the estimators and prints a table."""
     parser = Parser(
         "bench river",
-        "Measures SABClassifier beside deep-river's LSTM and River's linear models, each of them scaled: the fraction "
+        "Measures SABClassifier beside deep-river's LSTM and River's classifiers, each of them scaled: the fraction "
         "of samples that were predicted before they were learnt, and the processor time of both, on one thread. "
         "What is not installed or not downloaded is left out with a word.",
     )
     parser.add_argument("sets", nargs="*", default=list(SETS), metavar="SET", help=f"of {', '.join(SETS)}")
+    parser.add_argument(
+        "--estimators", nargs="+", default=list(SIDES), metavar="NAME", help="of those in the table; default: all"
+    )
     parser.add_argument("--samples", type=at_least_one, metavar="N", help="the first N of each set; default: all")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that draw random numbers; default: 0")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
     for name in given.sets:
         if name not in SETS:
             raise UserError(f"bench river: there is no data set {name!r}. {did_you_mean(name, SETS)}")
+    for name in given.estimators:
+        if name not in SIDES:
+            raise UserError(f"bench river: there is no estimator {name!r}. {did_you_mean(name, SIDES)}")
     _package("river")
     console, rows, left_out = terminal(), [], {}
     for name in given.sets:
@@ -152,17 +190,19 @@ def command(arguments: Sequence[str]) -> int:
         except UserError as error:
             left_out[name] = str(error)
             continue
-        for side in SIDES:
-            with console.status(f"{name}: {side} …"):
-                try:
-                    rows.append(measured(name, side, samples))
-                except UserError as error:
-                    left_out[side] = str(error)
+        models = {}
+        for side in given.estimators:
+            try:
+                models[side] = build(side, len(samples[0][0]), given.seed)
+            except UserError as error:
+                left_out[side] = str(error)
+        with console.status(f"{name} …") as status:
+            rows += measured(name, models, samples, status)
     for text in left_out.values():
         console.print(text, highlight=False)
     console.print(_table(rows))
     if given.json is not None:
-        write_json(given.json, {"torch": torch.__version__, "rows": [asdict(row) for row in rows]})
+        write_json(given.json, {"torch": torch.__version__, "seed": given.seed, "rows": [asdict(row) for row in rows]})
     return 0
 
 

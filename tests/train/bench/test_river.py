@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sab_agents.train.bench.river import LINEAR, OURS, PEER, SAME, hidden_regime
+from sab_agents.train.bench.river import LINEAR, OTHERS, OURS, PEER, SAME, hidden_regime
 from sab_agents.train.cli import main
 
-TOGETHER = 200
+TOGETHER = 120
 
 
 def test_a_hidden_regime_is_named_once_and_decides_the_label() -> None:
@@ -34,6 +34,11 @@ def test_an_unknown_set_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no data set 'Elec'. Did you mean 'Elec2'?" in capsys.readouterr().err
 
 
+def test_an_unknown_estimator_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "river", "Phishing", "--estimators", "PAClassifer"]) == 2
+    assert "no estimator 'PAClassifer'. Did you mean 'PAClassifier'?" in capsys.readouterr().err
+
+
 @pytest.mark.peers
 def test_what_is_not_there_is_left_out_with_a_word(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -51,5 +56,5 @@ def test_what_is_not_there_is_left_out_with_a_word(
     rows = json.loads(file.read_text())["rows"]
     for data in ("Phishing", "ImageSegments", "HiddenRegime"):
         own = [row for row in rows if row["data"] == data]
-        assert [row["side"] for row in own] == [OURS, *LINEAR, SAME]
+        assert [row["side"] for row in own] == [OURS, *LINEAR, *OTHERS, SAME]
         assert all(row["samples"] == TOGETHER and 0 <= row["accuracy"] <= 1 for row in own)

@@ -551,6 +551,57 @@ struct Norm {
     FIELD(const float*, x);
 };
 
+struct Mix {  // probabilities of C labels by another classifier and by K linear ones, and their weighted mean
+    STRUCTURE(Mix);
+    FIELD(int64_t, labels);
+    FIELD(int64_t, linears);
+    FIELD(int64_t, views);                      // G: K / G linear ones after another see the same view of a sample
+    FIELD(int64_t, features);
+    FIELD(const float*, x);                     // (G, I)
+    FIELD(const float*, other);                 // (C) by the other classifier
+    FIELD(const double*, weights);              // (1 + K) of the other and of the linear ones
+    FIELD(const double*, linear);               // (C, K, 1 + I) the bias first
+    FIELD(double*, each);                       // out: (C, 1 + K)
+    FIELD(double*, mixed);                      // out: (C)
+};
+
+struct MixLearn {  // a step after `Mix`
+    STRUCTURE(MixLearn);
+    FIELD(int64_t, labels);
+    FIELD(int64_t, linears);
+    FIELD(int64_t, views);
+    FIELD(int64_t, features);
+    FIELD(int64_t, label);                      // is checked by the caller
+    FIELD(int64_t, known);                      // 0: the weights stay
+    FIELD(double, share);
+    FIELD(double, least);
+    FIELD(const float*, x);                     // (G, I)
+    FIELD(const double*, rates);                // (K)
+    FIELD(const double*, each);                 // (C, 1 + K)
+    FIELD(double*, weights);                    // (1 + K), changed
+    FIELD(double*, linear);                     // (C, K, 1 + I), changed
+};
+
+struct Standardise {  // features, each brought to one scale, at their columns of an input
+    STRUCTURE(Standardise);
+    FIELD(int64_t, count);                      // n
+    FIELD(const double*, values);               // (n)
+    FIELD(const double*, mean);                 // (n)
+    FIELD(const double*, deviation);            // (n)
+    FIELD(const int64_t*, columns);             // (n) are checked by the caller
+    FIELD(float*, out);                         // at the columns
+};
+
+struct Measure {  // counts features for their scales
+    STRUCTURE(Measure);
+    FIELD(int64_t, count);                      // n
+    FIELD(const double*, values);               // (n)
+    FIELD(double*, seen);                       // (n), changed as all that follow
+    FIELD(double*, mean);                       // (n)
+    FIELD(double*, squares);                    // (n)
+    FIELD(double*, deviation);                  // (n)
+};
+
 struct Activate {  // for the tests of their error
     STRUCTURE(Activate);
     FIELD(int64_t, count);

@@ -11,6 +11,8 @@
 
 #include "credit.h"
 #include "memory.h"
+#include "mixture.h"
+#include "scale.h"
 #include "stream.h"
 #include "threads.h"
 #include "units.h"
@@ -114,6 +116,14 @@ bool note(const Note& of) {
     if (of.starts != nullptr) of.starts[of.time] = 0;
     return true;
 }
+
+void mix(const Mix& of) { mix_probabilities(of); }
+
+void mix_learn(const MixLearn& of) { learn_mixture(of); }
+
+void standardise(const Standardise& of) { lay_out(of); }
+
+void measure(const Measure& of) { measure_features(of); }
 
 void units(const Units& of) { step_units(of); }
 

@@ -28,6 +28,11 @@ bool note(const Note& of);                     // false: x is not finite
 void units(const Units& of);
 void units_backward(const UnitsBackward& of);
 
+void mix(const Mix& of);
+void mix_learn(const MixLearn& of);
+void standardise(const Standardise& of);
+void measure(const Measure& of);
+
 bool all_finite(const AllFinite& of);
 double norm(const Norm& of);
 void activate(const Activate& of);
