@@ -25,6 +25,7 @@ from torch import Tensor
 
 from sab_agents.checks import at_least, plain
 from sab_agents.distributed import Ranks
+from sab_agents.optim.adam import Steps, steps_of
 from sab_agents.optim.flat import FlatGradient
 from sab_agents.optim.parameters import Follower
 from sab_agents.ppo.buffers import DictRowBuffer, RowBuffer
@@ -313,6 +314,8 @@ class RecurrentPPO(SavedAlgorithm):
         rollout = self.collector.rollout()
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps)
         gradient = FlatGradient(list(self.policy.parameters()), figures=len(Losses._fields))
+        gradient.begin()
+        optimizer = steps_of(self.policy.optimizer)
         recorded: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
         if report is not None:
@@ -333,7 +336,7 @@ class RecurrentPPO(SavedAlgorithm):
                     recorded[name].append(value)
                 if self._moved_too_far(float(means.approx_kl), epoch):
                     break
-                self._descend(gradient)
+                self._descend(gradient, optimizer)
                 if report is not None:
                     report.add(credit)
             else:
@@ -365,10 +368,10 @@ class RecurrentPPO(SavedAlgorithm):
             print(f"Stopping early in epoch {epoch}: the approximate KL is {approx_kl:.3f}")
         return True
 
-    def _descend(self, gradient: FlatGradient) -> None:
+    def _descend(self, gradient: FlatGradient, optimizer: Steps) -> None:
         """Takes a step of the optimiser, unless the gradient is not finite, which a chain of reads can make it."""
         if math.isfinite(gradient.clip(self.max_grad_norm)):
-            self.policy.optimizer.step()
+            optimizer.step()
         else:
             self.skipped_updates += 1
 
