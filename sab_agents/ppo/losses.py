@@ -113,14 +113,75 @@ def ppo_losses(
         moments: those by which advantages are normalised, if the minibatch has more steps than these; None takes those
             of these steps.
     """
-    advantages = batch.advantages
-    if moments is not None:
-        advantages = (advantages - moments[0]) / (moments[1] + 1e-8)
-    elif weights.normalize_advantage and len(advantages) > 1:
-        std, mean = torch.std_mean(advantages)
-        advantages = (advantages - mean) / (std + 1e-8)
+    advantages = _normalised(batch.advantages, weights, moments)
     total, *figures = _PPOLosses.apply(values, log_prob, entropy, advantages, batch, weights)  # type: ignore[no-untyped-call]
     return Losses(total, *figures)
+
+
+class LossGradients(NamedTuple):
+    """The gradients of the total of the losses.
+
+    Attributes:
+        of_values: (N,).
+        of_log_prob: (N,).
+        of_entropy: that of each of N entropies, which is the same for all; None if it is 0.
+    """
+
+    of_values: Tensor
+    of_log_prob: Tensor
+    of_entropy: float | None
+
+
+def losses_and_gradients(
+    values: Tensor,
+    log_prob: Tensor,
+    entropy: Tensor | None,
+    batch: Batch,
+    weights: Weights,
+    moments: Moments | None = None,
+) -> tuple[Losses, LossGradients]:
+    """Returns the losses and what `backward` of their total would give, without a graph; arguments as `ppo_losses`."""
+    return _computed(values, log_prob, entropy, _normalised(batch.advantages, weights, moments), batch, weights)
+
+
+def _normalised(advantages: Tensor, weights: Weights, moments: Moments | None) -> Tensor:
+    if moments is not None:
+        return (advantages - moments[0]) / (moments[1] + 1e-8)
+    if weights.normalize_advantage and len(advantages) > 1:
+        std, mean = torch.std_mean(advantages)
+        return (advantages - mean) / (std + 1e-8)
+    return advantages
+
+
+def _computed(
+    values: Tensor, log_prob: Tensor, entropy: Tensor | None, advantages: Tensor, batch: Batch, weights: Weights
+) -> tuple[Losses, LossGradients]:
+    N = len(values)
+    log_ratio = log_prob - batch.log_prob
+    ratio = log_ratio.exp()
+    surrogate = advantages * ratio
+    clipped = advantages * ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
+    change = values - batch.values
+    if weights.clip_range_vf is None:
+        error = values - batch.returns
+    else:
+        error = batch.values + change.clamp(-weights.clip_range_vf, weights.clip_range_vf) - batch.returns
+    negative_entropy = log_prob if entropy is None else -entropy
+    beyond = (ratio - 1).abs() > weights.clip_range
+    each = (-torch.min(surrogate, clipped), error.square(), negative_entropy, ratio - 1 - log_ratio)
+    policy, value, mean_negative_entropy, approx_kl, clip_fraction = torch.stack([*each, beyond]).mean(1).unbind()
+    total = policy + weights.ent_coef * mean_negative_entropy + weights.vf_coef * value
+
+    # A clipped term that is the smaller one has no gradient; within the limits both are the same.
+    of_log_prob = torch.where(surrogate <= clipped, surrogate, 0) / -N
+    of_values = error * (2 * weights.vf_coef / N)
+    if weights.clip_range_vf is not None:
+        of_values.masked_fill_(change.abs() > weights.clip_range_vf, 0)
+    if entropy is None:
+        of_log_prob += weights.ent_coef / N
+    of_entropy = None if entropy is None or weights.ent_coef == 0 else -weights.ent_coef / N
+    losses = Losses(total, policy, value, mean_negative_entropy, approx_kl, clip_fraction)
+    return losses, LossGradients(of_values, of_log_prob, of_entropy)
 
 
 class _PPOLosses(torch.autograd.Function):
@@ -139,34 +200,11 @@ class _PPOLosses(torch.autograd.Function):
         batch: Batch,
         weights: Weights,
     ) -> tuple[Tensor, ...]:
-        N = len(values)
-        log_ratio = log_prob - batch.log_prob
-        ratio = log_ratio.exp()
-        surrogate = advantages * ratio
-        clipped = advantages * ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
-        change = values - batch.values
-        if weights.clip_range_vf is None:
-            error = values - batch.returns
-        else:
-            error = batch.values + change.clamp(-weights.clip_range_vf, weights.clip_range_vf) - batch.returns
-        negative_entropy = log_prob if entropy is None else -entropy
-        beyond = (ratio - 1).abs() > weights.clip_range
-        each = (-torch.min(surrogate, clipped), error.square(), negative_entropy, ratio - 1 - log_ratio)
-        policy, value, mean_negative_entropy, approx_kl, clip_fraction = torch.stack([*each, beyond]).mean(1).unbind()
-        total = policy + weights.ent_coef * mean_negative_entropy + weights.vf_coef * value
-
-        # A clipped term that is the smaller one has no gradient; within the limits both are the same.
-        of_log_prob = torch.where(surrogate <= clipped, surrogate, 0) / -N
-        of_values = error * (2 * weights.vf_coef / N)
-        if weights.clip_range_vf is not None:
-            of_values.masked_fill_(change.abs() > weights.clip_range_vf, 0)
-        if entropy is None:
-            of_log_prob += weights.ent_coef / N
-        ctx.save_for_backward(of_values, of_log_prob)
-        ctx.of_entropy = None if entropy is None or weights.ent_coef == 0 else -weights.ent_coef / N
-        found = (policy, value, mean_negative_entropy, approx_kl, clip_fraction)
-        ctx.mark_non_differentiable(*found)
-        return total, *found
+        losses, gradients = _computed(values, log_prob, entropy, advantages, batch, weights)
+        ctx.save_for_backward(gradients.of_values, gradients.of_log_prob)
+        ctx.of_entropy = gradients.of_entropy
+        ctx.mark_non_differentiable(*losses[1:])
+        return tuple(losses)
 
     @staticmethod
     @once_differentiable

@@ -37,7 +37,7 @@ from sab_agents.core.recipes import DEFAULT
 from sab_agents.core.registry import CoreSpec
 from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, former_core_kwargs, output_scale
 from sab_agents.ppo.distributions import CategoricalFrom, in_numbers_of
-from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
+from sab_agents.ppo.evaluation import Evaluation, ReplayedRows, Replays, Rollout
 from sab_agents.ppo.heads import through
 from sab_agents.ppo.observations import Frames, PastEncoder, for_extractor, is_fixed
 from sab_agents.ppo.stateful import Features, StatefulPolicy
@@ -284,6 +284,20 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
             rows: (b,) int64.
             actions: (T · b, …) taken.
         """
+        replayed = self.replay_rows(rollout, rows)
+        replays, (output, *rest) = replayed.replays, replayed.outputs
+        if rest:
+            critic_output = rest[0]
+        elif self.critic is not None:
+            critic_output = self.critic(replays.leaf_of(replayed.critic_features))
+        else:
+            critic_output = output if self.critic_gradient else output.detach()
+        distribution = self.distribution_of(output.flatten(0, 1))
+        values = self.values_of(critic_output.flatten(0, 1))
+        return Evaluation(values, distribution.log_prob(actions), distribution.entropy(), replays.backward)
+
+    def replay_rows(self, rollout: Rollout, rows: Tensor) -> ReplayedRows:
+        """Computes the cores once more in rows (b,) of a rollout, with today's weights."""
         stored = rollout.stored[:, rows]
         actor_features = critic_features = stored
         if self.encodes:
@@ -293,16 +307,7 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         cores = [(rollout.actor, actor_features)]
         if rollout.critic is not None:
             cores.append((rollout.critic, critic_features))
-        output, *rest = replays.outputs(cores, rows)
-        if rest:
-            critic_output = rest[0]
-        elif self.critic is not None:
-            critic_output = self.critic(replays.leaf_of(critic_features))
-        else:
-            critic_output = output if self.critic_gradient else output.detach()
-        distribution = self.distribution_of(output.flatten(0, 1))
-        values = self.values_of(critic_output.flatten(0, 1))
-        return Evaluation(values, distribution.log_prob(actions), distribution.entropy(), replays.backward)
+        return ReplayedRows(replays, replays.outputs(cores, rows), critic_features)
 
     def reset_noise(self, n_envs: int = 1) -> None:
         """Draws the noise of state-dependent exploration, without a graph: no gradient is taken of it."""

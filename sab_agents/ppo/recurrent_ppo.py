@@ -29,7 +29,9 @@ from sab_agents.optim.adam import Steps, steps_of
 from sab_agents.optim.flat import FlatGradient
 from sab_agents.optim.parameters import Follower
 from sab_agents.ppo.buffers import DictRowBuffer, RowBuffer
+from sab_agents.ppo.by_hand import HeadsByHand
 from sab_agents.ppo.collector import Collector, bootstrapped
+from sab_agents.ppo.evaluation import Rollout
 from sab_agents.ppo.kinds import POLICIES
 from sab_agents.ppo.losses import Batch, Losses, Moments, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
@@ -37,7 +39,7 @@ from sab_agents.ppo.normalisers import Normalisers
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
 from sab_agents.ppo.stateful import RNNStates
-from sab_agents.streaming import in_own_modes
+from sab_agents.streaming import Credit, in_own_modes
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
 
@@ -315,6 +317,7 @@ class RecurrentPPO(SavedAlgorithm):
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps)
         gradient = FlatGradient(list(self.policy.parameters()), figures=len(Losses._fields))
         gradient.begin()
+        heads = HeadsByHand.of(self.policy)
         optimizer = steps_of(self.policy.optimizer)
         recorded: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
@@ -326,11 +329,13 @@ class RecurrentPPO(SavedAlgorithm):
                 mini = batch.minibatch(rows)
                 if self.use_sde:
                     self.policy.reset_noise(len(mini.values))
-                evaluation = self.policy.evaluate_rows(rollout, rows, mini.actions)
-                losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, mini, weights, moments)
                 gradient.begin()
-                losses.total.backward()  # type: ignore[no-untyped-call]
-                credit = evaluation.backward()
+                if heads is None:
+                    losses, credit = self._by_graph(rollout, rows, mini, weights, moments)
+                else:
+                    replays, outputs, _ = self.policy.replay_rows(rollout, rows)
+                    losses, gradients = heads.learn(outputs[0], outputs[1], mini, weights, moments)
+                    credit = replays.backward(gradients)
                 means = Losses(*gradient.average(self.ranks, [value.detach() for value in losses]))
                 for name, value in means._asdict().items():
                     recorded[name].append(value)
@@ -346,6 +351,14 @@ class RecurrentPPO(SavedAlgorithm):
         self._log({name: float(torch.stack(values).mean()) for name, values in recorded.items()}, weights)
         if report is not None:
             report.log(self.logger, self.num_timesteps // (self.n_steps * self.n_envs * self.ranks.size))
+
+    def _by_graph(
+        self, rollout: Rollout, rows: Tensor, batch: Batch, weights: Weights, moments: Moments | None
+    ) -> tuple[Losses, Credit | None]:
+        evaluation = self.policy.evaluate_rows(rollout, rows, batch.actions)
+        losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, batch, weights, moments)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        return losses, evaluation.backward()
 
     def minibatches(self, rows: int) -> list[Tensor]:
         """Returns the rows of each minibatch of an epoch, in random order; a subclass can choose another.
