@@ -11,7 +11,7 @@ from sab_agents.kernels.backend import forced_kernel, is_known, kernel_in_use, t
 from sab_agents.kernels.binding import add_gradient
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
-from sab_agents.kernels.layout import Layout, packed, relaid
+from sab_agents.kernels.layout import Layout, packed, relaid, slots_to_look_at
 from sab_agents.kernels.lstm import LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.record import Recorder
 from sab_agents.kernels.reductions import all_finite, norm
@@ -114,6 +114,7 @@ __all__ = [
     "replay_lstm",
     "run_units",
     "scan",
+    "slots_to_look_at",
     "sparsify",
     "step",
     "steps_in_episode",

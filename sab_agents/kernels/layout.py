@@ -163,6 +163,17 @@ def relaid(start: Tensor, x: Tensor) -> Layout | None:
     return layout(start) if is_plain(start, x) and kernel_in_use(x.device, x.dtype) == NATIVE else None
 
 
+def slots_to_look_at(filled: Tensor, x: Tensor) -> int:
+    """How many of the slots (B, S) a scan of inputs x must be given: with the native kernel, up to the last one filled.
+
+    Elsewhere all of them: products of other shapes may round differently.
+    """
+    if not (is_plain(filled, x) and kernel_in_use(x.device, x.dtype) == NATIVE):
+        return filled.shape[1]
+    held = filled.any(0).nonzero()
+    return int(held[-1]) + 1 if len(held) else 0
+
+
 def layout(start: Tensor) -> Layout | None:
     """A shorter layout of rows with episode starts (T, B); None if the native kernel gains nothing by it."""
     T, B = start.shape

@@ -75,20 +75,23 @@ class Replays:
         self._leaves.append((features, leaf))
         return leaf
 
-    def outputs(self, cores: Sequence[tuple[ClosedWindow, Tensor]], rows: Tensor) -> list[Tensor]:
+    def outputs(self, cores: Sequence[tuple[ClosedWindow, Tensor | None]], rows: Tensor) -> list[Tensor]:
         """Returns the outputs (T, b, F) of each core, as leaves.
 
         Args:
-            cores: segments, and the features (T, b, I) of the rows.
+            cores: segments, and the features (T, b, I) of the rows; None if they are what the segments observed.
             rows: (b,) int64.
         """
 
-        def replayed(window: ClosedWindow, x: Tensor) -> _Replayed:
+        def replayed(window: ClosedWindow, x: Tensor | None) -> _Replayed:
             replay = window.replay(rows, x)
             replay.outputs.requires_grad_()
             return _Replayed(window, replay)
 
-        calls = [partial(replayed, window, self.leaf_of(features)) for window, features in cores]
+        calls = [
+            partial(replayed, window, None if features is None else self.leaf_of(features))
+            for window, features in cores
+        ]
         self._replayed = self._call_all(calls)
         return [each.replay.outputs for each in self._replayed]
 
@@ -119,12 +122,12 @@ class ReplayedRows(NamedTuple):
     Attributes:
         replays: what goes back through the cores.
         outputs: (T, b, D) of the actor's core and, if it has its own, the critic's.
-        critic_features: (T, b, F) what the critic sees.
+        critic_features: (T, b, F) what the critic sees; None if both cores took what their segments observed.
     """
 
     replays: Replays
     outputs: list[Tensor]
-    critic_features: Tensor
+    critic_features: Tensor | None
 
 
 def in_rows(steps: Tensor, segments: int) -> Tensor:

@@ -289,6 +289,7 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         if rest:
             critic_output = rest[0]
         elif self.critic is not None:
+            assert replayed.critic_features is not None
             critic_output = self.critic(replays.leaf_of(replayed.critic_features))
         else:
             critic_output = output if self.critic_gradient else output.detach()
@@ -298,16 +299,19 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
 
     def replay_rows(self, rollout: Rollout, rows: Tensor) -> ReplayedRows:
         """Computes the cores once more in rows (b,) of a rollout, with today's weights."""
-        stored = rollout.stored[:, rows]
-        actor_features = critic_features = stored
-        if self.encodes:
-            flat = self.features_of(self.frames.get(stored.flatten()))
-            actor_features, critic_features = (features.view(*stored.shape[:2], -1) for features in flat)
         replays = Replays(threaded=self._threaded, pass_on=rollout.pass_on)
-        cores = [(rollout.actor, actor_features)]
+        actor: Tensor | None = None  # the windows have what they observed, and know it from epoch to epoch
+        critic: Tensor | None = None
+        if self.encodes or rollout.critic is None:
+            actor = critic = rollout.stored[:, rows]
+            if self.encodes:
+                leading = actor.shape[:2]
+                flat = self.features_of(self.frames.get(actor.flatten()))
+                actor, critic = (features.view(*leading, -1) for features in flat)
+        cores = [(rollout.actor, actor)]
         if rollout.critic is not None:
-            cores.append((rollout.critic, critic_features))
-        return ReplayedRows(replays, replays.outputs(cores, rows), critic_features)
+            cores.append((rollout.critic, critic))
+        return ReplayedRows(replays, replays.outputs(cores, rows), critic)
 
     def reset_noise(self, n_envs: int = 1) -> None:
         """Draws the noise of state-dependent exploration, without a graph: no gradient is taken of it."""

@@ -51,7 +51,10 @@ inline void outer_tile(const Outer& of, const OuterScratch& scratch, int64_t ter
     for (int64_t i = 0; i < terms; ++i) {
         const bool skipped = of.skip != nullptr && of.skip[term + i] != 0;
         const float* from = of.left + (term + i) * of.rows + row;
-        for (int64_t r = 0; r < BLOCK; ++r) scratch.left[i * BLOCK + r] = r < count && !skipped ? from[r] : 0.0f;
+        float* to = scratch.left + i * BLOCK;
+        if (count == BLOCK && !skipped) std::memcpy(to, from, BLOCK * sizeof(float));
+        else
+            for (int64_t r = 0; r < BLOCK; ++r) to[r] = r < count && !skipped ? from[r] : 0.0f;
     }
     for (int64_t column = 0; column < of.columns; column += PANEL) {
         product_block<BLOCK, 1>(scratch.left, 1, BLOCK, terms, scratch.right + column * terms, scratch.tile, PANEL);
