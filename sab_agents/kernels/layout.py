@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.backend import NATIVE, is_plain, kernel_in_use
-from sab_agents.kernels.scan import Replay
 
 ROWS = 4  # that one pass over the weights serves, at the cost of about one
 WORTH = 0.8  # of the steps at most, or the new layout costs more than it saves
@@ -59,12 +58,11 @@ class Layout(NamedTuple):
 
     def received(self, gradient: Tensor) -> Tensor:
         """The gradient of `begun` (M, …) as that of the state, (B, …), zeros for rows that begin with an episode."""
+        if len(self.ends) == 1:
+            begun = (self.begins == 0).nonzero()
+            return gradient[int(begun)].unsqueeze(0) if len(begun) else gradient.new_zeros(1, *gradient.shape[1:])
         found = gradient.new_zeros(len(self.ends) + 1, *gradient.shape[1:])
         return found.index_copy_(0, self.begins, gradient)[:-1]
-
-    def replayed(self, replay: Replay) -> Replay:
-        """A replay of the new rows with outputs and gradient as those of the given ones."""
-        return Replay(self.given(replay.outputs), lambda gradient: replay.backward(self.laid(gradient)))
 
 
 def _begun(state: Tensor, begins: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sab_agents.kernels import Layer, are_leaves, gradients_of_layers, is_known, values_of_layers
 from sab_agents.ppo.distributions import CategoricalFrom
 from sab_agents.ppo.heads import layers_of
-from sab_agents.ppo.losses import Batch, Losses, Moments, Weights, losses_and_gradients
+from sab_agents.ppo.losses import Batch, Losses, Weights, losses_and_gradients
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 
 OWN = ("evaluate_rows", "distribution_of", "values_of", "_get_action_dist_from_latent")
@@ -66,7 +66,7 @@ class HeadsByHand:
 
     @torch.no_grad()
     def learn(
-        self, actor: Tensor, critic: Tensor, batch: Batch, weights: Weights, moments: Moments | None
+        self, actor: Tensor, critic: Tensor, batch: Batch, weights: Weights
     ) -> tuple[Losses, tuple[Tensor, Tensor]]:
         """Computes the losses, and adds the gradients of their total to the `.grad` of the networks' parameters.
 
@@ -75,7 +75,6 @@ class HeadsByHand:
             critic: (T, b, D) those of the critic's.
             batch: what was recorded of the steps.
             weights: of the losses.
-            moments: as `ppo_losses` takes them.
 
         Returns:
             The losses, and the gradients of both outputs.
@@ -86,7 +85,7 @@ class HeadsByHand:
         valued = values_of_layers(self._critic, self._scaled(critic.flatten(0, 1)))
         values = valued[-1].squeeze(1)
         log_prob, entropy = distribution.log_prob(batch.actions), distribution.entropy()
-        losses, found = losses_and_gradients(values, log_prob, entropy, batch, weights, moments)
+        losses, found = losses_and_gradients(values, log_prob, entropy, batch, weights)
         gradient = distribution.gradient_of_logits(batch.actions, found.of_log_prob, found.of_entropy)
         _add(self._last.weight, lambda: gradient.t().mm(hidden[-1]))
         _add(self._last.bias, lambda: gradient.sum(0))

@@ -63,7 +63,11 @@ class CategoricalFrom(CategoricalDistribution):
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Returns the log-probabilities (n,) of actions (n,)."""
-        return self._log_probs.gather(1, (actions.long() - self.start).view(-1, 1)).squeeze(1)
+        return self._log_probs.gather(1, self._from_zero(actions)).squeeze(1)
+
+    def _from_zero(self, actions: Tensor) -> Tensor:
+        actions = actions.long() - self.start if self.start else actions.long()
+        return actions.view(-1, 1)
 
     def entropy(self) -> Tensor:
         """Returns the entropies (n,)."""
@@ -82,7 +86,7 @@ class CategoricalFrom(CategoricalDistribution):
             of_log_prob: (n,) that gradient.
             of_entropy: the gradient of each entropy; None is 0.
         """
-        known, chosen = self._log_probs, (actions.long() - self.start).view(-1, 1)
+        known, chosen = self._log_probs, self._from_zero(actions)
         found = torch.zeros_like(known).scatter_add_(1, chosen, of_log_prob.unsqueeze(1))
         if of_entropy is not None:
             shares, bounded = known.exp(), known.clamp(min=self._least)

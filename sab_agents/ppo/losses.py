@@ -19,6 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from sab_agents.ppo.evaluation import in_rows
 
+Moments = tuple[Tensor, Tensor]
+"""Mean and standard deviation."""
+
 
 class Batch(NamedTuple):
     """What was recorded of steps when they were taken, (T, R) in rows, or (N,) in a minibatch.
@@ -52,6 +55,42 @@ class Batch(NamedTuple):
         return Batch(*(part[:, rows].flatten(0, 1) for part in self))
 
 
+class Minibatches:
+    """Minibatches with normalised advantages; one of a single row, which comes again in every epoch, is kept.
+
+    Args:
+        batch: all steps in rows.
+        normalize: whether advantages are normalised to mean 0 and standard deviation 1 in each minibatch.
+    """
+
+    def __init__(self, batch: Batch, *, normalize: bool) -> None:
+        self._batch, self._normalize = batch, normalize
+        self._kept: dict[int, Batch] = {}
+
+    def of(self, rows: Tensor, moments: Moments | None) -> Batch:
+        """Returns that of rows (b,), normalised by these moments; None takes its own."""
+        if len(rows) > 1 or moments is not None:
+            return self._normalised(rows, moments)
+        row = int(rows)
+        if row not in self._kept:
+            self._kept[row] = self._normalised(rows, None)
+        return self._kept[row]
+
+    def _normalised(self, rows: Tensor, moments: Moments | None) -> Batch:
+        found = self._batch.minibatch(rows)
+        return found._replace(advantages=normalised(found.advantages, moments)) if self._normalize else found
+
+
+def normalised(advantages: Tensor, moments: Moments | None = None) -> Tensor:
+    """Returns advantages (N,) with mean 0 and standard deviation 1, or by the moments of more than these."""
+    if moments is None:
+        if len(advantages) < 2:
+            return advantages
+        std, mean = torch.std_mean(advantages)
+        moments = mean, std
+    return (advantages - moments[0]) / (moments[1] + 1e-8)
+
+
 class Losses(NamedTuple):
     """The losses of one minibatch; all but `total` are without gradient.
 
@@ -80,28 +119,15 @@ class Weights(NamedTuple):
         clip_range_vf: greatest change of a value; None for any.
         ent_coef: of the negative entropy.
         vf_coef: of the value loss.
-        normalize_advantage: whether advantages are normalised to mean 0 and standard deviation 1 in each minibatch.
     """
 
     clip_range: float
     clip_range_vf: float | None
     ent_coef: float
     vf_coef: float
-    normalize_advantage: bool
 
 
-Moments = tuple[Tensor, Tensor]
-"""Mean and standard deviation."""
-
-
-def ppo_losses(
-    values: Tensor,
-    log_prob: Tensor,
-    entropy: Tensor | None,
-    batch: Batch,
-    weights: Weights,
-    moments: Moments | None = None,
-) -> Losses:
+def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights) -> Losses:
     """Returns the losses of N steps.
 
     Args:
@@ -110,11 +136,8 @@ def ppo_losses(
         entropy: (N,) of the distributions; None estimates it from the log-probabilities.
         batch: what was recorded of the steps.
         weights: of the losses.
-        moments: those by which advantages are normalised, if the minibatch has more steps than these; None takes those
-            of these steps.
     """
-    advantages = _normalised(batch.advantages, weights, moments)
-    total, *figures = _PPOLosses.apply(values, log_prob, entropy, advantages, batch, weights)  # type: ignore[no-untyped-call]
+    total, *figures = _PPOLosses.apply(values, log_prob, entropy, batch, weights)  # type: ignore[no-untyped-call]
     return Losses(total, *figures)
 
 
@@ -133,30 +156,10 @@ class LossGradients(NamedTuple):
 
 
 def losses_and_gradients(
-    values: Tensor,
-    log_prob: Tensor,
-    entropy: Tensor | None,
-    batch: Batch,
-    weights: Weights,
-    moments: Moments | None = None,
+    values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights
 ) -> tuple[Losses, LossGradients]:
     """Returns the losses and what `backward` of their total would give, without a graph; arguments as `ppo_losses`."""
-    return _computed(values, log_prob, entropy, _normalised(batch.advantages, weights, moments), batch, weights)
-
-
-def _normalised(advantages: Tensor, weights: Weights, moments: Moments | None) -> Tensor:
-    if moments is not None:
-        return (advantages - moments[0]) / (moments[1] + 1e-8)
-    if weights.normalize_advantage and len(advantages) > 1:
-        std, mean = torch.std_mean(advantages)
-        return (advantages - mean) / (std + 1e-8)
-    return advantages
-
-
-def _computed(
-    values: Tensor, log_prob: Tensor, entropy: Tensor | None, advantages: Tensor, batch: Batch, weights: Weights
-) -> tuple[Losses, LossGradients]:
-    N = len(values)
+    N, advantages = len(values), batch.advantages
     log_ratio = log_prob - batch.log_prob
     ratio = log_ratio.exp()
     surrogate = advantages * ratio
@@ -196,11 +199,10 @@ class _PPOLosses(torch.autograd.Function):
         values: Tensor,
         log_prob: Tensor,
         entropy: Tensor | None,
-        advantages: Tensor,
         batch: Batch,
         weights: Weights,
     ) -> tuple[Tensor, ...]:
-        losses, gradients = _computed(values, log_prob, entropy, advantages, batch, weights)
+        losses, gradients = losses_and_gradients(values, log_prob, entropy, batch, weights)
         ctx.save_for_backward(gradients.of_values, gradients.of_log_prob)
         ctx.of_entropy = gradients.of_entropy
         ctx.mark_non_differentiable(*losses[1:])
@@ -211,7 +213,7 @@ class _PPOLosses(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         of_values, of_log_prob = ctx.saved_tensors
         of_entropy = None if ctx.of_entropy is None else (gradient * ctx.of_entropy).expand_as(of_log_prob)
-        return gradient * of_values, gradient * of_log_prob, of_entropy, None, None, None
+        return gradient * of_values, gradient * of_log_prob, of_entropy, None, None
 
 
 def segment_steps(n_steps: int, batch_size: int, n_envs: int) -> int:

@@ -33,7 +33,7 @@ from sab_agents.ppo.by_hand import HeadsByHand
 from sab_agents.ppo.collector import Collector, bootstrapped
 from sab_agents.ppo.evaluation import Rollout
 from sab_agents.ppo.kinds import POLICIES
-from sab_agents.ppo.losses import Batch, Losses, Moments, Weights, minibatches, ppo_losses, segment_steps
+from sab_agents.ppo.losses import Batch, Losses, Minibatches, Moments, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.normalisers import Normalisers
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
@@ -311,11 +311,11 @@ class RecurrentPPO(SavedAlgorithm):
             None if self.clip_range_vf is None else self.clip_range_vf(progress),
             self.ent_coef,
             self.vf_coef,
-            self.normalize_advantage,
         )
         rollout = self.collector.rollout()
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps)
         gradient = FlatGradient(list(self.policy.parameters()), figures=len(Losses._fields))
+        kept = Minibatches(batch, normalize=self.normalize_advantage)
         gradient.begin()
         heads = HeadsByHand.of(self.policy)
         optimizer = steps_of(self.policy.optimizer)
@@ -326,15 +326,16 @@ class RecurrentPPO(SavedAlgorithm):
         for epoch in range(self.n_epochs):
             order = [rows.to(self.device) for rows in self.minibatches(batch.values.shape[1])]
             for rows, moments in zip(order, self._moments(batch, order), strict=True):
-                mini = batch.minibatch(rows)
+                mini = kept.of(rows, moments)
                 if self.use_sde:
                     self.policy.reset_noise(len(mini.values))
-                gradient.begin()
                 if heads is None:
-                    losses, credit = self._by_graph(rollout, rows, mini, weights, moments)
+                    gradient.begin()
+                    losses, credit = self._by_graph(rollout, rows, mini, weights)
                 else:
+                    gradient.clear()
                     replays, outputs, _ = self.policy.replay_rows(rollout, rows)
-                    losses, gradients = heads.learn(outputs[0], outputs[1], mini, weights, moments)
+                    losses, gradients = heads.learn(outputs[0], outputs[1], mini, weights)
                     credit = replays.backward(gradients)
                 means = Losses(*gradient.average(self.ranks, [value.detach() for value in losses]))
                 for name, value in means._asdict().items():
@@ -352,11 +353,9 @@ class RecurrentPPO(SavedAlgorithm):
         if report is not None:
             report.log(self.logger, self.num_timesteps // (self.n_steps * self.n_envs * self.ranks.size))
 
-    def _by_graph(
-        self, rollout: Rollout, rows: Tensor, batch: Batch, weights: Weights, moments: Moments | None
-    ) -> tuple[Losses, Credit | None]:
+    def _by_graph(self, rollout: Rollout, rows: Tensor, batch: Batch, weights: Weights) -> tuple[Losses, Credit | None]:
         evaluation = self.policy.evaluate_rows(rollout, rows, batch.actions)
-        losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, batch, weights, moments)
+        losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, batch, weights)
         losses.total.backward()  # type: ignore[no-untyped-call]
         return losses, evaluation.backward()
 

@@ -127,8 +127,8 @@ class SABWindow(ClosedWindow):
         chosen = self._chosen(rows, x)
         memory = chosen.memory.detach().requires_grad_(self.credit_depth != 0)
         self._pending = _Pending(rows, memory, chosen.laid)
-        found = replay(self.core.step_weights(), chosen.x, chosen.h, chosen.c, memory, chosen.plan)
-        return found if chosen.laid is None else chosen.laid.replayed(found)
+        weights, start = self.core.step_weights(), (chosen.x, chosen.h, chosen.c, memory)
+        return replay(weights, *start, chosen.plan, laid=chosen.laid)
 
     def _chosen(self, rows: Tensor, x: Tensor | None) -> _Rows:
         """Returns what a replay of rows (b,) begins with, laid out again if that is faster.

@@ -410,7 +410,7 @@ class TruncatedWindow(ClosedWindow):
             before, start, laid = self._of(rows, x)
             if laid is None:
                 return self.core.replay(x, before, start)
-            return laid.replayed(self.core.replay(self._laid(rows, x, laid) if same else laid.laid(x), before, start))
+            return self.core.replay(self._laid(rows, x, laid) if same else laid.laid(x), before, start, laid)
         with torch.enable_grad():
             output: Tensor = self.core(x, self._entered(rows), self.start[:, rows])[0]
         return graph_replay(output)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from sab_agents.kernels.layout import Layout
 from sab_agents.kernels.native_backend.extension import REAL, SCORES, fits, native, new_empty
 from sab_agents.kernels.native_backend.step import LSTMWeights, weights_fit
 from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
@@ -124,6 +125,8 @@ class Network(NamedTuple):
             tape=space.tape,
             parts=2,
             outputs=None,
+            places=None,
+            given=0,
             last_output=None,
         )
 
@@ -174,6 +177,8 @@ class Network(NamedTuple):
             grad_hidden=grad_hidden,
             grad_summary=grad_summary,
             grad_stored=grad_stored,
+            places=None,
+            given=0,
             grad_last_cell=None,
             recurrence=self.weights,
             x=given.x,
@@ -211,7 +216,9 @@ class Run:
         given: what it is given.
         slots: S and those beyond, which begin empty.
         reading: how the memory is read.
-        output: (T, B, 2H), gets [h, s] of each step; None if they are not wanted.
+        output: (T, B, 2H), gets [h, s] of each step, or (T, B, H), gets h; None if they are not wanted.
+        places: (T, B) int64, which of the rows of `output`, and of its gradient, belongs to each step; as many as there
+            are for none. None: they are in the steps' order.
 
     Raises:
         ValueError: a slot is out of range.
@@ -226,10 +233,17 @@ class Run:
         slots: int,
         reading: Reading,
         output: Tensor | None,
+        places: Tensor | None = None,
     ) -> None:
+        self._places, self._rows = places, 0
         self._network, self._given, self._space = Network(weights, weights, reading), given, Space(sizes)
         forward = self._network.forward(self._space, given, slots=slots)
         forward.outputs = output
+        if output is not None:
+            forward.parts = output.shape[2] // sizes.size
+            self._rows = output.shape[0] * output.shape[1]
+        if places is not None:
+            forward.places, forward.given = places, self._rows
         if not forward.run():
             raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
 
@@ -252,14 +266,17 @@ class Run:
         weights = self._network.weights
         gradients = [_own_gradient(weight) for weight in weights]
         network = Network(weights, type(weights)._make(gradients), self._network.reading)
-        network.backward(
+        backward = network.backward(
             self._space,
             self._given,
             grad_hidden=gradient,
             grad_summary=None if gradient.shape[2] == self._network.sizes[1] else (gradient, gradient.shape[2] // 2),
             stride=gradient.shape[2],
             grad_memory=memory,
-        ).run()
+        )
+        if self._places is not None:
+            backward.places, backward.given = self._places, self._rows
+        backward.run()
         for weight, own in zip(weights, gradients, strict=True):
             if isinstance(weight, Tensor) and own is not None and weight.grad is not own:
                 weight.grad = own if weight.grad is None else weight.grad + own
@@ -276,7 +293,15 @@ def _own_gradient(weight: Tensor | tuple[()] | None) -> Tensor | None:
 
 
 def scan_run(
-    weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan, *, summary: bool
+    weights: StepWeights,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    memory: Tensor,
+    plan: ScanPlan,
+    *,
+    summary: bool,
+    laid: Layout | None,
 ) -> tuple[Run, Tensor]:
     """Computes a scan without a graph; the arguments are checked, and the weights are contiguous.
 
@@ -288,6 +313,7 @@ def scan_run(
         memory: (B, S, H) the starting memory.
         plan: of the scan.
         summary: whether the outputs are to have s.
+        laid: how the steps were laid out again, for outputs and their gradient as they were given; None if not.
 
     Returns:
         The run, and its outputs: [h, s] (T, B, 2H), or h (T, B, H).
@@ -299,7 +325,11 @@ def scan_run(
     )
     times = (plan.step, plan.written_at) if plan.reading.age else (None, None)
     step, written_at = (None if tensor is None else tensor.contiguous() for tensor in times)
-    output = new_empty(T, B, 2 * H) if summary else None
+    output = None
+    if laid is not None:
+        output = new_empty(len(laid.place) // len(laid.ends), len(laid.ends), (2 if summary else 1) * H)
+    elif summary:
+        output = new_empty(T, B, 2 * H)
     run = Run(
         weights,
         Sizes.of(T, B, inputs, H, A, S, plan.reading),
@@ -307,5 +337,6 @@ def scan_run(
         slots=plan.slots,
         reading=plan.reading,
         output=output,
+        places=None if laid is None else laid.source,
     )
     return run, run.hidden() if output is None else output

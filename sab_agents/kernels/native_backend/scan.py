@@ -72,6 +72,8 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
         tape=_tape(sizes, keep, gates, buffer, summary, hidden, versions, weights, c),
         parts=3 if apart else 2,
         outputs=output,
+        places=None,
+        given=0,
         last_output=None,
     ).run()
     if not in_range:
@@ -133,6 +135,8 @@ def backward(
         grad_hidden=grad_hidden,
         grad_summary=grad_summary,
         grad_stored=grad_stored,
+        places=None,
+        given=0,
         grad_last_cell=grad_c.contiguous(),
         recurrence=inputs,
         x=inputs.x,

@@ -191,7 +191,7 @@ struct ForwardGroup {
         }
         if (of.apart)
             std::memcpy(of.tape.hidden + at(version(t), r) * H, output, static_cast<size_t>(H) * sizeof(float));
-        if (of.outputs != nullptr) leave(t, r, of.parts, of.outputs + at(t, r) * of.parts * H);
+        if (float* const to = of.output_of(t, first + r)) leave(t, r, of.parts, to);
         if (of.last_output != nullptr && t == T - 1) leave(t, r, of.parts, of.last_output + (first + r) * of.parts * H);
     }
 
