@@ -50,36 +50,37 @@ def test_it_is_that_of_a_graph(policy: str, settings: dict[str, Any], monkeypatc
 
 def test_what_is_frozen_stays() -> None:
     model = agent()
-    frozen = [model.policy.action_net.weight, model.policy.mlp_extractor.value_net[0].bias]
+    policy: Any = model.policy
+    frozen = [policy.action_net.weight, policy.mlp_extractor.value_net[0].bias]
     for parameter in frozen:
-        parameter.requires_grad_(False)  # type: ignore[union-attr]
-    before = [parameter.clone() for parameter in frozen]  # type: ignore[union-attr]
+        parameter.requires_grad_(False)
+    before = [parameter.clone() for parameter in frozen]
     learnt(model)
-    assert all(map(torch.equal, frozen, before))  # type: ignore[arg-type]
+    assert all(map(torch.equal, frozen, before))
     assert HeadsByHand.of(model.policy) is not None
 
 
-def hooked(model: RecurrentPPO) -> None:
-    model.policy.action_net.register_forward_hook(lambda *_: None)
+def hooked(policy: Any) -> None:
+    policy.action_net.register_forward_hook(lambda *_: None)
 
 
-def replaced(model: RecurrentPPO) -> None:
-    evaluate = model.policy.evaluate_rows
+def replaced(policy: Any) -> None:
+    evaluate = policy.evaluate_rows
 
     def noted(*arguments: Any) -> Any:
         return evaluate(*arguments)
 
-    model.policy.evaluate_rows = noted  # type: ignore[method-assign]
+    policy.evaluate_rows = noted
 
 
-def watched(model: RecurrentPPO) -> None:
-    model.policy.value_net.weight.register_post_accumulate_grad_hook(lambda _: None)  # type: ignore[union-attr]
+def watched(policy: Any) -> None:
+    policy.value_net.weight.register_post_accumulate_grad_hook(lambda _: None)
 
 
 @pytest.mark.parametrize("change", [hooked, replaced, watched])
 def test_what_somebody_looks_at_goes_by_the_graph(change: Any) -> None:
     model = agent()
-    change(model)
+    change(model.policy)
     assert HeadsByHand.of(model.policy) is None
     learnt(model)
 
