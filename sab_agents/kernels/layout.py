@@ -8,6 +8,7 @@ Dimensions: T steps, B rows; in a layout N steps of M rows, N < T.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ class Layout(NamedTuple):
         begins: (M,) int64, the given row whose state a new row begins with; B for none.
         ends: (B,) int64, the new row that ends with a given row's last step.
         start: (N, M) bool, episode starts; True where nothing lies.
+        heads: B of them, the new row that begins with the state of a given one; None where an episode starts.
     """
 
     source: Tensor
@@ -36,6 +38,7 @@ class Layout(NamedTuple):
     begins: Tensor
     ends: Tensor
     start: Tensor
+    heads: Sequence[int | None]
 
     def laid(self, steps: Tensor) -> Tensor:
         """Steps (T, B, …) as they lie, (N, M, …), zeros where nothing does."""
@@ -59,8 +62,8 @@ class Layout(NamedTuple):
     def received(self, gradient: Tensor) -> Tensor:
         """The gradient of `begun` (M, …) as that of the state, (B, …), zeros for rows that begin with an episode."""
         if len(self.ends) == 1:
-            begun = (self.begins == 0).nonzero()
-            return gradient[int(begun)].unsqueeze(0) if len(begun) else gradient.new_zeros(1, *gradient.shape[1:])
+            head = self.heads[0]
+            return gradient.new_zeros(1, *gradient.shape[1:]) if head is None else gradient[head : head + 1]
         found = gradient.new_zeros(len(self.ends) + 1, *gradient.shape[1:])
         return found.index_copy_(0, self.begins, gradient)[:-1]
 
@@ -215,4 +218,8 @@ def _laid_out(rows: list[_Row], length: int, start: Tensor) -> Layout:
     place = torch.empty(T * B + 1, dtype=torch.int64)
     place[source] = torch.arange(length * M)
     flags = torch.cat([start.flatten(), start.new_ones(1)])[source].view(length, M)
-    return Layout(source, place[:-1], begins, ends, flags)
+    heads: list[int | None] = [None] * B
+    for m, begun in enumerate(begins.tolist()):
+        if begun < B:
+            heads[begun] = m
+    return Layout(source, place[:-1], begins, ends, flags, heads)

@@ -180,10 +180,17 @@ class SABWindow(ClosedWindow):
             kernel = stream_kernel(self.rules, before.carried(), self.contexts, before.filled)
             self._credits = kernel, torch.zeros_like(before.memory)
         kernel, gradient = self._credits
-        gradient[:, : memory.shape[1]].index_copy_(0, rows, received)
+        extent, chosen = memory.shape[1], gradient[int(rows)].unsqueeze(0) if len(rows) == 1 else None
+        if chosen is None:
+            gradient[:, :extent].index_copy_(0, rows, received)
+        else:  # a view, which is sooner written to than rows by their numbers
+            chosen[:, :extent].copy_(received)
         known = without(before, self.lost)
         credit = push_credit(kernel, self.core.step_weights(), self.encode, known, gradient, self.credit_depth)
-        gradient.index_fill_(0, rows, 0)
+        if chosen is None:
+            gradient.index_fill_(0, rows, 0)
+        else:
+            chosen.zero_()
         return credit
 
 
