@@ -15,7 +15,7 @@ from sab_agents.checks import at_least
 from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
-from sab_agents.kernels import LSTMWeights, Replay, lstm, lstm_step, replay_lstm, steps_in_episode
+from sab_agents.kernels import Layout, LSTMWeights, Replay, lstm, lstm_step, replay_lstm, steps_in_episode
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -132,20 +132,21 @@ class LSTM(Core[LSTMState]):
         before = state.step if episode_start is None else state.step.masked_fill(episode_start, 0)
         return h, LSTMState(h.unsqueeze(1), c.unsqueeze(1), before + 1)
 
-    def replay(self, x: Tensor, state: LSTMState, episode_start: Tensor) -> Replay:
+    def replay(self, x: Tensor, state: LSTMState, episode_start: Tensor, laid: Layout | None = None) -> Replay:
         """Runs a sequence again for its gradient alone, which `Replay.backward` adds to the parameters' `.grad`.
 
         Args:
             x: (T, B, I) inputs.
             state: before the first step; no gradient flows into it.
             episode_start: (T, B) bool.
+            laid: how the steps were laid out again, for outputs and gradient as they were given; None if not.
 
         Returns:
             Outputs (T, B, H), without a graph, and the function that takes their gradient.
         """
         cut, dropout = self._cut(x, state, episode_start), self._dropout()
         h, c = state.h.detach(), state.c.detach()
-        return replay_lstm(x, self.weights(), h, c, episode_start, cut, dropout=dropout)
+        return replay_lstm(x, self.weights(), h, c, episode_start, cut, dropout=dropout, laid=laid)
 
     def _cut(self, x: Tensor, state: LSTMState, episode_start: Tensor | None) -> Tensor | None:
         """Steps (T, B) that h and c enter without gradient; None for none."""

@@ -15,10 +15,10 @@ from sab_agents.kernels.backend import (
     norm,
     transforms_active,
 )
-from sab_agents.kernels.binding import add_gradient
+from sab_agents.kernels.binding import add_gradient, are_leaves
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
-from sab_agents.kernels.layout import Layout, packed, relaid
+from sab_agents.kernels.layout import Layout, packed, relaid, slots_to_look_at
 from sab_agents.kernels.lstm import LSTMSegment, LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.mixture import MixtureKernel, mixture_kernel
 from sab_agents.kernels.record import Recorder
@@ -99,6 +99,7 @@ __all__ = [
     "add_gradient",
     "advance_sensitivity",
     "all_finite",
+    "are_leaves",
     "count_steps",
     "forced_kernel",
     "gradient_of_parameters",
@@ -121,6 +122,7 @@ __all__ = [
     "run_units",
     "scale_kernel",
     "scan",
+    "slots_to_look_at",
     "sparsify",
     "step",
     "steps_in_episode",

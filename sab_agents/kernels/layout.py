@@ -8,6 +8,7 @@ Dimensions: T steps, B rows; in a layout N steps of M rows, N < T.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor
 
 from sab_agents.kernels.backend import NATIVE, is_plain, kernel_in_use
-from sab_agents.kernels.scan import Replay
 
 ROWS = 4  # that one pass over the weights serves, at the cost of about one
 WORTH = 0.8  # of the steps at most, or the new layout costs more than it saves
@@ -30,6 +30,7 @@ class Layout(NamedTuple):
         begins: (M,) int64, the given row whose state a new row begins with; B for none.
         ends: (B,) int64, the new row that ends with a given row's last step.
         start: (N, M) bool, episode starts; True where nothing lies.
+        heads: B of them, the new row that begins with the state of a given one; None where an episode starts.
     """
 
     source: Tensor
@@ -37,6 +38,7 @@ class Layout(NamedTuple):
     begins: Tensor
     ends: Tensor
     start: Tensor
+    heads: Sequence[int | None]
 
     def laid(self, steps: Tensor) -> Tensor:
         """Steps (T, B, …) as they lie, (N, M, …), zeros where nothing does."""
@@ -59,12 +61,11 @@ class Layout(NamedTuple):
 
     def received(self, gradient: Tensor) -> Tensor:
         """The gradient of `begun` (M, …) as that of the state, (B, …), zeros for rows that begin with an episode."""
+        if len(self.ends) == 1:
+            head = self.heads[0]
+            return gradient.new_zeros(1, *gradient.shape[1:]) if head is None else gradient[head : head + 1]
         found = gradient.new_zeros(len(self.ends) + 1, *gradient.shape[1:])
         return found.index_copy_(0, self.begins, gradient)[:-1]
-
-    def replayed(self, replay: Replay) -> Replay:
-        """A replay of the new rows with outputs and gradient as those of the given ones."""
-        return Replay(self.given(replay.outputs), lambda gradient: replay.backward(self.laid(gradient)))
 
 
 def _begun(state: Tensor, begins: Tensor) -> Tensor:
@@ -163,6 +164,17 @@ def relaid(start: Tensor, x: Tensor) -> Layout | None:
     return layout(start) if is_plain(start, x) and kernel_in_use(x.device, x.dtype) == NATIVE else None
 
 
+def slots_to_look_at(filled: Tensor, x: Tensor) -> int:
+    """How many of the slots (B, S) a scan of inputs x must be given: with the native kernel, up to the last one filled.
+
+    Elsewhere all of them: products of other shapes may round differently.
+    """
+    if not (is_plain(filled, x) and kernel_in_use(x.device, x.dtype) == NATIVE):
+        return filled.shape[1]
+    held = filled.any(0).nonzero()
+    return int(held[-1]) + 1 if len(held) else 0
+
+
 def layout(start: Tensor) -> Layout | None:
     """A shorter layout of rows with episode starts (T, B); None if the native kernel gains nothing by it."""
     T, B = start.shape
@@ -206,4 +218,8 @@ def _laid_out(rows: list[_Row], length: int, start: Tensor) -> Layout:
     place = torch.empty(T * B + 1, dtype=torch.int64)
     place[source] = torch.arange(length * M)
     flags = torch.cat([start.flatten(), start.new_ones(1)])[source].view(length, M)
-    return Layout(source, place[:-1], begins, ends, flags)
+    heads: list[int | None] = [None] * B
+    for m, begun in enumerate(begins.tolist()):
+        if begun < B:
+            heads[begun] = m
+    return Layout(source, place[:-1], begins, ends, flags, heads)

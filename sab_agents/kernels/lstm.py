@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sab_agents.kernels.backend import NATIVE, forced_way, is_known, kernel_in_use, runs_native, transforms_active
 from sab_agents.kernels.binding import Binding, are_leaves
-from sab_agents.kernels.layout import layout
+from sab_agents.kernels.layout import Layout, layout
 from sab_agents.kernels.native_backend.segment import CompiledLSTM
 from sab_agents.kernels.scan import Replay, graph_replay, replay, scan
 from sab_agents.kernels.types import ScanPlan, StepWeights
@@ -59,18 +59,29 @@ def lstm(
 
 
 def replay_lstm(
-    x: Tensor, layers: Sequence[LSTMWeights], h: Tensor, c: Tensor, start: Tensor, cut: Tensor | None, *, dropout: float
+    x: Tensor,
+    layers: Sequence[LSTMWeights],
+    h: Tensor,
+    c: Tensor,
+    start: Tensor,
+    cut: Tensor | None,
+    *,
+    dropout: float,
+    laid: Layout | None = None,
 ) -> Replay:
     """Runs a sequence whose gradient goes straight to each leaf's `.grad`; see `replay`. The arguments are `lstm`'s.
+
+    With `laid`, how the steps were laid out again, outputs and gradient are as they were given.
 
     Returns:
         A replay with outputs (T, B, H).
     """
     if len(layers) > 1 or kernel_in_use(x.device, x.dtype) != NATIVE:
         with torch.enable_grad():
-            return graph_replay(lstm(x, layers, h, c, start, cut, dropout=dropout)[0])
+            found = graph_replay(lstm(x, layers, h, c, start, cut, dropout=dropout)[0])
+        return found if laid is None else found.given_by(laid)
     plan, memory = ScanPlan.without_memory(start, start if cut is None else start | cut), _no_memory(x, h)
-    return replay(_with_attention(layers[0], h), x, h[:, 0], c[:, 0], memory, plan, summary=False)
+    return replay(_with_attention(layers[0], h), x, h[:, 0], c[:, 0], memory, plan, summary=False, laid=laid)
 
 
 def _by_scan(

@@ -31,6 +31,7 @@ from sab_agents.kernels.backend import (
     transforms_active,
 )
 from sab_agents.kernels.binding import are_leaves
+from sab_agents.kernels.layout import Layout
 from sab_agents.kernels.native_backend.run import scan_run
 from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.types import (
@@ -130,15 +131,27 @@ class Replay(NamedTuple):
     outputs: Tensor
     backward: Callable[[Tensor], None]
 
+    def given_by(self, laid: Layout) -> Replay:
+        """A replay of steps that were laid out again, with outputs and gradient as they were given."""
+        return Replay(laid.given(self.outputs), lambda gradient: self.backward(laid.laid(gradient)))
+
 
 def replay(
-    weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan, *, summary: bool = True
+    weights: StepWeights,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    memory: Tensor,
+    plan: ScanPlan,
+    *,
+    summary: bool = True,
+    laid: Layout | None = None,
 ) -> Replay:
     """Computes a scan whose gradient goes straight to each leaf's `.grad`, without a graph where that is possible.
 
     It is for float32 on a CPU if all weights are leaves (`are_leaves`) and neither x nor h nor c requires a gradient.
     The arguments are those of `scan`, and must stay as they are until `backward` is done. Without `summary` the outputs
-    are h alone, (T, B, H).
+    are h alone, (T, B, H). If the steps were laid out again, `laid`, outputs and gradient are as they were given.
 
     Raises:
         ValueError: as `scan`; from `backward`, if the gradient does not have the shape and dtype of the outputs.
@@ -156,9 +169,10 @@ def replay(
     if not direct:
         with torch.enable_grad():
             outputs = scan(weights, x, h, c, memory, plan)
-            return graph_replay(outputs.output if summary else outputs.h)
+            found = graph_replay(outputs.output if summary else outputs.h)
+        return found if laid is None else found.given_by(laid)
     check_scan(inputs, plan)
-    return native_replay(*scan_run(weights, x, h, c, memory, plan, summary=summary), memory)
+    return native_replay(*scan_run(weights, x, h, c, memory, plan, summary=summary, laid=laid), memory)
 
 
 class NativeRun(Protocol):

@@ -181,11 +181,15 @@ class FlatGradient:
             or [view.data_ptr() for _, views in self._parts for view in views] != self._addresses
         ):
             self._build()
-        for vector in self._vectors:
-            vector.zero_()
+        self.clear()
         for members, views in self._parts:
             for parameter, view in zip(members, views, strict=True):
                 parameter.grad = view
+
+    def clear(self) -> None:
+        """Sets every gradient to zero, where nobody has changed parameters or gradients since `begin`."""
+        for vector in self._vectors:
+            vector.zero_()
 
     def clip(self, greatest: float) -> float:
         """Scales all of it so that its norm is at most `greatest`; returns the norm before."""

@@ -75,37 +75,59 @@ class Replays:
         self._leaves.append((features, leaf))
         return leaf
 
-    def outputs(self, cores: Sequence[tuple[ClosedWindow, Tensor]], rows: Tensor) -> list[Tensor]:
+    def outputs(self, cores: Sequence[tuple[ClosedWindow, Tensor | None]], rows: Tensor) -> list[Tensor]:
         """Returns the outputs (T, b, F) of each core, as leaves.
 
         Args:
-            cores: segments, and the features (T, b, I) of the rows.
+            cores: segments, and the features (T, b, I) of the rows; None if they are what the segments observed.
             rows: (b,) int64.
         """
 
-        def replayed(window: ClosedWindow, x: Tensor) -> _Replayed:
+        def replayed(window: ClosedWindow, x: Tensor | None) -> _Replayed:
             replay = window.replay(rows, x)
             replay.outputs.requires_grad_()
             return _Replayed(window, replay)
 
-        calls = [partial(replayed, window, self.leaf_of(features)) for window, features in cores]
+        calls = [
+            partial(replayed, window, None if features is None else self.leaf_of(features))
+            for window, features in cores
+        ]
         self._replayed = self._call_all(calls)
         return [each.replay.outputs for each in self._replayed]
 
-    def backward(self) -> Credit | None:
-        """Backpropagates from the outputs through cores and memory, and then once through the features."""
+    def backward(self, gradients: Sequence[Tensor] | None = None) -> Credit | None:
+        """Backpropagates from the outputs through cores and memory, and then once through the features.
+
+        Args:
+            gradients: of all outputs, each of its shape; None takes those that the outputs' `.grad` got from a graph.
+        """
 
         def backpropagated(each: _Replayed, gradient: Tensor) -> Credit:
             each.replay.backward(gradient)
             return each.window.credit() if self._pass_on is None else self._pass_on(each.window)
 
-        reached = [(each, each.replay.outputs.grad) for each in self._replayed]
+        given = [each.replay.outputs.grad for each in self._replayed] if gradients is None else gradients
+        reached = zip(self._replayed, given, strict=True)
         calls = [partial(backpropagated, each, gradient) for each, gradient in reached if gradient is not None]
         credits: list[Credit] = self._call_all(calls)
         learnt = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
         if learnt:
             torch.autograd.backward([features for features, _ in learnt], [gradient for _, gradient in learnt])
         return credits[0] if credits else None
+
+
+class ReplayedRows(NamedTuple):
+    """Rows of a rollout that went through the cores once more.
+
+    Attributes:
+        replays: what goes back through the cores.
+        outputs: (T, b, D) of the actor's core and, if it has its own, the critic's.
+        critic_features: (T, b, F) what the critic sees; None if both cores took what their segments observed.
+    """
+
+    replays: Replays
+    outputs: list[Tensor]
+    critic_features: Tensor | None
 
 
 def in_rows(steps: Tensor, segments: int) -> Tensor:

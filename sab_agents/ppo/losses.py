@@ -19,6 +19,9 @@ from torch.autograd.function import once_differentiable
 
 from sab_agents.ppo.evaluation import in_rows
 
+Moments = tuple[Tensor, Tensor]
+"""Mean and standard deviation."""
+
 
 class Batch(NamedTuple):
     """What was recorded of steps when they were taken, (T, R) in rows, or (N,) in a minibatch.
@@ -52,6 +55,42 @@ class Batch(NamedTuple):
         return Batch(*(part[:, rows].flatten(0, 1) for part in self))
 
 
+class Minibatches:
+    """Minibatches with normalised advantages; one of a single row, which comes again in every epoch, is kept.
+
+    Args:
+        batch: all steps in rows.
+        normalize: whether advantages are normalised to mean 0 and standard deviation 1 in each minibatch.
+    """
+
+    def __init__(self, batch: Batch, *, normalize: bool) -> None:
+        self._batch, self._normalize = batch, normalize
+        self._kept: dict[int, Batch] = {}
+
+    def of(self, rows: Tensor, moments: Moments | None) -> Batch:
+        """Returns that of rows (b,), normalised by these moments; None takes its own."""
+        if len(rows) > 1 or moments is not None:
+            return self._normalised(rows, moments)
+        row = int(rows)
+        if row not in self._kept:
+            self._kept[row] = self._normalised(rows, None)
+        return self._kept[row]
+
+    def _normalised(self, rows: Tensor, moments: Moments | None) -> Batch:
+        found = self._batch.minibatch(rows)
+        return found._replace(advantages=normalised(found.advantages, moments)) if self._normalize else found
+
+
+def normalised(advantages: Tensor, moments: Moments | None = None) -> Tensor:
+    """Returns advantages (N,) with mean 0 and standard deviation 1, or by the moments of more than these."""
+    if moments is None:
+        if len(advantages) < 2:
+            return advantages
+        std, mean = torch.std_mean(advantages)
+        moments = mean, std
+    return (advantages - moments[0]) / (moments[1] + 1e-8)
+
+
 class Losses(NamedTuple):
     """The losses of one minibatch; all but `total` are without gradient.
 
@@ -80,28 +119,15 @@ class Weights(NamedTuple):
         clip_range_vf: greatest change of a value; None for any.
         ent_coef: of the negative entropy.
         vf_coef: of the value loss.
-        normalize_advantage: whether advantages are normalised to mean 0 and standard deviation 1 in each minibatch.
     """
 
     clip_range: float
     clip_range_vf: float | None
     ent_coef: float
     vf_coef: float
-    normalize_advantage: bool
 
 
-Moments = tuple[Tensor, Tensor]
-"""Mean and standard deviation."""
-
-
-def ppo_losses(
-    values: Tensor,
-    log_prob: Tensor,
-    entropy: Tensor | None,
-    batch: Batch,
-    weights: Weights,
-    moments: Moments | None = None,
-) -> Losses:
+def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights) -> Losses:
     """Returns the losses of N steps.
 
     Args:
@@ -110,17 +136,55 @@ def ppo_losses(
         entropy: (N,) of the distributions; None estimates it from the log-probabilities.
         batch: what was recorded of the steps.
         weights: of the losses.
-        moments: those by which advantages are normalised, if the minibatch has more steps than these; None takes those
-            of these steps.
     """
-    advantages = batch.advantages
-    if moments is not None:
-        advantages = (advantages - moments[0]) / (moments[1] + 1e-8)
-    elif weights.normalize_advantage and len(advantages) > 1:
-        std, mean = torch.std_mean(advantages)
-        advantages = (advantages - mean) / (std + 1e-8)
-    total, *figures = _PPOLosses.apply(values, log_prob, entropy, advantages, batch, weights)  # type: ignore[no-untyped-call]
+    total, *figures = _PPOLosses.apply(values, log_prob, entropy, batch, weights)  # type: ignore[no-untyped-call]
     return Losses(total, *figures)
+
+
+class LossGradients(NamedTuple):
+    """The gradients of the total of the losses.
+
+    Attributes:
+        of_values: (N,).
+        of_log_prob: (N,).
+        of_entropy: that of each of N entropies, which is the same for all; None if it is 0.
+    """
+
+    of_values: Tensor
+    of_log_prob: Tensor
+    of_entropy: float | None
+
+
+def losses_and_gradients(
+    values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights
+) -> tuple[Losses, LossGradients]:
+    """Returns the losses and what `backward` of their total would give, without a graph; arguments as `ppo_losses`."""
+    N, advantages = len(values), batch.advantages
+    log_ratio = log_prob - batch.log_prob
+    ratio = log_ratio.exp()
+    surrogate = advantages * ratio
+    clipped = advantages * ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
+    change = values - batch.values
+    if weights.clip_range_vf is None:
+        error = values - batch.returns
+    else:
+        error = batch.values + change.clamp(-weights.clip_range_vf, weights.clip_range_vf) - batch.returns
+    negative_entropy = log_prob if entropy is None else -entropy
+    beyond = (ratio - 1).abs() > weights.clip_range
+    each = (-torch.min(surrogate, clipped), error.square(), negative_entropy, ratio - 1 - log_ratio)
+    policy, value, mean_negative_entropy, approx_kl, clip_fraction = torch.stack([*each, beyond]).mean(1).unbind()
+    total = policy + weights.ent_coef * mean_negative_entropy + weights.vf_coef * value
+
+    # A clipped term that is the smaller one has no gradient; within the limits both are the same.
+    of_log_prob = torch.where(surrogate <= clipped, surrogate, 0) / -N
+    of_values = error * (2 * weights.vf_coef / N)
+    if weights.clip_range_vf is not None:
+        of_values.masked_fill_(change.abs() > weights.clip_range_vf, 0)
+    if entropy is None:
+        of_log_prob += weights.ent_coef / N
+    of_entropy = None if entropy is None or weights.ent_coef == 0 else -weights.ent_coef / N
+    losses = Losses(total, policy, value, mean_negative_entropy, approx_kl, clip_fraction)
+    return losses, LossGradients(of_values, of_log_prob, of_entropy)
 
 
 class _PPOLosses(torch.autograd.Function):
@@ -135,45 +199,21 @@ class _PPOLosses(torch.autograd.Function):
         values: Tensor,
         log_prob: Tensor,
         entropy: Tensor | None,
-        advantages: Tensor,
         batch: Batch,
         weights: Weights,
     ) -> tuple[Tensor, ...]:
-        N = len(values)
-        log_ratio = log_prob - batch.log_prob
-        ratio = log_ratio.exp()
-        surrogate = advantages * ratio
-        clipped = advantages * ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
-        change = values - batch.values
-        if weights.clip_range_vf is None:
-            error = values - batch.returns
-        else:
-            error = batch.values + change.clamp(-weights.clip_range_vf, weights.clip_range_vf) - batch.returns
-        negative_entropy = log_prob if entropy is None else -entropy
-        beyond = (ratio - 1).abs() > weights.clip_range
-        each = (-torch.min(surrogate, clipped), error.square(), negative_entropy, ratio - 1 - log_ratio)
-        policy, value, mean_negative_entropy, approx_kl, clip_fraction = torch.stack([*each, beyond]).mean(1).unbind()
-        total = policy + weights.ent_coef * mean_negative_entropy + weights.vf_coef * value
-
-        # A clipped term that is the smaller one has no gradient; within the limits both are the same.
-        of_log_prob = torch.where(surrogate <= clipped, surrogate, 0) / -N
-        of_values = error * (2 * weights.vf_coef / N)
-        if weights.clip_range_vf is not None:
-            of_values.masked_fill_(change.abs() > weights.clip_range_vf, 0)
-        if entropy is None:
-            of_log_prob += weights.ent_coef / N
-        ctx.save_for_backward(of_values, of_log_prob)
-        ctx.of_entropy = None if entropy is None or weights.ent_coef == 0 else -weights.ent_coef / N
-        found = (policy, value, mean_negative_entropy, approx_kl, clip_fraction)
-        ctx.mark_non_differentiable(*found)
-        return total, *found
+        losses, gradients = losses_and_gradients(values, log_prob, entropy, batch, weights)
+        ctx.save_for_backward(gradients.of_values, gradients.of_log_prob)
+        ctx.of_entropy = gradients.of_entropy
+        ctx.mark_non_differentiable(*losses[1:])
+        return tuple(losses)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         of_values, of_log_prob = ctx.saved_tensors
         of_entropy = None if ctx.of_entropy is None else (gradient * ctx.of_entropy).expand_as(of_log_prob)
-        return gradient * of_values, gradient * of_log_prob, of_entropy, None, None, None
+        return gradient * of_values, gradient * of_log_prob, of_entropy, None, None
 
 
 def segment_steps(n_steps: int, batch_size: int, n_envs: int) -> int:

@@ -37,7 +37,7 @@ from sab_agents.core.recipes import DEFAULT
 from sab_agents.core.registry import CoreSpec
 from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, former_core_kwargs, output_scale
 from sab_agents.ppo.distributions import CategoricalFrom, in_numbers_of
-from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
+from sab_agents.ppo.evaluation import Evaluation, ReplayedRows, Replays, Rollout
 from sab_agents.ppo.heads import through
 from sab_agents.ppo.observations import Frames, PastEncoder, for_extractor, is_fixed
 from sab_agents.ppo.stateful import Features, StatefulPolicy
@@ -284,25 +284,34 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
             rows: (b,) int64.
             actions: (T · b, …) taken.
         """
-        stored = rollout.stored[:, rows]
-        actor_features = critic_features = stored
-        if self.encodes:
-            flat = self.features_of(self.frames.get(stored.flatten()))
-            actor_features, critic_features = (features.view(*stored.shape[:2], -1) for features in flat)
-        replays = Replays(threaded=self._threaded, pass_on=rollout.pass_on)
-        cores = [(rollout.actor, actor_features)]
-        if rollout.critic is not None:
-            cores.append((rollout.critic, critic_features))
-        output, *rest = replays.outputs(cores, rows)
+        replayed = self.replay_rows(rollout, rows)
+        replays, (output, *rest) = replayed.replays, replayed.outputs
         if rest:
             critic_output = rest[0]
         elif self.critic is not None:
-            critic_output = self.critic(replays.leaf_of(critic_features))
+            assert replayed.critic_features is not None
+            critic_output = self.critic(replays.leaf_of(replayed.critic_features))
         else:
             critic_output = output if self.critic_gradient else output.detach()
         distribution = self.distribution_of(output.flatten(0, 1))
         values = self.values_of(critic_output.flatten(0, 1))
         return Evaluation(values, distribution.log_prob(actions), distribution.entropy(), replays.backward)
+
+    def replay_rows(self, rollout: Rollout, rows: Tensor) -> ReplayedRows:
+        """Computes the cores once more in rows (b,) of a rollout, with today's weights."""
+        replays = Replays(threaded=self._threaded, pass_on=rollout.pass_on)
+        actor: Tensor | None = None  # the windows have what they observed, and know it from epoch to epoch
+        critic: Tensor | None = None
+        if self.encodes or rollout.critic is None:
+            actor = critic = rollout.stored[:, rows]
+            if self.encodes:
+                leading = actor.shape[:2]
+                flat = self.features_of(self.frames.get(actor.flatten()))
+                actor, critic = (features.view(*leading, -1) for features in flat)
+        cores = [(rollout.actor, actor)]
+        if rollout.critic is not None:
+            cores.append((rollout.critic, critic))
+        return ReplayedRows(replays, replays.outputs(cores, rows), critic)
 
     def reset_noise(self, n_envs: int = 1) -> None:
         """Draws the noise of state-dependent exploration, without a graph: no gradient is taken of it."""

@@ -25,17 +25,20 @@ from torch import Tensor
 
 from sab_agents.checks import at_least, plain
 from sab_agents.distributed import Ranks
+from sab_agents.optim.adam import Steps, steps_of
 from sab_agents.optim.flat import FlatGradient, Follower
 from sab_agents.ppo.buffers import DictRowBuffer, RowBuffer
+from sab_agents.ppo.by_hand import HeadsByHand
 from sab_agents.ppo.collector import Collector, bootstrapped
+from sab_agents.ppo.evaluation import Rollout
 from sab_agents.ppo.kinds import POLICIES
-from sab_agents.ppo.losses import Batch, Losses, Moments, Weights, minibatches, ppo_losses, segment_steps
+from sab_agents.ppo.losses import Batch, Losses, Minibatches, Moments, Weights, minibatches, ppo_losses, segment_steps
 from sab_agents.ppo.memory_report import MemoryReport
 from sab_agents.ppo.normalisers import Normalisers
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 from sab_agents.ppo.saving import SavedAlgorithm
 from sab_agents.ppo.stateful import RNNStates
-from sab_agents.streaming import in_own_modes
+from sab_agents.streaming import Credit, in_own_modes
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
 
@@ -307,11 +310,14 @@ class RecurrentPPO(SavedAlgorithm):
             None if self.clip_range_vf is None else self.clip_range_vf(progress),
             self.ent_coef,
             self.vf_coef,
-            self.normalize_advantage,
         )
         rollout = self.collector.rollout()
         batch = Batch.of(self.rollout_buffer, self.n_steps // self.segment_steps)
         gradient = FlatGradient(list(self.policy.parameters()), figures=len(Losses._fields))
+        kept = Minibatches(batch, normalize=self.normalize_advantage)
+        gradient.begin()
+        heads = HeadsByHand.of(self.policy)
+        optimizer = steps_of(self.policy.optimizer)
         recorded: dict[str, list[Tensor]] = defaultdict(list)
         report = MemoryReport.of(rollout.actor)
         if report is not None:
@@ -319,20 +325,23 @@ class RecurrentPPO(SavedAlgorithm):
         for epoch in range(self.n_epochs):
             order = [rows.to(self.device) for rows in self.minibatches(batch.values.shape[1])]
             for rows, moments in zip(order, self._moments(batch, order), strict=True):
-                mini = batch.minibatch(rows)
+                mini = kept.of(rows, moments)
                 if self.use_sde:
                     self.policy.reset_noise(len(mini.values))
-                evaluation = self.policy.evaluate_rows(rollout, rows, mini.actions)
-                losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, mini, weights, moments)
-                gradient.begin()
-                losses.total.backward()  # type: ignore[no-untyped-call]
-                credit = evaluation.backward()
+                if heads is None:
+                    gradient.begin()
+                    losses, credit = self._by_graph(rollout, rows, mini, weights)
+                else:
+                    gradient.clear()
+                    replays, outputs, _ = self.policy.replay_rows(rollout, rows)
+                    losses, gradients = heads.learn(outputs[0], outputs[1], mini, weights)
+                    credit = replays.backward(gradients)
                 means = Losses(*gradient.average(self.ranks, [value.detach() for value in losses]))
                 for name, value in means._asdict().items():
                     recorded[name].append(value)
                 if self._moved_too_far(float(means.approx_kl), epoch):
                     break
-                self._descend(gradient)
+                self._descend(gradient, optimizer)
                 if report is not None:
                     report.add(credit)
             else:
@@ -342,6 +351,12 @@ class RecurrentPPO(SavedAlgorithm):
         self._log({name: float(torch.stack(values).mean()) for name, values in recorded.items()}, weights)
         if report is not None:
             report.log(self.logger, self.num_timesteps // (self.n_steps * self.n_envs * self.ranks.size))
+
+    def _by_graph(self, rollout: Rollout, rows: Tensor, batch: Batch, weights: Weights) -> tuple[Losses, Credit | None]:
+        evaluation = self.policy.evaluate_rows(rollout, rows, batch.actions)
+        losses = ppo_losses(evaluation.values, evaluation.log_prob, evaluation.entropy, batch, weights)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        return losses, evaluation.backward()
 
     def minibatches(self, rows: int) -> list[Tensor]:
         """Returns the rows of each minibatch of an epoch, in random order; a subclass can choose another.
@@ -364,10 +379,10 @@ class RecurrentPPO(SavedAlgorithm):
             print(f"Stopping early in epoch {epoch}: the approximate KL is {approx_kl:.3f}")
         return True
 
-    def _descend(self, gradient: FlatGradient) -> None:
+    def _descend(self, gradient: FlatGradient, optimizer: Steps) -> None:
         """Takes a step of the optimiser, unless the gradient is not finite, which a chain of reads can make it."""
         if math.isfinite(gradient.clip(self.max_grad_norm)):
-            self.policy.optimizer.step()
+            optimizer.step()
         else:
             self.skipped_updates += 1
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sab_agents.core.sab import SAB
 from sab_agents.kernels import (
@@ -22,15 +22,13 @@ from sab_agents.kernels import (
     StreamRules,
     relaid,
     replay,
+    slots_to_look_at,
     stream_kernel,
 )
 from sab_agents.streaming.base import Encode
 from sab_agents.streaming.credit import push_credit
 from sab_agents.streaming.slots import SlotState, without
 from sab_agents.streaming.window import ClosedWindow, Credit
-
-FEW = 4
-"""Rows below which a choice of them is kept: it comes again in every epoch if a minibatch is one row."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class SABWindow(ClosedWindow):
         self.core, self.rules, self.encode, self.steps = core, rules, encode, steps
         self.before, self.contexts, self.credit_depth, self.lost = before, contexts, credit_depth, lost
         self._pending: _Pending | None = None
-        self._few: dict[tuple[int, ...], _Rows] = {}  # by rows, which come again in every epoch
+        self._known: dict[int, _Rows] = {}  # by row, which comes again in every epoch if a minibatch is one row
         self._credits: tuple[StreamKernel, Tensor] | None = None  # and zeros, for the gradient of the memory
 
     @property
@@ -119,41 +117,53 @@ class SABWindow(ClosedWindow):
         steps = self.steps
         cut = steps.start if bptt_steps is None else (steps.step - 1) % bptt_steps == 0
         self.steps = replace(steps, cut=cut)
-        self._few.clear()
+        self._known.clear()
 
     def replay(self, rows: Tensor, x: Tensor | None = None) -> Replay:
         """Computes some rows once more; see `ClosedWindow.replay`."""
-        if x is None:
+        if x is None and not isinstance(self.encode, nn.Identity):
             observation = self.steps.observation[:, rows]
             with torch.enable_grad():
                 x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
-        chosen, memory = self._chosen(rows, x), self.before.memory[rows]
-        laid = chosen.laid
-        if laid is not None:
-            x, memory = laid.laid(x), laid.begun(memory)
-        memory.requires_grad_(self.credit_depth != 0)
-        self._pending = _Pending(rows, memory, laid)
-        found = replay(self.core.step_weights(), x, chosen.h, chosen.c, memory, chosen.plan)
-        return found if laid is None else laid.replayed(found)
+        chosen = self._chosen(rows, x)
+        memory = chosen.memory.detach().requires_grad_(self.credit_depth != 0)
+        self._pending = _Pending(rows, memory, chosen.laid)
+        weights, start = self.core.step_weights(), (chosen.x, chosen.h, chosen.c, memory)
+        return replay(weights, *start, chosen.plan, laid=chosen.laid)
 
-    def _chosen(self, rows: Tensor, x: Tensor) -> _Rows:
-        """Returns what a replay of rows (b,) begins with, laid out again if inputs x (T, b, I) let that be faster."""
-        key = tuple(rows.tolist())
-        if key in self._few:
-            return self._few[key]
+    def _chosen(self, rows: Tensor, x: Tensor | None) -> _Rows:
+        """Returns what a replay of rows (b,) begins with, laid out again if that is faster.
+
+        Args:
+            rows: (b,) int64.
+            x: (T, b, I) inputs; None for what was observed.
+        """
+        if len(rows) > 1:
+            return self._begun(rows, x)
+        row = int(rows)
+        known = self._known.get(row)
+        if known is None:
+            known = self._known[row] = self._begun(rows, x)
+        elif x is not None:
+            known = known._replace(x=x if known.laid is None else known.laid.laid(x))
+        return known
+
+    def _begun(self, rows: Tensor, x: Tensor | None) -> _Rows:
         steps, before = self.steps, self.before
+        x = steps.observation.index_select(1, rows) if x is None else x
         start, cut, write_slot = (each.index_select(1, rows) for each in (steps.start, steps.cut, steps.write_slot))
-        of_rows = (before.h, before.c, before.filled, before.step, before.written_at)
-        h, c, filled, step, written_at = (each.index_select(0, rows) for each in of_rows)
+        filled = before.filled.index_select(0, rows)
+        extent = slots_to_look_at(filled, x)
+        of_rows = (before.h, before.c, before.step, before.written_at[:, :extent], before.memory[:, :extent])
+        h, c, step, written_at, memory = (each.index_select(0, rows) for each in of_rows)
+        filled = filled[:, :extent]
         laid = None if x.requires_grad else relaid(start, x)
         if laid is not None:
             start, cut, write_slot = laid.start, laid.laid(cut) | laid.start, laid.laid(write_slot + 1) - 1
             h, c, filled, step, written_at = map(laid.begun, (h, c, filled, step, written_at))
+            x, memory = laid.laid(x), laid.begun(memory)
         plan = ScanPlan(start, cut, write_slot, filled, before.slots, self.rules.reading, step, written_at)
-        chosen = _Rows(h, c, plan, laid)
-        if len(rows) < FEW:
-            self._few[key] = chosen
-        return chosen
+        return _Rows(x, h, c, memory, plan, laid)
 
     def credit(self) -> Credit:
         """Passes on the gradient that reached the memory before the window; see `ClosedWindow.credit`.
@@ -164,25 +174,34 @@ class SABWindow(ClosedWindow):
         if self._pending is None:
             raise RuntimeError("SABWindow.credit: nothing was replayed. Call replay() and its backward first.")
         (rows, memory, laid), self._pending = self._pending, None
-        if memory.grad is None:
-            return Credit(memory.new_zeros(self.rows, memory.shape[1]), 0, 0)
+        if memory.grad is None or not memory.shape[1]:
+            return Credit(memory.new_zeros(self.before.filled.shape), 0, 0)
         before, received = self.before, memory.grad if laid is None else laid.received(memory.grad)
         if self._credits is None or not self._credits[0].current:
             kernel = stream_kernel(self.rules, before.carried(), self.contexts, before.filled)
             self._credits = kernel, torch.zeros_like(before.memory)
         kernel, gradient = self._credits
-        gradient.index_copy_(0, rows, received)
+        extent, chosen = memory.shape[1], gradient[int(rows)].unsqueeze(0) if len(rows) == 1 else None
+        if chosen is None:
+            gradient[:, :extent].index_copy_(0, rows, received)
+        else:  # a view, which is sooner written to than rows by their numbers
+            chosen[:, :extent].copy_(received)
         known = without(before, self.lost)
         credit = push_credit(kernel, self.core.step_weights(), self.encode, known, gradient, self.credit_depth)
-        gradient.index_fill_(0, rows, 0)
+        if chosen is None:
+            gradient.index_fill_(0, rows, 0)
+        else:
+            chosen.zero_()
         return credit
 
 
 class _Rows(NamedTuple):
     """What a replay of some rows begins with, and how they were laid out again; None if they were not."""
 
+    x: Tensor
     h: Tensor
     c: Tensor
+    memory: Tensor
     plan: ScanPlan
     laid: Layout | None
 

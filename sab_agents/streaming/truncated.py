@@ -373,6 +373,7 @@ class TruncatedWindow(ClosedWindow):
         self.core, self.encode, self.before = core, encode, before
         self._observation, self.start = observation, start
         self._selected: dict[tuple[int, ...], _Rows] = {}  # by rows, which come again in every epoch
+        self._inputs: dict[int, Tensor] = {}
 
     @property
     def observation(self) -> Tensor:
@@ -400,15 +401,16 @@ class TruncatedWindow(ClosedWindow):
 
     def replay(self, rows: Tensor, x: Tensor | None = None) -> Replay:
         """Computes some rows once more; see `ClosedWindow.replay`."""
+        same = x is None and isinstance(self.encode, nn.Identity)  # inputs, whatever was learnt since
         if x is None:
             observation = self.observation[:, rows]
             with torch.enable_grad():
-                x = self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
+                x = observation if same else self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         if isinstance(self.core, LSTM) and not x.requires_grad:
             before, start, laid = self._of(rows, x)
             if laid is None:
                 return self.core.replay(x, before, start)
-            return laid.replayed(self.core.replay(laid.laid(x), before, start))
+            return self.core.replay(self._laid(rows, x, laid) if same else laid.laid(x), before, start, laid)
         with torch.enable_grad():
             output: Tensor = self.core(x, self._entered(rows), self.start[:, rows])[0]
         return graph_replay(output)
@@ -431,6 +433,15 @@ class TruncatedWindow(ClosedWindow):
                 before, start = LSTMState(*(laid.begun(part) for part in before.tensors())), laid.start
             self._selected[key] = _Rows(before, start, laid)
         return self._selected[key]
+
+    def _laid(self, rows: Tensor, x: Tensor, laid: Layout) -> Tensor:
+        """Returns the inputs x (T, b, I) of rows as they were laid out, kept if a minibatch is one row."""
+        if len(rows) > 1:
+            return laid.laid(x)
+        row = int(rows)
+        if row not in self._inputs:
+            self._inputs[row] = laid.laid(x)
+        return self._inputs[row]
 
 
 class _Rows(NamedTuple):

@@ -102,9 +102,9 @@ def test_a_sab_is_run_again_in_shorter_rows(corridor_length: int, monkeypatch: p
     """It gets of it what the row as it is gives: the same outputs, gradients, and credit of what came before."""
     model, steps = collected("MlpSabPolicy", corridor_length), []
 
-    def noted(weights: Any, x: Tensor, *rest: Any) -> Any:
+    def noted(weights: Any, x: Tensor, *rest: Any, **settings: Any) -> Any:
         steps.append(len(x))
-        return replay(weights, x, *rest)
+        return replay(weights, x, *rest, **settings)
 
     monkeypatch.setattr("sab_agents.streaming.sab_window.replay", noted)
     cut = evaluated(model, [1])

@@ -16,7 +16,7 @@ from sab_agents.kernels.native_backend.extension import native
 from sab_agents.ppo import heads
 from sab_agents.ppo.distributions import CategoricalFrom
 from sab_agents.ppo.heads import layers_of, through
-from sab_agents.ppo.losses import Batch, Weights, ppo_losses
+from sab_agents.ppo.losses import Batch, Weights, normalised, ppo_losses
 
 KERNELS = [
     "torch",
@@ -125,10 +125,12 @@ def test_an_action_without_probability_has_no_entropy() -> None:
     torch.testing.assert_close(CategoricalFrom(3, 0).proba_distribution(logits).entropy(), torch.tensor([2.0]).log())
 
 
-def reference(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights) -> Tensor:
+def reference(
+    values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights, normalize: bool
+) -> Tensor:
     """The total of stable-baselines3's losses, by a graph."""
     advantages = batch.advantages
-    if weights.normalize_advantage:
+    if normalize:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
     ratio = (log_prob - batch.log_prob).exp()
     clipped = ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
@@ -150,13 +152,14 @@ def test_the_gradient_of_the_loss_is_that_of_a_graph(
     recorded = [torch.randn(40, dtype=torch.float64) for _ in range(4)]
     recorded[2][:3] = 0  # advantages
     batch = Batch(torch.zeros(40), *recorded)
-    weights = Weights(0.2, clip_range_vf, ent_coef, 0.5, normalize)
+    weights = Weights(0.2, clip_range_vf, ent_coef, 0.5)
     log_prob = (batch.log_prob + 0.3 * torch.randn(40)).requires_grad_()
     values = (batch.values + 0.4 * torch.randn(40)).requires_grad_()
     entropy = torch.rand(40, dtype=torch.float64).requires_grad_() if with_entropy else None
     inputs = [values, log_prob, *([] if entropy is None else [entropy])]
-    losses = ppo_losses(values, log_prob, entropy, batch, weights)
-    expected = reference(values, log_prob, entropy, batch, weights)
+    mine = batch._replace(advantages=normalised(batch.advantages)) if normalize else batch
+    losses = ppo_losses(values, log_prob, entropy, mine, weights)
+    expected = reference(values, log_prob, entropy, batch, weights, normalize)
     torch.testing.assert_close(losses.total, expected)
     ours = torch.autograd.grad(3 * losses.total, inputs, allow_unused=True, materialize_grads=True)
     graphs = torch.autograd.grad(3 * expected, inputs, allow_unused=True, materialize_grads=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from sab_agents.kernels.layout import Layout
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty
 from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
 from sab_agents.kernels.types import Reading, ScanArguments, ScanPlan, StepState, StepWeights, contiguous
@@ -161,6 +162,8 @@ class Network(NamedTuple):
             tape=space.tape,
             parts=parts,
             outputs=output,
+            places=None,
+            given=0,
             last_output=None,
         )
 
@@ -211,6 +214,8 @@ class Network(NamedTuple):
             grad_hidden=grad_hidden,
             grad_summary=grad_summary,
             grad_stored=grad_stored,
+            places=None,
+            given=0,
             grad_last_cell=None,
             recurrence=self.weights,
             x=given.x,
@@ -279,7 +284,9 @@ class Run:
         given: what it is given.
         slots: S and those beyond, which begin empty.
         reading: how the memory is read.
-        output: (T, B, 2H), gets [h, s] of each step; None if they are not wanted.
+        output: (T, B, 2H), gets [h, s] of each step, or (T, B, H), gets h; None if they are not wanted.
+        places: (T, B) int64, which of the rows of `output`, and of its gradient, belongs to each step; as many as there
+            are for none. None: they are in the steps' order.
 
     Raises:
         ValueError: a slot is out of range.
@@ -294,9 +301,16 @@ class Run:
         slots: int,
         reading: Reading,
         output: Tensor | None,
+        places: Tensor | None = None,
     ) -> None:
+        self._places = places
+        self._rows = 0 if output is None else output.shape[0] * output.shape[1]
         self._network, self._given, self._space = Network(weights, weights, reading), given, Space.of(sizes)
-        if not self._network.forward(self._space, given, slots=slots, output=output).run():
+        parts = 2 if output is None else output.shape[2] // sizes.size
+        forward = self._network.forward(self._space, given, slots=slots, output=output, parts=parts)
+        if places is not None:
+            forward.places, forward.given = places, self._rows
+        if not forward.run():
             raise ValueError(f"scan: write_slot must lie in -1 … {slots - 1}.")
 
     def hidden(self) -> Tensor:
@@ -318,14 +332,17 @@ class Run:
         weights = self._network.weights
         gradients = [_own_gradient(weight) for weight in weights]
         network = Network(weights, type(weights)._make(gradients), self._network.reading)
-        network.backward(
+        backward = network.backward(
             self._space,
             self._given,
             grad_hidden=gradient,
             grad_summary=None if gradient.shape[2] == self._network.sizes[1] else (gradient, gradient.shape[2] // 2),
             stride=gradient.shape[2],
             grad_memory=memory,
-        ).run()
+        )
+        if self._places is not None:
+            backward.places, backward.given = self._places, self._rows
+        backward.run()
         for weight, own in zip(weights, gradients, strict=True):
             if isinstance(weight, Tensor) and own is not None and weight.grad is not own:
                 weight.grad = own if weight.grad is None else weight.grad + own
@@ -342,7 +359,15 @@ def _own_gradient(weight: Tensor | tuple[()] | None) -> Tensor | None:
 
 
 def scan_run(
-    weights: StepWeights, x: Tensor, h: Tensor, c: Tensor, memory: Tensor, plan: ScanPlan, *, summary: bool
+    weights: StepWeights,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    memory: Tensor,
+    plan: ScanPlan,
+    *,
+    summary: bool,
+    laid: Layout | None,
 ) -> tuple[Run, Tensor]:
     """Computes a scan without a graph; the arguments are checked, and the weights are contiguous.
 
@@ -354,13 +379,19 @@ def scan_run(
         memory: (B, S, H) the starting memory.
         plan: of the scan.
         summary: whether the outputs are to have s.
+        laid: how the steps were laid out again, for outputs and their gradient as they were given; None if not.
 
     Returns:
         The run, and its outputs: [h, s] (T, B, 2H), or h (T, B, H).
     """
     inputs, plan = contiguous(ScanArguments(x, *weights, h, c, memory), plan)
-    sizes = sizes_of(inputs, plan)
-    output = new_empty(sizes.steps, sizes.rows, 2 * sizes.size) if summary else None
+    sizes, output = sizes_of(inputs, plan), None
+    if laid is not None:
+        parts = 2 if summary else 1
+        output = new_empty(len(laid.place) // len(laid.ends), len(laid.ends), parts * sizes.size)
+    elif summary:
+        output = new_empty(sizes.steps, sizes.rows, 2 * sizes.size)
     given = Given.of(inputs, plan)
-    run = Run(weights, sizes, given, slots=plan.slots, reading=plan.reading, output=output)
+    places = None if laid is None else laid.source
+    run = Run(weights, sizes, given, slots=plan.slots, reading=plan.reading, output=output, places=places)
     return run, run.hidden() if output is None else output

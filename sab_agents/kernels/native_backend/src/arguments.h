@@ -120,9 +120,16 @@ struct Forward {
     FIELD(Tape, tape);                          // out; its gates may be x
     FIELD(int64_t, parts);                      // of the outputs: h, then s, then what is stored
     FIELD(Optional<float>, outputs);            // out: (T, B, parts · H)
+    FIELD(Optional<const int64_t>, places);     // (T, B) among `given` rows of outputs; others are nowhere. Absent: in order
+    FIELD(int64_t, given);
     FIELD(Optional<float>, last_output);        // out: (B, parts · H) of the last step
 
     const float* gates() const { return projection.weight_ih == nullptr ? x : tape.gates; }
+    // The row of the outputs of step t of a row; null for nowhere.
+    float* output_of(int64_t t, int64_t row) const {
+        const int64_t place = places == nullptr ? t * rows + row : places[t * rows + row];
+        return outputs == nullptr || (places != nullptr && place >= given) ? nullptr : outputs + place * parts * size;
+    }
     // (T, B, H) h of each step.
     float* states() const { return apart ? tape.state.address : tape.hidden + held * rows * size; }
 };
@@ -150,6 +157,8 @@ struct Backward {
     FIELD(Optional<const float>, grad_hidden);  // (T, B, H) of h; zeros where it is absent, as the next three
     FIELD(Optional<const float>, grad_summary); // (T, B, H)
     FIELD(Optional<const float>, grad_stored);  // (T, B, H) of ĥ, where that is stored
+    FIELD(Optional<const int64_t>, places);     // (T, B) of these three, as the next of the forward pass
+    FIELD(int64_t, given);
     FIELD(Optional<const float>, grad_last_cell);  // (B, H)
     FIELD(Recurrence, recurrence);
     FIELD(Optional<const float>, x);            // (T, B, I), absent where no gradient of weight_ih is wanted
@@ -169,7 +178,9 @@ struct Backward {
     // The row (t, r) of the gradient of h or s; null for zeros.
     const float* row_of(const float* gradient, int64_t stride, int64_t t, int64_t row) const {
         if (gradient == nullptr || (last_only && t < steps - 1)) return nullptr;
-        return gradient + ((last_only ? 0 : t * rows) + row) * stride;
+        const int64_t place = (last_only ? 0 : t * rows) + row;
+        if (places == nullptr) return gradient + place * stride;
+        return places[place] < given ? gradient + places[place] * stride : nullptr;
     }
 };
 

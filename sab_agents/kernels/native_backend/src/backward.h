@@ -108,8 +108,8 @@ struct BackwardGroup {
     }
 
     // Gradients (count, K) times a packed matrix (K, H), into scratch.sent.
-    void send(const float* grads, int64_t k, const float* packed, bool turned = false) {
-        product(grads, k, count, k, H, packed, scratch.sent, turned);
+    void send(const float* grads, int64_t k, const float* packed) {
+        product(grads, k, count, k, H, packed, scratch.sent);
     }
 
     void receive(float* grad, int64_t r) { add_scaled(grad, 1.0f, scratch.sent + r * padded(H), H); }
@@ -201,17 +201,17 @@ struct BackwardGroup {
 
     // The gradient of ĥ and c goes to the gates and, where the step is not cut, to the step before.
     void cell(int64_t t) {
-        bool all_cut = true;
+        int64_t sending = 0;  // rows up to the last one that is not cut
         for (int64_t r = 0; r < count; ++r) {
             const int64_t now = at(t, r);
             const bool cut = of.cut[now] != 0;
-            all_cut &= cut;
+            if (!cut) sending = r + 1;
             cell_backward(H, of.tape.gates + now * 4 * H, of.tape.cell + now * H, of.tape.cell + (now + B) * H,
                           grad_state(t, r), cut, of.sent.gates + now * 4 * H, of.sent.cell + (first + r) * H);
         }
         if (t == 0) clear(of.sent.h + first * H, count * H);
-        if (all_cut) return;
-        send(of.sent.gates + at(t, 0) * 4 * H, 4 * H, weights.hh, (t & 1) != 0);
+        if (sending == 0) return;
+        product(of.sent.gates + at(t, 0) * 4 * H, 4 * H, sending, 4 * H, H, weights.hh, scratch.sent, (t & 1) != 0);
         for (int64_t r = 0; r < count; ++r)
             if (!of.cut[at(t, r)]) receive(t == 0 ? of.sent.h + (first + r) * H : grad_of_h(t - 1, r), r);
     }

@@ -119,8 +119,7 @@ struct ForwardGroup {
     bool holds(int64_t slot, int64_t r) const { return of.filled[(first + r) * of.held + slot] != 0; }
 
     void step(int64_t t) {
-        const float* before = hidden_before(t);
-        product(before, H, count, H, 4 * H, weights.hh, scratch.recurrent, (t & 1) != 0);
+        recur(t);
         int64_t extent = 0;
         for (int64_t r = 0; r < count; ++r) {
             const int64_t now = taped(t, r);
@@ -136,6 +135,17 @@ struct ForwardGroup {
         for (int64_t r = 0; r < count; ++r) read(t, r);
         for (int64_t r = 0; r < count; ++r) sum_up(t, r);
         write(t);
+    }
+
+    // The recurrent part of the gates: zeros for rows that start an episode, of which the last are not computed.
+    void recur(int64_t t) {
+        int64_t following = count;
+        while (following > 0 && of.start[at(t, following - 1)] != 0) --following;
+        if (following > 0)
+            product(hidden_before(t), H, following, H, 4 * H, weights.hh, scratch.recurrent, (t & 1) != 0);
+        const int64_t stride = padded(4 * H);
+        std::memset(scratch.recurrent + following * stride, 0,
+                    static_cast<size_t>((count - following) * stride) * sizeof(float));
     }
 
     // h of the step before, (count, H), zeros for the rows that start an episode.
@@ -191,7 +201,7 @@ struct ForwardGroup {
         }
         if (of.apart)
             std::memcpy(of.tape.hidden + at(version(t), r) * H, output, static_cast<size_t>(H) * sizeof(float));
-        if (of.outputs != nullptr) leave(t, r, of.parts, of.outputs + at(t, r) * of.parts * H);
+        if (float* const to = of.output_of(t, first + r)) leave(t, r, of.parts, to);
         if (of.last_output != nullptr && t == T - 1) leave(t, r, of.parts, of.last_output + (first + r) * of.parts * H);
     }
 

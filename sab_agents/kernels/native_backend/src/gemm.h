@@ -76,7 +76,8 @@ INLINE void product_block(const float* x, int64_t x_stride, int64_t along_k, int
 template <int ROWS>
 INLINE void product_rows(const float* x, int64_t x_stride, int64_t k, int64_t n, const float* packed, float* c,
                          int64_t c_stride, bool turned) {
-    constexpr int PANELS = ROWS == 1 ? BLOCK / 2 : BLOCK / ROWS;  // of one row several blocks, to turn
+    // Of one row several blocks, to turn; of three as many accumulators as fit, for a row less to hide latencies.
+    constexpr int PANELS = ROWS == 1 || ROWS == 3 ? BLOCK / 2 : BLOCK / ROWS;
     const int64_t panels = padded(n) / PANEL, whole = panels / PANELS * PANELS;
     for (int64_t i = 0; i < whole; i += PANELS) {
         const int64_t p = turned ? whole - PANELS - i : i;

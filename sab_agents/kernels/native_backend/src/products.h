@@ -34,6 +34,7 @@ constexpr int64_t TERMS = 256;  // that one pass takes: their `right` stays in t
 
 struct OuterScratch {
     float *right, *left, *tile;
+    int64_t* kept;  // the terms of a pass that are not skipped
     int64_t used;
 
     OuterScratch(const Outer& of, float* base) {
@@ -41,30 +42,69 @@ struct OuterScratch {
         right = carver.floats(packed_size(TERMS, of.columns));
         left = carver.floats(TERMS * BLOCK);
         tile = carver.floats(BLOCK * PANEL);
+        kept = carver.integers(TERMS);
         used = carver.used;
     }
 };
 
-// Adds the products of `terms` terms to rows `row` … `row + count` of the result, count ≤ BLOCK.
-inline void outer_tile(const Outer& of, const OuterScratch& scratch, int64_t term, int64_t terms, int64_t row,
-                       int64_t count) {
-    for (int64_t i = 0; i < terms; ++i) {
-        const bool skipped = of.skip != nullptr && of.skip[term + i] != 0;
-        const float* from = of.left + (term + i) * of.rows + row;
-        for (int64_t r = 0; r < BLOCK; ++r) scratch.left[i * BLOCK + r] = r < count && !skipped ? from[r] : 0.0f;
+// One pass over some terms of a sum of outer products: a term that is skipped adds nothing to any chain.
+struct OuterPass {
+    const Outer& of;
+    const OuterScratch& scratch;
+    const bool adds;  // to what is there
+    int64_t terms = 0;
+
+    void run(int64_t term, int64_t end, int64_t first, int64_t last) {
+        for (int64_t i = term; i < end; ++i)
+            if (of.skip == nullptr || of.skip[i] == 0) scratch.kept[terms++] = i;
+        pack_right();
+        for (int64_t row = first; row < last; row += BLOCK) tile_row(row, last - row < BLOCK ? last - row : BLOCK);
     }
-    for (int64_t column = 0; column < of.columns; column += PANEL) {
-        product_block<BLOCK, 1>(scratch.left, 1, BLOCK, terms, scratch.right + column * terms, scratch.tile, PANEL);
-        for (int64_t r = 0; r < count; ++r) {
-            float* to = of.out + (row + r) * of.columns + column;
+
+    // As `pack` does, of the rows that are kept.
+    void pack_right() const {
+        for (int64_t column = 0; column < padded(of.columns); column += LANES) {
+            float* to = scratch.right + column / PANEL * PANEL * terms + column % PANEL;
+            for (int64_t i = 0; i < terms; ++i)
+                store(to + i * PANEL, load(of.right + scratch.kept[i] * of.columns + column, of.columns - column));
+        }
+    }
+
+    // Adds the products to rows `row` … `row + count` of the result, count ≤ BLOCK.
+    void tile_row(int64_t row, int64_t count) const {
+        for (int64_t i = 0; i < terms; ++i) {
+            const float* from = of.left + scratch.kept[i] * of.rows + row;
+            float* to = scratch.left + i * BLOCK;
+            if (count == BLOCK) std::memcpy(to, from, BLOCK * sizeof(float));
+            else
+                for (int64_t r = 0; r < BLOCK; ++r) to[r] = r < count ? from[r] : 0.0f;
+        }
+        for (int64_t column = 0; column < of.columns; column += PANEL) {
             const int64_t left = of.columns - column;
-            for (int64_t j = 0; j < PANEL && j < left; j += LANES) {
-                const Vec before = term == 0 && !of.add ? Vec{} : load(to + j, left - j);
-                store(to + j, before + load(scratch.tile + r * PANEL + j), left - j);
+            if (left > LANES)
+                product_block<BLOCK, 1>(scratch.left, 1, BLOCK, terms, scratch.right + column * terms, scratch.tile, PANEL);
+            else half_block(scratch.right + column * terms);
+            for (int64_t r = 0; r < count; ++r) {
+                float* to = of.out + (row + r) * of.columns + column;
+                for (int64_t j = 0; j < PANEL && j < left; j += LANES) {
+                    const Vec before = adds ? load(to + j, left - j) : Vec{};
+                    store(to + j, before + load(scratch.tile + r * PANEL + j), left - j);
+                }
             }
         }
     }
-}
+
+    // The lower half of a panel alone, of which there is no more: inputs are often few.
+    void half_block(const float* right) const {
+        Vec sums[BLOCK] = {};
+        for (int64_t i = 0; i < terms; ++i) {
+            const Vec factor = load(right + i * PANEL);
+#pragma GCC unroll 8
+            for (int64_t r = 0; r < BLOCK; ++r) sums[r] += broadcast(scratch.left[i * BLOCK + r]) * factor;
+        }
+        for (int64_t r = 0; r < BLOCK; ++r) store(scratch.tile + r * PANEL, sums[r]);
+    }
+};
 
 int64_t outer_shared_size(const Outer&) { return 0; }
 
@@ -76,10 +116,6 @@ void outer_run(const Outer& of, const float*, float* base, int64_t first, int64_
     const OuterScratch scratch(of, base);
     if (of.terms == 0 && !of.add)
         std::memset(of.out + first * of.columns, 0, static_cast<size_t>((last - first) * of.columns) * sizeof(float));
-    for (int64_t term = 0; term < of.terms; term += TERMS) {
-        const int64_t terms = of.terms - term < TERMS ? of.terms - term : TERMS;
-        pack(of.right + term * of.columns, terms, of.columns, of.columns, 1, scratch.right);
-        for (int64_t row = first; row < last; row += BLOCK)
-            outer_tile(of, scratch, term, terms, row, last - row < BLOCK ? last - row : BLOCK);
-    }
+    for (int64_t term = 0; term < of.terms; term += TERMS)
+        OuterPass{of, scratch, term > 0 || of.add}.run(term, term + TERMS < of.terms ? term + TERMS : of.terms, first, last);
 }

@@ -102,12 +102,13 @@ struct WeightSums {
             for (int64_t j = 0; j < columns; ++j) out[j] += from[i * (stride > 0 ? stride : columns) + j];
     }
 
-    static constexpr int64_t FEW = 128;  // states that are sooner copied than summed apart
+    // States that are sooner copied than summed apart, for which the gradient is read and written once more.
+    const int64_t few = 4 * H > 128 ? 4 * H : 128;
 
     // The first step follows h, every other the step before; a start follows nothing.
     void recurrent() const {
         const float* hidden = of.states();
-        if (T * B <= FEW) {
+        if (T * B <= few) {
             const Buffer before = allocate(T * B * H);
             const size_t bytes = static_cast<size_t>(B * H) * sizeof(float);
             std::memcpy(before.get(), of.h, bytes);

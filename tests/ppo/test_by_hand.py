@@ -1,0 +1,99 @@
+"""An update whose heads and loss go without a graph is that of a graph, and is made only where nobody could notice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sab_agents import RecurrentPPO
+from sab_agents.ppo.by_hand import HeadsByHand
+
+USUAL = "MlpSabPolicy"
+
+
+def agent(policy: str = USUAL, environment: str = "SAB/PassiveTMaze-v0", **settings: Any) -> RecurrentPPO:
+    kwargs = {"lstm_hidden_size": 8, "net_arch": [8], **settings.pop("policy_kwargs", {})}
+    env = gym.make_vec(environment, num_envs=3)
+    sizes = {"n_steps": 24, "batch_size": 24, "n_epochs": 2, **settings}
+    return RecurrentPPO(policy, env, policy_kwargs=kwargs, seed=0, device="cpu", **sizes)
+
+
+def learnt(model: RecurrentPPO) -> list[Tensor]:
+    model.learn(3 * 24 * 2)
+    return [parameter.detach() for parameter in model.policy.parameters()]
+
+
+@pytest.mark.parametrize("policy", [USUAL, "MlpLstmPolicy"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"ent_coef": 0.1},
+        {"clip_range_vf": 0.1, "normalize_advantage": False},
+        {"batch_size": 48},
+        {"policy_kwargs": {"net_arch": [8, 7], "activation_fn": nn.ReLU}},
+    ],
+    ids=str,
+)
+def test_it_is_that_of_a_graph(policy: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = agent(policy, **settings)
+    assert HeadsByHand.of(ours.policy) is not None
+    found = learnt(ours)
+    monkeypatch.setattr(HeadsByHand, "of", lambda *_: None)
+    for got, expected in zip(found, learnt(agent(policy, **settings)), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_frozen_stays() -> None:
+    model = agent()
+    policy: Any = model.policy
+    frozen = [policy.action_net.weight, policy.mlp_extractor.value_net[0].bias]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    before = [parameter.clone() for parameter in frozen]
+    learnt(model)
+    assert all(map(torch.equal, frozen, before))
+    assert HeadsByHand.of(model.policy) is not None
+
+
+def hooked(policy: Any) -> None:
+    policy.action_net.register_forward_hook(lambda *_: None)
+
+
+def replaced(policy: Any) -> None:
+    evaluate = policy.evaluate_rows
+
+    def noted(*arguments: Any) -> Any:
+        return evaluate(*arguments)
+
+    policy.evaluate_rows = noted
+
+
+def watched(policy: Any) -> None:
+    policy.value_net.weight.register_post_accumulate_grad_hook(lambda _: None)
+
+
+@pytest.mark.parametrize("change", [hooked, replaced, watched])
+def test_what_somebody_looks_at_goes_by_the_graph(change: Any) -> None:
+    model = agent()
+    change(model.policy)
+    assert HeadsByHand.of(model.policy) is None
+    learnt(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: agent(policy_kwargs={"enable_critic_lstm": False}),
+        lambda: agent(policy_kwargs={"enable_critic_lstm": False, "shared_lstm": True}),
+        lambda: agent(policy_kwargs={"net_arch": []}),
+        lambda: agent(environment="Pendulum-v1"),
+    ],
+    ids=["no core of the critic's", "one core", "no networks", "continuous actions"],
+)
+def test_other_policies_go_by_the_graph(model: Any) -> None:
+    assert HeadsByHand.of(model().policy) is None
