@@ -61,9 +61,9 @@ struct OuterPass {
         for (int64_t row = first; row < last; row += BLOCK) tile_row(row, last - row < BLOCK ? last - row : BLOCK);
     }
 
-    // As `pack` does, of the rows that are kept.
+    // As `pack` does, of the rows that are kept; the upper half of a panel that has none is never looked at.
     void pack_right() const {
-        for (int64_t column = 0; column < padded(of.columns); column += LANES) {
+        for (int64_t column = 0; column < of.columns; column += LANES) {
             float* to = scratch.right + column / PANEL * PANEL * terms + column % PANEL;
             for (int64_t i = 0; i < terms; ++i)
                 store(to + i * PANEL, load(of.right + scratch.kept[i] * of.columns + column, of.columns - column));
