@@ -74,12 +74,12 @@ def cells_of(path: Path) -> dict[str, dict[str, Any]]:
         return _agents_cells(path)
     if kind == "stream":
         return _stream_cells(path)
+    if kind == "paper":
+        return _paper_cells(path)
     if kind == "conditioning":
         return _conditioning_cells(path)
     if kind == "online":
         return _text_cells(path) if path.stem == "text" else _online_cells(path)
-    if path.stem == "paper":
-        return _paper_cells(path)
     return _as_json({"run": _flat_settings(load(TrainConfig, path))})
 
 

@@ -47,8 +47,6 @@ TINY = {
 def suite_of(name: str) -> str:
     """Returns the suite that a config is for."""
     path = Path(name)
-    if name == "paper.yaml":
-        return name.removesuffix(".yaml")
     return {".": "compare", "online": "text" if path.stem == "text" else "online"}.get(
         str(path.parent), path.parent.name
     )

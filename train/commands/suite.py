@@ -46,7 +46,7 @@ run     runs every cell of an experiment (learners, sizes, seeds) and writes
         online        learners of an endless stream at several delays
         conditioning  learners that predict returns of trace conditioning
         text          learners that read a text once, character by character
-        paper         learners on each of several tasks (configs/paper.yaml)
+        paper         learners on all tasks of a paper, in one table
         sab-agents suite run CONFIG --help lists the settings of that suite.
 list    lists the configs that come with the package
 report  lays out what suites found on one page, as Markdown and as HTML
