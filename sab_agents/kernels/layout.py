@@ -30,7 +30,7 @@ class Layout(NamedTuple):
         begins: (M,) int64, the given row whose state a new row begins with; B for none.
         ends: (B,) int64, the new row that ends with a given row's last step.
         start: (N, M) bool, episode starts; True where nothing lies.
-        heads: B of them, the new row that begins with the state of a given one; None where an episode starts.
+        heads: B of them, the new row that begins with the state of a given one; None if an episode starts there.
     """
 
     source: Tensor

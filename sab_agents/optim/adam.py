@@ -55,7 +55,6 @@ class AdamSteps:
     """
 
     def __init__(self, adam: Adam) -> None:
-        self._adam = adam
         self._groups: list[tuple[dict[str, Any], list[_Member]]] = []
         for group in adam.param_groups:
             states = [(parameter, adam.state[parameter]) for parameter in group["params"] if parameter.grad is not None]

@@ -87,7 +87,8 @@ class SABWindow(ClosedWindow):
         self.core, self.rules, self.encode, self.steps = core, rules, encode, steps
         self.before, self.contexts, self.credit_depth, self.lost = before, contexts, credit_depth, lost
         self._pending: _Pending | None = None
-        self._known: dict[int, _Rows] = {}  # by row, which comes again in every epoch if a minibatch is one row
+        # By row, which comes again in every epoch if a minibatch is one row, and by whether x is what was seen.
+        self._known: dict[tuple[int, bool], _Rows] = {}
         self._credits: tuple[StreamKernel, Tensor] | None = None  # and zeros, for the gradient of the memory
 
     @property
@@ -140,10 +141,10 @@ class SABWindow(ClosedWindow):
         """
         if len(rows) > 1:
             return self._begun(rows, x)
-        row = int(rows)
-        known = self._known.get(row)
+        key = int(rows), x is None
+        known = self._known.get(key)
         if known is None:
-            known = self._known[row] = self._begun(rows, x)
+            known = self._known[key] = self._begun(rows, x)
         elif x is not None:
             known = known._replace(x=x if known.laid is None else known.laid.laid(x))
         return known
@@ -181,17 +182,12 @@ class SABWindow(ClosedWindow):
             kernel = stream_kernel(self.rules, before.carried(), self.contexts, before.filled)
             self._credits = kernel, torch.zeros_like(before.memory)
         kernel, gradient = self._credits
-        extent, chosen = memory.shape[1], gradient[int(rows)].unsqueeze(0) if len(rows) == 1 else None
-        if chosen is None:
-            gradient[:, :extent].index_copy_(0, rows, received)
-        else:  # a view, which is sooner written to than rows by their numbers
-            chosen[:, :extent].copy_(received)
+        # A slice is sooner written to than rows by their numbers.
+        place = slice(int(rows), int(rows) + 1) if len(rows) == 1 else rows
+        gradient[place, : memory.shape[1]] = received
         known = without(before, self.lost)
         credit = push_credit(kernel, self.core.step_weights(), self.encode, known, gradient, self.credit_depth)
-        if chosen is None:
-            gradient.index_fill_(0, rows, 0)
-        else:
-            chosen.zero_()
+        gradient[place] = 0
         return credit
 
 

@@ -172,3 +172,17 @@ def test_inputs_that_are_given_take_the_gradient_in_place_of_the_encoder(network
     closed.credit()
     with pytest.raises(RuntimeError, match="nothing was replayed"):
         closed.credit()
+
+
+def test_inputs_that_were_passed_are_not_those_of_a_replay_without_any() -> None:
+    network = Network(torch.float32, encodes=False)
+    stream, row = network.stream(), torch.tensor([1])
+    next(network.windows(stream))
+    closed = stream.close()
+    assert isinstance(closed, SABWindow)
+    observed = closed.replay(row).outputs.clone()
+    fresh = SABWindow(
+        closed.core, closed.rules, closed.encode, closed.steps, closed.before, closed.contexts, closed.credit_depth
+    )
+    fresh.replay(row, torch.ones(T, 1, OBSERVED))
+    assert torch.equal(fresh.replay(row).outputs, observed)

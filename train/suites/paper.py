@@ -129,7 +129,8 @@ class Paper(Suite[PaperConfig, PaperCell]):
 
     def check(self, chains: Sequence[tuple[PaperCell, ...]]) -> None:
         """Builds each task with each core once."""
-        for plan in {cell[:2]: self.config.plan(*cell) for chain in chains for cell in chain}.values():
+        for cell in {cell[:2]: cell for chain in chains for cell in chain}.values():
+            plan = self.config.plan(*cell)
             model_of(plan, task_of(plan))
 
     def run(self, work: Work[PaperCell]) -> Iterator[tuple[PaperCell, dict[str, Any]]]:
@@ -177,7 +178,6 @@ class Paper(Suite[PaperConfig, PaperCell]):
             rows=tuple(rows),
             note="Error removed: 0 is a memoryless learner's score, 100 % is one without any error. Minutes are those "
             "of the updates; evaluation is not counted.",
-            shared={},
             panels=(Panel("validation", "updates", "validation score", known=False),),
             baselines=(*dict.fromkeys(who for name in experiments for who in config.published(name)), "memoryless"),
         )
