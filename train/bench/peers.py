@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -167,7 +168,7 @@ class Run:
         seed: of everything.
         parameters: number of learnt parameters.
         steps: of the environments.
-        collecting: seconds.
+        collecting: seconds, see `clock`.
         learning: seconds.
         score: at the end.
         solved: seconds of collecting and learning until the target was reached; None if it was not.
@@ -205,8 +206,13 @@ def build(side: str, task: Task, seed: int) -> Learner:
     return Timed(maker(policy, task.env(), policy_kwargs=network, seed=seed, device="cpu", **task.settings))
 
 
+def clock() -> float:
+    """Returns seconds: with one thread those of the processor, which other programs on the machine hardly change."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def run(name: str, task: Task, side: str, seed: int, most: float) -> Run:
-    """Trains until the target is reached, for at most this many seconds.
+    """Trains until the target is reached, for at most this many seconds of `clock`.
 
     A rollout and an update come first, which are not timed: they warm up what is made at the first call.
     """
@@ -217,11 +223,11 @@ def run(name: str, task: Task, side: str, seed: int, most: float) -> Run:
     reached = False
     while not reached and (rollout == 0 or collecting + learning < most):
         rollout += 1
-        start = time.perf_counter()
+        start = clock()
         learner.collect()
-        collected = time.perf_counter()
+        collected = clock()
         learner.learn(seed + 1000 * rollout)
-        learning += time.perf_counter() - collected
+        learning += clock() - collected
         collecting += collected - start
         steps += learner.steps_of_a_rollout
         returns = list(learner.returns)
@@ -245,29 +251,65 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--envs", type=at_least_one, help="environments; default: the task's, 16")
     parser.add_argument("--steps", type=at_least_one, help="of a rollout in each; default: the task's, 64 or 128")
     parser.add_argument("--threads", type=at_least_one, default=1, help="of torch, for all sides; default: 1")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="keep the runs in this file; those that it has are not repeated"
+    )
     given = parser.parse(arguments)
     for name in given.tasks:
         if name not in TASKS:
             raise UserError(f"bench peers: there is no task {name!r}. {did_you_mean(name, TASKS)}")
     if {STOCK, REPAIRED} & set(given.sides):
         contrib()
-    console, runs, before = terminal(), [], torch.get_num_threads()
+    same = {"torch": torch.__version__} | {
+        name: getattr(given, name) for name in ("seconds", "threads", "envs", "steps")
+    }
+    runs = [] if given.json is None else kept_runs(given.json, same)
+    done = {(each.task, each.seed, each.side) for each in runs}
+    wanted = [
+        (name, seed, side)
+        for name in given.tasks
+        for seed in range(given.seeds)
+        for side in given.sides
+        if (name, seed, side) not in done
+    ]
+    console, before = terminal(), torch.get_num_threads()
     torch.set_num_threads(given.threads)
     try:
         with console.status("training …") as status:
-            for name in given.tasks:
-                task = TASKS[name].sized(given.envs, given.steps)
-                for seed in range(given.seeds):
-                    for side in given.sides:
-                        status.update(f"{name}, seed {seed}: {side} …")
-                        runs.append(run(name, task, side, seed, given.seconds))
+            for name, seed, side in wanted:
+                status.update(f"{name}, seed {seed}: {side} …")
+                runs.append(run(name, TASKS[name].sized(given.envs, given.steps), side, seed, given.seconds))
+                if given.json is not None:
+                    write_json(given.json, same | {"runs": [asdict(each) for each in runs]})
     finally:
         torch.set_num_threads(before)
     console.print(peers_table(runs))
-    if given.json is not None:
-        write_json(given.json, {"torch": torch.__version__, "runs": [asdict(each) for each in runs]})
     return 0
+
+
+def kept_runs(file: Path, same: Mapping[str, Any]) -> list[Run]:
+    """Returns the runs that a file of `bench peers` holds; none if there is no file yet.
+
+    Args:
+        file: JSON.
+        same: what must be the same for runs to be compared.
+
+    Raises:
+        UserError: it is no such file, or its runs were made otherwise.
+    """
+    if not file.exists():
+        return []
+    try:
+        found = json.loads(file.read_text())
+        runs = [Run(**each) for each in found["runs"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"bench peers: {file} holds no runs of it. Choose another file.") from error
+    for name, value in same.items():
+        if found.get(name) != value:
+            raise UserError(
+                f"bench peers: the runs in {file} have {name} {found.get(name)}, these {value}. Choose another file."
+            )
+    return runs
 
 
 def peers_table(runs: Sequence[Run]) -> Table:

@@ -11,7 +11,7 @@ import torch
 
 from sab_agents.train.bench import peers
 from sab_agents.train.bench.clean_loop import CleanLoop
-from sab_agents.train.bench.peers import CLEAN, SIDES, TASKS, Task, build, run
+from sab_agents.train.bench.peers import CLEAN, SIDES, TASKS, Run, Task, build, run
 from sab_agents.train.cli import main
 
 
@@ -37,6 +37,36 @@ def test_the_command_prints_and_writes_every_run(tmp_path: Path, capsys: pytest.
     runs = json.loads(file.read_text())["runs"]
     assert [(each["side"], each["seed"]) for each in runs] == [("LSTM", 0), (CLEAN, 0), ("LSTM", 1), (CLEAN, 1)]
     assert CLEAN in capsys.readouterr().out
+
+
+def test_runs_that_the_file_holds_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, trained = tmp_path / "peers.json", []
+
+    def noted(*arguments: Any) -> Run:
+        trained.append(arguments[2:4])
+        return run(*arguments[:4], 0.0)
+
+    monkeypatch.setattr(peers, "run", noted)
+    common = ["bench", "peers", "tmaze", "--seconds", "1", "--envs", "2", "--steps", "8", "--json", str(file)]
+    assert main([*common, "--sides", CLEAN]) == 0
+    assert main([*common, "--sides", CLEAN, "LSTM", "--seeds", "2"]) == 0
+    assert trained == [(CLEAN, 0), ("LSTM", 0), (CLEAN, 1), ("LSTM", 1)]
+    runs = json.loads(file.read_text())["runs"]
+    assert [(each["side"], each["seed"]) for each in runs] == trained
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", '{"runs": [{"task": "tmaze"}]}'])
+def test_a_file_of_other_runs_is_an_error(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "peers.json"
+    common = ["bench", "peers", "tmaze", "--sides", CLEAN, "--envs", "2", "--steps", "8", "--json", str(file)]
+    if content is None:
+        assert main([*common, "--seconds", "1"]) == 0
+    else:
+        file.write_text(content)
+    assert main([*common, "--seconds", "2"]) == 2
+    assert ("seconds 1, these 2" if content is None else "holds no runs") in capsys.readouterr().err
 
 
 def test_an_unknown_task_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
