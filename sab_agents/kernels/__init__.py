@@ -19,6 +19,7 @@ from sab_agents.kernels.binding import add_gradient, are_leaves
 from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid, slots_to_look_at
+from sab_agents.kernels.losses import categorical_loss, surrogate_loss, value_loss
 from sab_agents.kernels.lstm import LSTMSegment, LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.mixture import MixtureKernel, mixture_kernel
 from sab_agents.kernels.record import Recorder
@@ -100,6 +101,7 @@ __all__ = [
     "advance_sensitivity",
     "all_finite",
     "are_leaves",
+    "categorical_loss",
     "count_steps",
     "forced_kernel",
     "gradient_of_parameters",
@@ -128,6 +130,8 @@ __all__ = [
     "steps_in_episode",
     "stream_kernel",
     "stretch_firsts",
+    "surrogate_loss",
     "transforms_active",
+    "value_loss",
     "values_of_layers",
 ]

@@ -40,7 +40,11 @@ def values_of_layers(layers: Sequence[Layer], x: Tensor) -> list[Tensor]:
 
 
 def gradients_of_layers(
-    layers: Sequence[Layer], values: Sequence[Tensor], gradient: Tensor, wanted: Sequence[bool]
+    layers: Sequence[Layer],
+    values: Sequence[Tensor],
+    gradient: Tensor,
+    wanted: Sequence[bool],
+    into: Sequence[Tensor | None] | None = None,
 ) -> list[Tensor | None]:
     """Returns the gradients of x, and of the weight and the bias of each layer.
 
@@ -49,24 +53,47 @@ def gradients_of_layers(
         values: what `values_of_layers` returned.
         gradient: (N, F) of the last value.
         wanted: (1 + 2 · L,) of which a gradient is wanted; it is None for the others.
+        into: (2 · L,) tensors to which those of weights and biases are added, and which are returned; those that are
+            wanted must be there. None makes new ones.
     """
-    natively = runs_native(gradient, *values, *(layer.weight for layer in layers))
     found: list[Tensor | None] = [None] * len(wanted)
+    natively = runs_native(gradient, *values, *(tensor for layer in layers for tensor in layer[:2])) and all(
+        each is None or each.is_contiguous() for each in into or ()
+    )
+    compute = native_layers.layer_backward if natively else _layer_backward
     for index in reversed(range(len(layers))):
-        weight, _, activation = layers[index]
-        if activation == "tanh":
-            gradient = torch.ops.aten.tanh_backward(gradient, values[index + 1])
-        elif activation == "relu":
-            gradient = torch.ops.aten.threshold_backward(gradient, values[index + 1], 0)
-        if wanted[1 + 2 * index]:
-            x = values[index]
-            found[1 + 2 * index] = native_layers.gradient_of_weight(gradient, x) if natively else gradient.t() @ x
-        if wanted[2 + 2 * index]:
-            found[2 + 2 * index] = gradient.sum(0)
-        if index or wanted[0]:
-            gradient = native_layers.product(gradient, weight) if natively else gradient @ weight
+        x, out, (weight, _, activation) = values[index], values[index + 1], layers[index]
+        parts = slice(1 + 2 * index, 3 + 2 * index)
+        given = None if into is None else into[2 * index : 2 * index + 2]
+        if natively and activation is not None and out is values[-1]:
+            gradient = gradient.clone()  # it is the caller's
+        *found[parts], of_x = compute(
+            x, out, gradient, weight, activation, (*wanted[parts], bool(index or wanted[0])), given
+        )
+        if of_x is not None:
+            gradient = of_x
     found[0] = gradient if wanted[0] else None
     return found
+
+
+def _layer_backward(
+    x: Tensor,
+    out: Tensor,
+    gradient: Tensor,
+    weight: Tensor,
+    activation: str | None,
+    wanted: Sequence[bool],
+    into: Sequence[Tensor | None] | None,
+) -> list[Tensor | None]:
+    """Returns the gradients of weight, bias and x, as `native_layers.layer_backward`."""
+    if activation == "tanh":
+        gradient = torch.ops.aten.tanh_backward(gradient, out)
+    elif activation == "relu":
+        gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+    found = [gradient.t() @ x if wanted[0] else None, gradient.sum(0) if wanted[1] else None]
+    if into is not None:
+        found = [each if to is None or each is None else to.add_(each) for each, to in zip(found, into, strict=True)]
+    return [*found, gradient @ weight if wanted[2] else None]
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:

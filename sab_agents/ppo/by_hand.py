@@ -7,16 +7,25 @@ Dimensions: N = T · b steps of a minibatch, D output size of a core, k actions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from stable_baselines3.common.torch_layers import MlpExtractor
-from torch import Tensor, nn
+from torch import Tensor
 
-from sab_agents.kernels import Layer, are_leaves, gradients_of_layers, is_known, values_of_layers
+from sab_agents.kernels import (
+    Layer,
+    are_leaves,
+    categorical_loss,
+    gradients_of_layers,
+    is_known,
+    value_loss,
+    values_of_layers,
+)
 from sab_agents.ppo.distributions import CategoricalFrom
 from sab_agents.ppo.heads import layers_of
-from sab_agents.ppo.losses import Batch, Losses, Weights, losses_and_gradients
+from sab_agents.ppo.losses import Batch, Losses, Weights
 from sab_agents.ppo.policies import RecurrentActorCriticPolicy
 
 OWN = ("evaluate_rows", "distribution_of", "values_of", "_get_action_dist_from_latent")
@@ -24,21 +33,17 @@ OWN = ("evaluate_rows", "distribution_of", "values_of", "_get_action_dist_from_l
 
 
 class HeadsByHand:
-    """The networks behind the actor's and the critic's core, for an update in which nobody changes their modules.
+    """The networks behind the actor's and the critic's core, for updates in which nobody changes their modules.
 
     Args:
-        policy: whose networks they are; `of` says of which that is possible.
-        actor: layers between the actor's core and its last, of which `critic` has all.
-        critic: layers behind the critic's core.
+        actor: layers from the actor's core to the logits of actions.
+        critic: layers from the critic's core to values.
+        first: the number of the first action.
+        scale: of the cores' outputs; None for 1.
     """
 
-    def __init__(self, policy: RecurrentActorCriticPolicy, actor: list[Layer], critic: list[Layer]) -> None:
-        last, distribution = policy.action_net, policy.action_dist
-        assert isinstance(last, nn.Linear)
-        assert isinstance(distribution, CategoricalFrom)
-        self._scale = policy.output_scale
-        self._actor, self._critic = actor, critic
-        self._last, self._distribution = last, distribution
+    def __init__(self, actor: list[Layer], critic: list[Layer], first: int, scale: Tensor | None) -> None:
+        self._layers, self._first, self._scale = (actor, critic), first, scale
 
     @classmethod
     def of(cls, policy: RecurrentActorCriticPolicy) -> Self | None:
@@ -55,43 +60,76 @@ class HeadsByHand:
             or type(extractor) is not MlpExtractor
         ):
             return None
-        actor, critic = layers_of([extractor.policy_net]), layers_of([extractor.value_net, policy.value_net])
-        last = layers_of([policy.action_net])
-        if actor is None or critic is None or last is None:
+        actor = layers_of([extractor.policy_net, policy.action_net])
+        critic = layers_of([extractor.value_net, policy.value_net])
+        if actor is None or critic is None:
             return None
-        parameters = [tensor for layer in (*actor, *critic, *last) for tensor in layer[:2]]
+        parameters = [tensor for layer in (*actor, *critic) for tensor in layer[:2]]
         plain = is_known(*parameters) and are_leaves(*parameters)
         autocast = torch.is_autocast_enabled(parameters[0].device.type)
-        return cls(policy, actor, critic) if plain and not autocast else None
+        return cls(actor, critic, policy.action_dist.start, policy.output_scale) if plain and not autocast else None
 
-    @torch.no_grad()
-    def learn(
-        self, actor: Tensor, critic: Tensor, batch: Batch, weights: Weights
-    ) -> tuple[Losses, tuple[Tensor, Tensor]]:
-        """Computes the losses, and adds the gradients of their total to the `.grad` of the networks' parameters.
+    def behind_cores(self, batch: Batch, weights: Weights) -> BehindCores:
+        """Returns what takes the outputs of both cores in a minibatch.
 
         Args:
-            actor: (T, b, D) outputs of the actor's core.
-            critic: (T, b, D) those of the critic's.
             batch: what was recorded of the steps.
             weights: of the losses.
-
-        Returns:
-            The losses, and the gradients of both outputs.
         """
-        hidden = values_of_layers(self._actor, self._scaled(actor.flatten(0, 1)))
-        logits = self._last(hidden[-1])
-        distribution = self._distribution.proba_distribution(logits)
-        valued = values_of_layers(self._critic, self._scaled(critic.flatten(0, 1)))
-        values = valued[-1].squeeze(1)
-        log_prob, entropy = distribution.log_prob(batch.actions), distribution.entropy()
-        losses, found = losses_and_gradients(values, log_prob, entropy, batch, weights)
-        gradient = distribution.gradient_of_logits(batch.actions, found.of_log_prob, found.of_entropy)
-        _add(self._last.weight, lambda: gradient.t().mm(hidden[-1]))
-        _add(self._last.bias, lambda: gradient.sum(0))
-        of_actor = self._scaled(_through(self._actor, hidden, gradient.mm(self._last.weight)))
-        of_critic = self._scaled(_through(self._critic, valued, found.of_values.unsqueeze(1)))
-        return losses, (of_actor.view_as(actor), of_critic.view_as(critic))
+        return BehindCores(self._layers, self._first, self._scale, batch, weights)
+
+
+class BehindCores:
+    """The networks and the losses of one minibatch, of the actor and of the critic apart.
+
+    Each returns the gradient of its core's outputs, and adds to the `.grad` of its networks' parameters. They share
+    nothing that they change, so that each may run in a thread of its own, whatever torch's modes are there.
+
+    Args:
+        layers: of the actor and of the critic.
+        first: the number of the first action.
+        scale: of the cores' outputs; None for 1.
+        batch: what was recorded of the steps.
+        weights: of the losses.
+    """
+
+    def __init__(
+        self,
+        layers: tuple[list[Layer], list[Layer]],
+        first: int,
+        scale: Tensor | None,
+        batch: Batch,
+        weights: Weights,
+    ) -> None:
+        self._layers, self._first, self._scale, self._batch, self._weights = layers, first, scale, batch, weights
+        self._figures: Tensor | None = None
+        self._error: Tensor | None = None
+
+    @torch.no_grad()
+    def actor(self, output: Tensor) -> Tensor:
+        """Returns the gradient of outputs (T, b, D) of the actor's core."""
+        batch, layers = self._batch, self._layers[0]
+        values = values_of_layers(layers, self._scaled(output.flatten(0, 1)))
+        self._figures, gradient = categorical_loss(
+            values[-1], batch.actions, batch.log_prob, batch.advantages, first=self._first, **self._weights.of_policy
+        )
+        return self._scaled(_through(layers, values, gradient)).view_as(output)
+
+    @torch.no_grad()
+    def critic(self, output: Tensor) -> Tensor:
+        """Returns the gradient of outputs (T, b, D) of the critic's core."""
+        batch, layers = self._batch, self._layers[1]
+        values = values_of_layers(layers, self._scaled(output.flatten(0, 1)))
+        self._error, gradient = value_loss(
+            values[-1].squeeze(1), batch.values, batch.returns, **self._weights.of_values
+        )
+        return self._scaled(_through(layers, values, gradient.unsqueeze(1))).view_as(output)
+
+    def losses(self) -> Losses:
+        """Returns the losses, once both were called."""
+        assert self._figures is not None
+        assert self._error is not None
+        return Losses.of(self._figures, self._error, self._weights)
 
     def _scaled(self, output: Tensor) -> Tensor:
         return output if self._scale is None else output * self._scale
@@ -102,18 +140,10 @@ def _replaced(policy: RecurrentActorCriticPolicy, name: str) -> bool:
     return getattr(getattr(policy, name), "__func__", None) is not getattr(RecurrentActorCriticPolicy, name)
 
 
-def _through(layers: list[Layer], values: list[Tensor], gradient: Tensor) -> Tensor:
+def _through(layers: Sequence[Layer], values: list[Tensor], gradient: Tensor) -> Tensor:
     """Adds the gradients of the layers' parameters; returns that of what goes in."""
     parameters: list[Any] = [parameter for layer in layers for parameter in layer[:2]]
     wanted = [True, *(parameter.requires_grad for parameter in parameters)]
-    of_x, *found = gradients_of_layers(layers, values, gradient, wanted)
-    for parameter, each in zip(parameters, found, strict=True):
-        if each is not None:
-            parameter.grad += each
+    of_x = gradients_of_layers(layers, values, gradient, wanted, [parameter.grad for parameter in parameters])[0]
     assert of_x is not None
     return of_x
-
-
-def _add(parameter: Tensor, gradient: Any) -> None:
-    if parameter.requires_grad and parameter.grad is not None:
-        parameter.grad += gradient()

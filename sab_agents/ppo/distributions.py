@@ -78,21 +78,6 @@ class CategoricalFrom(CategoricalDistribution):
         """The logarithm that is taken of no probability, so that its share of the entropy is 0."""
         return torch.finfo(self._log_probs.dtype).min
 
-    def gradient_of_logits(self, actions: Tensor, of_log_prob: Tensor, of_entropy: float | None) -> Tensor:
-        """Returns the gradient (n, k) of the logits, as a graph would give it.
-
-        Args:
-            actions: (n,), of whose log-probabilities there is a gradient.
-            of_log_prob: (n,) that gradient.
-            of_entropy: the gradient of each entropy; None is 0.
-        """
-        known, chosen = self._log_probs, self._from_zero(actions)
-        found = torch.zeros_like(known).scatter_add_(1, chosen, of_log_prob.unsqueeze(1))
-        if of_entropy is not None:
-            shares, bounded = known.exp(), known.clamp(min=self._least)
-            found += (known >= self._least) * (shares * -of_entropy) + bounded * -of_entropy * shares
-        return torch.ops.aten._log_softmax_backward_data(found, known, 1, known.dtype)  # type: ignore[no-any-return]
-
     def sample(self) -> Tensor:
         """Draws actions (n,)."""
         return self._shifted(torch.multinomial(self._probabilities(), 1, replacement=True).squeeze(1))

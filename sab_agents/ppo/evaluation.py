@@ -95,39 +95,50 @@ class Replays:
         self._replayed = self._call_all(calls)
         return [each.replay.outputs for each in self._replayed]
 
-    def backward(self, gradients: Sequence[Tensor] | None = None) -> Credit | None:
-        """Backpropagates from the outputs through cores and memory, and then once through the features.
+    def backward(self) -> Credit | None:
+        """Backpropagates from the outputs' `.grad`, which a graph left, through cores, memory and features."""
+        reached = [(each, each.replay.outputs.grad) for each in self._replayed]
+        calls = [partial(self._backpropagated, each, gradient) for each, gradient in reached if gradient is not None]
+        credits: list[Credit] = self._call_all(calls)
+        self._learn_features()
+        return credits[0] if credits else None
+
+    def learn(
+        self,
+        cores: Sequence[tuple[ClosedWindow, Tensor | None]],
+        rows: Tensor,
+        heads: Sequence[Callable[[Tensor], Tensor]],
+    ) -> Credit:
+        """Learns from rows: each core with what stands behind it in one call, which waits for no other.
 
         Args:
-            gradients: of all outputs, each of its shape; None takes those that the outputs' `.grad` got from a graph.
+            cores: as for `outputs`.
+            rows: (b,) int64.
+            heads: behind each core; it takes the outputs (T, b, F) and returns their gradient.
+
+        Returns:
+            What was credited to the memory of the first core.
         """
 
-        def backpropagated(each: _Replayed, gradient: Tensor) -> Credit:
-            each.replay.backward(gradient)
-            return each.window.credit() if self._pass_on is None else self._pass_on(each.window)
+        def learnt(window: ClosedWindow, x: Tensor | None, head: Callable[[Tensor], Tensor]) -> Credit:
+            replay = window.replay(rows, x)
+            return self._backpropagated(_Replayed(window, replay), head(replay.outputs))
 
-        given = [each.replay.outputs.grad for each in self._replayed] if gradients is None else gradients
-        reached = zip(self._replayed, given, strict=True)
-        calls = [partial(backpropagated, each, gradient) for each, gradient in reached if gradient is not None]
+        inputs = [None if features is None else self.leaf_of(features) for _, features in cores]
+        calls = [partial(learnt, window, x, head) for (window, _), x, head in zip(cores, inputs, heads, strict=True)]
         credits: list[Credit] = self._call_all(calls)
+        self._learn_features()
+        return credits[0]
+
+    def _backpropagated(self, each: _Replayed, gradient: Tensor) -> Credit:
+        each.replay.backward(gradient)
+        return each.window.credit() if self._pass_on is None else self._pass_on(each.window)
+
+    def _learn_features(self) -> None:
+        """Backpropagates once through the features, for all cores."""
         learnt = [(features, leaf.grad) for features, leaf in self._leaves if leaf.grad is not None]
         if learnt:
             torch.autograd.backward([features for features, _ in learnt], [gradient for _, gradient in learnt])
-        return credits[0] if credits else None
-
-
-class ReplayedRows(NamedTuple):
-    """Rows of a rollout that went through the cores once more.
-
-    Attributes:
-        replays: what goes back through the cores.
-        outputs: (T, b, D) of the actor's core and, if it has its own, the critic's.
-        critic_features: (T, b, F) what the critic sees; None if both cores took what their segments observed.
-    """
-
-    replays: Replays
-    outputs: list[Tensor]
-    critic_features: Tensor | None
 
 
 def in_rows(steps: Tensor, segments: int) -> Tensor:

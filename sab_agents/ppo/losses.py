@@ -17,6 +17,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sab_agents.kernels import surrogate_loss, value_loss
 from sab_agents.ppo.evaluation import in_rows
 
 Moments = tuple[Tensor, Tensor]
@@ -110,6 +111,13 @@ class Losses(NamedTuple):
     approx_kl: Tensor
     clip_fraction: Tensor
 
+    @classmethod
+    def of(cls, figures: Tensor, value: Tensor, weights: Weights) -> Self:
+        """Returns the losses, of the figures (4,) of the policy and the mean squared error of the values."""
+        policy, entropy, approx_kl, clip_fraction = figures.unbind()
+        total = policy + weights.ent_coef * entropy + weights.vf_coef * value
+        return cls(total, policy, value, entropy, approx_kl, clip_fraction)
+
 
 class Weights(NamedTuple):
     """The weights and limits of the losses.
@@ -126,6 +134,16 @@ class Weights(NamedTuple):
     ent_coef: float
     vf_coef: float
 
+    @property
+    def of_policy(self) -> dict[str, float]:
+        """Those of `surrogate_loss` and `categorical_loss`."""
+        return {"clip_range": self.clip_range, "entropy_weight": self.ent_coef}
+
+    @property
+    def of_values(self) -> dict[str, Any]:
+        """Those of `value_loss`."""
+        return {"limit": self.clip_range_vf, "weight": self.vf_coef}
+
 
 def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights) -> Losses:
     """Returns the losses of N steps.
@@ -139,52 +157,6 @@ def ppo_losses(values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: 
     """
     total, *figures = _PPOLosses.apply(values, log_prob, entropy, batch, weights)  # type: ignore[no-untyped-call]
     return Losses(total, *figures)
-
-
-class LossGradients(NamedTuple):
-    """The gradients of the total of the losses.
-
-    Attributes:
-        of_values: (N,).
-        of_log_prob: (N,).
-        of_entropy: that of each of N entropies, which is the same for all; None if it is 0.
-    """
-
-    of_values: Tensor
-    of_log_prob: Tensor
-    of_entropy: float | None
-
-
-def losses_and_gradients(
-    values: Tensor, log_prob: Tensor, entropy: Tensor | None, batch: Batch, weights: Weights
-) -> tuple[Losses, LossGradients]:
-    """Returns the losses and what `backward` of their total would give, without a graph; arguments as `ppo_losses`."""
-    N, advantages = len(values), batch.advantages
-    log_ratio = log_prob - batch.log_prob
-    ratio = log_ratio.exp()
-    surrogate = advantages * ratio
-    clipped = advantages * ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
-    change = values - batch.values
-    if weights.clip_range_vf is None:
-        error = values - batch.returns
-    else:
-        error = batch.values + change.clamp(-weights.clip_range_vf, weights.clip_range_vf) - batch.returns
-    negative_entropy = log_prob if entropy is None else -entropy
-    beyond = (ratio - 1).abs() > weights.clip_range
-    each = (-torch.min(surrogate, clipped), error.square(), negative_entropy, ratio - 1 - log_ratio)
-    policy, value, mean_negative_entropy, approx_kl, clip_fraction = torch.stack([*each, beyond]).mean(1).unbind()
-    total = policy + weights.ent_coef * mean_negative_entropy + weights.vf_coef * value
-
-    # A clipped term that is the smaller one has no gradient; within the limits both are the same.
-    of_log_prob = torch.where(surrogate <= clipped, surrogate, 0) / -N
-    of_values = error * (2 * weights.vf_coef / N)
-    if weights.clip_range_vf is not None:
-        of_values.masked_fill_(change.abs() > weights.clip_range_vf, 0)
-    if entropy is None:
-        of_log_prob += weights.ent_coef / N
-    of_entropy = None if entropy is None or weights.ent_coef == 0 else -weights.ent_coef / N
-    losses = Losses(total, policy, value, mean_negative_entropy, approx_kl, clip_fraction)
-    return losses, LossGradients(of_values, of_log_prob, of_entropy)
 
 
 class _PPOLosses(torch.autograd.Function):
@@ -202,9 +174,12 @@ class _PPOLosses(torch.autograd.Function):
         batch: Batch,
         weights: Weights,
     ) -> tuple[Tensor, ...]:
-        losses, gradients = losses_and_gradients(values, log_prob, entropy, batch, weights)
-        ctx.save_for_backward(gradients.of_values, gradients.of_log_prob)
-        ctx.of_entropy = gradients.of_entropy
+        figures, of_log_prob, ctx.of_entropy = surrogate_loss(
+            log_prob, entropy, batch.log_prob, batch.advantages, **weights.of_policy
+        )
+        value, of_values = value_loss(values, batch.values, batch.returns, **weights.of_values)
+        losses = Losses.of(figures, value, weights)
+        ctx.save_for_backward(of_values, of_log_prob)
         ctx.mark_non_differentiable(*losses[1:])
         return tuple(losses)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -37,11 +37,11 @@ from sab_agents.core.recipes import DEFAULT
 from sab_agents.core.registry import CoreSpec
 from sab_agents.ppo.cores import CoreSettings, draws_random_numbers, former_core_kwargs, output_scale
 from sab_agents.ppo.distributions import CategoricalFrom, in_numbers_of
-from sab_agents.ppo.evaluation import Evaluation, ReplayedRows, Replays, Rollout
+from sab_agents.ppo.evaluation import Evaluation, Replays, Rollout
 from sab_agents.ppo.heads import through
 from sab_agents.ppo.observations import Frames, PastEncoder, for_extractor, is_fixed
 from sab_agents.ppo.stateful import Features, StatefulPolicy
-from sab_agents.streaming import Stream
+from sab_agents.streaming import ClosedWindow, Credit, Stream
 
 KIND = "recurrent-policy"
 """What the archive of a policy is called."""
@@ -284,23 +284,39 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
             rows: (b,) int64.
             actions: (T · b, …) taken.
         """
-        replayed = self.replay_rows(rollout, rows)
-        replays, (output, *rest) = replayed.replays, replayed.outputs
+        replays = Replays(threaded=self._threaded, pass_on=rollout.pass_on)
+        cores, critic_features = self._cores_with_inputs(rollout, rows)
+        output, *rest = replays.outputs(cores, rows)
         if rest:
             critic_output = rest[0]
         elif self.critic is not None:
-            assert replayed.critic_features is not None
-            critic_output = self.critic(replays.leaf_of(replayed.critic_features))
+            assert critic_features is not None
+            critic_output = self.critic(replays.leaf_of(critic_features))
         else:
             critic_output = output if self.critic_gradient else output.detach()
         distribution = self.distribution_of(output.flatten(0, 1))
         values = self.values_of(critic_output.flatten(0, 1))
         return Evaluation(values, distribution.log_prob(actions), distribution.entropy(), replays.backward)
 
-    def replay_rows(self, rollout: Rollout, rows: Tensor) -> ReplayedRows:
-        """Computes the cores once more in rows (b,) of a rollout, with today's weights."""
+    def learn_rows(self, rollout: Rollout, rows: Tensor, heads: Sequence[Callable[[Tensor], Tensor]]) -> Credit:
+        """Adds the gradients of cores and extractors in rows (b,) of a rollout; see `Replays.learn`.
+
+        Args:
+            rollout: collected by this policy.
+            rows: (b,) int64.
+            heads: behind the actor's core and, if it has its own, the critic's.
+        """
         replays = Replays(threaded=self._threaded, pass_on=rollout.pass_on)
-        actor: Tensor | None = None  # the windows have what they observed, and know it from epoch to epoch
+        return replays.learn(self._cores_with_inputs(rollout, rows)[0], rows, heads)
+
+    def _cores_with_inputs(
+        self, rollout: Rollout, rows: Tensor
+    ) -> tuple[list[tuple[ClosedWindow, Tensor | None]], Tensor | None]:
+        """Returns the cores' segments, each with the inputs (T, b, I) of rows, and the critic's features.
+
+        None stands for inputs that the segments observed, and know from epoch to epoch.
+        """
+        actor: Tensor | None = None
         critic: Tensor | None = None
         if self.encodes or rollout.critic is None:
             actor = critic = rollout.stored[:, rows]
@@ -311,7 +327,7 @@ class RecurrentActorCriticPolicy(StatefulPolicy):
         cores = [(rollout.actor, actor)]
         if rollout.critic is not None:
             cores.append((rollout.critic, critic))
-        return ReplayedRows(replays, replays.outputs(cores, rows), critic)
+        return cores, critic
 
     def reset_noise(self, n_envs: int = 1) -> None:
         """Draws the noise of state-dependent exploration, without a graph: no gradient is taken of it."""

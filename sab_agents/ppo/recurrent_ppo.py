@@ -333,9 +333,9 @@ class RecurrentPPO(SavedAlgorithm):
                     losses, credit = self._by_graph(rollout, rows, mini, weights)
                 else:
                     gradient.clear()
-                    replays, outputs, _ = self.policy.replay_rows(rollout, rows)
-                    losses, gradients = heads.learn(outputs[0], outputs[1], mini, weights)
-                    credit = replays.backward(gradients)
+                    behind = heads.behind_cores(mini, weights)
+                    credit = self.policy.learn_rows(rollout, rows, [behind.actor, behind.critic])
+                    losses = behind.losses()
                 means = Losses(*gradient.average(self.ranks, [value.detach() for value in losses]))
                 for name, value in means._asdict().items():
                     recorded[name].append(value)

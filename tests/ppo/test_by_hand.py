@@ -36,6 +36,7 @@ def learnt(model: RecurrentPPO) -> list[Tensor]:
         {"clip_range_vf": 0.1, "normalize_advantage": False},
         {"batch_size": 48},
         {"policy_kwargs": {"net_arch": [8, 7], "activation_fn": nn.ReLU}},
+        {"policy_kwargs": {"net_arch": []}},
     ],
     ids=str,
 )
@@ -90,10 +91,10 @@ def test_what_somebody_looks_at_goes_by_the_graph(change: Any) -> None:
     [
         lambda: agent(policy_kwargs={"enable_critic_lstm": False}),
         lambda: agent(policy_kwargs={"enable_critic_lstm": False, "shared_lstm": True}),
-        lambda: agent(policy_kwargs={"net_arch": []}),
+        lambda: agent(policy_kwargs={"activation_fn": nn.ELU}),
         lambda: agent(environment="Pendulum-v1"),
     ],
-    ids=["no core of the critic's", "one core", "no networks", "continuous actions"],
+    ids=["no core of the critic's", "one core", "another activation", "continuous actions"],
 )
 def test_other_policies_go_by_the_graph(model: Any) -> None:
     assert HeadsByHand.of(model().policy) is None

@@ -6,6 +6,7 @@ Dimensions: N rows, D inputs, F outputs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -45,19 +46,45 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: s
     return out
 
 
-def gradient_of_weight(gradient: Tensor, x: Tensor) -> Tensor:
-    """Returns gradient (N, F)ᵀ · x (N, D), (F, D)."""
-    (N, F), D = gradient.shape, x.shape[1]
-    out = new_empty(F, D)
-    native.Outer(
+def layer_backward(
+    x: Tensor,
+    out: Tensor,
+    gradient: Tensor,
+    weight: Tensor,
+    activation: str | None,
+    wanted: Sequence[bool],
+    into: Sequence[Tensor | None] | None,
+) -> list[Tensor | None]:
+    """Returns the gradients of weight, bias and x of a layer, None for those that are not wanted.
+
+    Args:
+        x: (N, D) inputs.
+        out: (N, F) what the layer made of them.
+        gradient: (N, F) of that; it is changed to the gradient before the activation, if there is one.
+        weight: (F, D).
+        activation: after the layer.
+        wanted: (3,) which gradients are.
+        into: contiguous, to which those of weight and bias are added where they are wanted; None makes new ones.
+    """
+    (N, D), F = x.shape, weight.shape[0]
+    shapes = (F, D), (F,), (N, D)
+    made: list[Tensor | None] = [
+        None if not wants else new_empty(*shape) if into is None or place == 2 else into[place]
+        for place, (shape, wants) in enumerate(zip(shapes, wanted, strict=True))
+    ]
+    native.LayerBackward(
         threads=threads(N * F * D),
-        rows=F,
-        columns=D,
-        terms=N,
-        add=False,
-        skip=None,
-        left=gradient.contiguous(),
-        right=x.contiguous(),
-        out=out,
+        rows=N,
+        inputs=D,
+        outputs=F,
+        activation=ACTIVATIONS[activation],
+        add=into is not None,
+        x=x.contiguous(),
+        out=out.contiguous(),
+        weight=weight.contiguous(),
+        gradient=gradient.contiguous(),
+        grad_weight=made[0],
+        grad_bias=made[1],
+        grad_x=made[2],
     ).run()
-    return out
+    return made

@@ -238,6 +238,23 @@ struct Linear {  // out (rows, N) = x (rows, K) · W (K, N) + bias + second bias
     FIELD(float*, out);
 };
 
+struct LayerBackward {  // of out (N, F) = activation(x (N, D) · Wᵀ + bias)
+    STRUCTURE(LayerBackward);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, rows);                       // N
+    FIELD(int64_t, inputs);                     // D
+    FIELD(int64_t, outputs);                    // F
+    FIELD(int64_t, activation);                 // as in `Linear`
+    FIELD(int64_t, add);                        // 1: the gradients of weight and bias are added to what is there
+    FIELD(const float*, x);                     // (N, D)
+    FIELD(const float*, out);                   // (N, F)
+    FIELD(const float*, weight);                // (F, D)
+    FIELD(float*, gradient);                    // (N, F) of out; changed to that before the activation
+    FIELD(Optional<float>, grad_weight);        // out, where it is wanted, as the next two: (F, D)
+    FIELD(Optional<float>, grad_bias);          // out: (F)
+    FIELD(Optional<float>, grad_x);             // out: (N, D)
+};
+
 struct Outer {  // out (rows, columns) = Σ over terms of left (terms, rows) ⊗ right (terms, columns)
     STRUCTURE(Outer);
     FIELD(int64_t, threads);
@@ -545,6 +562,35 @@ struct Note {  // one row's observation, and that no episode starts with it, int
     FIELD(const float*, x);                     // (I)
     FIELD(float*, record);                      // (T, I), changed
     FIELD(Optional<uint8_t>, starts);           // (T), changed
+};
+
+// --- Losses of PPO, each with its gradient; N steps, k actions
+
+struct PolicyLoss {  // the clipped surrogate of categorical distributions, and their entropy
+    STRUCTURE(PolicyLoss);
+    FIELD(int64_t, count);                      // N
+    FIELD(int64_t, choices);                    // k
+    FIELD(int64_t, first);                      // the number of the first action
+    FIELD(double, clip_range);
+    FIELD(double, entropy_weight);              // of the mean negative entropy in the loss
+    FIELD(const float*, logits);                // (N, k)
+    FIELD(const int64_t*, actions);             // (N) that were taken; their range is checked
+    FIELD(const float*, log_prob);              // (N) of these, when they were taken
+    FIELD(const float*, advantages);            // (N)
+    FIELD(float*, figures);                     // out: (4) means: surrogate loss, negative entropy, KL, fraction clipped
+    FIELD(float*, gradient);                    // out: (N, k) of the logits
+};
+
+struct ValueLoss {  // the squared error of values
+    STRUCTURE(ValueLoss);
+    FIELD(int64_t, count);                      // N
+    FIELD(double, limit);                       // greatest change of a value; infinite for any
+    FIELD(double, weight);                      // of the mean squared error in the loss
+    FIELD(const float*, values);                // (N)
+    FIELD(const float*, before);                // (N) when the steps were taken
+    FIELD(const float*, returns);               // (N)
+    FIELD(float*, figures);                     // out: (1) the mean squared error
+    FIELD(float*, gradient);                    // out: (N) of the values
 };
 
 // --- Arrays of floats

@@ -14,6 +14,7 @@
 #include "mixture.h"
 #include "scale.h"
 #include "stream.h"
+#include "surrogate.h"
 #include "threads.h"
 #include "units.h"
 
@@ -53,6 +54,30 @@ bool remember(const Remember& of) {
 void linear(const Linear& of) { run(kernels_in_use().linear, of); }
 
 void outer(const Outer& of) { run(kernels_in_use().outer, of); }
+
+void layer_backward(const LayerBackward& of) {
+    const int64_t N = of.rows, D = of.inputs, F = of.outputs;
+    const Kernels& by = kernels_in_use();
+    for (int64_t i = 0; of.activation != 0 && i < N * F; ++i)
+        of.gradient[i] = of.activation == 1 ? of.gradient[i] * (1.0f - of.out[i] * of.out[i])
+                                            : (of.out[i] <= 0.0f ? 0.0f : of.gradient[i]);
+    if (of.grad_weight != nullptr) {
+        Outer sum{};
+        sum.threads = of.threads, sum.rows = F, sum.columns = D, sum.terms = N, sum.add = of.add;
+        sum.left = of.gradient, sum.right = of.x, sum.out = of.grad_weight;
+        run(by.outer, sum);
+    }
+    if (of.grad_bias != nullptr) {
+        if (!of.add) std::memset(of.grad_bias, 0, static_cast<size_t>(F) * sizeof(float));
+        for (int64_t i = 0; i < N; ++i)
+            for (int64_t j = 0; j < F; ++j) of.grad_bias[j] += of.gradient[i * F + j];
+    }
+    if (of.grad_x == nullptr) return;
+    Linear back{};
+    back.threads = of.threads, back.rows = N, back.k = F, back.n = D, back.along_k = D, back.along_n = 1;
+    back.x = of.gradient, back.weight = of.weight, back.out = of.grad_x;
+    run(by.linear, back);
+}
 
 bool take(const Take& of) { return take_step(of); }
 
@@ -128,6 +153,10 @@ void measure(const Measure& of) { measure_features(of); }
 void units(const Units& of) { step_units(of); }
 
 void units_backward(const UnitsBackward& of) { credit_units(of); }
+
+bool policy_loss(const PolicyLoss& of) { return surrogate_of(of); }
+
+void value_loss(const ValueLoss& of) { squared_error_of(of); }
 
 bool all_finite(const AllFinite& of) {
     const Kernels& by = kernels_in_use();

@@ -12,6 +12,7 @@ bool step(const Step& of);                     // false: x is not finite
 int64_t count(const Count& of);                // the highest slot that is written to, −1 where none is
 bool remember(const Remember& of);             // false: a slot is out of range
 void linear(const Linear& of);
+void layer_backward(const LayerBackward& of);
 void outer(const Outer& of);
 
 bool take(const Take& of);                     // false: a slot is out of range
@@ -32,6 +33,9 @@ void mix(const Mix& of);
 void mix_learn(const MixLearn& of);
 void standardise(const Standardise& of);
 void measure(const Measure& of);
+
+bool policy_loss(const PolicyLoss& of);        // false: an action is out of range
+void value_loss(const ValueLoss& of);
 
 bool all_finite(const AllFinite& of);
 double norm(const Norm& of);
