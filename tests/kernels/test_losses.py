@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Any
 
 import pytest
 import torch
@@ -29,13 +30,13 @@ def test_the_surrogate_of_categorical_distributions(
     torch.manual_seed(0)
     logits = torch.randn(N, K, requires_grad=True)
     actions, advantages = torch.randint(K, (N,)), torch.randn(N)
-    distribution = Categorical(logits=logits)
+    distribution: Any = Categorical(logits=logits)
     log_prob, entropy = distribution.log_prob(actions), distribution.entropy()
     before = log_prob.detach() + 0.3 * torch.randn(N)
     ratio = (log_prob - before).exp()
     surrogate = -torch.min(advantages * ratio, advantages * ratio.clamp(0.8, 1.2)).mean()
     (surrogate - entropy_weight * entropy.mean()).backward()
-    settings = {"first": FIRST, "clip_range": 0.2, "entropy_weight": entropy_weight}
+    settings: Any = {"first": FIRST, "clip_range": 0.2, "entropy_weight": entropy_weight}
     figures, gradient = categorical_loss(logits.detach(), actions + FIRST, before, advantages, **settings)
     kl, clipped = (ratio - 1 - ratio.log()).mean(), ((ratio - 1).abs() > 0.2).float().mean()
     assert 0.1 < clipped < 0.9
@@ -48,7 +49,7 @@ def test_the_surrogate_of_categorical_distributions(
 def test_an_impossible_action_has_no_share_of_the_entropy(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAB_KERNEL", kernel)
     logits, zeros = torch.tensor([[0.0, -inf, 0.0]]), torch.zeros(1)
-    settings = {"first": 0, "clip_range": 0.2, "entropy_weight": 1.0}
+    settings: Any = {"first": 0, "clip_range": 0.2, "entropy_weight": 1.0}
     figures, gradient = categorical_loss(logits, torch.tensor([2]), zeros, zeros, **settings)
     close(figures[1], -torch.tensor(2.0).log())
     close(gradient, torch.zeros(1, 3))
@@ -57,7 +58,8 @@ def test_an_impossible_action_has_no_share_of_the_entropy(kernel: str, monkeypat
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_an_action_out_of_range_is_an_error(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAB_KERNEL", kernel)
-    ones, settings = torch.ones(2), {"first": FIRST, "clip_range": 0.2, "entropy_weight": 0.0}
+    ones = torch.ones(2)
+    settings: Any = {"first": FIRST, "clip_range": 0.2, "entropy_weight": 0.0}
     for action in (FIRST - 1, FIRST + K):
         with pytest.raises((ValueError, RuntimeError)):
             categorical_loss(torch.zeros(2, K), torch.tensor([FIRST, action]), ones, ones, **settings)
@@ -72,7 +74,7 @@ def test_the_error_of_values(kernel: str, limit: float | None, monkeypatch: pyte
     before, returns = values.detach() + 0.3 * torch.randn(N), torch.randn(N)
     clipped = values if limit is None else before + (values - before).clamp(-limit, limit)
     error = nn.functional.mse_loss(clipped, returns)
-    (0.7 * error).backward()
+    torch.autograd.backward(0.7 * error)
     figure, gradient = value_loss(values.detach(), before, returns, limit=limit, weight=0.7)
     close(figure, error.detach())
     assert values.grad is not None
@@ -88,7 +90,7 @@ def test_gradients_of_layers_are_added_to_what_is_there(
     torch.manual_seed(0)
     x, gradient = torch.randn(30, 20, requires_grad=True), torch.randn(30, 7)
     parameters = [torch.randn(*shape, requires_grad=True) for shape in ((9, 20), (9,), (7, 9), (7,))]
-    layers = [Layer(*parameters[:2], "tanh"), Layer(*parameters[2:], last)]
+    layers = [Layer(parameters[0], parameters[1], "tanh"), Layer(parameters[2], parameters[3], last)]
     y = torch.tanh(x @ parameters[0].t() + parameters[1]) @ parameters[2].t() + parameters[3]
     y = y if last is None else getattr(torch, last)(y)
     expected = torch.autograd.grad(y, [x, *parameters], gradient)

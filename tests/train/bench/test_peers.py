@@ -42,9 +42,9 @@ def test_the_command_prints_and_writes_every_run(tmp_path: Path, capsys: pytest.
 def test_runs_that_the_file_holds_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, trained = tmp_path / "peers.json", []
 
-    def noted(*arguments: Any) -> Run:
-        trained.append(arguments[2:4])
-        return run(*arguments[:4], 0.0)
+    def noted(name: str, task: Task, side: str, seed: int, most: float) -> Run:  # noqa: ARG001
+        trained.append((side, seed))
+        return run(name, task, side, seed, 0.0)
 
     monkeypatch.setattr(peers, "run", noted)
     common = ["bench", "peers", "tmaze", "--seconds", "1", "--envs", "2", "--steps", "8", "--json", str(file)]
