@@ -17,7 +17,18 @@ from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.lstm import WEIGHTS
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
-from sab_agents.kernels import is_known, packed, steps_in_episode, stretch_firsts, transforms_active
+from sab_agents.kernels import (
+    GRUWeights,
+    Replay,
+    graph_replay,
+    is_known,
+    packed,
+    replay_gru,
+    replays_gru,
+    steps_in_episode,
+    stretch_firsts,
+    transforms_active,
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,6 +128,23 @@ class GRU(Core[GRUState]):
         h = pieces.begun(state.h).transpose(0, 1).contiguous()
         output, h = torch_gru(pieces.laid(x), pieces.batch_sizes, h, *self._arguments(), bidirectional=False)
         return pieces.given(output), GRUState(h.index_select(1, pieces.ends).transpose(0, 1), step)
+
+    def replay(self, x: Tensor, state: GRUState, episode_start: Tensor) -> Replay:
+        """Runs a sequence again for its gradient alone, which `Replay.backward` adds to each leaf's `.grad`.
+
+        Args:
+            x: (T, B, I) inputs.
+            state: before the first step; no gradient flows into it.
+            episode_start: (T, B) bool.
+
+        Returns:
+            Outputs (T, B, H), without a graph, and the function that takes their gradient.
+        """
+        first = GRUWeights(*self._weights()[0])
+        if self.layers == 1 and self.bptt_steps is None and replays_gru(x, first, episode_start):
+            return replay_gru(x, first, state.h[:, 0], episode_start)
+        with torch.enable_grad():
+            return graph_replay(self._run(x, state, episode_start)[0])
 
     def _weights(self) -> list[list[Tensor]]:
         """The weights of each layer as they are now; one that is computed from others is computed."""

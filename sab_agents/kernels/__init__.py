@@ -17,6 +17,7 @@ from sab_agents.kernels.backend import (
 )
 from sab_agents.kernels.binding import add_gradient, are_leaves
 from sab_agents.kernels.bookkeeping import count_steps, remember
+from sab_agents.kernels.gru import GRUWeights, replay_gru, replays_gru
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid, slots_to_look_at
 from sab_agents.kernels.losses import categorical_loss, surrogate_loss, value_loss
@@ -71,6 +72,7 @@ __all__ = [
     "WRITES",
     "Contexts",
     "Eviction",
+    "GRUWeights",
     "LSTMSegment",
     "LSTMWeights",
     "Layer",
@@ -119,8 +121,10 @@ __all__ = [
     "relaid",
     "remember",
     "replay",
+    "replay_gru",
     "replay_inputs",
     "replay_lstm",
+    "replays_gru",
     "run_units",
     "scale_kernel",
     "scan",

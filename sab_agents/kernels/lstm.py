@@ -156,6 +156,8 @@ def stretch_firsts(length: int, *events: Tensor | None) -> list[int]:
 
     Where nobody can read when events are, each step is a stretch.
     """
+    if length == 1:
+        return [0]
     happens = [event.any(dim=1) for event in events if event is not None]
     if not happens:
         return [0]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sab_agents.checks import at_least
 from sab_agents.core.base import Core
+from sab_agents.core.gru import GRU
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.state import State
 from sab_agents.kernels import Layout, LSTMSegment, LSTMWeights, Recorder, Replay, all_finite, graph_replay, relaid
@@ -407,10 +408,13 @@ class TruncatedWindow(ClosedWindow):
             with torch.enable_grad():
                 x = observation if same else self.encode(observation.flatten(0, 1)).view(*observation.shape[:2], -1)
         if isinstance(self.core, LSTM) and not x.requires_grad:
-            before, start, laid = self._of(rows, x)
+            begun, start, laid = self._of(rows, x)
             if laid is None:
-                return self.core.replay(x, before, start)
-            return self.core.replay(self._laid(rows, x, laid) if same else laid.laid(x), before, start, laid)
+                return self.core.replay(x, begun, start)
+            return self.core.replay(self._laid(rows, x, laid) if same else laid.laid(x), begun, start, laid)
+        if isinstance(self.core, GRU):
+            before: Any = self.before.chosen(rows)
+            return self.core.replay(x, before, self.start[:, rows])
         with torch.enable_grad():
             output: Tensor = self.core(x, self._entered(rows), self.start[:, rows])[0]
         return graph_replay(output)

@@ -103,3 +103,39 @@ def test_every_learner_knows_it_by_its_name() -> None:
     ppo = RecurrentPPO("MlpGruPolicy", env, n_steps=8, policy_kwargs={"lstm_hidden_size": 8, "n_lstm_layers": 2})
     assert ppo.learn(32).num_timesteps == 32
     assert {"CnnGruPolicy", "MultiInputGruPolicy"} <= set(RecurrentPPO.policy_aliases)
+
+
+@pytest.mark.parametrize("settings", [{}, {"layers": 2}, {"bptt_steps": 3}], ids=str)
+def test_a_replay_has_the_gradients_of_a_graph(settings: dict[str, Any]) -> None:
+    gru, x, starts = core(**settings), inputs(), random_starts()
+    state = gru(inputs(), None, random_starts())[1]
+    before = GRUState(state.h.detach(), state.step)
+    output = gru(x, before, starts)[0]
+    received = torch.randn_like(output)
+    expected = torch.autograd.grad(output, list(gru.parameters()), received)
+    kept = [torch.ones_like(each) for each in expected]
+    for parameter, held in zip(gru.parameters(), kept, strict=True):
+        parameter.grad = held
+    replay, given = gru.replay(x, before, starts), received.clone()
+    close(replay.outputs, output)
+    assert not replay.outputs.requires_grad
+    replay.backward(given)
+    assert torch.equal(given, received)
+    for parameter, sought in zip(gru.parameters(), expected, strict=True):
+        assert parameter.grad is not None
+        close(parameter.grad, 1 + sought)
+
+
+def test_a_replay_leaves_what_is_frozen_and_calls_hooks() -> None:
+    gru, x, starts, called = core(), inputs(), random_starts(), []
+    gru.gru.weight_ih_l0.requires_grad_(False)
+    state = gru.initial_state(B)
+    replay = gru.replay(x, state, starts)
+    replay.backward(torch.ones_like(replay.outputs))
+    assert gru.gru.weight_ih_l0.grad is None
+    assert gru.gru.weight_hh_l0.grad is not None
+    weight: Any = gru.gru.weight_hh_l0
+    weight.register_hook(lambda gradient: called.append(gradient.shape))
+    replay = gru.replay(x, state, starts)
+    replay.backward(torch.ones_like(replay.outputs))
+    assert called
