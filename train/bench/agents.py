@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents import RecurrentPPO
 from sab_agents.train.bench.device import add_device, check_device, name_of
-from sab_agents.train.bench.timing import Timing, finished, thread_counts
+from sab_agents.train.bench.timing import Timing, clock, finished, thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
@@ -183,7 +182,8 @@ def command(arguments: Sequence[str]) -> int:
     parser = Parser(
         "bench agents",
         "Times RecurrentPPO against sb3-contrib's in SAB/PassiveTMaze-v0, in turn: the same environments, networks, "
-        "batches and losses; a rollout's learning and its collection apart; each side at its better thread count.",
+        "batches and losses; a rollout's learning and its collection apart; each side at its better thread count. One "
+        "thread on a CPU is timed by the processor.",
     )
     parser.add_argument("mazes", nargs="*", type=at_least_one, default=list(MAZES), metavar="LENGTH", help="corridors")
     parser.add_argument("--rounds", type=at_least_one, default=5, help="timed rounds of each side; default: 5")
@@ -260,14 +260,18 @@ def measure(sizes: Sizes, rounds: int, thread_counts: Sequence[int], say: Callab
 
 
 def one_round(agent: Agent, rollouts: int, seed: int) -> tuple[float, float]:
-    """Collects rollouts and learns from each; returns the seconds of learning and of collecting, for one rollout."""
+    """Collects rollouts and learns from each; returns the seconds of learning and of collecting, for one rollout.
+
+    They are those of `clock`.
+    """
+    device = agent.model.device.type
     learning = collecting = 0.0
     for rollout in range(rollouts):
-        start = time.perf_counter()
+        start = clock(device)
         agent.collect()
-        collected = time.perf_counter()
+        collected = clock(device)
         agent.learn(seed * rollouts + rollout)
-        learning += time.perf_counter() - collected
+        learning += clock(device) - collected
         collecting += collected - start
         agent.restore()
     return learning / rollouts, collecting / rollouts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -22,6 +21,7 @@ from sab_agents.checks import did_you_mean
 from sab_agents.ppo.extractors import SmallCNN
 from sab_agents.train.bench.agents import REPAIRED, STOCK, Agent, contrib, repaired
 from sab_agents.train.bench.clean_loop import CleanLoop
+from sab_agents.train.bench.timing import clock
 from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
@@ -206,11 +206,6 @@ def build(side: str, task: Task, seed: int) -> Learner:
     return Timed(maker(policy, task.env(), policy_kwargs=network, seed=seed, device="cpu", **task.settings))
 
 
-def clock() -> float:
-    """Returns seconds: with one thread those of the processor, which other programs on the machine hardly change."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
-
-
 def run(name: str, task: Task, side: str, seed: int, most: float) -> Run:
     """Trains until the target is reached, for at most this many seconds of `clock`.
 
@@ -242,7 +237,8 @@ def command(arguments: Sequence[str]) -> int:
     parser = Parser(
         "bench peers",
         "Trains recurrent agents from the first step to a solved task: RecurrentPPO with three cores, sb3-contrib's as "
-        "it is and repaired, and a plain loop in CleanRL's way, with the same environments, sizes and settings.",
+        "it is and repaired, and a plain loop in CleanRL's way, with the same environments, sizes and settings. One thread "
+        "is timed by the processor.",
     )
     parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)}")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))

@@ -36,6 +36,11 @@ class Timing:
         return Timing(self.seconds / parts, self.low / parts, self.high / parts, self.threads)
 
 
+def clock(device: str = "cpu") -> float:
+    """Returns seconds; on a CPU with one thread those of the processor, which other programs hardly change."""
+    return time.process_time() if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def thread_counts() -> list[int]:
     """Returns one thread, and as many as this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
