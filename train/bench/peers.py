@@ -237,8 +237,8 @@ def command(arguments: Sequence[str]) -> int:
     parser = Parser(
         "bench peers",
         "Trains recurrent agents from the first step to a solved task: RecurrentPPO with three cores, sb3-contrib's as "
-        "it is and repaired, and a plain loop in CleanRL's way, with the same environments, sizes and settings. One thread "
-        "is timed by the processor.",
+        "it is and repaired, and a plain loop in CleanRL's way, with the same environments, sizes and settings. One "
+        "thread is timed by the processor.",
     )
     parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)}")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
