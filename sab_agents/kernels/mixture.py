@@ -1,6 +1,7 @@
 """Linear classifiers at several rates, mixed with another classifier.
 
-Dimensions: I features, C labels, K linear classifiers.
+Dimensions: I features, F features that the other classifier's last layer takes, C labels, K linear classifiers, R
+readouts.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ class MixtureKernel(Protocol):
         """Computes `each` and `mixed` from the rest."""
 
     def learn(self, label: int, known: bool) -> None:
-        """Changes `weights`, if `known`, and `linear`, for the label of the sample that `mix` was called for last.
+        """Changes `linear`, `readout` and, if `known`, `weights`, for the label of the sample that `mix` saw last.
 
-        With p of `each`, a weight w becomes (1 − share) w max(p_label, least) / Σ + share / (1 + K), and a linear
+        With p of `each`, a weight w becomes (1 − share) w max(p_label, least) / Σ + share / (1 + K + R), and a linear
         classifier gets rate (1 − p_label) x / |x|² for the label and −rate p x / |x|² for the others, x with the 1 of
-        the bias.
+        the bias; a readout the same with `output` as x.
         """
 
 

@@ -474,17 +474,21 @@ def _mismatch(
 class MixtureState(NamedTuple):
     """Of linear classifiers at several rates, mixed with another classifier; I features, C labels, K of them.
 
-    K / G linear classifiers after another see the same one of G views of a sample.
+    The other one's probabilities are the softmax of head · output + bias over the C labels. K / G linear classifiers
+    after another see the same one of G views of a sample; R more, the readouts, see `output`.
 
     Attributes:
-        rates: (K,) float64.
+        rates: (K + R,) float64.
         share: part of all weight that is spread evenly after each label.
         least: probability of a label below which no mistake is punished further.
-        weights: (1 + K,) float64, of the other classifier and of the linear ones.
+        weights: (1 + K + R,) float64, of the other classifier, of the linear ones and of the readouts.
         linear: (C, K, 1 + I) float64, the bias first.
+        readout: (C, R, 1 + F) float64, the bias first.
         x: (G, I) float32, the views of a sample.
-        other: (C,) float32, its probabilities by the other classifier.
-        each: (C, 1 + K) float64, by all.
+        output: (F,) float32, what the other classifier's last layer takes.
+        head: (C, F) float32, that layer; it may have more rows.
+        bias: (C,) float32; may be longer.
+        each: (C, 1 + K + R) float64, by all.
         mixed: (C,) float64, their mean.
     """
 
@@ -493,8 +497,11 @@ class MixtureState(NamedTuple):
     least: float
     weights: Tensor
     linear: Tensor
+    readout: Tensor
     x: Tensor
-    other: Tensor
+    output: Tensor
+    head: Tensor
+    bias: Tensor
     each: Tensor
     mixed: Tensor
 

@@ -28,7 +28,7 @@ from sab_agents.online.diagnosis import Diagnosis, Facts, WindowHistory, diagnos
 from sab_agents.online.growth import laid_into, require_growable
 from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
-from sab_agents.online.targets import Head, LossName, Targets, WindowLabels
+from sab_agents.online.targets import Head, Labels, LossName, Targets, WindowLabels
 from sab_agents.optim.flat import FlatAdam, FlatGradient, Follower
 from sab_agents.streaming import SABStream, Stream, credited, in_own_modes, make_stream, stream_settings
 
@@ -264,15 +264,56 @@ class OnlineLearner:
         """
         self._require_one_dtype("learn_many")
         labels = None if y is None else self.labels.checked(y, mask, "OnlineLearner.learn_many")
-        if not self._waits(x, episode_start):
-            step = self._peek("learn_many", x, episode_start).step
-            self._peeked = None
-            self.stream.take(step)
+        if self._waits(x, episode_start):
+            self._learn_taken(labels)
+        else:
+            self._take_peeked(self._peek("learn_many", x, episode_start), labels)
+        return self
+
+    @in_own_modes
+    def peek_many(self, x: Any, episode_start: Any = None) -> Tensor:
+        """Returns the core's outputs (B, F) for the next step, of which `head` makes predictions; changes nothing.
+
+        Arguments and errors are those of `learn_many`.
+        """
+        self._require_one_dtype("peek_many")
+        output: Tensor = self._peek("peek_many", x, episode_start).step.output
+        return output
+
+    @property
+    def peeked(self) -> Tensor | None:
+        """What `peek_many` returned last; None if that step has been learnt, or core and head were converted since."""
+        peeked = self._held_peek()
+        return None if peeked is None else peeked.step.output
+
+    @in_own_modes
+    def learn_peeked(self, y: Any) -> Self:
+        """Does what `learn_many` does for the step that was predicted or peeked at last, without computing it again.
+
+        Args:
+            y: as in `learn_many`.
+
+        Raises:
+            RuntimeError: no step was predicted since the last one that was learnt.
+            ValueError: as `learn_many`.
+        """
+        peeked = self._held_peek()
+        if peeked is None:
+            raise RuntimeError("OnlineLearner.learn_peeked: no step was predicted. Call predict_many() first.")
+        self._take_peeked(peeked, self.labels.checked(y, None, "OnlineLearner.learn_peeked"))
+        return self
+
+    def _take_peeked(self, peeked: _Peeked, labels: Labels | None) -> None:
+        self._peeked = None
+        self.stream.take(peeked.step)
+        self._learn_taken(labels)
+
+    def _learn_taken(self, labels: Labels | None) -> None:
+        """Learns from the window if the step that was taken, or waits, is its last."""
         self.labels.steps.append(labels)
         self.steps += 1
         if len(self.labels.steps) >= self.update_every:
             self._update()
-        return self
 
     def credit_report(self) -> CreditReport:
         """Returns which past steps were read and credited, how far back, and how much."""
@@ -300,6 +341,7 @@ class OnlineLearner:
         )
         return diagnosed(self.stream, self.history, facts)
 
+    @in_own_modes
     def grow(self, input_size: int | None = None, output_size: int | None = None) -> Self:
         """Makes room for more features or classes; all that was learnt and is remembered stays.
 
@@ -337,7 +379,7 @@ class OnlineLearner:
                 parameter.requires_grad_(former.requires_grad)
         for each in (self, wider):
             each.gradient.begin()  # with the parameters that were frozen or thawed
-        wider.load_state_dict(laid_into(self.state_dict(), wider.state_dict(), inputs))
+        wider._load(laid_into(self.state_dict(), wider.state_dict(), inputs))  # nothing of which is to be put back
         wider.clip_norm, wider.update_every, wider.refresh_every = self.clip_norm, self.update_every, self.refresh_every
         self.__dict__.update(wider.__dict__)
         return self
@@ -540,11 +582,18 @@ class OnlineLearner:
         self._require_one_dtype(name)
         return self.head.predicted(self._peek(name, x, episode_start).step.output)
 
+    def _held_peek(self) -> _Peeked | None:
+        """Returns the step that was computed last, unless core and head were converted since."""
+        peeked, like = self._peeked, self._like()
+        if peeked is None or peeked.inputs.dtype is not like.dtype or peeked.inputs.device != like.device:
+            return None
+        return peeked
+
     def _peek(self, name: str, x: Any, episode_start: Any) -> _Peeked:
         """Computes the next step without taking it; one that was computed for the same arguments is used again."""
         inputs = self._inputs.tensor(name, x, self._like())
         start = None if episode_start is None else self._inputs.start(name, episode_start).to(inputs.device)
-        peeked = self._peeked
+        peeked = self._held_peek()
         if peeked is not None and torch.equal(peeked.inputs, inputs) and _same(peeked.start, start):
             return peeked
         try:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from river import base
+from torch import Tensor
 
 from sab_agents.online import OnlineLearner
 from sab_agents.river.estimator import FIRST, StreamEstimator
 from sab_agents.river.mixture import LinearMixture
-
-TINY = float(np.finfo(np.float32).tiny)
 
 
 class SABClassifier(StreamEstimator, base.Classifier):
@@ -113,7 +112,9 @@ class SABClassifier(StreamEstimator, base.Classifier):
             TypeError: y is not hashable.
             ValueError: y is None or NaN, or a feature is no finite number. Nothing has changed.
         """
-        features, label = self._columns.checked("SABClassifier.learn_one", x), _checked_label(y)
+        asked = self._asked if self._asked is not None and self._asked.is_of(x) else None
+        features = self._columns.checked("SABClassifier.learn_one", x) if asked is None else asked.features
+        label = _checked_label(y)
         columns, known = self._columns.size, label in self._labels
         self._columns.add(features.keys())
         if not known:
@@ -121,15 +122,19 @@ class SABClassifier(StreamEstimator, base.Classifier):
             if self.previous_label:
                 self._label_columns.append(self._columns.reserve())
         if not known or self._columns.size > columns:
-            self._asked = None
+            asked = None
         learner = self._fitted(max(FIRST, len(self._labels)), int(self.previous_label))
         number = self._labels[label]
         if self.mixture is None:
-            inputs = self._input(features)
+            learner.learn_many(self._input(features) if asked is None else asked.inputs, np.array([number]))
         else:
-            inputs = self._answered(learner, features).inputs
-            self.mixture.learn(number, known=known)
-        learner.learn_many(inputs, np.array([number]))
+            if asked is None:
+                asked = self._answer(learner, x, features)
+            self.mixture.learn(number, learner.head, known=known)
+            if learner.peeked is asked.output:
+                learner.learn_peeked(np.array([number]))
+            else:  # somebody has asked the learner for another step meanwhile
+                learner.learn_many(asked.inputs, np.array([number]))
         self._columns.update(features)
         self._previous, self._asked = number, None
 
@@ -144,27 +149,27 @@ class SABClassifier(StreamEstimator, base.Classifier):
             ValueError: a feature is no finite number.
         """
         del kwargs
-        features = self._columns.checked("SABClassifier.predict_proba_one", x)
-        if self.learner is None:
-            return {}
-        predicted = self._answered(self.learner, features).probabilities
-        values = predicted.tolist()
+        if self._asked is None or not self._asked.is_of(x):
+            features = self._columns.checked("SABClassifier.predict_proba_one", x)
+            if self.learner is None:
+                return {}
+            self._asked = self._answer(self.learner, x, features)
+        values = self._asked.probabilities
         whole = sum(values)
         if whole == 0:  # all of it went to classes that no label has yet
             return dict.fromkeys(self._labels, 1 / len(self._labels))
         return {label: value / whole for label, value in zip(self._labels, values, strict=True)}
 
-    def _answered(self, learner: OnlineLearner, features: dict[Hashable, float]) -> _Asked:
-        """Predicts a sample, or returns what was predicted for it last."""
-        if self._asked is None or self._asked.features != features:
-            inputs = self._input(features)
-            predicted, labels = learner.predict_proba_many(inputs)[0], len(self._labels)
-            if len(predicted) > labels:
-                predicted = predicted[:labels] / max(predicted[:labels].sum(), TINY)
-            if self.mixture is not None:
-                predicted = self.mixture.mixed(inputs[0], predicted, self._label_column)
-            self._asked = _Asked(features, inputs, predicted)
-        return self._asked
+    def _answer(self, learner: OnlineLearner, x: Mapping[Any, Any], features: dict[Hashable, float]) -> _Asked:
+        """Predicts a sample."""
+        inputs, labels, output = self._input(features), len(self._labels), None
+        if self.mixture is None:
+            probabilities = learner.predict_proba_many(inputs)[0, :labels].tolist()
+        else:
+            output = learner.peek_many(inputs)
+            mixed = self.mixture.mixed(inputs[0], output[0], learner.head, labels, self._label_column)
+            probabilities = mixed.tolist()
+        return _Asked(dict(x), features, inputs, output, probabilities)
 
     def _input(self, features: dict[Hashable, float]) -> npt.NDArray[np.float32]:
         """Returns features and label before as an input (1, I)."""
@@ -180,11 +185,28 @@ class SABClassifier(StreamEstimator, base.Classifier):
 
 
 class _Asked(NamedTuple):
-    """The last sample that was predicted since the last step, as it was laid out, and the (C,) probabilities."""
+    """The last sample that was predicted since the last step.
 
+    Attributes:
+        x: as it came.
+        features: those that are there, as floats.
+        inputs: (1, I) as they were laid out.
+        output: (1, F) of the core; None without a mixture.
+        probabilities: of each label.
+    """
+
+    x: dict[Any, Any]
     features: dict[Hashable, float]
     inputs: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[Any]
+    output: Tensor | None
+    probabilities: list[float]
+
+    def is_of(self, x: Any) -> bool:
+        """Whether this is the answer for x."""
+        try:
+            return bool(self.x == x)
+        except ValueError:  # an array, which is no feature
+            return False
 
 
 def _checked_label(y: Any) -> Hashable:

@@ -17,7 +17,6 @@ from sab_agents.kernels import (
     Contexts,
     Eviction,
     Replay,
-    StepWeights,
     StreamKernel,
     StreamStep,
     WindowRecord,
@@ -175,9 +174,9 @@ class SABStream(Stream):
         """Returns what a copy is made of; it binds a kernel to its own tensors when it needs one."""
         return {**self.__dict__, "_bound": None, "_record": None, "_stepped": False}
 
-    def _kernel(self, weights: StepWeights) -> StreamKernel:
+    def _kernel(self) -> StreamKernel:
         """Returns the kernel for the tensors that are held, which follow the weights to another device or dtype."""
-        self._require_followed(weights.weight_hh)
+        self._require_followed(self.core.like)
         if self._bound is None or not self._bound.current:
             self._bound = stream_kernel(self.rules, self.state.carried(), self.contexts, self._kept)
         return self._bound
@@ -188,7 +187,7 @@ class SABStream(Stream):
     def peek(self, observation: Tensor, episode_start: Tensor | None = None, x: Tensor | None = None) -> SlotStep:
         """Computes the next step; see `Stream.peek`."""
         weights = self.core.step_weights()
-        kernel = self._kernel(weights)
+        kernel = self._kernel()
         observation, episode_start = self._checked(observation, episode_start)
         if x is None:
             x = self._encoded(observation)
@@ -213,7 +212,7 @@ class SABStream(Stream):
     def take(self, step: SlotStep) -> None:
         """Takes the step that `peek` computed last; see `Stream.take`."""
         record = self._recording()
-        kernel = self._kernel(self.core.step_weights())
+        kernel = self._kernel()
         kernel.take(step.computed, step.observation, step.start, record, self._window.steps)
         self._window.steps += 1
 
@@ -239,7 +238,7 @@ class SABStream(Stream):
             super().take_steps(observations, starts)
             return
         weights, done = self.core.step_weights(), 0
-        kernel = self._kernel(weights)
+        kernel = self._kernel()
         while done < len(observations):
             record = self._recording()
             part = slice(done, done + self._window.room)
@@ -250,7 +249,7 @@ class SABStream(Stream):
     def window(self) -> Tensor:
         """Replays the window with a graph: (T, B, 2H); see `Stream.window`."""
         weights = self.core.step_weights()
-        kernel = self._kernel(weights)
+        kernel = self._kernel()
         record, before = self._open_window("window"), self._before
         # A copy: the graph outlives the record, in which the next window is recorded.
         x = observation = record.observation[: self.steps].clone()
@@ -265,7 +264,7 @@ class SABStream(Stream):
             with torch.enable_grad():
                 return graph_replay(self.window())
         weights = self.core.step_weights()
-        kernel, record = self._kernel(weights), self._open_window("replay")
+        kernel, record = self._kernel(), self._open_window("replay")
         return kernel.replay(weights, record, self.steps, self._before_carried, self._receiving())
 
     def _open_window(self, name: str) -> WindowRecord:
@@ -303,7 +302,7 @@ class SABStream(Stream):
 
     def _credited(self, gradient: Tensor) -> Credit:
         weights = self.core.step_weights()
-        kernel = self._kernel(weights)
+        kernel = self._kernel()
         before = without(self._before, self._lost)
         useful = self.rules.eviction == "least_useful"  # computed first: the gradient is overwritten
         usefulness = -(gradient * before.memory).sum(dim=2).masked_fill(~before.filled, 0) if useful else None
@@ -317,7 +316,7 @@ class SABStream(Stream):
         """Ends the window; see `Stream.advance`. Its pieces become the contexts of the slots that it wrote."""
         if not self.steps:
             return
-        kernel = self._kernel(self.core.step_weights())
+        kernel = self._kernel()
         lost = None if self._lost is None else self._lost & self._kept
         kernel.advance(self._open_window("advance"), self.steps, self._before.memory)
         self._lost = lost if lost is not None and bool(lost.any()) else None
@@ -328,7 +327,7 @@ class SABStream(Stream):
 
         The gradient that reaches a slot from there is not counted in `state.credit`: slots are chosen by that time.
         """
-        self._kernel(self.core.step_weights())
+        self._kernel()
         record = self._open_window("close")
         steps = Steps(*(getattr(record, field.name)[: self.steps].clone() for field in fields(Steps)))
         contexts = Contexts(*(each.clone() for each in self.contexts))
@@ -347,7 +346,7 @@ class SABStream(Stream):
         if self.steps:
             raise RuntimeError("SABStream.refresh: a window is open. Call advance() first.")
         weights = self.core.step_weights()
-        kernel = self._kernel(weights)
+        kernel = self._kernel()
         held = without(self.state, self._lost)  # the same memory, which is changed in place
         refresh_memory(self.rules, weights, self.encoder, self.contexts, held)
         kernel.changed()
@@ -364,7 +363,7 @@ class SABStream(Stream):
             self._replayed = self.replay()
             return self._replayed.outputs[-1]
         weights = self.core.step_weights()
-        kernel = self._kernel(weights)
+        kernel = self._kernel()
         observation, episode_start = self._checked(observation, episode_start)
         record, before = self._recording(), self._before_carried
         output = kernel.step_and_replay(
@@ -385,7 +384,7 @@ class SABStream(Stream):
             self._replayed.backward(whole)
             self.credit()
             return
-        into = self._kernel(self.core.step_weights()).backward_last(gradient)
+        into = self._kernel().backward_last(gradient)
         if into is not None and self.credit_depth != 0:
             self._credited(into)
 
@@ -396,7 +395,7 @@ class SABStream(Stream):
     def act(self, x: Tensor, state: SlotState) -> tuple[Tensor, SlotState]:
         """Takes one step of independent rows; see `Stream.act`."""
         weights = self.core.step_weights()
-        output, after = self._kernel(weights).act(weights, x, state.carried())
+        output, after = self._kernel().act(weights, x, state.carried())
         return output, SlotState(*after)
 
     def unroll(self, x: Tensor, state: SlotState, start: Tensor) -> tuple[Tensor, SlotState]:
@@ -428,13 +427,16 @@ class SABStream(Stream):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns everything that is carried; see `Stream.state_dict`."""
+        return {name: value.detach().clone() for name, value in self._carried().items()}
+
+    def _carried(self) -> dict[str, Tensor]:
         saved: dict[str, Tensor] = {}
         for part, owner in (("state", self.state), ("before", self._before)):
             saved |= {f"{part}.{field.name}": getattr(owner, field.name) for field in fields(SlotState)}
         saved |= {f"contexts.{name}": value for name, value in self.contexts._asdict().items()}
         saved |= {f"window.{name}": value for name, value in self._window.state_dict().items()}
         saved |= {} if self._lost is None else {"lost": self._lost}
-        return {name: value.detach().clone() for name, value in saved.items()}
+        return saved
 
     def _updated(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = updated(state, self.rules.decay)
@@ -443,7 +445,7 @@ class SABStream(Stream):
         return state
 
     def _carried_like(self) -> dict[str, Tensor]:
-        own = self.state_dict().items()
+        own = self._carried().items()
         return {name: value for name, value in own if not name.startswith("window.") and name != "lost"}
 
     def _carried_at_times(self) -> dict[str, Tensor]:

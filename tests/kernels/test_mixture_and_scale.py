@@ -12,17 +12,20 @@ from tests.kernels.extension import needs_native
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def mixture(labels: int, views: int, features: int) -> MixtureState:
-    K, real = 3 * views, torch.float64
+def mixture(labels: int, views: int, features: int, size: int = 6) -> MixtureState:
+    K, R, real = 3 * views, 2, torch.float64
     return MixtureState(
-        rates=torch.tensor((0.1, 1.0, 8.0) * views, dtype=real),
+        rates=torch.tensor((0.1, 1.0, 8.0) * views + (0.3, 2.0), dtype=real),
         share=0.01,
         least=1e-6,
-        weights=torch.full((1 + K,), 1 / (1 + K), dtype=real),
+        weights=torch.full((1 + K + R,), 1 / (1 + K + R), dtype=real),
         linear=torch.zeros(labels, K, 1 + features, dtype=real),
+        readout=torch.zeros(labels, R, 1 + size, dtype=real),
         x=torch.zeros(views, features),
-        other=torch.zeros(labels),
-        each=torch.full((labels, 1 + K), torch.nan, dtype=real),
+        output=torch.zeros(size),
+        head=torch.zeros(labels + 2, size),
+        bias=torch.zeros(labels + 2),
+        each=torch.full((labels, 1 + K + R), torch.nan, dtype=real),
         mixed=torch.full((labels,), torch.nan, dtype=real),
     )
 
@@ -48,19 +51,21 @@ def test_a_native_mixture_is_torchs(labels: int, views: int, features: int, monk
     both, rng = mixtures(monkeypatch, labels, views, features), np.random.default_rng(0)
     for step in range(80):
         x, label = rng.standard_normal((views, features)) * 10.0 ** rng.integers(-3, 4), int(rng.integers(labels))
-        other = rng.dirichlet(np.ones(labels))
+        layer = [rng.standard_normal(shape) * 3 for shape in ((6,), (labels + 2, 6), (labels + 2,))]
         for state, kernel in both:
             state.x.copy_(torch.from_numpy(x))
-            state.other.copy_(torch.from_numpy(other))
+            for array, value in zip((state.output, state.head, state.bias), layer, strict=True):
+                array.copy_(torch.from_numpy(value))
             kernel.mix()
         (one, _), (plain, _) = both
-        np.testing.assert_allclose(one.each, plain.each, rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(one.mixed, plain.mixed, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(one.each, plain.each, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(one.mixed, plain.mixed, rtol=1e-9, atol=1e-12)
         assert float(one.mixed.sum()) == pytest.approx(1)
         for _, kernel in both:
             kernel.learn(label, step % 9 > 0)
-        np.testing.assert_allclose(one.weights, plain.weights, rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(one.linear, plain.linear, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(one.weights, plain.weights, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(one.linear, plain.linear, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(one.readout, plain.readout, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("kernel", ["torch", pytest.param("native", marks=needs_native)])
@@ -70,7 +75,8 @@ def test_the_largest_numbers_keep_a_mixture_finite(kernel: str, monkeypatch: pyt
     mixing = mixture_kernel(state)
     for step, size in enumerate([1.0, LARGEST, 1e-30, LARGEST, -LARGEST, 0.0, 3.0] * 5):
         state.x.fill_(size)
-        state.other.copy_(torch.tensor([1.0, 0.0]))
+        state.output.fill_(size)
+        state.head[0] = 1.0
         mixing.mix()
         assert state.mixed.isfinite().all()
         mixing.learn(step % 2, True)

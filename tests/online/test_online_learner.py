@@ -55,6 +55,25 @@ def test_predictions_have_no_effect_on_what_is_learnt() -> None:
     assert all(torch.equal(a, b) for a, b in zip(parameters(one), parameters(other), strict=True))
 
 
+@pytest.mark.parametrize("core", ["sab", "lstm_tbptt"])
+def test_a_step_that_was_peeked_at_is_learnt_as_any(core: str) -> None:
+    one, other = (OnlineLearner(3, 2, rows=2, **settings_for(core, SETTINGS)) for _ in range(2))
+    with pytest.raises(RuntimeError, match="no step was predicted"):
+        other.learn_peeked([0, 1])
+    for x, y in stream(30, rows=2):
+        output = other.peek_many(x)
+        assert other.peeked is output
+        probabilities = other.targets.probabilities(other.head.predicted(output))
+        np.testing.assert_array_equal(probabilities, one.predict_proba_many(x))
+        with pytest.raises(ValueError, match="y must lie in"):
+            other.learn_peeked(y + 2)
+        one.learn_many(x, y)
+        other.learn_peeked(y)
+        assert other.peeked is None
+    assert other.updates == one.updates == 7
+    assert all(torch.equal(a, b) for a, b in zip(parameters(one), parameters(other), strict=True))
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -129,7 +129,7 @@ def test_it_is_compiled_code_that_runs_and_credits() -> None:
             pieces += int(side.learn(*window_of(side, rng))["counts"][0])
         for name, kind in (("native", NativeStream), ("torch", TorchStream)):
             with forced_kernel(name):
-                assert type(side.stream._kernel(side.sab.step_weights())) is kind
+                assert type(side.stream._kernel()) is kind
     assert pieces > 50
 
 

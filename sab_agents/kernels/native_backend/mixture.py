@@ -14,18 +14,23 @@ class CompiledMixture:
     def __init__(self, state: MixtureState) -> None:
         sizes = {
             "labels": len(state.mixed),
-            "linears": len(state.rates),
+            "linears": state.linear.shape[1],
             "views": len(state.x),
             "features": state.x.shape[1],
+            "readouts": state.readout.shape[1],
+            "size": len(state.output),
         }
 
         def named(*names: str) -> dict[str, Any]:
             return {name: getattr(state, name) for name in names}
 
-        self._mix = native.Mix(**sizes, **named("x", "other", "weights", "linear", "each", "mixed"))
+        self._mix = native.Mix(
+            **sizes,
+            **named("x", "output", "head", "bias", "weights", "linear", "readout", "each", "mixed"),
+        )
         self._learn = native.MixLearn(
             **sizes,
-            **named("x", "rates", "weights", "linear", "each"),
+            **named("x", "output", "rates", "weights", "linear", "readout", "each"),
             share=state.share,
             least=state.least,
             label=0,
@@ -34,7 +39,7 @@ class CompiledMixture:
         self.mix = self._mix.run
 
     def learn(self, label: int, known: bool) -> None:
-        """Changes `weights`, if the label was known, and `linear`."""
+        """Changes `weights`, if the label was known, `linear` and `readout`."""
         learn = self._learn
         learn.label, learn.known = label, int(known)
         learn.run()

@@ -608,17 +608,22 @@ struct Norm {
     FIELD(const float*, x);
 };
 
-struct Mix {  // probabilities of C labels by another classifier and by K linear ones, and their weighted mean
+struct Mix {  // probabilities of C labels by another classifier and by K + R linear ones, and their weighted mean
     STRUCTURE(Mix);
     FIELD(int64_t, labels);
     FIELD(int64_t, linears);
     FIELD(int64_t, views);                      // G: K / G linear ones after another see the same view of a sample
     FIELD(int64_t, features);
+    FIELD(int64_t, readouts);                   // R
+    FIELD(int64_t, size);                       // F
     FIELD(const float*, x);                     // (G, I)
-    FIELD(const float*, other);                 // (C) by the other classifier
-    FIELD(const double*, weights);              // (1 + K) of the other and of the linear ones
+    FIELD(const float*, output);                // (F) of the other classifier's last layer but one
+    FIELD(const float*, head);                  // (C or more, F) its last layer
+    FIELD(const float*, bias);                  // (C or more)
+    FIELD(const double*, weights);              // (1 + K + R) of the other, of the linear ones and of the readouts
     FIELD(const double*, linear);               // (C, K, 1 + I) the bias first
-    FIELD(double*, each);                       // out: (C, 1 + K)
+    FIELD(const double*, readout);              // (C, R, 1 + F) the bias first
+    FIELD(double*, each);                       // out: (C, 1 + K + R)
     FIELD(double*, mixed);                      // out: (C)
 };
 
@@ -628,15 +633,19 @@ struct MixLearn {  // a step after `Mix`
     FIELD(int64_t, linears);
     FIELD(int64_t, views);
     FIELD(int64_t, features);
+    FIELD(int64_t, readouts);
+    FIELD(int64_t, size);
     FIELD(int64_t, label);                      // is checked by the caller
     FIELD(int64_t, known);                      // 0: the weights stay
     FIELD(double, share);
     FIELD(double, least);
     FIELD(const float*, x);                     // (G, I)
-    FIELD(const double*, rates);                // (K)
-    FIELD(const double*, each);                 // (C, 1 + K)
-    FIELD(double*, weights);                    // (1 + K), changed
+    FIELD(const float*, output);                // (F)
+    FIELD(const double*, rates);                // (K + R)
+    FIELD(const double*, each);                 // (C, 1 + K + R)
+    FIELD(double*, weights);                    // (1 + K + R), changed
     FIELD(double*, linear);                     // (C, K, 1 + I), changed
+    FIELD(double*, readout);                    // (C, R, 1 + F), changed
 };
 
 struct Standardise {  // features, each brought to one scale, at their columns of an input
