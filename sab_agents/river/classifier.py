@@ -38,8 +38,9 @@ class SABClassifier(StreamEstimator, base.Classifier):
         standardise: whether each feature's running mean is subtracted and its running standard deviation divided by.
         previous_label: whether the label of the step before is an input, one column for each label.
         mix_linear: whether predictions are a mean of those of the core and of linear classifiers that learn from every
-            sample, half of them without the label before, weighted by how right each has been lately; see
-            `LinearMixture`. Without, `learn_one` is faster if nothing is predicted.
+            sample, weighted by how right each has been lately: five of the features, five of the features without the
+            label before, three of the core's outputs; see `LinearMixture`. Without, `learn_one` is faster if nothing is
+            predicted.
         seed: of the parameters, at least 0.
         settings: of the core and its stream, with the defaults of `OnlineLearner`, such as capacity=64 (slots of the
             memory) and top_k=16; and history=16, see there. A segment has as many steps as there are between two

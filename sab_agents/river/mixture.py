@@ -69,8 +69,12 @@ class LinearMixture:
 
     def _bound(self, head: nn.Linear) -> MixtureKernel:
         """Returns the kernel, bound to these arrays and to the head as it lies now."""
-        if self._kernel is None or self._head != (head.weight.data_ptr(), head.bias.data_ptr()):
-            layer, bias = (each.detach().to("cpu", torch.float32).contiguous() for each in (head.weight, head.bias))
+        weights = head._parameters  # `__getattr__` would be noticed at every step
+        weight, bias = weights["weight"], weights["bias"]
+        assert weight is not None
+        assert bias is not None
+        if self._kernel is None or self._head != (weight.data_ptr(), bias.data_ptr()):
+            layer, offset = (each.detach().to("cpu", torch.float32).contiguous() for each in (weight, bias))
             state = MixtureState(
                 rates=torch.from_numpy(self._rates),
                 share=SHARE,
@@ -81,12 +85,12 @@ class LinearMixture:
                 x=torch.from_numpy(self._x),
                 output=torch.from_numpy(self._output),
                 head=layer,
-                bias=bias,
+                bias=offset,
                 each=torch.from_numpy(self._each),
                 mixed=torch.from_numpy(self._mixed),
             )
             self._kernel = mixture_kernel(state)
-            self._head = layer.data_ptr(), bias.data_ptr()  # elsewhere if it was converted
+            self._head = layer.data_ptr(), offset.data_ptr()  # elsewhere if it was converted
         return self._kernel
 
     def mixed(
@@ -105,7 +109,7 @@ class LinearMixture:
         if labels != len(self._mixed) or len(x) != features:
             self._make_room(labels, views, len(x), len(output))
         kernel = self._bound(head)
-        self._x[:], self._output[:] = x, output
+        self._x[:], self._output[:] = x, output.numpy(force=True)
         if hidden is not None:
             self._x[1:, hidden] = 0
         kernel.mix()
@@ -119,7 +123,7 @@ class LinearMixture:
             head: as there.
             known: whether the core could have predicted it; a label that is new says nothing about who is right.
         """
-        self._bound(head).learn(label, known)
+        (self._kernel or self._bound(head)).learn(label, known)
 
 
 def _widened(weights: npt.NDArray[np.float64], labels: int, inputs: int) -> npt.NDArray[np.float64]:
