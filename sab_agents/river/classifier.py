@@ -43,8 +43,8 @@ class SABClassifier(StreamEstimator, base.Classifier):
             predicted.
         seed: of the parameters, at least 0.
         settings: of the core and its stream, with the defaults of `OnlineLearner`, such as capacity=64 (slots of the
-            memory) and top_k=16; and history=16, see there. A segment has as many steps as there are between two
-            updates, and at least 8, unless bptt_steps says otherwise.
+            memory) and top_k=16; and history=16, see there. A segment has half as many steps as there are between
+            two updates, and at least 8, unless bptt_steps says otherwise.
 
     Raises:
         TypeError: a count is not an int, or the core has no such setting.
@@ -71,7 +71,7 @@ class SABClassifier(StreamEstimator, base.Classifier):
         *,
         core: str = "sab",
         hidden_size: int = 64,
-        update_every: int = 24,
+        update_every: int = 32,
         learning_rate: float = 0.03,
         clip_norm: float = 5.0,
         standardise: bool = True,

@@ -22,7 +22,7 @@ ROOM = 1.25
 """By which the inputs of a learner grow at least, once features appear beside those of the first step."""
 
 SEGMENT = 8
-"""Least steps of a segment, unless `bptt_steps` says otherwise: what fewer updates learn from is cut nowhere."""
+"""Least steps of a segment, unless `bptt_steps` says otherwise; it has half of those between two updates."""
 
 FIRST = 2
 """Classes that a classifier has room for at first."""
@@ -105,7 +105,7 @@ class StreamEstimator:
 
     def _made(self, inputs: int, outputs: int) -> OnlineLearner:
         of_core = OnlineLearner.settings_of(self.core)
-        segment = {"bptt_steps": max(SEGMENT, self.update_every)} if "bptt_steps" in of_core else {}
+        segment = {"bptt_steps": max(SEGMENT, self.update_every // 2)} if "bptt_steps" in of_core else {}
         return OnlineLearner(
             inputs,
             outputs,
