@@ -1,6 +1,7 @@
 """Recall of a digit: its image is the cue, so that what is remembered must be learnt; as sequences and as a stream.
 
-Dimensions: T steps, B sequences or rows, P pixels, I = P + 3 input size.
+Dimensions: T steps, B sequences or rows, S pixels of an image's side, W images side by side (1, or 2 in pairs),
+P = S · W · S pixels, K = 2 + W flags, I = P + K input size.
 """
 
 from __future__ import annotations
@@ -25,52 +26,109 @@ from sab_agents.envs.supervised.cue_stream import Asked, CueStream, check_noise
 from sab_agents.envs.supervised.sequences import LAST_STEP, SequenceDynamics, SequenceEnv, SequenceVectorEnv
 from sab_agents.envs.supervised.task import Batch, GeneratedTask, Split, only_steps
 
-CUE, QUESTION, DECOY = range(3)
-FLAGS = 3
-"""Channels after the pixels: of the cue, of the question, and one that means nothing."""
 
+class DigitFrames:
+    """What is seen at one step: the pixels of W images, each a digit or noise, and flags.
 
-class DigitFrames(DigitCues):
-    """What is seen at one step: the pixels of a digit or of noise, and flags. Arguments are those of `DigitCues`."""
+    The pixels are those of one picture, row by row, in which the images stand side by side. The first W flags are of
+    the cue, and the one that is lit says which of the images counts; then follow that of the question and one that
+    means nothing.
+
+    Args:
+        dataset: see `DigitCues`.
+        split: see `DigitCues`.
+        data_dir: see `DigitCues`.
+        pairs: whether two images are seen (W = 2).
+
+    Attributes:
+        digits: what the images are drawn from.
+        shape: (S, W · S) of the picture.
+        pixels: P.
+        question: the channel of the question's flag.
+        decoy: the channel of the flag that means nothing.
+        input_size: I.
+    """
+
+    def __init__(
+        self, dataset: str, split: str, data_dir: str | os.PathLike[str] | None = None, *, pairs: bool = False
+    ) -> None:
+        self.digits = DigitCues(dataset, split, data_dir)
+        self.width = images_in(pairs)
+        self.shape = (SIDES[dataset], self.width * SIDES[dataset])
+        self.pixels = math.prod(self.shape)
+        self.question = self.pixels + self.width
+        self.decoy = self.question + 1
+        self.input_size = self.decoy + 1
 
     def cues(self, generator: np.random.Generator, n: int) -> tuple[Floats32, Ints]:
-        """Draws n cues (n, I), a digit with its flag, and their classes (n,)."""
-        pixels, classes = self.draw(generator, n)
-        return _flagged(pixels, CUE), classes
+        """Draws n cues (n, I), digits with the flag of the one that counts, and the classes of that one (n,)."""
+        pixels, classes = self.digits.draw(generator, self.width * n)
+        rows = np.arange(n)
+        counts = generator.integers(0, self.width, n) if self.width > 1 else np.zeros(n, np.int64)
+        x = self._beside(pixels)
+        x[rows, self.pixels + counts] = 1
+        return x, classes.reshape(self.width, n)[counts, rows]
 
     def between(self, generator: np.random.Generator, n: int) -> Floats32:
-        """Draws n frames (n, I) without a cue: half of them digits, half uniform noise; half have the decoy's flag."""
-        pixels, _ = self.draw(generator, n)
+        """Draws n frames (n, I) without a cue: half of the images digits, half noise; half with the decoy's flag."""
+        pixels, _ = self.digits.draw(generator, self.width * n)
         noise = generator.random(pixels.shape, dtype=np.float32)
-        noisy, decoy = generator.random((2, n)) < 0.5
-        x = _flagged(np.where(noisy[:, None], noise, pixels), DECOY)
-        x[:, pixels.shape[1] + DECOY] = decoy
+        *noisy, decoy = generator.random((self.width + 1, n)) < 0.5
+        x = self._beside(np.where(np.concatenate(noisy)[:, None], noise, pixels))
+        x[:, self.decoy] = decoy
         return x
 
     def questions(self, n: int) -> Floats32:
         """Returns n questions (n, I): the flag alone."""
-        return _flagged(np.zeros((n, self.pixels.shape[1]), np.float32), QUESTION)
+        x = np.zeros((n, self.input_size), np.float32)
+        x[:, self.question] = 1
+        return x
+
+    def counting(self, cue: Floats32) -> Floats32:
+        """Returns the pixels (S · S,) of the image that counts in a cue (I,)."""
+        image = int(cue[self.pixels : self.question].argmax())
+        side = self.shape[0]
+        return cue[: self.pixels].reshape(self.shape)[:, image * side : (image + 1) * side].reshape(-1)
+
+    def _beside(self, images: Floats32) -> Floats32:
+        """Returns frames (n, I) without flags of images (W · n, S · S), of which n stand at each place."""
+        side = self.shape[0]
+        n = len(images) // self.width
+        x = np.zeros((n, self.input_size), np.float32)
+        x[:, : self.pixels] = images.reshape(self.width, n, side, side).transpose(1, 2, 0, 3).reshape(n, self.pixels)
+        return x
 
 
-def _flagged(pixels: Floats32, flag: int) -> Floats32:
-    x = np.zeros((len(pixels), pixels.shape[1] + FLAGS), np.float32)
-    x[:, : pixels.shape[1]] = pixels
-    x[:, pixels.shape[1] + flag] = 1
-    return x
+def images_in(pairs: bool) -> int:
+    """Returns W."""
+    return 2 if pairs else 1
+
+
+def check_pairs(owner: str, pairs: object) -> bool:
+    """Returns whether cues are pairs.
+
+    Raises:
+        TypeError: that is not a bool.
+    """
+    if not isinstance(pairs, bool):
+        raise TypeError(f"{owner}: pairs must be a bool, but is {pairs!r}. Pass True or False.")
+    return pairs
 
 
 @dataclass(frozen=True)
 class DigitRecall(GeneratedTask):
     """The image of a digit and `length` other frames are read; the digit must be named at the question, the last step.
 
-    Inputs: (length + 2, B, P + 3): the pixels in [0, 1], and flags of the cue, of the question, and one that means
+    Inputs: (length + 2, B, I): the pixels in [0, 1], and flags of the cue, of the question, and one that means
     nothing. The first step shows a digit with the cue's flag; classes are equally likely, and so are the digits of one
     class. Each step in between shows with equal probability another digit or uniform noise, and its third flag is 1
     with probability 1/2. The last step has no pixels and the question's flag. Targets: the class at the last step, 0
     before. Only the last step is trained and scored. It always looks the same, so a memoryless learner can only guess:
     accuracy 1/10, cross-entropy ln 10 nats.
 
-    What is remembered must be learnt: an untrained state tells symbols apart, but not handwritten digits among others.
+    In pairs, two images stand side by side at every step, and two flags of the cue say which of its digits counts.
+    What is remembered must then be learnt: a linear classifier reads one digit of an untrained state quite well, but
+    not that one of two which a flag names.
     Training, validation and test draw from the images of their split.
 
     Attributes:
@@ -78,9 +136,10 @@ class DigitRecall(GeneratedTask):
         dataset: "digits" (8 by 8, from scikit-learn) or "mnist" (28 by 28).
         data_dir: folder with the files of "mnist"; None reads the environment variable SAB_DATA_DIR; if that is not
             set either, the files are downloaded.
+        pairs: whether a cue has two digits, of which one counts.
 
     Raises:
-        TypeError: the length is not an int, or the folder not a path.
+        TypeError: the length is not an int, `pairs` not a bool, or the folder not a path.
         ValueError: a setting is out of range, or a file is damaged.
         OSError: a file is missing and cannot be downloaded.
         ImportError: the data set is "digits" and scikit-learn is not installed.
@@ -89,6 +148,7 @@ class DigitRecall(GeneratedTask):
     length: int = 50
     dataset: str = "digits"
     data_dir: str | os.PathLike[str] | None = None
+    pairs: bool = False
     input_size: int = field(init=False, repr=False, compare=False)
 
     name = "digit_recall"
@@ -99,7 +159,8 @@ class DigitRecall(GeneratedTask):
     def __post_init__(self) -> None:
         at_least("DigitRecall", "length", self.length, 1)
         check_digits("DigitRecall", self.dataset, "train")
-        object.__setattr__(self, "input_size", SIDES[self.dataset] ** 2 + FLAGS)
+        images = images_in(check_pairs("DigitRecall", self.pairs))
+        object.__setattr__(self, "input_size", images * (SIDES[self.dataset] ** 2 + 1) + 2)
 
     @property
     def memoryless(self) -> Mapping[str, float]:
@@ -112,7 +173,7 @@ class DigitRecall(GeneratedTask):
 
     def frames(self, split: Split) -> DigitFrames:
         """Returns the images of a split."""
-        return DigitFrames(self.dataset, split, self.data_dir)
+        return DigitFrames(self.dataset, split, self.data_dir, pairs=self.pairs)
 
     def draw_batch(self, generator: np.random.Generator, B: int) -> Batch:
         """See `GeneratedTask.draw_batch`. Draws training digits."""
@@ -141,9 +202,11 @@ class DigitRecallSequences(SequenceDynamics):
 
     Sequences are drawn as by the task `DigitRecall`: a digit with the cue's flag, `length` frames of other digits, of
     noise and of a flag that means nothing, the question. The last step, whose target is the digit's class, is scored.
+    In pairs, two images stand side by side, and two flags of the cue say which of its digits counts.
 
     Actions: `action_mode` "class": Discrete(10); "log_probs": Box(10), one logit per class.
-    Observations: Box(P + 3): P pixels, and flags of the cue, of the question, and one that means nothing.
+    Observations: Box(P + 3), or Box(2 P + 4) in pairs: the P pixels of each image, and flags of the cue, of the
+    question, and one that means nothing.
     Rewards: at the last step, "class": 1 if the class is correct; "log_probs": the log-probability of the target.
     Episodes end (terminated) after `length` + 2 steps, with `cross_entropy` ("log_probs") and `accuracy` in `info`.
 
@@ -158,6 +221,7 @@ class DigitRecallSequences(SequenceDynamics):
         split: "train", "validation" or "test"; no image is in two of them.
         data_dir: as in the task `DigitRecall`.
         action_mode: "class" or "log_probs".
+        pairs: whether a cue has two digits, of which one counts.
     """
 
     purpose = "credit: a handwritten digit, named after a stretch of other digits"
@@ -171,12 +235,13 @@ class DigitRecallSequences(SequenceDynamics):
         split: Split = "train",
         data_dir: str | os.PathLike[str] | None = None,
         action_mode: str = "class",
+        pairs: bool = False,
     ) -> None:
         owner = "DigitRecall"
         check_digits(owner, dataset, split)
         self._split = split
         data_folder(data_dir)
-        self.task = DigitRecall(int_between(owner, "length", length, 1, MAX_STEPS), dataset, data_dir)
+        self.task = DigitRecall(int_between(owner, "length", length, 1, MAX_STEPS), dataset, data_dir, pairs)
         super().__init__(self.task.input_size, class_action_mode(owner, action_mode, CLASSES), self.longest)
 
     @property
@@ -197,12 +262,12 @@ class DigitRecallSequences(SequenceDynamics):
     def oracle(self) -> Policy:
         """Returns the policy that looks up the class of the image with the cue's flag and names it at every step."""
         frames = self.task.frames(self._split)
-        classes = {pixels.tobytes(): label for pixels, label in zip(frames.pixels, frames.labels, strict=True)}
-        P = frames.pixels.shape[1]
+        digits = frames.digits
+        classes = {pixels.tobytes(): label for pixels, label in zip(digits.pixels, digits.labels, strict=True)}
 
         def update(observations: Array, memory: Array, start: Bools) -> Array:
             cue = [
-                classes.get(row[:P].tobytes(), 0) if first else 0
+                classes.get(frames.counting(row).tobytes(), 0) if first else 0
                 for row, first in zip(observations, start, strict=True)
             ]
             return np.where(start, cue, memory.astype(np.int64))
@@ -215,20 +280,23 @@ class DigitRecallSequences(SequenceDynamics):
 
     def picture(self, copy: int) -> Image:
         """See `Dynamics.picture`: the current image above its flags."""
+        frames = self.task.frames(self._split)
         x = self.inputs_so_far(copy)[-1]
-        side = SIDES[self.task.dataset]
-        flags = np.zeros((1, side))
-        flags[0, :FLAGS] = x[-FLAGS:]
-        board = np.concatenate([x[:-FLAGS].reshape(side, side), flags])
+        flags = np.zeros((1, frames.shape[1]))
+        flags[0, : len(x) - frames.pixels] = x[frames.pixels :]
+        board = np.concatenate([x[: frames.pixels].reshape(frames.shape), flags])
         return picture_of_values(board, self.steps[copy] / max(self.ends[copy], 1))
 
     def text(self, copy: int) -> str:
         """See `Dynamics.text`: the step, the flags and the target."""
         x = self.inputs_so_far(copy)[-1]
-        lit = [name for name, value in zip(("cue", "question", "decoy"), x[-FLAGS:], strict=True) if value]
+        cues = ("cue of the left", "cue of the right") if self.task.pairs else ("cue",)
+        names = (*cues, "question", "decoy")
+        pixels, flags = x[: -len(names)], x[-len(names) :]
+        lit = [name for name, value in zip(names, flags, strict=True) if value]
         place = self._place[copy]
         target = f"asked for {self._targets[place]}" if self._scored[place] else "not scored"
-        brightness = f"mean brightness {x[:-FLAGS].mean():.3f}"
+        brightness = f"mean brightness {pixels.mean():.3f}"
         return (
             f"step {self.steps[copy]} of {self.ends[copy]}: {' and '.join(lit) or 'no flag'}, {brightness} ({target})"
         )
@@ -249,7 +317,8 @@ class DigitRecallVectorEnv(SequenceVectorEnv):
 class DigitStream(CueStream):
     """Recall of a digit without an end: a digit is shown and must be named when the question comes.
 
-    The input has P pixels from 0 to 1, and flags of the cue, of the question, and one that means nothing. In between,
+    The input has P pixels from 0 to 1, and flags of the cue, of the question, and one that means nothing. In pairs, two
+    images stand side by side at every step, and two flags of the cue say which of its digits must be named. In between,
     each step shows another digit or uniform noise, and the flag that means nothing lights at every other step; both are
     drawn. At the question all pixels are 0. Digits are drawn from one split with classes equally often, so a learner
     that is trained on "train" can be tested on digits that it never saw.
@@ -262,6 +331,7 @@ class DigitStream(CueStream):
         dataset: "digits" (8 by 8, from scikit-learn) or "mnist" (28 by 28).
         split: "train", "validation" or "test"; of all digits.
         data_dir: see `DigitCues`.
+        pairs: whether a cue has two digits, of which one counts.
         noise: standard deviation of Gaussian noise in the pixels of all steps in between.
         rows: B, the number of parallel streams.
         says_starts: see `CueStream`.
@@ -270,7 +340,7 @@ class DigitStream(CueStream):
         seed: seed of all random numbers.
 
     Raises:
-        TypeError: a count is not an int, or `says_starts` is not a bool.
+        TypeError: a count is not an int, or `says_starts` or `pairs` is not a bool.
         ValueError: an argument is out of range.
         OSError, ImportError: see `DigitCues`.
     """
@@ -282,6 +352,7 @@ class DigitStream(CueStream):
         dataset: str = "digits",
         split: Split = "train",
         data_dir: str | os.PathLike[str] | None = None,
+        pairs: bool = False,
         noise: float = 0.0,
         rows: int = 1,
         says_starts: bool = True,
@@ -293,7 +364,7 @@ class DigitStream(CueStream):
         check_digits(owner, dataset, split)
         self.noise = check_noise(owner, noise)
         super().__init__(delay, rows=rows, says_starts=says_starts, jitter=jitter, asked=asked, seed=seed)
-        self.frames = DigitFrames(dataset, split, data_dir)
+        self.frames = DigitFrames(dataset, split, data_dir, pairs=check_pairs(owner, pairs))
 
     @property
     def classes(self) -> int:
@@ -302,14 +373,14 @@ class DigitStream(CueStream):
 
     @property
     def input_size(self) -> int:
-        """I = P + 3."""
-        return int(self.frames.pixels.shape[1]) + FLAGS
+        """I."""
+        return self.frames.input_size
 
     def draw(self, shown: Bools, between: Bools) -> tuple[Floats32, Ints]:
         """See `CueStream.draw`."""
         x = self.frames.between(self.generator, self.rows)
         if self.noise:
-            P = self.frames.pixels.shape[1]
+            P = self.frames.pixels
             x[:, :P] += self.noise * self.generator.standard_normal((self.rows, P), dtype=np.float32)
         classes = np.zeros(self.rows, dtype=np.int64)
         if not between.all():

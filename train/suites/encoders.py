@@ -1,9 +1,11 @@
 """Encoders of observations that configs name.
 
-Dimensions: N observations, P = S · S pixels of an image, K flags, F features.
+Dimensions: N observations, P = S1 · S2 pixels of an image, K flags, F features.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -18,26 +20,26 @@ class Convolutions(nn.Module):
     """A small convolutional net for the pixels of an observation; its flags are passed on.
 
     Args:
-        side: S.
+        shape: (S1, S2).
         flags: K, the channels after the pixels.
 
     Attributes:
         features: F, size of what it returns.
     """
 
-    def __init__(self, side: int, flags: int) -> None:
+    def __init__(self, shape: tuple[int, int], flags: int) -> None:
         super().__init__()
-        self.side, self.features = side, FEATURES + flags
-        self.layers = small_convolutions(1, FEATURES, (side, side))
+        self.shape, self.features = shape, FEATURES + flags
+        self.layers = small_convolutions(1, FEATURES, shape)
 
     def forward(self, observations: Tensor) -> Tensor:
         """Returns features (N, F) of observations (N, P + K)."""
-        P = self.side**2
-        images = observations[:, :P].reshape(-1, 1, self.side, self.side)
+        P = math.prod(self.shape)
+        images = observations[:, :P].reshape(-1, 1, *self.shape)
         return torch.cat([self.layers(images), observations[:, P:]], dim=1)
 
 
-def image_encoder(name: str, side: int, flags: int, seed: int) -> Convolutions:
+def image_encoder(name: str, shape: tuple[int, int], flags: int, seed: int) -> Convolutions:
     """Returns the encoder of that name, with parameters that follow from the seed.
 
     Raises:
@@ -46,4 +48,4 @@ def image_encoder(name: str, side: int, flags: int, seed: int) -> Convolutions:
     one_of("online", "encoder", name, ("convolutions",))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Convolutions(side, flags)
+        return Convolutions(shape, flags)

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 
 from sab_agents.checks import at_least
-from sab_agents.envs.datasets.digit_cues import CLASSES, SIDES
+from sab_agents.envs.datasets.digit_cues import CLASSES
 from sab_agents.envs.supervised.cue_stream import Asked, CueStream
-from sab_agents.envs.supervised.digit_recall import FLAGS, DigitStream
+from sab_agents.envs.supervised.digit_recall import DigitStream
 from sab_agents.envs.supervised.recall import RecallStream
+from sab_agents.envs.supervised.task import Split
 from sab_agents.online import OnlineLearner
 from sab_agents.train.board import Board
 from sab_agents.train.configuration import Settings, choices
@@ -49,6 +50,7 @@ class RecallConfig(Settings):
         shared: arguments of `OnlineLearner` that all learners share.
         rows: parallel streams of a cell.
         cues: "symbols" (`RecallStream`), "digits" or "mnist" (`DigitStream` of that data set's training images).
+        pairs: whether a cue has two digits, of which a flag says which one counts; with images alone.
         symbols: number of symbols; a memoryless learner is right once in as many answers.
         distractors: number of tokens between a symbol and the question.
         says_starts: whether the learners are told where each round begins; they then empty their memory there.
@@ -70,6 +72,7 @@ class RecallConfig(Settings):
     shared: Mapping[str, Any] = field(default_factory=dict)
     rows: int = 32
     cues: Cues = "symbols"
+    pairs: bool = False
     symbols: int = 8
     distractors: int = 8
     says_starts: bool = True
@@ -92,6 +95,8 @@ class RecallConfig(Settings):
         at_least("online", "tests", self.tests, 1 if self.of_images else 0)
         if self.tests and not self.of_images:
             raise ValueError("online: tests: all symbols are shown in training. Leave it out, or set cues to digits.")
+        if self.pairs and not self.of_images:
+            raise ValueError("online: pairs: a pair is of two images. Leave it out, or set cues to digits.")
         if self.test_delays and not self.of_images:
             raise ValueError(
                 "online: test_delays: without images nothing is tested. Leave it out, or set cues to digits."
@@ -116,7 +121,7 @@ class RecallConfig(Settings):
 
     def stream_settings(self) -> dict[str, Any]:
         """Returns the settings of the streams that all cells share and that are not the defaults."""
-        shared = {name: getattr(self, name) for name in ("cues", "distractors", "says_starts", "jitter")}
+        shared = {name: getattr(self, name) for name in ("cues", "pairs", "distractors", "says_starts", "jitter")}
         return {name: value for name, value in shared.items() if value != getattr(RecallConfig, name)}
 
     def stream(self, delay: int, noise: float, asked: Asked | None, *, seed: int, test: bool = False) -> CueStream:
@@ -126,7 +131,8 @@ class RecallConfig(Settings):
             **{"says_starts": self.says_starts, "jitter": self.jitter},
         }
         if self.of_images:
-            return DigitStream(delay, dataset=self.cues, split="test" if test else "train", **rounds)
+            split: Split = "test" if test else "train"
+            return DigitStream(delay, dataset=self.cues, pairs=self.pairs, split=split, **rounds)
         return RecallStream(delay, symbols=self.symbols, distractors=self.distractors, **rounds)
 
 
@@ -244,9 +250,10 @@ class Recall(Suite[RecallConfig, RecallCell]):
             stream = config.stream(cell.delay, cell.noise, cell.asked, seed=1000 + cell.seed)
             features = stream.input_size
             if "encoder" in settings:
-                if not config.of_images:
+                if not isinstance(stream, DigitStream):
                     raise ValueError(f"encoder has no meaning with cues {config.cues}. Leave it out.")
-                encoder = image_encoder(settings["encoder"], SIDES[config.cues], FLAGS, cell.seed)
+                frames = stream.frames
+                encoder = image_encoder(settings["encoder"], frames.shape, features - frames.pixels, cell.seed)
                 settings |= {"encoder": encoder, "observation_shape": (features,)}
                 features = encoder.features
             return stream, OnlineLearner(features, stream.classes, rows=config.rows, seed=cell.seed, **settings)
@@ -301,7 +308,8 @@ class Recall(Suite[RecallConfig, RecallCell]):
             )
             for cell, result in results.items()
         )
-        recalled = f"Recall of a digit ({config.cues})" if config.of_images else "Delayed recall"
+        cue = "one of two digits" if config.pairs else "a digit"
+        recalled = f"Recall of {cue} ({config.cues})" if config.of_images else "Delayed recall"
         return Study(
             title=f"{recalled} in an endless stream, {'starts said' if config.says_starts else 'starts not said'}",
             size="delay",

@@ -171,3 +171,62 @@ def test_a_setting_out_of_range_is_an_error(settings: dict[str, Any], error: typ
 def test_a_wrong_argument_of_the_environment_is_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         gym.make("SAB/DigitRecall-v0", **settings)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_of_a_pair_that_digit_counts_which_the_flag_names(split: Any) -> None:
+    stream = DigitStream(6, rows=40, split=split, pairs=True)
+    known = images_of(split)
+    assert stream.input_size == 2 * P + 4
+    due, sides, answers = [-1] * 40, [], 0
+    for _ in range(100):
+        step = stream.step()
+        picture, flags = step.x[:, : 2 * P].reshape(-1, 8, 2, 8), step.x[:, 2 * P :]
+        for row in range(40):
+            halves = [known.get(picture[row, :, side].tobytes()) for side in (0, 1)]
+            left, right, question, _ = flags[row]
+            assert left + right + question <= 1
+            if step.asked[row]:
+                assert question
+                assert step.y[row] == due[row]
+                answers += 1
+            if left or right:
+                assert None not in halves
+                due[row] = halves[int(right)] or 0
+                sides.append(int(right))
+            if question:
+                assert not picture[row].any()
+    assert answers > 500
+    assert abs(np.mean(sides) - 0.5) < 0.1
+
+
+def test_half_of_the_images_between_pairs_are_digits_drawn_apart() -> None:
+    (batch,) = DigitRecall(length=30, pairs=True).evaluation_batches("test", 60, 60)
+    assert batch.inputs.shape == (32, 60, 2 * P + 4)
+    known = images_of("test")
+    picture = batch.inputs[1:-1, :, : 2 * P].reshape(-1, 8, 2, 8)
+    digits = np.array([[image[:, side].tobytes() in known for side in (0, 1)] for image in picture])
+    assert np.abs(digits.mean(axis=0) - 0.5).max() < 0.06
+    assert abs((digits[:, 0] & digits[:, 1]).mean() - 0.25) < 0.05
+    assert not batch.inputs[1:-1, :, 2 * P : 2 * P + 3].any()
+    assert abs(batch.inputs[1:-1, :, 2 * P + 3].mean() - 0.5) < 0.06
+
+
+def test_the_environment_of_pairs_is_solved_by_its_oracle_and_shown() -> None:
+    env = gym.make_vec("SAB/DigitRecall-v0", num_envs=60, length=4, split="test", pairs=True, render_mode="rgb_array")
+    dynamics = env.unwrapped.dynamics  # type: ignore[attr-defined]
+    policy = dynamics.oracle()
+    observations, _ = env.reset(seed=2)
+    cue = dynamics.text(0)
+    assert "cue of the left" in cue or "cue of the right" in cue
+    start = np.ones(60, np.bool_)
+    for _ in range(6):
+        observations, rewards, *_ = env.step(policy.act(observations, start))
+        start[:] = False
+    assert (rewards == 1).all()
+
+
+def test_pairs_must_be_a_bool() -> None:
+    for make in (lambda: DigitStream(5, pairs=1), lambda: DigitRecall(pairs="no")):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"pairs must be a bool, but is .*Pass True or False"):
+            make()

@@ -198,6 +198,18 @@ def test_a_convolutional_encoder_is_learnt_with_the_rest(tmp_path: Path) -> None
     assert main(["online", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 2
 
 
+def test_pairs_of_digits_are_learnt_by_vectors_and_by_convolutions(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    (tmp_path / "digits.yaml").write_text(DIGITS)
+    convolutions = ["--learners.lstm.encoder", "convolutions"]
+    out = tmp_path / "out"
+    assert main(["online", str(tmp_path / "digits.yaml"), "--pairs", "true", *convolutions, "--out", str(out)]) == 0
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert "| 4 | lstm | 1 |" in table
+    made = build(RecallConfig, {"cues": "digits", "pairs": True, "tests": 4, "delays": [3], "learners": {"c": {}}})
+    assert Recall(made)._learner(RecallCell("c", 3, 0.0, 0))[0].input_size == 2 * 64 + 4
+
+
 def test_a_test_teaches_nothing() -> None:
     pytest.importorskip("sklearn")
     stream = DigitStream(3, rows=2)
@@ -215,6 +227,7 @@ def test_a_test_teaches_nothing() -> None:
         (["--tests", "0"], "tests must be at least 1, but is 0"),
         (["--symbols", "5"], "symbols has no meaning with cues digits. Leave it out"),
         (["--cues", "symbols"], "tests: all symbols are shown in training"),
+        (["--cues", "symbols", "--tests", "0", "--pairs", "true"], "pairs: a pair is of two images. Leave it out"),
         (["--cues", "letters"], "cues"),
         (["--learners.sab.encoder", "convs"], "sab: online: encoder must be one of convolutions, but is 'convs'"),
         (["--delays", "5"], "answers must have a number for each value, but has none for 5"),
