@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sab_agents import RecurrentPPO
 from sab_agents.ppo.by_hand import HeadsByHand
+from sab_agents.ppo.losses import Batch, Weights
 
 USUAL = "MlpSabPolicy"
 
@@ -47,6 +48,50 @@ def test_it_is_that_of_a_graph(policy: str, settings: dict[str, Any], monkeypatc
     monkeypatch.setattr(HeadsByHand, "of", lambda *_: None)
     for got, expected in zip(found, learnt(agent(policy, **settings)), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def total_of_graph(policy: Any, actor: Tensor, critic: Tensor, batch: Batch, weights: Weights) -> Tensor:
+    """The total of the losses as Schulman et al. 2017 and stable-baselines3 write it, by torch's own operations."""
+    scale, extractor = 1 if policy.output_scale is None else policy.output_scale, policy.mlp_extractor
+    actor, critic = ((output * scale).flatten(0, 1) for output in (actor, critic))
+    found: Any = torch.distributions.Categorical(logits=policy.action_net(extractor.policy_net(actor)))
+    values = policy.value_net(extractor.value_net(critic)).squeeze(1)
+    ratio = (found.log_prob(batch.actions) - batch.log_prob).exp()
+    clipped = ratio.clamp(1 - weights.clip_range, 1 + weights.clip_range)
+    surrogate = torch.min(batch.advantages * ratio, batch.advantages * clipped).mean()
+    if weights.clip_range_vf is not None:
+        limit = weights.clip_range_vf
+        values = batch.values + (values - batch.values).clamp(-limit, limit)
+    error = nn.functional.mse_loss(values, batch.returns)
+    total: Tensor = weights.vf_coef * error - surrogate - weights.ent_coef * found.entropy().mean()
+    return total
+
+
+@pytest.mark.parametrize("policy", [USUAL, "MlpLstmPolicy"])
+@pytest.mark.parametrize("weights", [Weights(0.2, None, 0.0, 0.5), Weights(0.1, 0.3, 0.05, 0.7)], ids=str)
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.ReLU])
+def test_gradients_are_those_of_autograd_in_float64(policy: str, weights: Weights, activation: type) -> None:
+    T, b = 7, 5
+    networks: Any = agent(policy, policy_kwargs={"net_arch": [8, 7], "activation_fn": activation}).policy.double()
+    heads = HeadsByHand.of(networks)
+    assert heads is not None
+    torch.manual_seed(1)
+    for parameter in networks.parameters():
+        nn.init.normal_(parameter, std=0.7)
+        parameter.grad = torch.zeros_like(parameter)
+    D, k = networks.mlp_extractor.policy_net[0].in_features, networks.action_net.out_features
+    actor, critic = (torch.randn(T, b, D, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    values, log_prob, advantages, returns = torch.randn(4, T * b, dtype=torch.float64).unbind()
+    batch = Batch(torch.randint(k, (T * b,)), values, log_prob * 0.3 - 1.4, advantages, returns)
+    behind = heads.behind_cores(batch, weights)
+    of_outputs = behind.actor(actor.detach()), behind.critic(critic.detach())
+    used = [*networks.mlp_extractor.parameters(), *networks.action_net.parameters(), *networks.value_net.parameters()]
+    total = total_of_graph(networks, actor, critic, batch, weights)
+    expected = torch.autograd.grad(total, [actor, critic, *used])
+    torch.testing.assert_close(behind.losses().total, total.detach(), rtol=1e-9, atol=1e-9)
+    for got, wanted in zip([*of_outputs, *(parameter.grad for parameter in used)], expected, strict=True):
+        assert wanted.abs().max() > 1e-4
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
 
 
 def test_what_is_frozen_stays() -> None:

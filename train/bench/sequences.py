@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from sab_agents.core.recipes import DEFAULT, RECIPES
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.bench import growth, scaling
 from sab_agents.train.bench.core import DTYPES, GPU_SHAPES, SHAPES, Row, measure
@@ -38,6 +39,7 @@ def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     parser.add_argument("--top-k", type=at_least_one, default=5, metavar="K", help="of SAB; default: 5")
     parser.add_argument("--bptt-steps", type=at_least_one, default=5, metavar="N", help="of SAB; default: 5")
     parser.add_argument("--write-every", type=at_least_one, default=1, metavar="N", help="of SAB; default: 1")
+    parser.add_argument("--recipe", choices=tuple(RECIPES), default=DEFAULT, help=f"of SAB; default: {DEFAULT}")
     if what == "core":
         add_device(parser)
         parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
@@ -52,6 +54,7 @@ def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
         "top_k": given.top_k,
         "bptt_steps": given.bptt_steps,
         "write_every": given.write_every,
+        "recipe": given.recipe,
     }
     console = terminal()
     named = ", ".join(f"{name} {value}" for name, value in settings.items())

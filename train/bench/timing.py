@@ -53,15 +53,41 @@ def finished(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def race(sides: Mapping[Side, Work], rounds: int, device: str = "cpu") -> dict[Side, Timing]:
+@dataclass(frozen=True)
+class Rounds:
+    """One side's rounds at its best thread count.
+
+    Attributes:
+        seconds: of each round.
+        threads: the thread count.
+    """
+
+    seconds: list[float]
+    threads: int
+
+    @property
+    def timing(self) -> Timing:
+        """Their median and spread."""
+        return Timing(statistics.median(self.seconds), min(self.seconds), max(self.seconds), self.threads)
+
+    def ratios(self, other: Rounds) -> list[float]:
+        """Returns the ratio to the other side in each round."""
+        return [mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)]
+
+
+def in_turn(
+    sides: Mapping[Side, Work], rounds: int, device: str = "cpu", *, shared: bool = False
+) -> dict[Side, Rounds]:
     """Times every side in turn, `rounds` times at each thread count, and keeps each side's best thread count.
 
-    On a GPU a round lasts until the device is done, and one thread starts the work.
+    On a GPU a round lasts until the device is done, and one thread starts the work. With `shared`, for cores on which
+    other programs run, it is the processor time of one thread.
     """
-    best: dict[Side, Timing] = {}
+    clock = time.process_time if shared else time.perf_counter
+    best: dict[Side, Rounds] = {}
     before = torch.get_num_threads()
     try:
-        for threads in thread_counts() if device == "cpu" else [1]:
+        for threads in thread_counts() if device == "cpu" and not shared else [1]:
             torch.set_num_threads(threads)
             for work in sides.values():
                 work()
@@ -69,14 +95,19 @@ def race(sides: Mapping[Side, Work], rounds: int, device: str = "cpu") -> dict[S
             for _ in range(rounds):
                 for name, work in sides.items():
                     finished(device)
-                    start = time.perf_counter()
+                    start = clock()
                     work()
                     finished(device)
-                    seconds[name].append(time.perf_counter() - start)
+                    seconds[name].append(clock() - start)
             for name, times in seconds.items():
-                timing = Timing(statistics.median(times), min(times), max(times), threads)
-                if name not in best or timing.seconds < best[name].seconds:
-                    best[name] = timing
+                found = Rounds(times, threads)
+                if name not in best or found.timing.seconds < best[name].timing.seconds:
+                    best[name] = found
     finally:
         torch.set_num_threads(before)
     return best
+
+
+def race(sides: Mapping[Side, Work], rounds: int, device: str = "cpu") -> dict[Side, Timing]:
+    """Returns median and spread of each side; see `in_turn`."""
+    return {name: found.timing for name, found in in_turn(sides, rounds, device).items()}

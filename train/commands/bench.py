@@ -11,6 +11,7 @@ from sab_agents.train.commands.arguments import Parser
 BENCHES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "core": ("sequences.core_command", "whole sequences, forward and backward"),
+        "scan": ("roofline.command", "the scan over a grid of sizes, and the fraction of the machine's peak; minutes"),
         "step": ("step.command", "one step without gradient, and a short window with it"),
         "stream": ("stream.command", "learning from an endless stream, and whether its cost stays flat"),
         "agent-step": ("agent_step.command", "one learned step of StreamAC, one predict, and the environment's part"),
