@@ -37,8 +37,11 @@ OTHERS: Mapping[str, str] = MappingProxyType(
 OURS, PEER, SAME = "SABClassifier", "deep-river's LSTMClassifier", "NoChangeClassifier"
 SIDES = (OURS, PEER, *LINEAR, *OTHERS, SAME)
 SEEDED = frozenset({OURS, PEER, "HoeffdingAdaptiveTreeClassifier", "ARFClassifier", "SRPClassifier"})
-TURN = 50
-"""Samples that an estimator takes before the next one has its turn: what else the machine does meets all of them."""
+TURN = 250
+"""Samples that an estimator takes before the next one has its turn: what else the machine does meets all of them.
+
+After each turn an estimator finds what it needs in no cache, which a user's, alone, would; in turns of 50 this cost a seventh.
+"""
 
 
 @dataclass(frozen=True)
