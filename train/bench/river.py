@@ -40,7 +40,7 @@ SEEDED = frozenset({OURS, PEER, "HoeffdingAdaptiveTreeClassifier", "ARFClassifie
 TURN = 250
 """Samples that an estimator takes before the next one has its turn: what else the machine does meets all of them.
 
-After each turn an estimator finds what it needs in no cache, which a user's, alone, would; in turns of 50 this cost a seventh.
+A turn begins with nothing of it in a cache, where a user's estimator is alone; in turns of 50 that cost a seventh.
 """
 
 
