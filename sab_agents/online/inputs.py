@@ -52,6 +52,8 @@ class Inputs:
                 f"OnlineLearner.{name}: x must have shape {self.shape}, one row for each of the {self.rows} "
                 f"stream(s), but has {tuple(copied.shape)}. Rows and size are fixed when the learner is made."
             )
+        if copied.dtype is like.dtype and copied.device == like.device:
+            return copied
         return copied.to(device=like.device, dtype=like.dtype)
 
     def one(self, name: str, x: Any) -> Any:

@@ -168,7 +168,9 @@ class SABClassifier(StreamEstimator, base.Classifier):
             probabilities = learner.predict_proba_many(inputs)[0, :labels].tolist()
         else:
             output = learner.peek_many(inputs)
-            mixed = self.mixture.mixed(inputs[0], output[0], learner.head, labels, self._label_column)
+            # NumPy's view: an index into a tensor takes as long as a tenth of the step.
+            row = output.numpy(force=True)[0]
+            mixed = self.mixture.mixed(inputs[0], row, learner.head, labels, self._label_column)
             probabilities = mixed.tolist()
         return _Asked(dict(x), features, inputs, output, probabilities)
 

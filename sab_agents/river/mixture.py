@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sab_agents.kernels import MixtureKernel, MixtureState, mixture_kernel
 
@@ -94,7 +94,12 @@ class LinearMixture:
         return self._kernel
 
     def mixed(
-        self, x: npt.NDArray[np.float32], output: Tensor, head: nn.Linear, labels: int, hidden: int | None = None
+        self,
+        x: npt.NDArray[np.float32],
+        output: npt.NDArray[np.floating[Any]],
+        head: nn.Linear,
+        labels: int,
+        hidden: int | None = None,
     ) -> npt.NDArray[np.float64]:
         """Returns the probability of each label; the next call overwrites them.
 
@@ -109,7 +114,7 @@ class LinearMixture:
         if labels != len(self._mixed) or len(x) != features:
             self._make_room(labels, views, len(x), len(output))
         kernel = self._bound(head)
-        self._x[:], self._output[:] = x, output.numpy(force=True)
+        self._x[:], self._output[:] = x, output
         if hidden is not None:
             self._x[1:, hidden] = 0
         kernel.mix()

@@ -27,8 +27,7 @@ def mixed_with(mixture: LinearMixture, x: Any, probabilities: Any, hidden: int |
     """A mixture with a core that finds the labels this probable."""
     output = torch.full((3,), -torch.inf)
     output[: len(probabilities)] = torch.as_tensor(probabilities).log()
-    output = output.clamp(min=-90)
-    return mixture.mixed(np.asarray(x, np.float32), output, HEAD, len(probabilities), hidden)
+    return mixture.mixed(np.asarray(x, np.float32), output.clamp(min=-90).numpy(), HEAD, len(probabilities), hidden)
 
 
 SMALL: dict[str, Any] = {"hidden_size": 8, "capacity": 8, "top_k": 2}
@@ -51,7 +50,7 @@ def test_steps_and_weights_are_those_of_the_definition(kernel: str, monkeypatch:
         inputs = [np.array([1.0, *each]) for each in views]
         scores = [output.astype(float), *(each @ own for each, own in zip(linear, inputs, strict=True))]
         probabilities = [np.exp(each) / np.exp(each).sum() for each in scores]
-        mixed = mixture.mixed(x, torch.from_numpy(output), HEAD, 3, hidden)
+        mixed = mixture.mixed(x, output, HEAD, 3, hidden)
         expected = sum(weight * own for weight, own in zip(weights, probabilities, strict=True))
         np.testing.assert_allclose(mixed, expected, rtol=1e-9, atol=1e-12)
         mixture.learn(label, HEAD, known=known)
