@@ -48,12 +48,12 @@ class Row:
             "hidden_size": H,
             "steps": T,
             "side": self.side,
-            "milliseconds": round(1e3 * self.timing.seconds, 3),
-            "low": round(1e3 * self.timing.low, 3),
-            "high": round(1e3 * self.timing.high, 3),
+            "milliseconds": round(1e3 * self.timing.seconds, 6),
+            "low": round(1e3 * self.timing.low, 6),
+            "high": round(1e3 * self.timing.high, 6),
             "threads": self.timing.threads,
-            "ratio_to_lstm": round(self.to_lstm, 3),
-            "ratio_to_plain_loop": None if self.to_loop is None else round(self.to_loop, 3),
+            "ratio_to_lstm": round(self.to_lstm, 6),
+            "ratio_to_plain_loop": None if self.to_loop is None else round(self.to_loop, 6),
         }
 
 
