@@ -141,22 +141,23 @@ class Packed(NamedTuple):
 def packed(start: Tensor) -> Packed:
     """Returns how rows with episode starts (T, B) are cut at them."""
     T, B = start.shape
-    pieces = [piece for row, flags in enumerate(start.t().tolist()) for piece in _pieces(row, flags)]
-    pieces.sort(key=lambda piece: -piece.length)
-    lies = torch.full((pieces[0].length, len(pieces)), T * B)
-    begins, ends = torch.full((len(pieces),), B), torch.empty(B, dtype=torch.int64)
-    for m, piece in enumerate(pieces):
-        lies[: piece.length, m] = torch.arange(piece.first, piece.first + piece.length) * B + piece.row
-        if piece.head:
-            begins[m] = piece.row
-        if piece.tail:
-            ends[piece.row] = m
-    there = lies < T * B
-    source = lies[there]
-    place = torch.empty_like(source)
+    begun = start.cpu().t()
+    flags = begun.clone(memory_format=torch.contiguous_format)
+    flags[:, :1] = True
+    firsts = flags.view(-1).nonzero().view(-1)  # b · T + t, of all pieces one after the other
+    lengths = torch.diff(firsts, append=firsts.new_tensor([B * T]))
+    lengths, order = torch.sort(lengths, descending=True, stable=True)
+    rows, times = firsts[order] // T, firsts[order] % T
+    steps = torch.arange(int(lengths[0])).unsqueeze(1)
+    there = steps < lengths
+    source = ((times + steps) * B + rows)[there]
+    place, ends = torch.empty_like(source), rows.new_empty(B)
     place[source] = torch.arange(T * B)
-    moved = (each.to(start.device) for each in (begins, ends))
-    return Packed(source.to(start.device), place.to(start.device), there.sum(1), *moved)
+    last = times + lengths == T
+    ends[rows[last]] = last.nonzero().view(-1)
+    begins = torch.where((times > 0) | begun[rows, 0], B, rows)
+    source, place, begins, ends = (each.to(start.device) for each in (source, place, begins, ends))
+    return Packed(source, place, there.sum(1), begins, ends)
 
 
 def relaid(start: Tensor, x: Tensor) -> Layout | None:

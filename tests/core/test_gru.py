@@ -15,6 +15,7 @@ from sab_agents.core.gru import GRUState
 from sab_agents.kernels import packed
 from sab_agents.kernels.layout import Packed
 from tests.core.baseline_cases import F64, B, H, I, T, close, gradient, inputs, random_starts, same_state, stepped
+from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 
 
 def core(**settings: Any) -> GRU:
@@ -124,6 +125,48 @@ def test_a_replay_has_the_gradients_of_a_graph(settings: dict[str, Any]) -> None
     for parameter, sought in zip(gru.parameters(), expected, strict=True):
         assert parameter.grad is not None
         close(parameter.grad, 1 + sought)
+
+
+@needs_native
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("rows", "hidden"), [(1, 5), (3, 16), (11, 33)])
+def test_a_compiled_replay_has_the_numbers_of_float64(rows: int, hidden: int, instructions: str) -> None:
+    torch.manual_seed(0)
+    whole = GRU(I, hidden, dtype=F64)
+    single = GRU(I, hidden)
+    single.load_state_dict(whole.state_dict())
+    x, h = torch.randn(T, rows, I, dtype=F64), torch.randn(rows, 1, hidden, dtype=F64)
+    starts, received = torch.rand(T, rows) < 0.2, torch.randn(T, rows, hidden, dtype=F64)
+    step = torch.ones(rows, dtype=torch.int64)
+
+    def learnt(gru: GRU, dtype: torch.dtype) -> list[torch.Tensor]:
+        replay = gru.replay(x.to(dtype), GRUState(h.to(dtype), step), starts)
+        replay.backward(received.to(dtype))
+        gradients = [parameter.grad for parameter in gru.parameters()]
+        return [replay.outputs, *(each for each in gradients if each is not None)]
+
+    expected = learnt(whole, F64)
+    with with_instruction_set(instructions):
+        found = learnt(single, torch.float32)
+    assert len(expected) == len(found) == 5
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other.double(), one, rtol=1e-4, atol=1e-5)
+
+
+@needs_native
+def test_threads_do_not_change_a_compiled_replay() -> None:
+    torch.manual_seed(0)
+    gru, x = GRU(I, 128), torch.randn(64, 32, I)
+    starts, state, found = torch.rand(64, 32) < 0.1, gru.initial_state(32), []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        gru.zero_grad()
+        replay = gru.replay(x, state, starts)
+        replay.backward(replay.outputs.cos())
+        found.append([replay.outputs, *(parameter.grad for parameter in gru.parameters())])
+    torch.set_num_threads(before)
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
 def test_a_replay_leaves_what_is_frozen_and_calls_hooks() -> None:

@@ -268,6 +268,41 @@ struct Outer {  // out (rows, columns) = Σ over terms of left (terms, rows) ⊗
     FIELD(float*, out);
 };
 
+// --- A gated recurrent unit: M pieces of sequences, N steps in the order of packed sequences
+
+struct Gru {
+    STRUCTURE(Gru);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, rows);                       // M
+    FIELD(int64_t, steps);                      // of the longest piece
+    FIELD(int64_t, size);                       // H
+    FIELD(const int64_t*, sizes);               // (steps) pieces that have such a step, never growing
+    FIELD(const float*, weight_hh);             // (3H, H)
+    FIELD(const float*, bias_hh);               // (3H)
+    FIELD(const float*, h);                     // (M, H) before the first steps
+    FIELD(float*, gates);                       // (N, 3H) what inputs and their bias give; changed to r, z and n
+    FIELD(float*, recurrent);                   // out: (N, H) what h gives n, before r
+    FIELD(float*, before);                      // out: (N, H) h before each step
+    FIELD(float*, output);                      // out: (N, H) h after it
+};
+
+struct GruBackward {
+    STRUCTURE(GruBackward);
+    FIELD(int64_t, threads);
+    FIELD(int64_t, rows);                       // M; what is not explained is as in `Gru`
+    FIELD(int64_t, steps);
+    FIELD(int64_t, size);
+    FIELD(int64_t, all);                        // N
+    FIELD(const int64_t*, sizes);
+    FIELD(const float*, weight_hh);
+    FIELD(const float*, gates);
+    FIELD(const float*, recurrent);
+    FIELD(const float*, before);
+    FIELD(const float*, gradient);              // (N, H) of the outputs
+    FIELD(float*, to_given);                    // out: (N, 3H) of what inputs give the gates
+    FIELD(float*, to_recurrent);                // out: (N, 3H) of what h gives them
+};
+
 // --- One step without gradient, and streams
 
 struct State {

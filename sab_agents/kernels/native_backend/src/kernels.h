@@ -21,6 +21,8 @@ struct Kernels {
     Entry<Step> step;
     Entry<Linear> linear;
     Entry<Outer> outer;
+    Entry<Gru> gru;
+    Entry<GruBackward> gru_backward;
     void (*readout)(const Readout&);
     void (*readout_backward)(const ReadoutBackward&);
     bool (*descend)(Descent&);

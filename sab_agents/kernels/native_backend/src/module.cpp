@@ -186,6 +186,8 @@ const Operation operations[] = {
     operation<linear>("A linear layer."),
     operation<layer_backward>("The backward pass of a linear layer and its activation."),
     operation<outer>("A sum of outer products."),
+    operation<gru>("A gated recurrent unit over pieces of sequences."),
+    operation<gru_backward>("Its backward pass, to what enters its gates."),
     operation<take>("Takes a stream's step; run returns False, and nothing was done, where a slot is out of range."),
     operation<take_steps>("Computes and takes steps; run returns how many, up to one that cannot be taken."),
     operation<advance>("Ends a window; run returns False, and nothing was done, where an index is out of range."),

@@ -14,6 +14,8 @@ bool remember(const Remember& of);             // false: a slot is out of range
 void linear(const Linear& of);
 void layer_backward(const LayerBackward& of);
 void outer(const Outer& of);
+void gru(const Gru& of);
+void gru_backward(const GruBackward& of);
 
 bool take(const Take& of);                     // false: a slot is out of range
 int64_t take_steps(const TakeSteps& of);       // steps that were taken, up to one that is not finite or out of range

@@ -32,6 +32,8 @@ namespace {  // no name of one instruction set is visible to another
 
 #include "products.h"
 
+#include "gru.h"
+
 #include "agent.h"
 #include "loss.h"
 
@@ -62,6 +64,8 @@ const Kernels kernels = {
     {step_shared_size, step_prepare, step_scratch_size, step_run},
     {linear_shared_size, linear_prepare, linear_scratch_size, linear_run},
     {outer_shared_size, outer_prepare, outer_scratch_size, outer_run},
+    {gru_shared_size, gru_prepare, gru_scratch_size, gru_run},
+    {gru_backward_shared_size, gru_backward_prepare, gru_backward_scratch_size, gru_backward_run},
     readout,
     readout_backward,
     descend,
