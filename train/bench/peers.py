@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -27,9 +28,9 @@ from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
 from sab_agents.vec_env.make import make_vec_env
 
-CLEAN = "cleanrl-style"
+CLEAN, SKRL = "cleanrl-style", "skrl"
 OURS = MappingProxyType({"SAB": "Sab", "LSTM": "Lstm", "GRU": "Gru"})
-SIDES = (*OURS, STOCK, REPAIRED, CLEAN)
+SIDES = (*OURS, STOCK, REPAIRED, CLEAN, SKRL)
 """Every side, in the order in which they take turns."""
 
 
@@ -189,11 +190,12 @@ def build(side: str, task: Task, seed: int) -> Learner:
     """Returns the agent of one of `SIDES`.
 
     Raises:
-        UserError: it is sb3-contrib's, which is not installed.
+        UserError: it is of a package that is not installed.
     """
-    if side == CLEAN:
+    if side in {CLEAN, SKRL}:
         extractor: Any = SmallCNN if task.images else FlattenExtractor
-        return CleanLoop(task.env(), task.settings, task.hidden_size, extractor, seed)
+        loop = CleanLoop if side == CLEAN else skrl_loop()
+        return loop(task.env(), task.settings, task.hidden_size, extractor, seed)
     prefix, maker = "Cnn" if task.images else "Mlp", RecurrentPPO
     policy: Any = f"{prefix}{OURS.get(side, 'Lstm')}Policy"
     if side not in OURS:
@@ -204,6 +206,20 @@ def build(side: str, task: Task, seed: int) -> Learner:
     if task.images:
         network["features_extractor_class"] = SmallCNN
     return Timed(maker(policy, task.env(), policy_kwargs=network, seed=seed, device="cpu", **task.settings))
+
+
+def skrl_loop() -> Any:
+    """Returns the class `SkrlLoop`.
+
+    Raises:
+        UserError: skrl is not installed.
+    """
+    try:
+        return import_module("sab_agents.train.bench.skrl_loop").SkrlLoop
+    except ImportError as error:
+        raise UserError(
+            "bench peers: compares with skrl, which is not installed. Run: pip install 'sab-agents[peers]'."
+        ) from error
 
 
 def run(name: str, task: Task, side: str, seed: int, most: float) -> Run:
@@ -237,8 +253,8 @@ def command(arguments: Sequence[str]) -> int:
     parser = Parser(
         "bench peers",
         "Trains recurrent agents from the first step to a solved task: RecurrentPPO with three cores, sb3-contrib's as "
-        "it is and repaired, and a plain loop in CleanRL's way, with the same environments, sizes and settings. One "
-        "thread is timed by the processor.",
+        "it is and repaired, skrl's, and a plain loop in CleanRL's way, with the same environments, sizes and "
+        "settings. One thread is timed by the processor.",
     )
     parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)}")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
@@ -256,6 +272,8 @@ def command(arguments: Sequence[str]) -> int:
             raise UserError(f"bench peers: there is no task {name!r}. {did_you_mean(name, TASKS)}")
     if {STOCK, REPAIRED} & set(given.sides):
         contrib()
+    if SKRL in given.sides:
+        skrl_loop()
     same = {"torch": torch.__version__} | {
         name: getattr(given, name) for name in ("seconds", "threads", "envs", "steps")
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from sab_agents.train.bench import peers
+from sab_agents.train.bench.agents import REPAIRED, STOCK
 from sab_agents.train.bench.clean_loop import CleanLoop
-from sab_agents.train.bench.peers import CLEAN, SIDES, TASKS, Run, Task, build, run
+from sab_agents.train.bench.peers import CLEAN, SIDES, SKRL, TASKS, Run, Task, build, run
 from sab_agents.train.cli import main
 
 
@@ -22,7 +24,9 @@ def tiny(name: str) -> Task:
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", TASKS)
 def test_every_side_learns_every_task(name: str, side: str) -> None:
-    pytest.importorskip("sb3_contrib", reason="sb3-contrib, of the extra peers, is not installed")
+    package = {STOCK: "sb3_contrib", REPAIRED: "sb3_contrib", SKRL: "skrl"}.get(side)
+    if package is not None:
+        pytest.importorskip(package, reason=f"{package}, of the extra peers, is not installed")
     found = run(name, tiny(name), side, 0, 0.0)
     assert found.steps == 16
     assert found.collecting > 0
@@ -101,3 +105,33 @@ def test_the_plain_loop_evaluates_what_it_collected_as_when_it_acted() -> None:
     before = [parameter.clone() for parameter in learner.network.parameters()]
     learner.learn(0)
     assert any(not torch.equal(*pair) for pair in zip(before, learner.network.parameters(), strict=True))
+
+
+def test_a_package_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "skrl.agents.torch.ppo", None)
+    monkeypatch.delitem(sys.modules, "sab_agents.train.bench.skrl_loop", raising=False)
+    assert main(["bench", "peers", "tmaze", "--sides", SKRL]) == 2
+    assert "skrl, which is not installed" in " ".join(capsys.readouterr().err.split())
+
+
+def test_skrl_evaluates_what_it_collected_as_when_it_acted() -> None:
+    """Episodes of 6 steps end within the rollouts of 8. Its policy's first states differ: see the module."""
+    pytest.importorskip("skrl", reason="skrl, of the extra peers, is not installed")
+    task = Task(**{**vars(tiny("tmaze")), "arguments": {"corridor_length": 5}})
+    learner: Any = build(SKRL, task, 0)
+    learner.collect()
+    learner.collect()
+    names = ["observations", "values", "terminated", "rnn_value_0", "rnn_value_1"]
+    seen, before, terminated, *state = learner.agent.memory.sample_all(names=names, sequence_length=8)[0]
+    assert terminated.any()
+    learner.agent.enable_models_training_mode(True)
+    inputs = {"observations": seen, "terminated": terminated, "rnn": [each.transpose(0, 1) for each in state]}
+    with torch.no_grad():
+        values, _ = learner.models["value"].act(inputs, role="value")
+    torch.testing.assert_close(values, before)
+    kept = [parameter.clone() for parameter in learner.agent.policy.parameters()]
+    learner.agent.enable_models_training_mode(False)
+    learner.learn(0)
+    assert any(not torch.equal(*pair) for pair in zip(kept, learner.agent.policy.parameters(), strict=True))
