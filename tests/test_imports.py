@@ -57,6 +57,7 @@ ALLOWED = {
         *("sab_agents.vec_env", "torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml"),
         *("safetensors", "stable_baselines3", "sab_agents.tracking"),
         "PIL",  # which matplotlib requires
+        "skrl",  # of the extra peers, in one module that is imported when its side is asked for
     },
 }
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}
