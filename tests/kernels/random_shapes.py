@@ -15,12 +15,19 @@ from pathlib import Path
 import torch
 
 from sab_agents import OnlineLearner, RecurrentPPO
-from sab_agents.kernels import ScanArguments
+from sab_agents.kernels import SCORES, ScanArguments
 from sab_agents.kernels.native_backend import extension, tape
 from sab_agents.online.readout import Readout
 from sab_agents.streaming import WRITES
 from tests.core.test_one_step import random_case
-from tests.core.test_scan_equals_reference import by_native, fitting, random_plan, random_score, shapes_of
+from tests.core.test_scan_equals_reference import (
+    by_native,
+    fitting,
+    random_plan,
+    random_score,
+    shapes_of,
+    test_native_ranks_many_slots_as_the_reference,
+)
 from tests.kernels.extension import with_instruction_set
 from tests.online.test_native_agents import STREAMS
 from tests.online.test_native_agents import Side as AgentSide
@@ -142,6 +149,8 @@ def main() -> None:
     load(Path(sys.argv[1]))
     guard_parts()
     extension.WORK_PER_THREAD = 1
+    for score in SCORES:  # a compiler may break what only a sanitizer's build contains
+        test_native_ranks_many_slots_as_the_reference(score)
     names = ["baseline", "avx2", "avx512"]
     names = names[: names.index(extension.native.instruction_set()) + 1]
     for seed in range(int(sys.argv[2])):

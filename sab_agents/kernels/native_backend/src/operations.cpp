@@ -5,10 +5,6 @@
 #include <atomic>
 #include <cstring>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include "credit.h"
 #include "memory.h"
 #include "mixture.h"
@@ -172,17 +168,6 @@ double norm(const Norm& of) { return static_cast<double>(kernels_in_use().norm(o
 
 void activate(const Activate& of) { kernels_in_use().activate(of); }
 
-// In the part of the buffer that can have them: with small pages, the first touch of a large buffer costs more than the
-// computation that fills it. Only advice: nothing depends on whether it is taken.
-void large_pages(const LargePages& of) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    constexpr int64_t page = int64_t{1} << 21;
-    const auto begin = reinterpret_cast<int64_t>(of.buffer);
-    const int64_t first = (begin + page - 1) / page * page, last = (begin + of.bytes) / page * page;
-    if (last > first) madvise(reinterpret_cast<void*>(first), static_cast<size_t>(last - first), MADV_HUGEPAGE);
-#else
-    static_cast<void>(of);
-#endif
-}
+void large_pages(const LargePages& of) { ask_for_large_pages(of.buffer, of.bytes); }
 
 }  // namespace sab

@@ -32,6 +32,8 @@ void linear_run(const Linear& of, const float* packed, float* scratch, int64_t f
 
 constexpr int64_t TERMS = 256;  // that one pass takes: their `right` stays in the second cache, their `left` in the first
 
+constexpr int64_t TILES = LANES / BLOCK;  // blocks of rows that are gathered together, whole cache lines of `left`
+
 struct OuterScratch {
     float *right, *left, *tile;
     int64_t* kept;  // the terms of a pass that are not skipped
@@ -40,7 +42,7 @@ struct OuterScratch {
     OuterScratch(const Outer& of, float* base) {
         Carver carver{base};
         right = carver.floats(packed_size(TERMS, of.columns));
-        left = carver.floats(TERMS * BLOCK);
+        left = carver.floats(TERMS * BLOCK * TILES);
         tile = carver.floats(BLOCK * PANEL);
         kept = carver.integers(TERMS);
         used = carver.used;
@@ -58,7 +60,13 @@ struct OuterPass {
         for (int64_t i = term; i < end; ++i)
             if (of.skip == nullptr || of.skip[i] == 0) scratch.kept[terms++] = i;
         pack_right();
-        for (int64_t row = first; row < last; row += BLOCK) tile_row(row, last - row < BLOCK ? last - row : BLOCK);
+        for (int64_t row = first; row < last; row += TILES * BLOCK) {
+            pack_left(row, last - row);
+            for (int64_t i = 0; i < TILES && row + i * BLOCK < last; ++i) {
+                const int64_t from = row + i * BLOCK;
+                tile_row(from, last - from < BLOCK ? last - from : BLOCK, scratch.left + i * terms * BLOCK);
+            }
+        }
     }
 
     // As `pack` does, of the rows that are kept; the upper half of a panel that has none is never looked at.
@@ -70,20 +78,27 @@ struct OuterPass {
         }
     }
 
-    // Adds the products to rows `row` … `row + count` of the result, count ≤ BLOCK.
-    void tile_row(int64_t row, int64_t count) const {
+    // The columns of `left` from `row` on, zeros beyond those that are there: one tile of BLOCK after the other.
+    void pack_left(int64_t row, int64_t count) const {
         for (int64_t i = 0; i < terms; ++i) {
             const float* from = of.left + scratch.kept[i] * of.rows + row;
-            float* to = scratch.left + i * BLOCK;
-            if (count == BLOCK) std::memcpy(to, from, BLOCK * sizeof(float));
-            else
-                for (int64_t r = 0; r < BLOCK; ++r) to[r] = r < count ? from[r] : 0.0f;
+            for (int64_t tile = 0; tile < TILES; ++tile) {
+                float* to = scratch.left + (tile * terms + i) * BLOCK;
+                const int64_t left = count - tile * BLOCK;
+                if (left >= BLOCK) std::memcpy(to, from + tile * BLOCK, BLOCK * sizeof(float));
+                else
+                    for (int64_t r = 0; r < BLOCK; ++r) to[r] = r < left ? from[tile * BLOCK + r] : 0.0f;
+            }
         }
+    }
+
+    // Adds the products to rows `row` … `row + count` of the result, count ≤ BLOCK.
+    void tile_row(int64_t row, int64_t count, const float* packed) const {
         for (int64_t column = 0; column < of.columns; column += PANEL) {
             const int64_t left = of.columns - column;
             if (left > LANES)
-                product_block<BLOCK, 1>(scratch.left, 1, BLOCK, terms, scratch.right + column * terms, scratch.tile, PANEL);
-            else half_block(scratch.right + column * terms);
+                product_block<BLOCK, 1>(packed, 1, BLOCK, terms, scratch.right + column * terms, scratch.tile, PANEL);
+            else half_block(packed, scratch.right + column * terms);
             for (int64_t r = 0; r < count; ++r) {
                 float* to = of.out + (row + r) * of.columns + column;
                 for (int64_t j = 0; j < PANEL && j < left; j += LANES) {
@@ -95,12 +110,12 @@ struct OuterPass {
     }
 
     // The lower half of a panel alone, of which there is no more: inputs are often few.
-    void half_block(const float* right) const {
+    void half_block(const float* packed, const float* right) const {
         Vec sums[BLOCK] = {};
         for (int64_t i = 0; i < terms; ++i) {
             const Vec factor = load(right + i * PANEL);
 #pragma GCC unroll 8
-            for (int64_t r = 0; r < BLOCK; ++r) sums[r] += broadcast(scratch.left[i * BLOCK + r]) * factor;
+            for (int64_t r = 0; r < BLOCK; ++r) sums[r] += broadcast(packed[i * BLOCK + r]) * factor;
         }
         for (int64_t r = 0; r < BLOCK; ++r) store(scratch.tile + r * PANEL, sums[r]);
     }

@@ -15,21 +15,15 @@ bool slots_in_range(const Forward& of) {
     return true;
 }
 
-// The terms from the first to the last whose `left` (terms, columns) is not all zeros.
-struct Span {
-    int64_t first, last;
-
-    Span(int64_t terms, int64_t columns, const float* left) : first(0), last(terms) {
-        while (first < last && zeros(left + first * columns, columns)) ++first;
-        while (last > first && zeros(left + (last - 1) * columns, columns)) --last;
+bool zeros(const float* from, int64_t count) {
+    uint32_t set = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, from + i, sizeof bits);
+        set |= bits;
     }
-
-    static bool zeros(const float* from, int64_t count) {
-        for (int64_t i = 0; i < count; ++i)
-            if (from[i] != 0.0f) return false;
-        return true;
-    }
-};
+    return set << 1 == 0;  // 0 or −0
+}
 
 // The gradients of weights, from what the backward scan left: one sum over steps and rows after another.
 struct WeightSums {
@@ -125,11 +119,13 @@ struct WeightSums {
         run(rest);
     }
 
-    // Most keys of a memory that is not full, or of which little was read, received nothing.
+    // Keys that no read gave credit, most of a large memory, are skipped.
     void keys() const {
-        const Span used(V * B, A, of.sent.keys);
-        run(product(A, H, used.last - used.first, of.sent.keys + used.first * A, of.tape.hidden + used.first * H,
-                    into.key_weight));
+        const std::unique_ptr<uint8_t[]> unused(new uint8_t[static_cast<size_t>(V * B)]);
+        for (int64_t i = 0; i < V * B; ++i) unused[static_cast<size_t>(i)] = zeros(of.sent.keys + i * A, A);
+        Outer used = product(A, H, V * B, of.sent.keys, of.tape.hidden, into.key_weight);
+        used.skip = unused.get();
+        run(used);
     }
 };
 

@@ -8,39 +8,56 @@
 //   score_states(states, query, w3, slots, scores)  the scores of states that have no keys yet
 //   backward(A, grad, key, query, w3, grad_key, grad_query, grad_w3)    adds a score's gradient to those of its parts
 
-// What `score_blocks` needs of one query; arrays of A.
+// What `score_blocks` needs of one query; arrays of A. A score is offset + scale · Σ.
 struct Query {
     const float* values;
     const float* weights;  // w₃
-    float scale;           // of the sum
+    float scale, offset;
 };
 
-// The sum over a of TERM(key_a, query_a, w₃_a), for LANES slots at once. scores (round_up(extent, LANES)): −inf or NaN
-// for empty slots, meaningless beyond.
+// The sum over a of TERM(key_a, query_a, w₃_a), for LANES slots at once; a TERM that has `pair` takes two a together.
+// scores (round_up(extent, LANES)): −inf or NaN for empty slots, meaningless beyond.
 template <class TERM, int BLOCKS>
 INLINE void score_blocks(const float* keys, const float* empty, int64_t attention, const Query& query, float* scores) {
+    const float *const values = query.values, *const weights = query.weights;
     Vec total[BLOCKS];
 #pragma GCC unroll 8
     for (int b = 0; b < BLOCKS; ++b) total[b] = Vec{};
-    for (int64_t a = 0; a < attention; ++a) {
-        const Vec q = broadcast(query.values[a]);
+    int64_t a = 0;
+    if constexpr (TERM::PAIRS)
+        for (; a + 2 <= attention; a += 2) {
+            const Vec first = broadcast(values[a]), second = broadcast(values[a + 1]);
 #pragma GCC unroll 8
-        for (int b = 0; b < BLOCKS; ++b)
-            total[b] += TERM::of(load(keys + (b * attention + a) * LANES), q, query.weights, a);
+            for (int b = 0; b < BLOCKS; ++b) {
+                const float* key = keys + (b * attention + a) * LANES;
+                total[b] += TERM::pair(load(key), first, load(key + LANES), second, weights + a);
+            }
+        }
+    for (; a < attention; ++a) {
+        const Vec q = broadcast(values[a]);
+#pragma GCC unroll 8
+        for (int b = 0; b < BLOCKS; ++b) {
+            const float* key = keys + (b * attention + a) * LANES;
+            if constexpr (BLOCKS > 1) __builtin_prefetch(key + BLOCKS * attention * LANES);  // the next blocks'
+            total[b] += TERM::of(load(key), q, weights + a);
+        }
     }
 #pragma GCC unroll 8
     for (int b = 0; b < BLOCKS; ++b)
-        store(scores + b * LANES, total[b] * query.scale + load(empty + b * LANES));
+        store(scores + b * LANES, total[b] * query.scale + query.offset + load(empty + b * LANES));
 }
 
+// Not inlined: among all else that a step holds in registers, the loop would be left with too few.
 template <class TERM>
-inline void score_all(const Slots& slots, const float* keys, const Query& query, float* scores) {
+__attribute__((noinline)) void score_all(const Slots& slots, const float* keys, const Query& query, float* scores) {
     const int64_t A = slots.attention, blocks = round_up(slots.extent, LANES) / LANES;
+    const float* const empty = slots.empty;
+    const Query of = query;
     int64_t b = 0;
     for (; b + 4 <= blocks; b += 4)
-        score_blocks<TERM, 4>(keys + b * A * LANES, slots.empty + b * LANES, A, query, scores + b * LANES);
+        score_blocks<TERM, 4>(keys + b * A * LANES, empty + b * LANES, A, of, scores + b * LANES);
     for (; b < blocks; ++b)
-        score_blocks<TERM, 1>(keys + b * A * LANES, slots.empty + b * LANES, A, query, scores + b * LANES);
+        score_blocks<TERM, 1>(keys + b * A * LANES, empty + b * LANES, A, of, scores + b * LANES);
 }
 
 // What a step knows of the states that its slots hold.
@@ -52,23 +69,26 @@ struct States {
 
 // a_i = w₃ · tanh(key + query), the paper's.
 //
-// tanh(key + query) is (E − 1) / (E + 1), E = e^2key · e^2query, with e^2key computed once, at the write: a division in
-// place of a tanh, with an absolute error below 4e-7. Where |query| ≤ QUERY_LIMIT a key beyond KEY_LIMIT has tanh = ±1,
-// so that clamping it there changes nothing and E stays finite; for larger queries tanh is computed.
+// tanh(key + query) is 1 − 2 / (E + 1), E = e^2key · e^2query, with e^2key computed once, at the write, and two of these
+// share a division: w / d + w' / d' is (w d' + w' d) / (d d'). Its absolute error is below 4e-7. Where |query| ≤
+// QUERY_LIMIT a key beyond KEY_LIMIT has tanh = ±1, so that clamping it there changes nothing and d d' stays finite; for
+// larger queries tanh is computed.
 struct Mlp {
     static constexpr const char* name = "mlp";
     static constexpr bool PREPARES = true;
-    static constexpr float QUERY_LIMIT = 16.0f, KEY_LIMIT = 25.0f;
+    static constexpr float QUERY_LIMIT = 6.5f, KEY_LIMIT = 15.5f;
 
     struct Tanh {
-        INLINE static Vec of(Vec key, Vec query, const float* weights, int64_t a) {
-            return tanh(key + query) * weights[a];
-        }
+        static constexpr bool PAIRS = false;
+        INLINE static Vec of(Vec key, Vec query, const float* weights) { return tanh(key + query) * *weights; }
     };
 
-    struct Exponential {
-        INLINE static Vec of(Vec key, Vec query, const float* weights, int64_t a) {
-            return (key * query - 1.0f) / (key * query + 1.0f) * weights[a];
+    struct Exponential {  // w₃ / (E + 1)
+        static constexpr bool PAIRS = true;
+        INLINE static Vec of(Vec key, Vec query, const float* weights) { return *weights / (key * query + 1.0f); }
+        INLINE static Vec pair(Vec key, Vec query, Vec other_key, Vec other_query, const float* weights) {
+            const Vec d = key * query + 1.0f, other = other_key * other_query + 1.0f;
+            return (weights[0] * other + weights[1] * d) / (d * other);
         }
     };
 
@@ -86,10 +106,13 @@ struct Mlp {
         const int64_t A = slots.attention;
         bool small = true;
         for (int64_t a = 0; a < A; ++a) small &= std::fabs(query[a]) <= QUERY_LIMIT;
-        if (!small) return score_all<Tanh>(slots, slots.keys, {query, weights, 1.0f}, scores);
-        for (int64_t a = 0; a < A; a += LANES)
+        if (!small) return score_all<Tanh>(slots, slots.keys, {query, weights, 1.0f, 0.0f}, scores);
+        Vec total{};
+        for (int64_t a = 0; a < A; a += LANES) {
             store(workspace + a, exponential(load(query + a, A - a) * 2.0f), A - a);
-        score_all<Exponential>(slots, slots.prepared, {workspace, weights, 1.0f}, scores);
+            total += load(weights + a, A - a);
+        }
+        score_all<Exponential>(slots, slots.prepared, {workspace, weights, -2.0f, sum(total)}, scores);
     }
 
     static int64_t step_floats(int64_t S, int64_t, int64_t A) { return Slots::keys_size(S, A); }
@@ -105,7 +128,7 @@ struct Mlp {
                 found.add(memory + i * H, S - i, key_weight + a * H, H);
                 store(keys + i * A + a * LANES, found.total());
             }
-        score_all<Tanh>(slots, keys, {query, weights, 1.0f}, scores);
+        score_all<Tanh>(slots, keys, {query, weights, 1.0f, 0.0f}, scores);
     }
 
     static void backward(int64_t A, float grad_score, const float* key, const float* query, const float* weights,
@@ -127,7 +150,8 @@ struct Dot {
     static constexpr bool PREPARES = false;
 
     struct Product {
-        INLINE static Vec of(Vec key, Vec query, const float*, int64_t) { return key * query; }
+        static constexpr bool PAIRS = false;
+        INLINE static Vec of(Vec key, Vec query, const float*) { return key * query; }
     };
 
     static float scale(int64_t A) { return 1.0f / std::sqrt(static_cast<float>(A)); }
@@ -135,7 +159,7 @@ struct Dot {
     static void prepare(int64_t, const float*, float*) {}
 
     static void score(const Slots& slots, const float* query, const float*, float*, float* scores) {
-        score_all<Product>(slots, slots.keys, {query, nullptr, scale(slots.attention)}, scores);
+        score_all<Product>(slots, slots.keys, {query, nullptr, scale(slots.attention), 0.0f}, scores);
     }
 
     static int64_t step_floats(int64_t, int64_t H, int64_t) { return H; }

@@ -71,8 +71,11 @@ inline float lower_bound(const Slots& slots, const float* scores, int64_t ranks)
 
 inline void rank_slots(const Slots& slots, const float* scores, Ranking& best) {
     best.clear();
-    const float bound = lower_bound(slots, scores, best.ranks);
-    for (int64_t i = 0; i < slots.extent; ++i)
-        if (!(scores[i] < bound) && best.beats_lowest(scores[i]) && slots.versions[i] >= 0)
-            best.insert(scores[i], slots.versions[i]);
+    const Vec bound = broadcast(lower_bound(slots, scores, best.ranks));
+    for (int64_t i = 0; i < slots.extent; i += LANES)
+        for (uint32_t left = not_below(load(scores + i), bound); left != 0; left &= left - 1) {
+            const int64_t slot = i + __builtin_ctz(left);
+            if (slot < slots.extent && best.beats_lowest(scores[slot]) && slots.versions[slot] >= 0)
+                best.insert(scores[slot], slots.versions[slot]);
+        }
 }

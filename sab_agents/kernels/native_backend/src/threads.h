@@ -18,6 +18,7 @@
 #if defined(__linux__)
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #endif
 
 #include "kernels.h"
@@ -29,10 +30,26 @@ struct Free {
 };
 using Buffer = std::unique_ptr<float, Free>;
 
+// In the part of the buffer that can have them: with small pages, the first touch of a large buffer costs more than the
+// computation that fills it. Only advice: nothing depends on whether it is taken.
+inline void ask_for_large_pages(const void* buffer, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    constexpr int64_t page = int64_t{1} << 21;
+    const auto begin = reinterpret_cast<int64_t>(buffer);
+    const int64_t first = (begin + page - 1) / page * page, last = (begin + bytes) / page * page;
+    if (last > first) madvise(reinterpret_cast<void*>(first), static_cast<size_t>(last - first), MADV_HUGEPAGE);
+#else
+    static_cast<void>(buffer), static_cast<void>(bytes);
+#endif
+}
+
+constexpr size_t LARGE = size_t{1} << 22;  // bytes from which a buffer is asked to have large pages
+
 inline Buffer allocate(int64_t floats) {
     const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) + 64) / 64 * 64;
     Buffer buffer(static_cast<float*>(std::aligned_alloc(64, bytes)));
     if (!buffer) throw std::bad_alloc();
+    if (bytes >= LARGE) ask_for_large_pages(buffer.get(), static_cast<int64_t>(bytes));
     return buffer;
 }
 

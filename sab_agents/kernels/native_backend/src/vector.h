@@ -34,6 +34,20 @@ INLINE void store(float* to, Vec x, int64_t count) {
     std::memcpy(to, &x, static_cast<size_t>(count) * sizeof(float));
 }
 
+// One bit for each lane that is not below the bound, NaN among them.
+INLINE uint32_t not_below(Vec x, Vec bound) {
+#if LANES == 16  // AVX-512 alone
+    return _mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ);
+#endif
+    // From an array: GCC's undefined-behaviour sanitizer breaks an element of a vector that is shifted by its index.
+    const IntVec below = x < bound;
+    int32_t lanes[LANES];
+    std::memcpy(lanes, &below, sizeof lanes);
+    uint32_t bits = 0;
+    for (int lane = 0; lane < LANES; ++lane) bits |= (lanes[lane] == 0 ? 1u : 0u) << lane;
+    return bits;
+}
+
 INLINE float sum(Vec x) {
     float lanes[LANES];
     std::memcpy(lanes, &x, sizeof lanes);
