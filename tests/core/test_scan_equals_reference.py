@@ -227,9 +227,11 @@ def test_native_equals_the_reference_at_sizes_that_fill_its_blocks(
 
 @needs_native
 @pytest.mark.parametrize("score", SCORES)
-def test_native_ranks_many_slots_as_the_reference(score: str) -> None:
-    """Of so many, most are passed over by a bound on the lowest rank's score, whatever the number of lanes."""
+@pytest.mark.parametrize("gain", [1.0, 0.0], ids=["entering", "ahead"])
+def test_native_reads_many_slots_as_the_reference(score: str, gain: float) -> None:
+    """Most are passed over by a bound on the lowest rank's score; without gain, several steps are scored together."""
     arguments, plan = blocked_scan(30, 3, 16, 8, score, held=75, top_k=3)
+    plan = replace(plan, reading=plan.reading._replace(gain=gain))
     expected = results(reference_scan, arguments, plan)
     for name in INSTRUCTION_SETS:
         with with_instruction_set(name):

@@ -26,7 +26,7 @@ from tests.core.test_scan_equals_reference import (
     random_plan,
     random_score,
     shapes_of,
-    test_native_ranks_many_slots_as_the_reference,
+    test_native_reads_many_slots_as_the_reference,
 )
 from tests.kernels.extension import with_instruction_set
 from tests.online.test_native_agents import STREAMS
@@ -150,7 +150,8 @@ def main() -> None:
     guard_parts()
     extension.WORK_PER_THREAD = 1
     for score in SCORES:  # a compiler may break what only a sanitizer's build contains
-        test_native_ranks_many_slots_as_the_reference(score)
+        for gain in (1.0, 0.0):
+            test_native_reads_many_slots_as_the_reference(score, gain)
     names = ["baseline", "avx2", "avx512"]
     names = names[: names.index(extension.native.instruction_set()) + 1]
     for seed in range(int(sys.argv[2])):

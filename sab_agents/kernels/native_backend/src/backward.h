@@ -39,11 +39,12 @@ struct BackwardGroup {
     const int64_t first, count;
     const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, R = of.reads;
     const int64_t Q = of.recurrence.attended(A, H), gate = Q - H;  // gate: where it begins among the Q
+    const bool remembering = of.grad_memory != nullptr;  // otherwise nothing is sent to the starting memory's states
 
     void run() {
         begin();
         for (int64_t t = T - 1; t >= 0; --t) step(t);
-        if (of.grad_memory != nullptr)
+        if (remembering)
             for (int64_t slot = 0; slot < of.held; ++slot) memory(slot);
     }
 
@@ -51,7 +52,7 @@ struct BackwardGroup {
     void begin() {
         for (int64_t version = 0; version < of.held + T; ++version) {
             clear(of.sent.keys + at(version, 0) * A, count * A);
-            if (version < of.held) clear(of.sent.states + at(version, 0) * H, count * H);
+            if (version < of.held && remembering) clear(of.sent.states + at(version, 0) * H, count * H);
         }
         for (int64_t t = 0; t < T; ++t) {
             clear(of.sent.query + at(t, 0) * Q, count * Q);
@@ -148,7 +149,8 @@ struct BackwardGroup {
         for (int64_t i = 0; i < filled; ++i) {
             const float weight = of.tape.weights[now * R + i], grad_score = scratch.score_grads[i];
             const int64_t place = at(versions[i], r);
-            if (of.credit && weight != 0.0f) add_scaled(of.sent.states + place * H, weight, grad_summary, H);
+            const bool credited = of.credit && (remembering || versions[i] >= of.held);
+            if (credited && weight != 0.0f) add_scaled(of.sent.states + place * H, weight, grad_summary, H);
             if (grad_score == 0.0f) continue;
             SCORE::backward(A, grad_score, of.tape.keys + place * A, of.tape.query + now * Q, of.recurrence.score_weight,
                             of.sent.keys + place * A, of.sent.query + now * Q, of.sent.score_weight + (first + r) * A);

@@ -1,4 +1,7 @@
 // The forward scan of a range of rows, GROUP at a time, each group through the whole sequence.
+//
+// Where no read enters h, the recurrence does not wait for reads: it runs STEPS steps ahead, and their queries and keys
+// are made and scored together, so that the keys of the memory are loaded once for all of them.
 
 constexpr int64_t GROUP = 16;  // rows that share one pass over the packed weights
 
@@ -33,7 +36,8 @@ struct ForwardWeights {  // packed once, shared by all threads
 
 template <class SCORE>
 struct ForwardScratch {  // of one thread
-    float *recurrent, *attended, *before, *slot_scores, *slot_keys, *slot_prepared, *slot_empty, *query_workspace;
+    float *recurrent, *attended, *new_keys, *before, *queries, *query_room, *slot_scores;
+    float *slot_keys, *slot_prepared, *slot_empty;
     int64_t* slot_versions;
     int32_t* slot_born;
     int64_t used;
@@ -41,12 +45,15 @@ struct ForwardScratch {  // of one thread
     ForwardScratch(const Forward& of, float* base) {
         Carver carver{base};
         recurrent = carver.floats(GROUP * padded(4 * of.size));
-        attended = carver.floats(GROUP * padded(of.recurrence.attended(of.attention, of.size)));
+        const int64_t Q = of.recurrence.attended(of.attention, of.size);
+        attended = carver.floats(STEPS * GROUP * padded(Q));
+        new_keys = carver.floats(STEPS * GROUP * padded(of.attention));
         before = carver.floats(GROUP * of.size);
-        slot_scores = carver.floats(round_up(of.slots, LANES));
+        queries = carver.floats(STEPS * Q);
+        query_room = carver.floats(STEPS * of.attention);
+        slot_scores = carver.floats(STEPS * round_up(of.slots, LANES));
         slot_keys = carver.floats(GROUP * Slots::keys_size(of.slots, of.attention));
         slot_prepared = SCORE::PREPARES ? carver.floats(GROUP * Slots::keys_size(of.slots, of.attention)) : nullptr;
-        query_workspace = carver.floats(of.attention);
         slot_empty = carver.floats(GROUP * round_up(of.slots, LANES));
         slot_versions = carver.integers(GROUP * of.slots);
         slot_born = carver.short_integers(GROUP * round_up(of.slots, LANES));
@@ -64,12 +71,16 @@ struct ForwardGroup {
     const int64_t Q = of.recurrence.attended(A, H), gate = Q - H;  // gate: where it begins among the Q
     const float* gates = of.gates();
     float* const states = of.states();
+    const bool entering = of.recurrence.gated() || of.gain != 0.0;  // what is read, into h
     Slots slots[GROUP];
 
     void run() {
-        for (int64_t r = 0; r < count; ++r) start_row(r);
-        hold_memory();
-        for (int64_t t = 0; t < T; ++t) step(t);
+        for (int64_t r = 0; r < count; ++r) {
+            start_row(r);
+            hold_memory(r);
+        }
+        const int64_t ahead = entering ? 1 : STEPS;
+        for (int64_t t = 0; t < T; t += ahead) steps(t, T - t < ahead ? T - t : ahead);
         const size_t bytes = static_cast<size_t>(count * H) * sizeof(float);
         std::memcpy(of.tape.last_cell + first * H, of.tape.cell + taped(T, 0) * H, bytes);
     }
@@ -78,6 +89,8 @@ struct ForwardGroup {
     int64_t taped(int64_t t, int64_t r) const { return of.keep * t * B + first + r; }
     int64_t at(int64_t t, int64_t r) const { return t * B + first + r; }
     int64_t version(int64_t t) const { return of.held + t; }
+    // ĥ, (count, H): where nothing enters h, that is h, and there of every step.
+    const float* outputs(int64_t t) const { return entering ? of.tape.output + taped(t, 0) * H : states + at(t, 0) * H; }
 
     void start_row(int64_t r) {
         slots[r].attention = A;
@@ -91,18 +104,28 @@ struct ForwardGroup {
     }
 
     // The starting memory becomes the first versions, zeros where a slot is empty.
-    void hold_memory() {
-        for (int64_t slot = 0; slot < of.held; ++slot) {
-            for (int64_t r = 0; r < count; ++r) {
-                float* to = of.tape.hidden + at(slot, r) * H;
-                const float* from = of.memory + ((first + r) * of.held + slot) * H;
-                for (int64_t j = 0; j < H; ++j) to[j] = holds(slot, r) ? from[j] : 0.0f;
+    void hold_memory(int64_t r) {
+        const float* memory = of.memory + (first + r) * of.held * H;
+        for (int64_t slot = 0; slot < of.held; slot += LANES) {
+            const int64_t some = of.held - slot < LANES ? of.held - slot : LANES;
+            bool any = false;
+            for (int64_t i = slot; i < slot + some; ++i) {
+                float* to = of.tape.hidden + at(i, r) * H;
+                any |= holds(i, r);
+                if (holds(i, r)) std::memcpy(to, memory + i * H, static_cast<size_t>(H) * sizeof(float));
+                else std::memset(to, 0, static_cast<size_t>(H) * sizeof(float));
             }
-            if (!held_by_any(slot)) continue;
-            product(of.tape.hidden + at(slot, 0) * H, H, count, H, A, weights.key, scratch.attended);
-            for (int64_t r = 0; r < count; ++r)
-                if (holds(slot, r)) store_key(slot, slot, born(slot, r), r);
+            if (!any) continue;
+            product(memory + slot * H, H, some, H, A, weights.key, scratch.new_keys);
+            slots[r].template write_block<SCORE>(slot, some, scratch.new_keys, padded(A));
+            for (int64_t i = slot; i < slot + some; ++i)
+                if (holds(i, r)) hold(i, r, scratch.new_keys + (i - slot) * padded(A));
         }
+    }
+
+    void hold(int64_t slot, int64_t r, const float* key) {
+        slots[r].fill(slot, slot, born(slot, r));
+        tape_key(slot, r, key);
     }
 
     int32_t born(int64_t slot, int64_t r) const {
@@ -110,31 +133,58 @@ struct ForwardGroup {
         return born_before(of.step[first + r] - of.written_at[(first + r) * of.held + slot] - 1);
     }
 
-    bool held_by_any(int64_t slot) const {
-        for (int64_t r = 0; r < count; ++r)
-            if (holds(slot, r)) return true;
-        return false;
-    }
-
     bool holds(int64_t slot, int64_t r) const { return of.filled[(first + r) * of.held + slot] != 0; }
 
-    void step(int64_t t) {
+    void steps(int64_t t, int64_t n) {
+        for (int64_t u = 0; u < n; ++u) advance(t + u);
+        const bool written = any_written(t, n);
+        if (written && !entering) make_keys(t, n);
+        bool any = written && n > 1;  // of a memory that was empty, what is written is read
+        for (int64_t r = 0; r < count; ++r) any |= slots[r].extent > 0;
+        if (any) products(outputs(t), n, Q, weights.query, scratch.attended);
+        for (int64_t r = 0; r < count; ++r)
+            for (int64_t u = 0, end; u < n; u = end) {  // an episode's steps
+                for (end = u + 1; end < n && of.start[at(t + end, r)] == 0;) ++end;
+                read_and_write(t, u, end, r, any);
+            }
+        for (int64_t u = 0; u < n; ++u)
+            for (int64_t r = 0; r < count; ++r) sum_up(t + u, r);
+        if (written && entering) {
+            make_keys(t, n);
+            for (int64_t r = 0; r < count; ++r) write(t, 0, r);
+        }
+    }
+
+    // The cell; and all that is known of h and of what is stored before anything is read.
+    void advance(int64_t t) {
         recur(t);
-        int64_t extent = 0;
+        const auto bytes = static_cast<size_t>(H) * sizeof(float);
         for (int64_t r = 0; r < count; ++r) {
             const int64_t now = taped(t, r);
-            const bool start = of.start[at(t, r)] != 0;
-            cell_forward(H, gates + at(t, r) * 4 * H, scratch.recurrent + r * padded(4 * H), start,
+            cell_forward(H, gates + at(t, r) * 4 * H, scratch.recurrent + r * padded(4 * H), of.start[at(t, r)] != 0,
                          of.tape.cell + now * H, of.tape.gates + now * 4 * H, of.tape.cell + (now + of.keep * B) * H,
                          of.tape.output + now * H);
-            if (start) slots[r].clear();
-            extent = slots[r].extent > extent ? slots[r].extent : extent;
+            if (!entering) std::memcpy(states + at(t, r) * H, of.tape.output + now * H, bytes);
+            if (of.apart) std::memcpy(of.tape.hidden + at(version(t), r) * H, of.tape.output + now * H, bytes);
         }
-        if (extent > 0)
-            product(of.tape.output + taped(t, 0) * H, H, count, H, Q, weights.query, scratch.attended);
-        for (int64_t r = 0; r < count; ++r) read(t, r);
-        for (int64_t r = 0; r < count; ++r) sum_up(t, r);
-        write(t);
+    }
+
+    // The products with a packed matrix of these rows of n steps from `from` on; to (n, count, padded(columns)).
+    void products(const float* from, int64_t n, int64_t columns, const float* packed, float* to) const {
+        if (count == B) return product(from, H, n * count, H, columns, packed, to);
+        for (int64_t u = 0; u < n; ++u)
+            product(from + u * B * H, H, count, H, columns, packed, to + u * count * padded(columns));
+    }
+
+    bool any_written(int64_t t, int64_t n) const {
+        bool any = false;
+        for (int64_t u = 0; u < n; ++u)
+            for (int64_t r = 0; r < count; ++r) any |= of.write_slot[at(t + u, r)] >= 0;
+        return any;
+    }
+
+    void make_keys(int64_t t, int64_t n) const {
+        products(of.tape.hidden + at(version(t), 0) * H, n, A, weights.key, scratch.new_keys);
     }
 
     // The recurrent part of the gates: zeros for rows that start an episode, of which the last are not computed.
@@ -159,36 +209,63 @@ struct ForwardGroup {
         return scratch.before;
     }
 
-    void read(int64_t t, int64_t r) {
-        const int64_t now = taped(t, r);
-        Ranking best{of.tape.scores + now * R, of.tape.versions + at(t, r) * R, R};
-        float* weight = of.tape.weights + at(t, r) * R;
-        if (slots[r].extent > 0) {
-            float* query = of.tape.query + now * Q;
-            const float* raw = scratch.attended + r * padded(Q);
-            for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.recurrence.query_bias[a];
-            SCORE::score(slots[r], query, of.recurrence.score_weight, scratch.query_workspace, scratch.slot_scores);
-            if (of.recurrence.ages()) {
-                query[A] = raw[A] + *of.recurrence.age_bias;
-                slots[r].subtract_ages(t, query[A], scratch.slot_scores);
-            }
-            if (of.recurrence.gated())
-                for (int64_t j = 0; j < H; j += LANES)
-                    store(query + gate + j, sigmoid(load(raw + gate + j, H - j) + load(of.recurrence.gate_bias + j, H - j)),
-                          H - j);
+    // Steps t + u … t + end of a row, of which the first alone may start an episode. If they are scored together, a slot
+    // that is written is scored again for the steps after it. `any`: there is something to read, perhaps in other rows.
+    void read_and_write(int64_t t, int64_t u, int64_t end, int64_t r, bool any) {
+        Slots& held = slots[r];
+        if (of.start[at(t + u, r)] != 0) held.clear();
+        Query queries[STEPS];
+        for (int64_t i = u; any && i < end; ++i) queries[i] = ask(t, i, r);
+        if (SCORE::TOGETHER) score(held, 0, held.blocks(), queries, u, end);
+        for (; u < end; ++u) {
+            if (!SCORE::TOGETHER) score(held, 0, held.blocks(), queries, u, u + 1);
+            read(t, u, r, scores(u));
+            if (entering) continue;
+            const int64_t before = held.extent, slot = write(t, u, r);
+            if (SCORE::TOGETHER && slot >= 0)
+                score(held, (slot < before ? slot : before) / LANES, slot / LANES + 1, queries, u + 1, end);
         }
-        rank_slots(slots[r], scratch.slot_scores, best);
-        weigh(best, static_cast<float>(of.floor), weight);
+    }
+
+    float* scores(int64_t u) const { return scratch.slot_scores + u * round_up(of.slots, LANES); }
+
+    void score(const Slots& held, int64_t from, int64_t to, const Query* queries, int64_t u, int64_t end) const {
+        if (from < to && u < end) SCORE::score(held, from, to, queries + u, end - u, scores(u), scores(1) - scores(0));
+    }
+
+    // The linear functions of ĥ that a read takes: on the tape if that has this step.
+    float* attended(int64_t t, int64_t u, int64_t r) const {
+        return of.keep || entering ? of.tape.query + taped(t + u, r) * Q : scratch.queries + u * Q;
+    }
+
+    Query ask(int64_t t, int64_t u, int64_t r) const {
+        float* const query = attended(t, u, r);
+        const float* raw = scratch.attended + (u * count + r) * padded(Q);
+        for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.recurrence.query_bias[a];
+        if (of.recurrence.ages()) query[A] = raw[A] + *of.recurrence.age_bias;
+        if (of.recurrence.gated())
+            for (int64_t j = 0; j < H; j += LANES)
+                store(query + gate + j, sigmoid(load(raw + gate + j, H - j) + load(of.recurrence.gate_bias + j, H - j)),
+                      H - j);
+        return SCORE::ask(A, query, of.recurrence.score_weight, scratch.query_room + u * A);
+    }
+
+    void read(int64_t t, int64_t u, int64_t r, float* scores) {
+        const int64_t now = at(t + u, r);
+        Ranking best{of.tape.scores + taped(t + u, r) * R, of.tape.versions + now * R, R};
+        if (slots[r].extent > 0 && of.recurrence.ages()) slots[r].subtract_ages(t + u, attended(t, u, r)[A], scores);
+        rank_slots(slots[r], scores, best);
+        weigh(best, static_cast<float>(of.floor), of.tape.weights + now * R);
         for (int64_t i = 0; i < best.count; ++i) prefetch(of.tape.hidden + at(best.versions[i], r) * H, H);
     }
 
-    // s = Σ weight · m and h = ĥ + g · s
+    // s = Σ weight · m and, where it enters, h = ĥ + g · s
     void sum_up(int64_t t, int64_t r) {
         const int64_t* versions = of.tape.versions + at(t, r) * R;
         const float* weight = of.tape.weights + at(t, r) * R;
         const int64_t filled = filled_ranks(versions, R);
         float* summary = of.tape.summary + at(t, r) * H;
-        const float* output = of.tape.output + taped(t, r) * H;
+        const float* output = outputs(t) + r * H;
         float* state = states + at(t, r) * H;
         const float* opened = of.recurrence.gated() && filled > 0 ? of.tape.query + taped(t, r) * Q + gate : nullptr;
         const Vec gain = broadcast(static_cast<float>(of.gain));
@@ -197,10 +274,9 @@ struct ForwardGroup {
             for (int64_t i = 0; i < filled; ++i)
                 s += broadcast(weight[i]) * load(of.tape.hidden + at(versions[i], r) * H + j, H - j);
             store(summary + j, s, H - j);
+            if (!entering) continue;
             store(state + j, load(output + j, H - j) + (opened == nullptr ? gain : load(opened + j, H - j)) * s, H - j);
         }
-        if (of.apart)
-            std::memcpy(of.tape.hidden + at(version(t), r) * H, output, static_cast<size_t>(H) * sizeof(float));
         if (float* const to = of.output_of(t, first + r)) leave(t, r, of.parts, to);
         if (of.last_output != nullptr && t == T - 1) leave(t, r, of.parts, of.last_output + (first + r) * of.parts * H);
     }
@@ -218,22 +294,18 @@ struct ForwardGroup {
         if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + at(version(t), r) * H, bytes);
     }
 
-    void write(int64_t t) {
-        bool any = false;
-        for (int64_t r = 0; r < count; ++r) any |= of.write_slot[at(t, r)] >= 0;
-        if (!any) return;
-        product(of.tape.hidden + at(version(t), 0) * H, H, count, H, A, weights.key, scratch.attended);
-        for (int64_t r = 0; r < count; ++r)
-            if (of.write_slot[at(t, r)] >= 0)
-                store_key(of.write_slot[at(t, r)], version(t), static_cast<int32_t>(t), r);
+    // What a step stores goes to its slot, which is returned; −1 for none.
+    int64_t write(int64_t t, int64_t u, int64_t r) {
+        const int64_t slot = of.write_slot[at(t + u, r)];
+        if (slot < 0) return slot;
+        const float* key = scratch.new_keys + (u * count + r) * padded(A);
+        slots[r].template write<SCORE>(slot, version(t + u), static_cast<int32_t>(t + u), key);
+        tape_key(version(t + u), r, key);
+        return slot;
     }
 
-    // The key of a version, from scratch.attended, to its slot and to the tape.
-    void store_key(int64_t slot, int64_t version, int32_t at, int64_t r) {
-        const float* key = scratch.attended + r * padded(A);
-        slots[r].template write<SCORE>(slot, version, at, key);
-        float* taped_key = of.tape.keys + (of.keep * version * B + first + r) * A;
-        std::memcpy(taped_key, key, static_cast<size_t>(A) * sizeof(float));
+    void tape_key(int64_t version, int64_t r, const float* key) const {
+        std::memcpy(of.tape.keys + (of.keep * version * B + first + r) * A, key, static_cast<size_t>(A) * sizeof(float));
     }
 };
 

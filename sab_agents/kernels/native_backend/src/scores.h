@@ -2,62 +2,88 @@
 // `Scores`, and whatever is told apart by kind is in it. Python knows a kind by its `name`.
 //
 // A kind has
-//   prepare(A, key, to)        what it keeps of a key at the write, beside the key: (A), LANES apart; if it PREPARES
-//   score(slots, query, w3, workspace, scores)  the scores of a scan's slots; `workspace` holds A floats
+//   prepare(key)               what it keeps of each part of a key at the write, beside the key; if it PREPARES
+//   TOGETHER                   whether steps are better scored together: whether loading keys costs more than what is
+//                              computed of them
+//   ask(A, query, w3, room)    the Query of a query; `room` holds A floats for it
+//   score(slots, from, to, queries, count, scores, stride)  the scores of some blocks of a scan's slots by some queries
 //   step_floats(S, H, A)       the size of slots.keys that `score_states` needs
 //   score_states(states, query, w3, slots, scores)  the scores of states that have no keys yet
 //   backward(A, grad, key, query, w3, grad_key, grad_query, grad_w3)    adds a score's gradient to those of its parts
 
-// What `score_blocks` needs of one query; arrays of A. A score is offset + scale · Σ.
+// What the loops below need of one query; arrays of A. A score is offset + scale · Σ.
 struct Query {
     const float* values;
     const float* weights;  // w₃
     float scale, offset;
+    bool direct;  // of a kind that PREPARES: by the keys, not by what was kept of them
 };
 
-// The sum over a of TERM(key_a, query_a, w₃_a), for LANES slots at once; a TERM that has `pair` takes two a together.
-// scores (round_up(extent, LANES)): −inf or NaN for empty slots, meaningless beyond.
-template <class TERM, int BLOCKS>
-INLINE void score_blocks(const float* keys, const float* empty, int64_t attention, const Query& query, float* scores) {
-    const float *const values = query.values, *const weights = query.weights;
-    Vec total[BLOCKS];
+constexpr int64_t STEPS = 4;                      // queries of one row that are scored at once, at most
+constexpr int SCORED = LANES >= 16 ? 4 : 2;       // blocks of slots that several queries share: as registers allow
+
+// The sum over a of TERM(key_a, query_a, w₃_a), for LANES slots of each block at once, of each query; a TERM that has
+// `pair` takes two a together. Each query's scores are `stride` floats after those of the one before: −inf or NaN for
+// empty slots, meaningless beyond. However many blocks and queries share a call, each score is the same operations.
+template <class TERM, int BLOCKS, int QUERIES>
+INLINE void score_blocks(const float* keys, const float* empty, int64_t attention, const Query* queries, float* scores,
+                         int64_t stride) {
+    const float* const weights = queries->weights;
+    const float* values[QUERIES];
+    Vec total[QUERIES][BLOCKS];
 #pragma GCC unroll 8
-    for (int b = 0; b < BLOCKS; ++b) total[b] = Vec{};
+    for (int q = 0; q < QUERIES; ++q) {
+        values[q] = queries[q].values;
+#pragma GCC unroll 8
+        for (int b = 0; b < BLOCKS; ++b) total[q][b] = Vec{};
+    }
     int64_t a = 0;
     if constexpr (TERM::PAIRS)
         for (; a + 2 <= attention; a += 2) {
-            const Vec first = broadcast(values[a]), second = broadcast(values[a + 1]);
 #pragma GCC unroll 8
             for (int b = 0; b < BLOCKS; ++b) {
                 const float* key = keys + (b * attention + a) * LANES;
-                total[b] += TERM::pair(load(key), first, load(key + LANES), second, weights + a);
+                const Vec first = load(key), second = load(key + LANES);
+#pragma GCC unroll 8
+                for (int q = 0; q < QUERIES; ++q)
+                    total[q][b] +=
+                        TERM::pair(first, broadcast(values[q][a]), second, broadcast(values[q][a + 1]), weights + a);
             }
         }
     for (; a < attention; ++a) {
-        const Vec q = broadcast(values[a]);
 #pragma GCC unroll 8
         for (int b = 0; b < BLOCKS; ++b) {
             const float* key = keys + (b * attention + a) * LANES;
             if constexpr (BLOCKS > 1) __builtin_prefetch(key + BLOCKS * attention * LANES);  // the next blocks'
-            total[b] += TERM::of(load(key), q, weights + a);
+            const Vec loaded = load(key);
+#pragma GCC unroll 8
+            for (int q = 0; q < QUERIES; ++q) total[q][b] += TERM::of(loaded, broadcast(values[q][a]), weights + a);
         }
     }
 #pragma GCC unroll 8
-    for (int b = 0; b < BLOCKS; ++b)
-        store(scores + b * LANES, total[b] * query.scale + query.offset + load(empty + b * LANES));
+    for (int q = 0; q < QUERIES; ++q)
+#pragma GCC unroll 8
+        for (int b = 0; b < BLOCKS; ++b)
+            store(scores + q * stride + b * LANES,
+                  total[q][b] * queries[q].scale + queries[q].offset + load(empty + b * LANES));
 }
 
+// The scores of blocks `from` … `to` of a row's slots, by QUERIES queries.
+//
 // Not inlined: among all else that a step holds in registers, the loop would be left with too few.
-template <class TERM>
-__attribute__((noinline)) void score_all(const Slots& slots, const float* keys, const Query& query, float* scores) {
-    const int64_t A = slots.attention, blocks = round_up(slots.extent, LANES) / LANES;
+template <class TERM, int QUERIES>
+__attribute__((noinline)) void score_range(const Slots& slots, const float* keys, int64_t from, int64_t to,
+                                           const Query* queries, float* scores, int64_t stride) {
+    constexpr int BLOCKS = QUERIES == 1 ? 4 : SCORED;
+    const int64_t A = slots.attention;
     const float* const empty = slots.empty;
-    const Query of = query;
-    int64_t b = 0;
-    for (; b + 4 <= blocks; b += 4)
-        score_blocks<TERM, 4>(keys + b * A * LANES, empty + b * LANES, A, of, scores + b * LANES);
-    for (; b < blocks; ++b)
-        score_blocks<TERM, 1>(keys + b * A * LANES, empty + b * LANES, A, of, scores + b * LANES);
+    Query of[QUERIES];
+    for (int q = 0; q < QUERIES; ++q) of[q] = queries[q];
+    int64_t b = from;
+    for (; b + BLOCKS <= to; b += BLOCKS)
+        score_blocks<TERM, BLOCKS, QUERIES>(keys + b * A * LANES, empty + b * LANES, A, of, scores + b * LANES, stride);
+    for (; b < to; ++b)
+        score_blocks<TERM, 1, QUERIES>(keys + b * A * LANES, empty + b * LANES, A, of, scores + b * LANES, stride);
 }
 
 // What a step knows of the states that its slots hold.
@@ -75,7 +101,7 @@ struct States {
 // larger queries tanh is computed.
 struct Mlp {
     static constexpr const char* name = "mlp";
-    static constexpr bool PREPARES = true;
+    static constexpr bool PREPARES = true, TOGETHER = false;
     static constexpr float QUERY_LIMIT = 6.5f, KEY_LIMIT = 15.5f;
 
     struct Tanh {
@@ -92,27 +118,31 @@ struct Mlp {
         }
     };
 
-    static void prepare(int64_t A, const float* key, float* to) {
-        for (int64_t a = 0; a < A; a += LANES) {
-            Vec clamped = load(key + a, A - a);
-            clamped = clamped < -KEY_LIMIT ? broadcast(-KEY_LIMIT) : clamped;
-            clamped = clamped > KEY_LIMIT ? broadcast(KEY_LIMIT) : clamped;
-            const Vec exponential_key = exponential(clamped * 2.0f);
-            for (int64_t i = 0; i < LANES && a + i < A; ++i) to[(a + i) * LANES] = exponential_key[i];
-        }
+    INLINE static Vec prepare(Vec key) {
+        key = key < -KEY_LIMIT ? broadcast(-KEY_LIMIT) : key;
+        key = key > KEY_LIMIT ? broadcast(KEY_LIMIT) : key;
+        return exponential(key * 2.0f);
     }
 
-    static void score(const Slots& slots, const float* query, const float* weights, float* workspace, float* scores) {
-        const int64_t A = slots.attention;
+    static Query ask(int64_t A, const float* query, const float* weights, float* room) {
         bool small = true;
         for (int64_t a = 0; a < A; ++a) small &= std::fabs(query[a]) <= QUERY_LIMIT;
-        if (!small) return score_all<Tanh>(slots, slots.keys, {query, weights, 1.0f, 0.0f}, scores);
+        if (!small) return {query, weights, 1.0f, 0.0f, true};
         Vec total{};
         for (int64_t a = 0; a < A; a += LANES) {
-            store(workspace + a, exponential(load(query + a, A - a) * 2.0f), A - a);
+            store(room + a, exponential(load(query + a, A - a) * 2.0f), A - a);
             total += load(weights + a, A - a);
         }
-        score_all<Exponential>(slots, slots.prepared, {workspace, weights, -2.0f, sum(total)}, scores);
+        return {room, weights, -2.0f, sum(total), false};
+    }
+
+    static void score(const Slots& slots, int64_t from, int64_t to, const Query* queries, int64_t count, float* scores,
+                      int64_t stride) {
+        for (int64_t q = 0; q < count; ++q) {
+            float* to_scores = scores + q * stride;
+            if (queries[q].direct) score_range<Tanh, 1>(slots, slots.keys, from, to, queries + q, to_scores, stride);
+            else score_range<Exponential, 1>(slots, slots.prepared, from, to, queries + q, to_scores, stride);
+        }
     }
 
     static int64_t step_floats(int64_t S, int64_t, int64_t A) { return Slots::keys_size(S, A); }
@@ -128,7 +158,8 @@ struct Mlp {
                 found.add(memory + i * H, S - i, key_weight + a * H, H);
                 store(keys + i * A + a * LANES, found.total());
             }
-        score_all<Tanh>(slots, keys, {query, weights, 1.0f, 0.0f}, scores);
+        const Query of{query, weights, 1.0f, 0.0f, true};
+        score_range<Tanh, 1>(slots, keys, 0, slots.blocks(), &of, scores, 0);
     }
 
     static void backward(int64_t A, float grad_score, const float* key, const float* query, const float* weights,
@@ -147,7 +178,7 @@ struct Mlp {
 // a_i = key · query / √A.
 struct Dot {
     static constexpr const char* name = "dot";
-    static constexpr bool PREPARES = false;
+    static constexpr bool PREPARES = false, TOGETHER = true;
 
     struct Product {
         static constexpr bool PAIRS = false;
@@ -156,10 +187,21 @@ struct Dot {
 
     static float scale(int64_t A) { return 1.0f / std::sqrt(static_cast<float>(A)); }
 
-    static void prepare(int64_t, const float*, float*) {}
+    static Query ask(int64_t A, const float* query, const float*, float*) {
+        return {query, nullptr, scale(A), 0.0f, true};
+    }
 
-    static void score(const Slots& slots, const float* query, const float*, float*, float* scores) {
-        score_all<Product>(slots, slots.keys, {query, nullptr, scale(slots.attention), 0.0f}, scores);
+    static void score(const Slots& slots, int64_t from, int64_t to, const Query* queries, int64_t count, float* scores,
+                      int64_t stride) {
+        int64_t q = 0;
+        const auto some = [&](auto number) {
+            constexpr int QUERIES = decltype(number)::value;
+            for (; q + QUERIES <= count; q += QUERIES)
+                score_range<Product, QUERIES>(slots, slots.keys, from, to, queries + q, scores + q * stride, stride);
+        };
+        some(std::integral_constant<int, 4>());
+        some(std::integral_constant<int, 2>());
+        some(std::integral_constant<int, 1>());
     }
 
     static int64_t step_floats(int64_t, int64_t H, int64_t) { return H; }

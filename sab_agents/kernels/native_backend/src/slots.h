@@ -11,6 +11,8 @@ struct Slots {
 
     static int64_t keys_size(int64_t slots, int64_t attention) { return round_up(slots, LANES) * attention; }
 
+    int64_t blocks() const { return round_up(extent, LANES) / LANES; }
+
     // Gives slots that nothing is written to some time, which is subtracted as all others.
     void begin_times(int64_t slots) { std::memset(born, 0, static_cast<size_t>(round_up(slots, LANES)) * sizeof(int32_t)); }
 
@@ -28,7 +30,35 @@ struct Slots {
     void write(int64_t slot, int64_t version, int32_t at, const float* key) {
         float* to = keys + slot / LANES * attention * LANES + slot % LANES;
         for (int64_t a = 0; a < attention; ++a) to[a * LANES] = key[a];
-        if (SCORE::PREPARES) SCORE::prepare(attention, key, prepared + (to - keys));
+        if constexpr (SCORE::PREPARES) {
+            float* kept = prepared + (to - keys);
+            for (int64_t a = 0; a < attention; a += LANES) {
+                const Vec of_key = SCORE::prepare(load(key + a, attention - a));
+                for (int64_t i = 0; i < LANES && a + i < attention; ++i) kept[(a + i) * LANES] = of_key[i];
+            }
+        }
+        fill(slot, version, at);
+    }
+
+    // The keys of `count` ≤ LANES slots from the first of a block on, `stride` ≥ round_up(attention, LANES) floats apart;
+    // those of the rest of the block are zeros.
+    template <class SCORE>
+    void write_block(int64_t slot, int64_t count, const float* from, int64_t stride) {
+        float* to = keys + slot * attention;
+        for (int64_t a = 0; a < attention; a += LANES) {
+            Vec square[LANES];
+            for (int64_t i = 0; i < LANES; ++i) square[i] = i < count ? load(from + i * stride + a) : Vec{};
+            transpose(square);
+            for (int64_t i = 0; i < LANES && a + i < attention; ++i) {
+                store(to + (a + i) * LANES, square[i]);
+                if constexpr (SCORE::PREPARES)
+                    store(prepared + (to - keys) + (a + i) * LANES, SCORE::prepare(square[i]));
+            }
+        }
+    }
+
+    // A slot whose key is there.
+    void fill(int64_t slot, int64_t version, int32_t at) {
         for (; extent <= slot; ++extent) vacate(extent);
         versions[slot] = version;
         born[slot] = at;
