@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from sab_agents import SAB
 from sab_agents.core.attention import KINDS
 from sab_agents.kernels import ScanArguments, ScanOutputs, ScanPlan, forced_kernel, kernel_in_use, reference_scan
-from sab_agents.train.bench.timing import Timing, Work, race
+from sab_agents.train.bench.timing import Timing, Work, in_turn
 
 SHAPES = ((32, 128, 220), (1, 64, 1000), (64, 128, 320))
 """(B, H, T) of the measurements; inputs have size H."""
@@ -32,12 +33,15 @@ class PlainLoopSAB(SAB):
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: a side at a shape, and how it compares with nn.LSTM and with its plain loop in the same run."""
+    """One measurement: a side at a shape, and how it compares with nn.LSTM and with its plain loop in the same run.
+
+    The ratios to nn.LSTM are those of pairs, round by round.
+    """
 
     shape: tuple[int, int, int]
     side: str
     timing: Timing
-    to_lstm: float
+    to_lstm: list[float]
     to_loop: float | None
 
     def as_json(self) -> dict[str, Any]:
@@ -52,7 +56,9 @@ class Row:
             "low": round(1e3 * self.timing.low, 6),
             "high": round(1e3 * self.timing.high, 6),
             "threads": self.timing.threads,
-            "ratio_to_lstm": round(self.to_lstm, 6),
+            "ratio_to_lstm": round(statistics.median(self.to_lstm), 6),
+            "ratio_low": round(min(self.to_lstm), 6),
+            "ratio_high": round(max(self.to_lstm), 6),
             "ratio_to_plain_loop": None if self.to_loop is None else round(self.to_loop, 6),
         }
 
@@ -79,7 +85,13 @@ def by_torch(work: Work) -> Work:
 
 
 def measure(
-    shape: tuple[int, int, int], settings: dict[str, Any], rounds: int, device: str = "cpu", dtype: str = "float32"
+    shape: tuple[int, int, int],
+    settings: dict[str, Any],
+    rounds: int,
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    slow: bool = True,
 ) -> list[Row]:
     """Races nn.LSTM, SAB and the plain loop at one (B, H, T), SAB also in plain torch if a kernel is in use.
 
@@ -89,6 +101,7 @@ def measure(
         rounds: timed rounds of each side.
         device: "cpu" or "cuda", where nn.LSTM is cuDNN's.
         dtype: of parameters and inputs, one of `DTYPES`.
+        slow: whether the plain loop and plain torch run, too.
     """
     B, H, T = shape
     torch.manual_seed(0)
@@ -100,17 +113,18 @@ def measure(
     sides = {"nn.LSTM": timed(nn.LSTM(H, H))}
     for kind in KINDS:
         sides[f"SAB {kind}"] = timed(SAB(H, H, attention=kind, **settings))
-        sides[f"plain loop {kind}"] = timed(PlainLoopSAB(H, H, attention=kind, **settings))
-    if kernel_in_use(device, DTYPES[dtype]) != "torch":
+        if slow:
+            sides[f"plain loop {kind}"] = timed(PlainLoopSAB(H, H, attention=kind, **settings))
+    if slow and kernel_in_use(device, DTYPES[dtype]) != "torch":
         for kind in KINDS:
             sides[f"SAB {kind}, torch"] = by_torch(sides[f"SAB {kind}"])
-    timings = race(sides, rounds, device)
-    lstm = timings["nn.LSTM"].seconds
+    found = in_turn(sides, rounds, device)
+    timings = {side: each.timing for side, each in found.items()}
     rows = []
     for side, timing in timings.items():
         loop = (
             timings.get(side.removesuffix(", torch").replace("SAB", "plain loop")) if side.startswith("SAB") else None
         )
         to_loop = None if loop is None else timing.seconds / loop.seconds
-        rows.append(Row(shape, side, timing, timing.seconds / lstm, to_loop))
+        rows.append(Row(shape, side, timing, found[side].ratios(found["nn.LSTM"]), to_loop))
     return rows

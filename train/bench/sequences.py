@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +44,9 @@ def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     if what == "core":
         add_device(parser)
         parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="default: float32")
+        parser.add_argument(
+            "--no-loops", action="store_true", help="leave out the plain loop and plain torch, slow sides"
+        )
     else:
         parser.set_defaults(device="cpu", dtype="float32")
         parser.add_argument("--plot", type=Path, metavar="FILE", help="draw how the cost of a step grows, as PNG")
@@ -63,7 +67,7 @@ def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
     console.print(f"torch {torch.__version__}, {name_of(given.device)}, {given.dtype}{threads}")
     console.print(f"SAB: {named}; kernel: {kernel}")
     if what == "core":
-        rows = bench_core(console, settings, given.rounds, given.device, given.dtype)
+        rows = bench_core(console, settings, given.rounds, given.device, given.dtype, slow=not given.no_loops)
     else:
         rows = bench_scaling(console, settings, given.rounds, given.plot)
     if given.json is not None:
@@ -73,7 +77,7 @@ def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
 
 
 def bench_core(
-    console: Console, settings: dict[str, Any], rounds: int, device: str, dtype: str
+    console: Console, settings: dict[str, Any], rounds: int, device: str, dtype: str, *, slow: bool
 ) -> list[dict[str, Any]]:
     """Measures and prints whole sequences; returns the rows as JSON holds them."""
     rows = []
@@ -81,7 +85,7 @@ def bench_core(
     with Progress("timing", console, transient=True) as bar:
         for number, shape in enumerate(shapes):
             bar.update(number / len(shapes), f"(B, H, T) = {shape}")
-            rows += measure(shape, settings, rounds, device, dtype)
+            rows += measure(shape, settings, rounds, device, dtype, slow=slow)
     console.print(core_table(rows))
     return [row.as_json() for row in rows]
 
@@ -107,8 +111,8 @@ def core_table(rows: Sequence[Row]) -> Table:
     table = Table(title="Forward + backward, medians (spread)")
     table.add_column("B, H, T", no_wrap=True)
     table.add_column("side", no_wrap=True)
-    for heading in ("ms", "spread", "threads", "/ nn.LSTM", "/ plain loop"):
-        table.add_column(heading, justify="right", no_wrap=heading == "spread")
+    for heading in ("ms", "spread", "threads", "/ nn.LSTM, pairs", "/ plain loop"):
+        table.add_column(heading, justify="right", no_wrap=heading in ("spread", "/ nn.LSTM, pairs"))
     last = None
     for row in rows:
         if last is not None and row.shape != last:
@@ -120,7 +124,7 @@ def core_table(rows: Sequence[Row]) -> Table:
             f"{1e3 * timing.seconds:.1f}",
             f"{1e3 * timing.low:.1f} to {1e3 * timing.high:.1f}",
             str(timing.threads),
-            f"{row.to_lstm:.2f}",
+            f"{statistics.median(row.to_lstm):.2f} ({min(row.to_lstm):.2f} to {max(row.to_lstm):.2f})",
             "" if row.to_loop is None else f"{row.to_loop:.3f}",
         )
         last = row.shape
