@@ -27,6 +27,50 @@ from sab_agents.envs.supervised.sequences import LAST_STEP, SequenceDynamics, Se
 from sab_agents.envs.supervised.task import Batch, GeneratedTask, Split, only_steps
 
 
+@dataclass(frozen=True)
+class FrameLayout:
+    """Where the pixels and the flags of a step are.
+
+    Args:
+        dataset: see `DigitCues`.
+        pairs: whether two images are seen (W = 2).
+    """
+
+    dataset: str
+    pairs: bool = False
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return 2 if self.pairs else 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(S, W · S) of the picture."""
+        side = SIDES[self.dataset]
+        return side, self.width * side
+
+    @property
+    def pixels(self) -> int:
+        """P."""
+        return math.prod(self.shape)
+
+    @property
+    def question(self) -> int:
+        """The channel of the question's flag."""
+        return self.pixels + self.width
+
+    @property
+    def decoy(self) -> int:
+        """The channel of the flag that means nothing."""
+        return self.question + 1
+
+    @property
+    def input_size(self) -> int:
+        """I."""
+        return self.decoy + 1
+
+
 class DigitFrames:
     """What is seen at one step: the pixels of W images, each a digit or noise, and flags.
 
@@ -42,23 +86,16 @@ class DigitFrames:
 
     Attributes:
         digits: what the images are drawn from.
-        shape: (S, W · S) of the picture.
-        pixels: P.
-        question: the channel of the question's flag.
-        decoy: the channel of the flag that means nothing.
-        input_size: I.
+        shape, width, pixels, question, decoy, input_size: see `FrameLayout`.
     """
 
     def __init__(
         self, dataset: str, split: str, data_dir: str | os.PathLike[str] | None = None, *, pairs: bool = False
     ) -> None:
         self.digits = DigitCues(dataset, split, data_dir)
-        self.width = images_in(pairs)
-        self.shape = (SIDES[dataset], self.width * SIDES[dataset])
-        self.pixels = math.prod(self.shape)
-        self.question = self.pixels + self.width
-        self.decoy = self.question + 1
-        self.input_size = self.decoy + 1
+        layout = FrameLayout(dataset, pairs)
+        self.shape, self.width, self.pixels = layout.shape, layout.width, layout.pixels
+        self.question, self.decoy, self.input_size = layout.question, layout.decoy, layout.input_size
 
     def cues(self, generator: np.random.Generator, n: int) -> tuple[Floats32, Ints]:
         """Draws n cues (n, I), digits with the flag of the one that counts, and the classes of that one (n,)."""
@@ -97,11 +134,6 @@ class DigitFrames:
         x = np.zeros((n, self.input_size), np.float32)
         x[:, : self.pixels] = images.reshape(self.width, n, side, side).transpose(1, 2, 0, 3).reshape(n, self.pixels)
         return x
-
-
-def images_in(pairs: bool) -> int:
-    """Returns W."""
-    return 2 if pairs else 1
 
 
 def check_pairs(owner: str, pairs: object) -> bool:
@@ -159,8 +191,8 @@ class DigitRecall(GeneratedTask):
     def __post_init__(self) -> None:
         at_least("DigitRecall", "length", self.length, 1)
         check_digits("DigitRecall", self.dataset, "train")
-        images = images_in(check_pairs("DigitRecall", self.pairs))
-        object.__setattr__(self, "input_size", images * (SIDES[self.dataset] ** 2 + 1) + 2)
+        layout = FrameLayout(self.dataset, check_pairs("DigitRecall", self.pairs))
+        object.__setattr__(self, "input_size", layout.input_size)
 
     @property
     def memoryless(self) -> Mapping[str, float]:

@@ -20,7 +20,7 @@ from sab_agents.kernels.bookkeeping import count_steps, remember
 from sab_agents.kernels.gru import GRUWeights, replay_gru, replays_gru
 from sab_agents.kernels.layers import Layer, gradients_of_layers, values_of_layers
 from sab_agents.kernels.layout import Layout, packed, relaid, slots_to_look_at
-from sab_agents.kernels.losses import categorical_loss, surrogate_loss, value_loss
+from sab_agents.kernels.losses import categorical_loss, value_loss
 from sab_agents.kernels.lstm import LSTMSegment, LSTMWeights, lstm, replay_lstm, stretch_firsts
 from sab_agents.kernels.mixture import MixtureKernel, mixture_kernel
 from sab_agents.kernels.record import Recorder
@@ -41,6 +41,7 @@ from sab_agents.kernels.stream_types import (
 )
 from sab_agents.kernels.torch_backend.attention import sparsify
 from sab_agents.kernels.torch_backend.bookkeeping import steps_in_episode
+from sab_agents.kernels.torch_backend.losses import surrogate_loss
 from sab_agents.kernels.torch_backend.reference import reference_scan
 from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.torch_backend.stream import act

@@ -14,35 +14,6 @@ from sab_agents.kernels.native_backend import losses as native_losses
 from sab_agents.kernels.torch_backend import losses as torch_losses
 
 
-def surrogate_loss(
-    log_prob: Tensor,
-    entropy: Tensor | None,
-    before: Tensor,
-    advantages: Tensor,
-    *,
-    clip_range: float,
-    entropy_weight: float,
-) -> tuple[Tensor, Tensor, float | None]:
-    """Returns the clipped surrogate of any distributions.
-
-    Args:
-        log_prob: (N,) of the actions taken, by today's weights.
-        entropy: (N,) of the distributions; None estimates it from the log-probabilities.
-        before: (N,) the log-probabilities when the actions were taken.
-        advantages: (N,).
-        clip_range: ε of the surrogate.
-        entropy_weight: of the mean negative entropy in the loss.
-
-    Returns:
-        The means (4,) of the surrogate loss, of the negative entropy, of the estimated KL divergence from the policy
-        that acted, and of whether a ratio is clipped; the gradient (N,) of `log_prob`; and that of each entropy, which
-        is the same for all, None if it is 0.
-    """
-    return torch_losses.surrogate_loss(
-        log_prob, entropy, before, advantages, clip_range=clip_range, entropy_weight=entropy_weight
-    )
-
-
 def categorical_loss(
     logits: Tensor,
     actions: Tensor,
@@ -58,7 +29,7 @@ def categorical_loss(
     Args:
         logits: (N, k).
         actions: (N,) int64 that were taken.
-        before: as the others of `surrogate_loss`.
+        before: (N,) the log-probabilities when the actions were taken.
         advantages: (N,).
         first: the number of the first action.
         clip_range: ε of the surrogate.

@@ -19,7 +19,21 @@ def surrogate_loss(
     clip_range: float,
     entropy_weight: float,
 ) -> tuple[Tensor, Tensor, float | None]:
-    """Returns figures and gradients; see `sab_agents.kernels.losses.surrogate_loss`."""
+    """Returns the clipped surrogate of any distributions.
+
+    Args:
+        log_prob: (N,) of the actions taken, by today's weights.
+        entropy: (N,) of the distributions; None estimates it from the log-probabilities.
+        before: (N,) the log-probabilities when the actions were taken.
+        advantages: (N,).
+        clip_range: ε of the surrogate.
+        entropy_weight: of the mean negative entropy in the loss.
+
+    Returns:
+        The means (4,) of the surrogate loss, of the negative entropy, of the estimated KL divergence from the policy
+        that acted, and of whether a ratio is clipped; the gradient (N,) of `log_prob`; and that of each entropy, which
+        is the same for all, None if it is 0.
+    """
     N = len(log_prob)
     log_ratio = log_prob - before
     ratio = log_ratio.exp()
