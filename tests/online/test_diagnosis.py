@@ -141,7 +141,7 @@ DISEASES: dict[str, tuple[str, dict[str, Any], Callable[[OnlineLearner], object]
     "kept for ever": ("old slots", {"write": "every", "summary_gain": 0.0}, recalls(6000), "eviction='oldest'"),
     "never written": ("never written", {"write_every": 20}, recalls(1000, starts=True), "write_every=1"),
     "ties": ("nothing read", {"write": "every", "learning_rate": 1e-6}, ties, "write='novel'"),
-    "saturated": ("nothing read", {"write": "every", "learning_rate": 0.3, "attention": "mlp"}, recalls(1500), "Lower"),
+    "saturated": ("nothing read", {"write": "every", "learning_rate": 0.5, "attention": "mlp"}, recalls(1500), "Lower"),
     "no query": ("same read", {"write": "every", "learning_rate": 1e-6}, no_query, "change attention"),
     "no credit": ("uncredited", {"credit_depth": 0}, recalls(1000, starts=True), "credit_depth=1"),
     "uncredited": ("uncredited", {"core": "sab_uncredited"}, recalls(1000, starts=True), "core='sab'"),
