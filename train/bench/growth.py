@@ -17,7 +17,7 @@ from rich.table import Table
 from sab_agents.train.bench.scaling import NAMES, Axis, Figure
 from sab_agents.train.bench.scaling_work import LSTM, PLAIN_LOOPS, TRAINING
 from sab_agents.train.errors import UserError
-from sab_agents.train.figures.canvas import panels, tidy
+from sab_agents.train.figures.canvas import log_ticks, panels, tidy
 
 EXPECTED: Mapping[str, float] = MappingProxyType({"steps": 0, "batch": 1, "slots": 1, "hidden_size": 2})
 """Exponents of one step of all rows where the dimension dominates: of slots, beyond what the LSTM costs."""
@@ -89,8 +89,9 @@ def plot(courses: Sequence[tuple[Axis, Sequence[Figure]]], path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    canvas, axes = panels(4 * len(courses), 3.6, columns=len(courses))
-    for panel, (axis, figures) in zip(axes, courses, strict=True):
+    rows = math.ceil(len(courses) / 2)
+    canvas, axes = panels(8, 3.6 * rows, columns=2, rows=rows)
+    for panel, (axis, figures) in zip(axes, courses, strict=False):
         what = TRAINING if TRAINING in axis.passes else axis.passes[0]
         for side in dict.fromkeys(figure.side for figure in figures if figure.side not in PLAIN_LOOPS):
             sizes, costs = _course(axis, figures, what, side)
@@ -100,6 +101,7 @@ def plot(courses: Sequence[tuple[Axis, Sequence[Figure]]], path: Path) -> None:
         grown = sorted({axis.value(figure.size) for figure in figures})
         panel.set_xticks(grown, [f"{size:,}" for size in grown])
         panel.minorticks_off()
+        log_ticks(panel)
         tidy(panel, f"Growing {NAMES[axis.field]}: {what}", NAMES[axis.field], "microseconds a step")
         panel.legend(frameon=False, fontsize=9)
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,10 +33,16 @@ def empty_figure(width: float, height: float, dpi: int = 130) -> Figure:
     return canvas
 
 
-def panels(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Returns an empty figure with its plots side by side."""
+def panels(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Returns an empty figure with its plots, row by row."""
     canvas = empty_figure(width, height)
-    return canvas, [canvas.add_subplot(1, columns, column + 1) for column in range(columns)]
+    return canvas, [canvas.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
+
+
+def log_ticks(axes: Axes) -> None:
+    """Labels a logarithmic y axis at 1, 2 and 5 of each decade, so that a short range has labels, too."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,g}")
 
 
 def tidy(axes: Axes, title: str, x: str, y: str, *, grid: bool = True) -> None:
