@@ -10,21 +10,20 @@ Dimensions: T steps of a rollout, n environments, m of a minibatch, F features, 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
+from sab_agents.train.bench.peer_loop import PeerLoop
+
 State = tuple[Tensor, Tensor]
-RECENT = 100  # returns that are kept
 
 
 class Network(nn.Module):
@@ -70,18 +69,13 @@ class Network(nn.Module):
         return Categorical(logits=self.actor(hidden)), self.critic(hidden).squeeze(1), state
 
 
-class CleanLoop:
-    """An agent whose rollouts and updates can be run one by one.
+class CleanLoop(PeerLoop):
+    """An agent of CleanRL's way; see `PeerLoop`.
 
     Args:
-        env: with a discrete action space.
-        settings: of PPO by stable-baselines3's names.
+        env, settings, seed: see `PeerLoop`.
         hidden_size: H.
         extractor: of features.
-        seed: of everything.
-
-    Attributes:
-        returns: of the recent episodes.
     """
 
     def __init__(
@@ -92,23 +86,14 @@ class CleanLoop:
         extractor: type[BaseFeaturesExtractor] = FlattenExtractor,
         seed: int = 0,
     ) -> None:
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        env.seed(seed)
-        self.env = BaseAlgorithm._wrap_env(env, verbose=0)
-        self.settings, self.n_envs, self.n_steps = settings, env.num_envs, int(settings["n_steps"])
+        super().__init__(env, settings, seed)
+        self.settings = settings
         self.network = Network(self.env, extractor, hidden_size)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings["learning_rate"], eps=1e-5)
-        self.returns: deque[float] = deque(maxlen=RECENT)
         self._observations: Any = self.env.reset()
         self._start = torch.ones(self.n_envs)
         zeros = torch.zeros(1, self.n_envs, hidden_size)
         self._state: State = (zeros, zeros.clone())
-
-    @property
-    def steps_of_a_rollout(self) -> int:
-        """T · n."""
-        return self.n_steps * self.n_envs
 
     @property
     def parameters(self) -> int:

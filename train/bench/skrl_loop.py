@@ -10,22 +10,19 @@ Dimensions: T steps of a rollout, n environments, F features, H hidden size.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from skrl.agents.torch.ppo import PPO_CFG, PPO_RNN
 from skrl.memories.torch import RandomMemory
 from skrl.models.torch import CategoricalMixin, DeterministicMixin, Model
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-RECENT = 100  # returns that are kept
+from sab_agents.train.bench.peer_loop import PeerLoop
 
 
 class _Recurrent(Model):  # type: ignore[misc]
@@ -77,18 +74,13 @@ class _Value(DeterministicMixin, _Recurrent):  # type: ignore[misc]
         DeterministicMixin.__init__(self)
 
 
-class SkrlLoop:
-    """An agent whose rollouts and updates can be run one by one.
+class SkrlLoop(PeerLoop):
+    """An agent of skrl's; see `PeerLoop`.
 
     Args:
-        env: with a discrete action space.
-        settings: of PPO by stable-baselines3's names.
+        env, settings, seed: see `PeerLoop`.
         hidden_size: H.
         extractor: of features.
-        seed: of everything.
-
-    Attributes:
-        returns: of the recent episodes.
     """
 
     def __init__(
@@ -99,11 +91,7 @@ class SkrlLoop:
         extractor: type[BaseFeaturesExtractor] = FlattenExtractor,
         seed: int = 0,
     ) -> None:
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        env.seed(seed)
-        self.env = BaseAlgorithm._wrap_env(env, verbose=0)
-        self.n_envs, self.n_steps = env.num_envs, int(settings["n_steps"])
+        super().__init__(env, settings, seed)
         sizes = (self.env, self.n_steps, hidden_size, extractor)
         space: Any = env.action_space
         self.models = {"policy": _Policy(*sizes, int(space.n)), "value": _Value(*sizes, 1)}
@@ -132,13 +120,7 @@ class SkrlLoop:
         self.agent.init()
         self.agent.enable_training_mode(True)
         self.agent.enable_models_training_mode(False)
-        self.returns: deque[float] = deque(maxlen=RECENT)
         self._observations = self._flat(self.env.reset())
-
-    @property
-    def steps_of_a_rollout(self) -> int:
-        """T · n."""
-        return self.n_steps * self.n_envs
 
     @property
     def parameters(self) -> int:
