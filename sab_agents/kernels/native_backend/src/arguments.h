@@ -37,6 +37,8 @@ struct Recurrence {
     bool ages() const { return age_weight != nullptr; }
     bool gated() const { return gate_weight != nullptr; }
     bool gates_output() const { return output_gate_weight != nullptr; }
+    // Whether what is read becomes a part of h.
+    bool enters(double gain) const { return gated() || gain != 0.0; }
     // Q, how many linear functions of ĥ a read takes: those of the query, then λ, then the gate's.
     int64_t attended(int64_t attention, int64_t size) const { return attention + ages() + (gated() ? size : 0); }
 };

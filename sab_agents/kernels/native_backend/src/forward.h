@@ -1,9 +1,16 @@
 // The forward scan of a range of rows, GROUP at a time, each group through the whole sequence.
 //
 // Where no read enters h, the recurrence does not wait for reads: it runs STEPS steps ahead, and their queries and keys
-// are made and scored together, so that the keys of the memory are loaded once for all of them.
+// are made and scored together, so that the keys of the memory are loaded once for all of them. If there are threads
+// enough, one thread runs the recurrence and another one reads, as far as the first has come.
 
 constexpr int64_t GROUP = 16;  // rows that share one pass over the packed weights
+
+// Rows of the largest group, if they are split over threads as evenly as it goes.
+inline int64_t most_together(int64_t rows, int64_t threads) {
+    const int64_t parts = threads < rows ? threads : rows, each = (rows + parts - 1) / parts;
+    return each < GROUP ? each : GROUP;
+}
 
 // The weights (Q, H) of all linear functions of ĥ that a read takes, one after the other; copied to `room` if need be.
 inline const float* joined_weights(const Recurrence& of, int64_t A, int64_t H, float* room) {
@@ -44,19 +51,21 @@ struct ForwardScratch {  // of one thread
 
     ForwardScratch(const Forward& of, float* base) {
         Carver carver{base};
-        recurrent = carver.floats(GROUP * padded(4 * of.size));
+        const int64_t rows = most_together(of.rows, of.threads);
+        recurrent = carver.floats(rows * padded(4 * of.size));
         const int64_t Q = of.recurrence.attended(of.attention, of.size);
-        attended = carver.floats(STEPS * GROUP * padded(Q));
-        new_keys = carver.floats(STEPS * GROUP * padded(of.attention));
-        before = carver.floats(GROUP * of.size);
+        attended = carver.floats(STEPS * rows * padded(Q));
+        const int64_t keys = STEPS * rows < LANES ? LANES : STEPS * rows;  // a block of the memory, or of all rows' steps
+        new_keys = carver.floats(keys * padded(of.attention));
+        before = carver.floats(rows * of.size);
         queries = carver.floats(STEPS * Q);
         query_room = carver.floats(STEPS * of.attention);
         slot_scores = carver.floats(STEPS * round_up(of.slots, LANES));
-        slot_keys = carver.floats(GROUP * Slots::keys_size(of.slots, of.attention));
-        slot_prepared = SCORE::PREPARES ? carver.floats(GROUP * Slots::keys_size(of.slots, of.attention)) : nullptr;
-        slot_empty = carver.floats(GROUP * round_up(of.slots, LANES));
-        slot_versions = carver.integers(GROUP * of.slots);
-        slot_born = carver.short_integers(GROUP * round_up(of.slots, LANES));
+        slot_keys = carver.floats(rows * Slots::keys_size(of.slots, of.attention));
+        slot_prepared = SCORE::PREPARES ? carver.floats(rows * Slots::keys_size(of.slots, of.attention)) : nullptr;
+        slot_empty = carver.floats(rows * round_up(of.slots, LANES));
+        slot_versions = carver.integers(rows * of.slots);
+        slot_born = carver.short_integers(rows * round_up(of.slots, LANES));
         used = carver.used;
     }
 };
@@ -71,18 +80,58 @@ struct ForwardGroup {
     const int64_t Q = of.recurrence.attended(A, H), gate = Q - H;  // gate: where it begins among the Q
     const float* gates = of.gates();
     float* const states = of.states();
-    const bool entering = of.recurrence.gated() || of.gain != 0.0;  // what is read, into h
+    const bool entering = of.recurrence.enters(of.gain);
     Slots slots[GROUP];
 
     void run() {
+        start_cells();
+        start_reads();
+        in_turns([this](int64_t t, int64_t n) {
+            advance(t, n);
+            reads(t, n);
+        });
+        keep_cells();
+    }
+
+    // The two halves of `run` where no read enters h, for two threads.
+    void run_cells(Progress& progress) {
+        start_cells();
+        in_turns([this, &progress](int64_t t, int64_t n) {
+            advance(t, n);
+            progress.reach(t + n);
+        });
+        keep_cells();
+    }
+
+    void run_reads(const Progress& progress) {
+        start_reads();
+        in_turns([this, &progress](int64_t t, int64_t n) {
+            progress.await(t + n);
+            reads(t, n);
+        });
+    }
+
+    template <class Function>
+    void in_turns(const Function& some_steps) const {
+        const int64_t ahead = entering ? 1 : STEPS;
+        for (int64_t t = 0; t < T; t += ahead) some_steps(t, T - t < ahead ? T - t : ahead);
+    }
+
+    void start_cells() const {
+        for (int64_t r = 0; r < count; ++r)
+            std::memcpy(of.tape.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
+    }
+
+    void keep_cells() const {
+        const size_t bytes = static_cast<size_t>(count * H) * sizeof(float);
+        std::memcpy(of.tape.last_cell + first * H, of.tape.cell + taped(T, 0) * H, bytes);
+    }
+
+    void start_reads() {
         for (int64_t r = 0; r < count; ++r) {
             start_row(r);
             hold_memory(r);
         }
-        const int64_t ahead = entering ? 1 : STEPS;
-        for (int64_t t = 0; t < T; t += ahead) steps(t, T - t < ahead ? T - t : ahead);
-        const size_t bytes = static_cast<size_t>(count * H) * sizeof(float);
-        std::memcpy(of.tape.last_cell + first * H, of.tape.cell + taped(T, 0) * H, bytes);
     }
 
     // Places in the arrays of steps and of versions; `keep` is the tape's stride in steps.
@@ -100,7 +149,6 @@ struct ForwardGroup {
         slots[r].versions = scratch.slot_versions + r * of.slots;
         slots[r].born = scratch.slot_born + r * round_up(of.slots, LANES);
         if (of.recurrence.ages()) slots[r].begin_times(of.slots);
-        std::memcpy(of.tape.cell + at(0, r) * H, of.c + (first + r) * H, static_cast<size_t>(H) * sizeof(float));
     }
 
     // The starting memory becomes the first versions, zeros where a slot is empty.
@@ -135,8 +183,11 @@ struct ForwardGroup {
 
     bool holds(int64_t slot, int64_t r) const { return of.filled[(first + r) * of.held + slot] != 0; }
 
-    void steps(int64_t t, int64_t n) {
+    void advance(int64_t t, int64_t n) {
         for (int64_t u = 0; u < n; ++u) advance(t + u);
+    }
+
+    void reads(int64_t t, int64_t n) {
         const bool written = any_written(t, n);
         if (written && !entering) make_keys(t, n);
         bool any = written && n > 1;  // of a memory that was empty, what is written is read
@@ -326,13 +377,26 @@ void forward_prepare(const Forward& of, float* shared) {
     pack(joined_weights(of.recurrence, of.attention, H, weights.joined), H, Q, 1, H, weights.query);
 }
 
+template <class SCORE>
+ForwardGroup<SCORE> forward_group(const Forward& of, const float* shared, float* scratch, int64_t first, int64_t count) {
+    return {of, ForwardWeights(of, const_cast<float*>(shared)), ForwardScratch<SCORE>(of, scratch), first, count};
+}
+
 void forward_run(const Forward& of, const float* shared, float* scratch, int64_t first, int64_t last) {
-    const ForwardWeights weights(of, const_cast<float*>(shared));
     Scores::with(of.score, [&](auto kind) {
-        using Kind = decltype(kind);
-        for (int64_t row = first; row < last; row += GROUP) {
-            const int64_t count = last - row < GROUP ? last - row : GROUP;
-            ForwardGroup<Kind>{of, weights, ForwardScratch<Kind>(of, scratch), row, count}.run();
-        }
+        for (int64_t row = first; row < last; row += GROUP)
+            forward_group<decltype(kind)>(of, shared, scratch, row, last - row < GROUP ? last - row : GROUP).run();
+    });
+}
+
+void forward_cells(const Forward& of, const float* shared, float* scratch, int64_t row, Progress& progress) {
+    Scores::with(of.score, [&](auto kind) {
+        forward_group<decltype(kind)>(of, shared, scratch, row, 1).run_cells(progress);
+    });
+}
+
+void forward_reads(const Forward& of, const float* shared, float* scratch, int64_t row, const Progress& progress) {
+    Scores::with(of.score, [&](auto kind) {
+        forward_group<decltype(kind)>(of, shared, scratch, row, 1).run_reads(progress);
     });
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "progress.h"
 
 namespace sab {
 
@@ -17,6 +18,9 @@ struct Entry {
 struct Kernels {
     const char* const* scores;  // the names of the kinds, then null
     Entry<Forward> forward;
+    // The two halves of it for one row, where no read enters h: the second follows the first, in another thread.
+    void (*forward_cells)(const Forward&, const float* shared, float* scratch, int64_t row, Progress&);
+    void (*forward_reads)(const Forward&, const float* shared, float* scratch, int64_t row, const Progress&);
     Entry<Backward> backward;
     Entry<Step> step;
     Entry<Linear> linear;

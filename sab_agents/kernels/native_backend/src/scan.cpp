@@ -15,6 +15,26 @@ bool slots_in_range(const Forward& of) {
     return true;
 }
 
+// Where no read enters h, and half of the threads would have no row.
+bool in_halves(const Forward& of) {
+    return !of.recurrence.enters(of.gain) && of.slots > 0 && 2 * of.rows <= of.threads;
+}
+
+// Each row's recurrence and its reads at once. No first half waits for anything, and all of them are handed out first.
+void run_halves(const Kernels& by, const Forward& of) {
+    const int64_t each = (by.forward.scratch_size(of) + 15) / 16 * 16;
+    const Buffer shared = allocate(by.forward.shared_size(of)), scratch = allocate(2 * of.rows * each);
+    const std::unique_ptr<Progress[]> progress(new Progress[static_cast<size_t>(of.rows)]);
+    by.forward.prepare(of, shared.get());
+    in_parallel(2 * of.rows, [&](int64_t half) {
+        const int64_t row = half % of.rows;
+        float* const room = scratch.get() + half * each;
+        Progress& made = progress[static_cast<size_t>(row)];
+        if (half < of.rows) by.forward_cells(of, shared.get(), room, row, made);
+        else by.forward_reads(of, shared.get(), room, row, made);
+    });
+}
+
 bool zeros(const float* from, int64_t count) {
     uint32_t set = 0;
     for (int64_t i = 0; i < count; ++i) {
@@ -143,7 +163,8 @@ bool forward(const Forward& of) {
         gates.out = of.tape.gates;
         run(by.linear, gates);
     }
-    run(by.forward, of);
+    if (in_halves(of)) run_halves(by, of);
+    else run(by.forward, of);
     return true;
 }
 

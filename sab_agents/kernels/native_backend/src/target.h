@@ -60,6 +60,8 @@ extern const Kernels kernels;
 const Kernels kernels = {
     Scores::names,
     {forward_shared_size, forward_prepare, forward_scratch_size, forward_run},
+    forward_cells,
+    forward_reads,
     {backward_shared_size, backward_prepare, backward_scratch_size, backward_run},
     {step_shared_size, step_prepare, step_scratch_size, step_run},
     {linear_shared_size, linear_prepare, linear_scratch_size, linear_run},
