@@ -57,7 +57,8 @@ ALLOWED = {
         *("sab_agents.vec_env", "torch", "numpy", "gymnasium", "rich", "matplotlib", "jsonargparse", "yaml"),
         *("safetensors", "stable_baselines3", "sab_agents.tracking"),
         "PIL",  # which matplotlib requires
-        "skrl",  # of the extra peers, in one module that is imported when its side is asked for
+        # Of the extra peers, each in one module that is imported when its side is asked for.
+        *("skrl", "torchrl", "tensordict"),
     },
 }
 FOLDERS = {"sab_agents.envs": "envs", "sab_agents.train": "train"}

@@ -28,11 +28,13 @@ from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
 from sab_agents.vec_env.make import make_vec_env
 
-CLEAN, SKRL = "cleanrl-style", "skrl"
+CLEAN, SKRL, TORCHRL = "cleanrl-style", "skrl", "torchrl"
 OURS = MappingProxyType({"SAB": "Sab", "LSTM": "Lstm", "GRU": "Gru"})
-SIDES = (*OURS, STOCK, REPAIRED, CLEAN, SKRL)
+SIDES = (*OURS, STOCK, REPAIRED, CLEAN, SKRL, TORCHRL)
 """Every side, in the order in which they take turns."""
 
+LOOPS = MappingProxyType({SKRL: "SkrlLoop", TORCHRL: "TorchRLLoop"})
+"""The classes of packages that need not be there, each in a module named after its package."""
 
 RECENT = 100
 """Episodes over which a task must be solved."""
@@ -192,9 +194,9 @@ def build(side: str, task: Task, seed: int) -> Learner:
     Raises:
         UserError: it is of a package that is not installed.
     """
-    if side in {CLEAN, SKRL}:
+    if side == CLEAN or side in LOOPS:
         extractor: Any = SmallCNN if task.images else FlattenExtractor
-        loop = CleanLoop if side == CLEAN else skrl_loop()
+        loop = CleanLoop if side == CLEAN else loop_of(side)
         return loop(task.env(), task.settings, task.hidden_size, extractor, seed)
     prefix, maker = "Cnn" if task.images else "Mlp", RecurrentPPO
     policy: Any = f"{prefix}{OURS.get(side, 'Lstm')}Policy"
@@ -208,17 +210,17 @@ def build(side: str, task: Task, seed: int) -> Learner:
     return Timed(maker(policy, task.env(), policy_kwargs=network, seed=seed, device="cpu", **task.settings))
 
 
-def skrl_loop() -> Any:
-    """Returns the class `SkrlLoop`.
+def loop_of(side: str) -> Any:
+    """Returns the class of a side of `LOOPS`.
 
     Raises:
-        UserError: skrl is not installed.
+        UserError: its package is not installed.
     """
     try:
-        return import_module("sab_agents.train.bench.skrl_loop").SkrlLoop
+        return getattr(import_module(f"sab_agents.train.bench.{side}_loop"), LOOPS[side])
     except ImportError as error:
         raise UserError(
-            "bench peers: compares with skrl, which is not installed. Run: pip install 'sab-agents[peers]'."
+            f"bench peers: compares with {side}, which is not installed. Run: pip install 'sab-agents[peers]'."
         ) from error
 
 
@@ -253,8 +255,8 @@ def command(arguments: Sequence[str]) -> int:
     parser = Parser(
         "bench peers",
         "Trains recurrent agents from the first step to a solved task: RecurrentPPO with three cores, sb3-contrib's as "
-        "it is and repaired, skrl's, and a plain loop in CleanRL's way, with the same environments, sizes and "
-        "settings. One thread is timed by the processor.",
+        "it is and repaired, skrl's, TorchRL's, and a plain loop in CleanRL's way, with the same environments, sizes "
+        "and settings. One thread is timed by the processor.",
     )
     parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)}")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
@@ -272,8 +274,8 @@ def command(arguments: Sequence[str]) -> int:
             raise UserError(f"bench peers: there is no task {name!r}. {did_you_mean(name, TASKS)}")
     if {STOCK, REPAIRED} & set(given.sides):
         contrib()
-    if SKRL in given.sides:
-        skrl_loop()
+    for side in LOOPS.keys() & set(given.sides):
+        loop_of(side)
     same = {"torch": torch.__version__} | {
         name: getattr(given, name) for name in ("seconds", "threads", "envs", "steps")
     }

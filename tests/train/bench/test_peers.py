@@ -13,7 +13,7 @@ import torch
 from sab_agents.train.bench import peers
 from sab_agents.train.bench.agents import REPAIRED, STOCK
 from sab_agents.train.bench.clean_loop import CleanLoop
-from sab_agents.train.bench.peers import CLEAN, SIDES, SKRL, TASKS, Run, Task, build, run
+from sab_agents.train.bench.peers import CLEAN, LOOPS, SIDES, SKRL, TASKS, TORCHRL, Run, Task, build, run
 from sab_agents.train.cli import main
 
 
@@ -24,7 +24,7 @@ def tiny(name: str) -> Task:
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("name", TASKS)
 def test_every_side_learns_every_task(name: str, side: str) -> None:
-    package = {STOCK: "sb3_contrib", REPAIRED: "sb3_contrib", SKRL: "skrl"}.get(side)
+    package = {STOCK: "sb3_contrib", REPAIRED: "sb3_contrib", **{each: each for each in LOOPS}}.get(side)
     if package is not None:
         pytest.importorskip(package, reason=f"{package}, of the extra peers, is not installed")
     found = run(name, tiny(name), side, 0, 0.0)
@@ -107,13 +107,33 @@ def test_the_plain_loop_evaluates_what_it_collected_as_when_it_acted() -> None:
     assert any(not torch.equal(*pair) for pair in zip(before, learner.network.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("side", LOOPS)
 def test_a_package_that_is_not_installed_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    side: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "skrl.agents.torch.ppo", None)
-    monkeypatch.delitem(sys.modules, "sab_agents.train.bench.skrl_loop", raising=False)
-    assert main(["bench", "peers", "tmaze", "--sides", SKRL]) == 2
-    assert "skrl, which is not installed" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setitem(sys.modules, {SKRL: "skrl.agents.torch.ppo", TORCHRL: "torchrl.modules"}[side], None)
+    monkeypatch.delitem(sys.modules, f"sab_agents.train.bench.{side}_loop", raising=False)
+    assert main(["bench", "peers", "tmaze", "--sides", side]) == 2
+    assert f"{side}, which is not installed" in " ".join(capsys.readouterr().err.split())
+
+
+def test_torchrl_evaluates_what_it_collected_as_when_it_acted() -> None:
+    """Episodes of 6 steps end within the rollouts of 8."""
+    modules = pytest.importorskip("torchrl.modules", reason="torchrl, of the extra peers, is not installed")
+    task = Task(**{**vars(tiny("tmaze")), "arguments": {"corridor_length": 5}})
+    learner: Any = build(TORCHRL, task, 0)
+    learner.collect()
+    learner.collect()
+    rollout = learner.rollout
+    assert rollout["is_init"][:, 1:].any()
+    with torch.no_grad(), modules.set_recurrent_mode(True):
+        again = learner.critic(rollout.clone())["state_value"]
+        log_prob = learner.actor.get_dist(rollout.clone()).log_prob(rollout["action"])
+    torch.testing.assert_close(again, rollout["state_value"])
+    torch.testing.assert_close(log_prob, rollout["action_log_prob"])
+    kept = [parameter.clone() for parameter in learner.loss.parameters()]
+    learner.learn(0)
+    assert any(not torch.equal(*pair) for pair in zip(kept, learner.loss.parameters(), strict=True))
 
 
 def test_skrl_evaluates_what_it_collected_as_when_it_acted() -> None:
