@@ -10,13 +10,12 @@ Dimensions: T steps of a rollout, n environments, m of a minibatch, F features, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 from torch.distributions import Categorical
@@ -70,26 +69,12 @@ class Network(nn.Module):
 
 
 class CleanLoop(PeerLoop):
-    """An agent of CleanRL's way; see `PeerLoop`.
+    """An agent of CleanRL's way; see `PeerLoop`."""
 
-    Args:
-        env, settings, seed: see `PeerLoop`.
-        hidden_size: H.
-        extractor: of features.
-    """
-
-    def __init__(
-        self,
-        env: VecEnv,
-        settings: Mapping[str, Any],
-        hidden_size: int,
-        extractor: type[BaseFeaturesExtractor] = FlattenExtractor,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(env, settings, seed)
-        self.settings = settings
+    def begin(self, hidden_size: int, extractor: type[BaseFeaturesExtractor]) -> None:
+        """Makes the networks and begins the first episodes."""
         self.network = Network(self.env, extractor, hidden_size)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings["learning_rate"], eps=1e-5)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.settings["learning_rate"], eps=1e-5)
         self._observations: Any = self.env.reset()
         self._start = torch.ones(self.n_envs)
         zeros = torch.zeros(1, self.n_envs, hidden_size)
@@ -115,7 +100,7 @@ class CleanLoop(PeerLoop):
                 [observations, self._start, actions, distribution.log_prob(actions), values, torch.as_tensor(rewards)]
             )
             self._start = torch.as_tensor(dones, dtype=torch.float32)
-            self.returns.extend(info["episode"]["r"] for info in infos if "episode" in info)
+            self.keep_returns(infos)
         stacked = [torch.stack(each) for each in zip(*steps, strict=True)]
         self._seen, self._starts, self._actions, self._log_probs, self._values, earned = stacked
         observations = torch.as_tensor(self._observations)

@@ -18,7 +18,7 @@ from skrl.agents.torch.ppo import PPO_CFG, PPO_RNN
 from skrl.memories.torch import RandomMemory
 from skrl.models.torch import CategoricalMixin, DeterministicMixin, Model
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
@@ -75,25 +75,13 @@ class _Value(DeterministicMixin, _Recurrent):  # type: ignore[misc]
 
 
 class SkrlLoop(PeerLoop):
-    """An agent of skrl's; see `PeerLoop`.
+    """An agent of skrl's; see `PeerLoop`."""
 
-    Args:
-        env, settings, seed: see `PeerLoop`.
-        hidden_size: H.
-        extractor: of features.
-    """
-
-    def __init__(
-        self,
-        env: VecEnv,
-        settings: Mapping[str, Any],
-        hidden_size: int,
-        extractor: type[BaseFeaturesExtractor] = FlattenExtractor,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(env, settings, seed)
+    def begin(self, hidden_size: int, extractor: type[BaseFeaturesExtractor]) -> None:
+        """Makes the networks and begins the first episodes."""
         sizes = (self.env, self.n_steps, hidden_size, extractor)
-        space: Any = env.action_space
+        settings = self.settings
+        space: Any = self.env.action_space
         self.models = {"policy": _Policy(*sizes, int(space.n)), "value": _Value(*sizes, 1)}
         configuration = PPO_CFG(
             rollouts=self.n_steps,
@@ -149,7 +137,7 @@ class SkrlLoop(PeerLoop):
                 **when,
             )
             self._observations = following
-            self.returns.extend(info["episode"]["r"] for info in infos if "episode" in info)
+            self.keep_returns(infos)
 
     def learn(self, seed: int) -> None:  # noqa: ARG002 - skrl's minibatches are in order
         """Learns from the rollout."""

@@ -9,12 +9,11 @@ Dimensions: T steps of a rollout, n environments, H hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule, TensorDictSequential
@@ -66,25 +65,12 @@ def _network(
 
 
 class TorchRLLoop(PeerLoop):
-    """An agent of TorchRL's parts; see `PeerLoop`.
+    """An agent of TorchRL's parts; see `PeerLoop`."""
 
-    Args:
-        env, settings, seed: see `PeerLoop`.
-        hidden_size: H.
-        extractor: of features.
-    """
-
-    def __init__(
-        self,
-        env: VecEnv,
-        settings: Mapping[str, Any],
-        hidden_size: int,
-        extractor: type[BaseFeaturesExtractor] = FlattenExtractor,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(env, settings, seed)
-        self.settings, space = settings, env.action_space
-        actions = int(space.n)  # type: ignore[attr-defined]
+    def begin(self, hidden_size: int, extractor: type[BaseFeaturesExtractor]) -> None:
+        """Makes the networks and begins the first episodes."""
+        settings = self.settings
+        actions = int(self.env.action_space.n)  # type: ignore[attr-defined]
         self.actor = ProbabilisticActor(
             _network("actor", self.env, extractor, hidden_size, actions, "logits"),
             in_keys=["logits"],
@@ -129,7 +115,7 @@ class TorchRLLoop(PeerLoop):
                 self._now[state][done] = 0
             self._now["observation"] = torch.as_tensor(found)
             self._now["is_init"] = ends[-1].unsqueeze(1)
-            self.returns.extend(info["episode"]["r"] for info in infos if "episode" in info)
+            self.keep_returns(infos)
         rollout: Any = torch.stack(steps, dim=1)  # (n, T)
         received, ended = (torch.stack(each, dim=1).unsqueeze(2) for each in (rewards, ends))
         value = rollout["state_value"]
