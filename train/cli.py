@@ -43,12 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; None takes them from the command line.
 
     Returns:
-        The exit code: 0; 2 for an error that the user can correct; 1 for training that failed.
+        The exit code: 0; 2 for an error that the user can correct; 1 for training that failed; 128 and the signal's
+        number for a command that was interrupted, or whose output nobody reads any more.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with terminated_as_interrupted():
-            return _run(arguments)
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
     except UserError as error:
         print(f"sab-agents: {error}", file=sys.stderr)
         return error.exit_code
@@ -57,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_main():
             print(f"sab-agents: interrupted. {advice[0]}", file=sys.stderr)
         return 128 + (signalled.args[0] if signalled.args else signal.SIGINT)
+    except BrokenPipeError:
+        # Who reads the output, such as `head`, has enough; what is still to be flushed at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 def _run(arguments: list[str]) -> int:

@@ -21,6 +21,7 @@ from sab_agents.online.readout import Readout
 from sab_agents.streaming import WRITES
 from tests.core.test_one_step import random_case
 from tests.core.test_scan_equals_reference import (
+    MANY_SLOTS,
     by_native,
     fitting,
     random_plan,
@@ -150,8 +151,8 @@ def main() -> None:
     guard_parts()
     extension.WORK_PER_THREAD = 1
     for score in SCORES:  # a compiler may break what only a sanitizer's build contains
-        for gain in (1.0, 0.0):
-            test_native_reads_many_slots_as_the_reference(score, gain)
+        for gain, held in MANY_SLOTS:
+            test_native_reads_many_slots_as_the_reference(score, gain, held)
     names = ["baseline", "avx2", "avx512"]
     names = names[: names.index(extension.native.instruction_set()) + 1]
     for seed in range(int(sys.argv[2])):

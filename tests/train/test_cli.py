@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,17 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"sab-agents {sab_agents.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--help"]], ids=" ".join)
+def test_a_reader_that_has_enough_is_no_error(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "sab_agents", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize("name", FORMER)

@@ -220,6 +220,7 @@ class Network(NamedTuple):
             recurrence=self.weights,
             x=given.x,
             h=given.h,
+            memory=given.memory,
             start=given.start,
             cut=given.cut,
             write_slot=given.write_slot,
@@ -315,11 +316,11 @@ class Run:
 
     def hidden(self) -> Tensor:
         """Returns h of each step, (T, B, H)."""
-        T, B, _, H, _, held, *_, apart = self._space.sizes
-        states, before = (self._space.tape.state, 0) if apart else (self._space.tape.hidden, held * B * H)
+        T, B, _, H, *_, apart = self._space.sizes
+        states = self._space.tape.state if apart else self._space.tape.hidden
         assert isinstance(states, tuple)
         assert states
-        first = states[1] + before
+        first = states[1]
         return states[0][first : first + T * B * H].view(T, B, H).clone()  # which others may change
 
     def backward(self, gradient: Tensor, memory: Tensor | None) -> None:

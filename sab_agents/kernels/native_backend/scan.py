@@ -39,9 +39,9 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
     """Computes a scan; see `sab_agents.kernels.scan.ScanKernel`."""
     inputs, plan = contiguous(inputs, plan)
     sizes = sizes_of(inputs, plan)
-    T, B, _, H, _, held, R, *_, apart = sizes
+    T, B, _, H, _, _, R, *_, apart = sizes
     gates, buffer = new_empty(T, B, 4 * H), new_empty(layout(sizes, keep=keep, tape=IN_BUFFER, sent=()).floats)
-    summary, hidden = new_empty(T, B, H), new_empty(held + T, B, H)
+    summary, hidden = new_empty(T, B, H), new_empty(T, B, H)
     output, c = new_empty(T, B, (3 if apart else 2) * H), new_empty(B, H)
     versions, weights = new_empty(T, B, R, dtype=WHOLE), new_empty(T, B, R)
     space = _space(sizes, keep, gates, buffer, summary, hidden, versions, weights, c)
@@ -60,10 +60,10 @@ def forward(inputs: ScanArguments, plan: ScanPlan, *, keep: bool) -> Scanned:
 def tape_shapes(inputs: ScanArguments, plan: ScanPlan) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Returns shapes and dtypes of the tape; see `sab_agents.kernels.scan.ScanKernel`."""
     sizes = sizes_of(inputs, plan)
-    T, B, _, H, _, held, *_ = sizes
+    T, B, _, H, *_ = sizes
     counts = tape_counts(sizes)
     buffer = sum(padded(counts[part]) for part in IN_BUFFER)
-    shapes = (T, B, 4 * H), (buffer,), (T, B, H), (held + T, B, H)
+    shapes = (T, B, 4 * H), (buffer,), (T, B, H), (T, B, H)
     return [(shape, torch.float32) for shape in shapes]
 
 

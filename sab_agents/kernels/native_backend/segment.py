@@ -226,7 +226,7 @@ class CompiledSegment:
         forward, backward, select = self._forward, self._backward, self._select
         forward.x, forward.h, forward.c, forward.memory = record.observation, before.h, before.c, before.memory
         forward.start, forward.write_slot, forward.filled = record.start, record.write_slot, before.filled
-        backward.x, backward.h = record.observation, before.h
+        backward.x, backward.h, backward.memory = record.observation, before.h, before.memory
         backward.start, backward.write_slot = record.start, record.write_slot
         select.filled, select.written_at = before.filled, before.written_at
         if self.stream.rules.reading.age:

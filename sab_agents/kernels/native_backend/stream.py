@@ -426,8 +426,8 @@ class WindowReplay:
         """
         forward, backward, output = self._forward, self._backward, new_empty(steps, *self._shape)
         forward.steps = backward.steps = steps
-        forward.h = backward.h = before.h
-        forward.c, forward.memory, forward.filled, forward.outputs = before.c, before.memory, before.filled, output
+        forward.h, forward.memory = backward.h, backward.memory = before.h, before.memory
+        forward.c, forward.filled, forward.outputs = before.c, before.filled, output
         if self._age:
             forward.step, forward.written_at = before.step, before.written_at
             backward.step, backward.written_at = before.step, before.written_at

@@ -43,8 +43,9 @@ class Sizes(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """How many threads share the scan: the recurrent product is most of its work."""
-        return threads(self.steps * self.rows * 4 * self.size * self.size)
+        """How many threads share the scan, by its recurrent products, its memory's keys and its scores."""
+        each, kept = 4 * self.size * self.size, self.held * self.attention
+        return threads(self.rows * (self.steps * (each + kept) + kept * self.size))
 
 
 Array = Tensor | tuple[Tensor, int] | tuple[()]
@@ -170,7 +171,7 @@ def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
         "keys": keyed * B * A,
         "scores": steps * B * R,
         "summary": T * B * H,
-        "hidden": (held + T) * B * H,
+        "hidden": T * B * H,
         "state": T * B * H if apart else 0,
         "versions": 0,  # integers, never here
         "weights": T * B * R,

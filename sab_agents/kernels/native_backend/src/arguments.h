@@ -72,7 +72,7 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
     FIELD(float*, keys);                        // * (V, B, A) of the versions that were written
     FIELD(float*, scores);                      // * (T, B, R) falling, −inf where there was nothing to read
     FIELD(float*, summary);                     // (T, B, H) s
-    FIELD(float*, hidden);                      // (V, B, H) all versions
+    FIELD(float*, hidden);                      // (T, B, H) what each step stores
     FIELD(Optional<float>, state);              // (T, B, H) h, there where that is not what is stored
     FIELD(int64_t*, versions);                  // (T, B, R) that were read, −1 where there was nothing to read
     FIELD(float*, weights);                     // (T, B, R) of these
@@ -81,7 +81,7 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
 
 struct Sent {  // what the backward pass leaves
     STRUCTURE(Sent);
-    FIELD(float*, states);                      // (V, B, H)
+    FIELD(float*, states);                      // (V, B, H), as the next nothing where no version of the slot was read
     FIELD(float*, keys);                        // (V, B, A)
     FIELD(float*, query);                       // (T, B, Q)
     FIELD(Optional<float>, state);              // (T, B, H) of h, there where that is not what is stored
@@ -91,6 +91,13 @@ struct Sent {  // what the backward pass leaves
     FIELD(float*, h);                           // (B, H)
     FIELD(float*, cell);                        // (B, H)
 };
+
+// A version of a row, (H): a slot of the starting memory, or what a step stored.
+template <class Scan>
+const float* version_in(const Scan& of, int64_t version, int64_t row) {
+    if (version < of.held) return of.memory + (row * of.held + version) * of.size;
+    return of.tape.hidden + ((version - of.held) * of.rows + row) * of.size;
+}
 
 struct Forward {
     STRUCTURE(Forward);
@@ -133,7 +140,8 @@ struct Forward {
         return outputs == nullptr || (places != nullptr && place >= given) ? nullptr : outputs + place * parts * size;
     }
     // (T, B, H) h of each step.
-    float* states() const { return apart ? tape.state.address : tape.hidden + held * rows * size; }
+    float* states() const { return apart ? tape.state.address : tape.hidden; }
+    const float* version_of(int64_t version, int64_t row) const { return version_in(*this, version, row); }
 };
 
 struct Backward {
@@ -164,7 +172,8 @@ struct Backward {
     FIELD(Optional<const float>, grad_last_cell);  // (B, H)
     FIELD(Recurrence, recurrence);
     FIELD(Optional<const float>, x);            // (T, B, I), absent where no gradient of weight_ih is wanted
-    FIELD(const float*, h);                     // (B, H), as the next three of the forward pass
+    FIELD(const float*, h);                     // (B, H), as the next four of the forward pass
+    FIELD(const float*, memory);                // (B, S0, H)
     FIELD(const uint8_t*, start);               // (T, B)
     FIELD(const uint8_t*, cut);                 // (T, B)
     FIELD(const int64_t*, write_slot);          // (T, B)
@@ -175,7 +184,8 @@ struct Backward {
     FIELD(Optional<float>, grad_memory);        // out: (B, S0, H)
     FIELD(Gradients, gradients);                // out
 
-    const float* states() const { return apart ? tape.state.address : tape.hidden + held * rows * size; }
+    const float* states() const { return apart ? tape.state.address : tape.hidden; }
+    const float* version_of(int64_t version, int64_t row) const { return version_in(*this, version, row); }
 
     // The row (t, r) of the gradient of h or s; null for zeros.
     const float* row_of(const float* gradient, int64_t stride, int64_t t, int64_t row) const {

@@ -3,6 +3,7 @@
 
 struct BackwardWeights {
     float *hh, *key, *query, *joined = nullptr;
+    uint8_t* read;  // (S0, B), by `mark_read`
     int64_t used;
 
     BackwardWeights(const Backward& of, float* base) {
@@ -12,6 +13,7 @@ struct BackwardWeights {
         query = carver.floats(packed_size(of.recurrence.attended(of.attention, of.size), of.size));
         const int64_t room = joined_size(of.recurrence, of.attention, of.size);
         if (room > 0) joined = carver.floats(room);
+        read = reinterpret_cast<uint8_t*>(carver.floats(round_up(of.held * of.rows, 4) / 4));
         used = carver.used;
     }
 };
@@ -51,6 +53,7 @@ struct BackwardGroup {
     // Everything that gradients are added to: what came from outside, or zeros.
     void begin() {
         for (int64_t version = 0; version < of.held + T; ++version) {
+            if (version < of.held && !is_read(version)) continue;
             clear(of.sent.keys + at(version, 0) * A, count * A);
             if (version < of.held && remembering) clear(of.sent.states + at(version, 0) * H, count * H);
         }
@@ -65,6 +68,13 @@ struct BackwardGroup {
             copy(of.grad_last_cell, (first + r) * H, of.sent.cell + (first + r) * H);
         if (of.recurrence.score_weight != nullptr) clear(of.sent.score_weight + first * A, count * A);
         if (of.recurrence.gates_output()) clear(of.sent.output_gate + first * 2 * H, count * 2 * H);
+    }
+
+    // Whether any row of the group read this slot of the starting memory.
+    bool is_read(int64_t slot) const {
+        for (int64_t r = 0; r < count; ++r)
+            if (weights.read[at(slot, r)] != 0) return true;
+        return false;
     }
 
     static void clear(float* to, int64_t floats) { std::memset(to, 0, static_cast<size_t>(floats) * sizeof(float)); }
@@ -120,7 +130,7 @@ struct BackwardGroup {
         const int64_t* versions = of.tape.versions + at(t, r) * R;
         for (int64_t i = 0; i < R && versions[i] >= 0; ++i) {
             const int64_t place = at(versions[i], r);
-            prefetch(of.tape.hidden + place * H, H);
+            prefetch(of.version_of(versions[i], first + r), H);
             prefetch(of.sent.states + place * H, H);
             prefetch(of.tape.keys + place * A, A);
             prefetch(of.sent.keys + place * A, A);
@@ -139,7 +149,7 @@ struct BackwardGroup {
         if (of.recurrence.gated()) open_gate(t, r, grad_summary);
         else add_scaled(grad_summary, static_cast<float>(of.gain), grad_of_h(t, r), H);
         for (int64_t i = 0; i < filled; ++i)
-            scratch.value_grads[i] = dot(of.tape.hidden + at(versions[i], r) * H, grad_summary, H);
+            scratch.value_grads[i] = dot(of.version_of(versions[i], first + r), grad_summary, H);
         score_gradients(of.tape.scores + now * R, filled, R, static_cast<float>(of.floor), scratch.value_grads,
                         dot(of.tape.summary + now * H, grad_summary, H), scratch.score_grads);
         if (of.recurrence.ages()) {
@@ -220,19 +230,13 @@ struct BackwardGroup {
 
     // A slot of the starting memory receives what was sent to it and, through its key, what was sent there.
     void memory(int64_t slot) {
-        const bool keyed = of.credit && any_nonzero(of.sent.keys + at(slot, 0) * A, count * A);
-        if (keyed) send(of.sent.keys + at(slot, 0) * A, A, weights.key);
+        const bool credited = of.credit && is_read(slot);
+        if (credited) send(of.sent.keys + at(slot, 0) * A, A, weights.key);
         for (int64_t r = 0; r < count; ++r) {
             float* to = of.grad_memory + ((first + r) * of.held + slot) * H;
-            copy(of.credit ? of.sent.states : nullptr, at(slot, r) * H, to);
-            if (keyed) receive(to, r);
+            copy(credited ? of.sent.states : nullptr, at(slot, r) * H, to);
+            if (credited) receive(to, r);
         }
-    }
-
-    static bool any_nonzero(const float* from, int64_t count) {
-        for (int64_t i = 0; i < count; ++i)
-            if (from[i] != 0.0f) return true;  // NaN too
-        return false;
     }
 };
 
@@ -247,6 +251,7 @@ void backward_prepare(const Backward& of, float* shared) {
     pack(of.recurrence.key_weight, of.attention, H, H, 1, weights.key);
     const int64_t Q = of.recurrence.attended(of.attention, H);
     pack(joined_weights(of.recurrence, of.attention, H, weights.joined), Q, H, H, 1, weights.query);
+    mark_read(of, weights.read);
 }
 
 void backward_run(const Backward& of, const float* shared, float* scratch, int64_t first, int64_t last) {

@@ -1,10 +1,13 @@
 // The forward scan of a range of rows, GROUP at a time, each group through the whole sequence.
 //
-// Where no read enters h, the recurrence does not wait for reads: it runs STEPS steps ahead, and their queries and keys
-// are made and scored together, so that the keys of the memory are loaded once for all of them. If there are threads
-// enough, one thread runs the recurrence and another one reads, as far as the first has come.
+// Where no read enters h, the recurrence does not wait for reads: it runs AHEAD steps ahead. Queries and keys of all of
+// them are made together; then each row reads for all of them, STEPS at a time, so that its keys are loaded from the
+// slower caches once. If there are threads enough, one thread runs the recurrence and another one reads, as far as the
+// first has come.
 
 constexpr int64_t GROUP = 16;  // rows that share one pass over the packed weights
+constexpr int64_t AHEAD = 4 * STEPS;
+static_assert(AHEAD >= LANES, "the keys of a block of the memory take the place of those of AHEAD steps");
 
 // Rows of the largest group, if they are split over threads as evenly as it goes.
 inline int64_t most_together(int64_t rows, int64_t threads) {
@@ -47,6 +50,7 @@ struct ForwardScratch {  // of one thread
     float *slot_keys, *slot_prepared, *slot_empty;
     int64_t* slot_versions;
     int32_t* slot_born;
+    const float** read;  // the versions that a step read
     int64_t used;
 
     ForwardScratch(const Forward& of, float* base) {
@@ -54,8 +58,8 @@ struct ForwardScratch {  // of one thread
         const int64_t rows = most_together(of.rows, of.threads);
         recurrent = carver.floats(rows * padded(4 * of.size));
         const int64_t Q = of.recurrence.attended(of.attention, of.size);
-        attended = carver.floats(STEPS * rows * padded(Q));
-        const int64_t keys = STEPS * rows < LANES ? LANES : STEPS * rows;  // a block of the memory, or of all rows' steps
+        attended = carver.floats(AHEAD * rows * padded(Q));
+        const int64_t keys = AHEAD * rows;  // of a block of the memory or of all rows' steps
         new_keys = carver.floats(keys * padded(of.attention));
         before = carver.floats(rows * of.size);
         queries = carver.floats(STEPS * Q);
@@ -66,6 +70,7 @@ struct ForwardScratch {  // of one thread
         slot_empty = carver.floats(rows * round_up(of.slots, LANES));
         slot_versions = carver.integers(rows * of.slots);
         slot_born = carver.short_integers(rows * round_up(of.slots, LANES));
+        read = reinterpret_cast<const float**>(carver.integers(of.reads));
         used = carver.used;
     }
 };
@@ -113,7 +118,7 @@ struct ForwardGroup {
 
     template <class Function>
     void in_turns(const Function& some_steps) const {
-        const int64_t ahead = entering ? 1 : STEPS;
+        const int64_t ahead = entering ? 1 : AHEAD;
         for (int64_t t = 0; t < T; t += ahead) some_steps(t, T - t < ahead ? T - t : ahead);
     }
 
@@ -151,18 +156,13 @@ struct ForwardGroup {
         if (of.recurrence.ages()) slots[r].begin_times(of.slots);
     }
 
-    // The starting memory becomes the first versions, zeros where a slot is empty.
+    // The slots of the starting memory are the first versions.
     void hold_memory(int64_t r) {
         const float* memory = of.memory + (first + r) * of.held * H;
         for (int64_t slot = 0; slot < of.held; slot += LANES) {
             const int64_t some = of.held - slot < LANES ? of.held - slot : LANES;
             bool any = false;
-            for (int64_t i = slot; i < slot + some; ++i) {
-                float* to = of.tape.hidden + at(i, r) * H;
-                any |= holds(i, r);
-                if (holds(i, r)) std::memcpy(to, memory + i * H, static_cast<size_t>(H) * sizeof(float));
-                else std::memset(to, 0, static_cast<size_t>(H) * sizeof(float));
-            }
+            for (int64_t i = slot; i < slot + some; ++i) any |= holds(i, r);
             if (!any) continue;
             product(memory + slot * H, H, some, H, A, weights.key, scratch.new_keys);
             slots[r].template write_block<SCORE>(slot, some, scratch.new_keys, padded(A));
@@ -195,11 +195,10 @@ struct ForwardGroup {
         if (any) products(outputs(t), n, Q, weights.query, scratch.attended);
         for (int64_t r = 0; r < count; ++r)
             for (int64_t u = 0, end; u < n; u = end) {  // an episode's steps
-                for (end = u + 1; end < n && of.start[at(t + end, r)] == 0;) ++end;
+                for (end = u + 1; end < n && end < u + STEPS && of.start[at(t + end, r)] == 0;) ++end;
                 read_and_write(t, u, end, r, any);
+                for (int64_t i = u; i < end; ++i) sum_up(t + i, r);
             }
-        for (int64_t u = 0; u < n; ++u)
-            for (int64_t r = 0; r < count; ++r) sum_up(t + u, r);
         if (written && entering) {
             make_keys(t, n);
             for (int64_t r = 0; r < count; ++r) write(t, 0, r);
@@ -216,7 +215,7 @@ struct ForwardGroup {
                          of.tape.cell + now * H, of.tape.gates + now * 4 * H, of.tape.cell + (now + of.keep * B) * H,
                          of.tape.output + now * H);
             if (!entering) std::memcpy(states + at(t, r) * H, of.tape.output + now * H, bytes);
-            if (of.apart) std::memcpy(of.tape.hidden + at(version(t), r) * H, of.tape.output + now * H, bytes);
+            if (of.apart) std::memcpy(of.tape.hidden + at(t, r) * H, of.tape.output + now * H, bytes);
         }
     }
 
@@ -235,7 +234,7 @@ struct ForwardGroup {
     }
 
     void make_keys(int64_t t, int64_t n) const {
-        products(of.tape.hidden + at(version(t), 0) * H, n, A, weights.key, scratch.new_keys);
+        products(of.tape.hidden + at(t, 0) * H, n, A, weights.key, scratch.new_keys);
     }
 
     // The recurrent part of the gates: zeros for rows that start an episode, of which the last are not computed.
@@ -260,37 +259,41 @@ struct ForwardGroup {
         return scratch.before;
     }
 
-    // Steps t + u … t + end of a row, of which the first alone may start an episode. If they are scored together, a slot
-    // that is written is scored again for the steps after it. `any`: there is something to read, perhaps in other rows.
-    void read_and_write(int64_t t, int64_t u, int64_t end, int64_t r, bool any) {
+    // Steps t + from … t + end of a row, at most STEPS, of which the first alone may start an episode. If they are scored
+    // together, a slot that is written is scored again for the steps after it. `any`: there is something to read, perhaps
+    // in other rows.
+    void read_and_write(int64_t t, int64_t from, int64_t end, int64_t r, bool any) {
         Slots& held = slots[r];
-        if (of.start[at(t + u, r)] != 0) held.clear();
+        if (of.start[at(t + from, r)] != 0) held.clear();
         Query queries[STEPS];
-        for (int64_t i = u; any && i < end; ++i) queries[i] = ask(t, i, r);
-        if (SCORE::TOGETHER) score(held, 0, held.blocks(), queries, u, end);
-        for (; u < end; ++u) {
-            if (!SCORE::TOGETHER) score(held, 0, held.blocks(), queries, u, u + 1);
-            read(t, u, r, scores(u));
+        const int64_t n = end - from;
+        for (int64_t i = 0; any && i < n; ++i) queries[i] = ask(t, from + i, i, r);
+        const bool together = held.extent >= SCORE::TOGETHER;
+        if (together) score(held, 0, held.blocks(), queries, 0, n);
+        for (int64_t i = 0; i < n; ++i) {
+            if (!together) score(held, 0, held.blocks(), queries, i, i + 1);
+            read(t + from + i, i, r);
             if (entering) continue;
-            const int64_t before = held.extent, slot = write(t, u, r);
-            if (SCORE::TOGETHER && slot >= 0)
-                score(held, (slot < before ? slot : before) / LANES, slot / LANES + 1, queries, u + 1, end);
+            const int64_t before = held.extent, slot = write(t, from + i, r);
+            if (together && slot >= 0)
+                score(held, (slot < before ? slot : before) / LANES, slot / LANES + 1, queries, i + 1, n);
         }
     }
 
-    float* scores(int64_t u) const { return scratch.slot_scores + u * round_up(of.slots, LANES); }
+    // Scores, queries and the rest of one of at most STEPS steps are the i-th in their room.
+    float* scores(int64_t i) const { return scratch.slot_scores + i * round_up(of.slots, LANES); }
 
-    void score(const Slots& held, int64_t from, int64_t to, const Query* queries, int64_t u, int64_t end) const {
-        if (from < to && u < end) SCORE::score(held, from, to, queries + u, end - u, scores(u), scores(1) - scores(0));
+    void score(const Slots& held, int64_t from, int64_t to, const Query* queries, int64_t i, int64_t end) const {
+        if (from < to && i < end) SCORE::score(held, from, to, queries + i, end - i, scores(i), scores(1) - scores(0));
     }
 
     // The linear functions of ĥ that a read takes: on the tape if that has this step.
-    float* attended(int64_t t, int64_t u, int64_t r) const {
-        return of.keep || entering ? of.tape.query + taped(t + u, r) * Q : scratch.queries + u * Q;
+    float* attended(int64_t t, int64_t i, int64_t r) const {
+        return of.keep || entering ? of.tape.query + taped(t, r) * Q : scratch.queries + i * Q;
     }
 
-    Query ask(int64_t t, int64_t u, int64_t r) const {
-        float* const query = attended(t, u, r);
+    Query ask(int64_t t, int64_t u, int64_t i, int64_t r) const {
+        float* const query = attended(t + u, i, r);
         const float* raw = scratch.attended + (u * count + r) * padded(Q);
         for (int64_t a = 0; a < A; ++a) query[a] = raw[a] + of.recurrence.query_bias[a];
         if (of.recurrence.ages()) query[A] = raw[A] + *of.recurrence.age_bias;
@@ -298,16 +301,16 @@ struct ForwardGroup {
             for (int64_t j = 0; j < H; j += LANES)
                 store(query + gate + j, sigmoid(load(raw + gate + j, H - j) + load(of.recurrence.gate_bias + j, H - j)),
                       H - j);
-        return SCORE::ask(A, query, of.recurrence.score_weight, scratch.query_room + u * A);
+        return SCORE::ask(A, query, of.recurrence.score_weight, scratch.query_room + i * A);
     }
 
-    void read(int64_t t, int64_t u, int64_t r, float* scores) {
-        const int64_t now = at(t + u, r);
-        Ranking best{of.tape.scores + taped(t + u, r) * R, of.tape.versions + now * R, R};
-        if (slots[r].extent > 0 && of.recurrence.ages()) slots[r].subtract_ages(t + u, attended(t, u, r)[A], scores);
-        rank_slots(slots[r], scores, best);
+    void read(int64_t t, int64_t i, int64_t r) {
+        const int64_t now = at(t, r);
+        Ranking best{of.tape.scores + taped(t, r) * R, of.tape.versions + now * R, R};
+        if (slots[r].extent > 0 && of.recurrence.ages()) slots[r].subtract_ages(t, attended(t, i, r)[A], scores(i));
+        rank_slots(slots[r], scores(i), best);
         weigh(best, static_cast<float>(of.floor), of.tape.weights + now * R);
-        for (int64_t i = 0; i < best.count; ++i) prefetch(of.tape.hidden + at(best.versions[i], r) * H, H);
+        for (int64_t k = 0; k < best.count; ++k) prefetch(of.version_of(best.versions[k], first + r), H);
     }
 
     // s = Σ weight · m and, where it enters, h = ĥ + g · s
@@ -315,6 +318,7 @@ struct ForwardGroup {
         const int64_t* versions = of.tape.versions + at(t, r) * R;
         const float* weight = of.tape.weights + at(t, r) * R;
         const int64_t filled = filled_ranks(versions, R);
+        for (int64_t i = 0; i < filled; ++i) scratch.read[i] = of.version_of(versions[i], first + r);
         float* summary = of.tape.summary + at(t, r) * H;
         const float* output = outputs(t) + r * H;
         float* state = states + at(t, r) * H;
@@ -323,7 +327,7 @@ struct ForwardGroup {
         for (int64_t j = 0; j < H; j += LANES) {
             Vec s{};
             for (int64_t i = 0; i < filled; ++i)
-                s += broadcast(weight[i]) * load(of.tape.hidden + at(versions[i], r) * H + j, H - j);
+                s += broadcast(weight[i]) * load(scratch.read[i] + j, H - j);
             store(summary + j, s, H - j);
             if (!entering) continue;
             store(state + j, load(output + j, H - j) + (opened == nullptr ? gain : load(opened + j, H - j)) * s, H - j);
@@ -342,7 +346,7 @@ struct ForwardGroup {
         else
             for (int64_t j = 0; j < H; j += LANES)
                 store(to + H + j, output_gate(of.recurrence, h, j, H - j) * load(summary + j, H - j), H - j);
-        if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + at(version(t), r) * H, bytes);
+        if (parts == 3) std::memcpy(to + 2 * H, of.tape.hidden + at(t, r) * H, bytes);
     }
 
     // What a step stores goes to its slot, which is returned; −1 for none.

@@ -1,7 +1,9 @@
 // From inputs through a scan to its outputs, and back to every weight.
 
 #include <cstring>
+#include <vector>
 
+#include "memory.h"
 #include "operations.h"
 #include "threads.h"
 
@@ -22,16 +24,12 @@ bool in_halves(const Forward& of) {
 
 // Each row's recurrence and its reads at once. No first half waits for anything, and all of them are handed out first.
 void run_halves(const Kernels& by, const Forward& of) {
-    const int64_t each = (by.forward.scratch_size(of) + 15) / 16 * 16;
-    const Buffer shared = allocate(by.forward.shared_size(of)), scratch = allocate(2 * of.rows * each);
     const std::unique_ptr<Progress[]> progress(new Progress[static_cast<size_t>(of.rows)]);
-    by.forward.prepare(of, shared.get());
-    in_parallel(2 * of.rows, [&](int64_t half) {
+    run_parts(by.forward, of, 2 * of.rows, [&](int64_t half, const float* shared, float* scratch) {
         const int64_t row = half % of.rows;
-        float* const room = scratch.get() + half * each;
         Progress& made = progress[static_cast<size_t>(row)];
-        if (half < of.rows) by.forward_cells(of, shared.get(), room, row, made);
-        else by.forward_reads(of, shared.get(), room, row, made);
+        if (half < of.rows) by.forward_cells(of, shared, scratch, row, made);
+        else by.forward_reads(of, shared, scratch, row, made);
     });
 }
 
@@ -49,7 +47,7 @@ bool zeros(const float* from, int64_t count) {
 struct WeightSums {
     const Backward& of;
     const Kernels& by = kernels_in_use();
-    const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention, V = of.held + T;
+    const int64_t T = of.steps, B = of.rows, H = of.size, A = of.attention;
     const Gradients& into = of.gradients;
 
     void run() const {
@@ -139,13 +137,28 @@ struct WeightSums {
         run(rest);
     }
 
-    // Keys that no read gave credit, most of a large memory, are skipped.
+    // Keys that no read gave credit are skipped; of the starting memory, those that were read are gathered first.
     void keys() const {
-        const std::unique_ptr<uint8_t[]> unused(new uint8_t[static_cast<size_t>(V * B)]);
-        for (int64_t i = 0; i < V * B; ++i) unused[static_cast<size_t>(i)] = zeros(of.sent.keys + i * A, A);
-        Outer used = product(A, H, V * B, of.sent.keys, of.tape.hidden, into.key_weight);
-        used.skip = unused.get();
-        run(used);
+        const float* const written = of.sent.keys + of.held * B * A;
+        std::vector<uint8_t> unused(static_cast<size_t>(T * B));
+        for (int64_t i = 0; i < T * B; ++i) unused[static_cast<size_t>(i)] = zeros(written + i * A, A);
+        Outer of_steps = product(A, H, T * B, written, of.tape.hidden, into.key_weight);
+        of_steps.skip = unused.data();
+        run(of_steps);
+        std::vector<uint8_t> read(static_cast<size_t>(of.held * B));
+        mark_read(of, read.data());
+        const auto count = static_cast<int64_t>(std::count(read.begin(), read.end(), 1));
+        if (count == 0) return;
+        const Buffer grads = allocate(count * A), states = allocate(count * H);
+        for (int64_t i = 0, place = 0; i < of.held * B; ++i) {
+            if (read[static_cast<size_t>(i)] == 0) continue;
+            std::memcpy(grads.get() + place * A, of.sent.keys + i * A, static_cast<size_t>(A) * sizeof(float));
+            std::memcpy(states.get() + place * H, of.version_of(i / B, i % B), static_cast<size_t>(H) * sizeof(float));
+            ++place;
+        }
+        Outer of_memory = product(A, H, count, grads.get(), states.get(), into.key_weight);
+        of_memory.add = 1;
+        run(of_memory);
     }
 };
 

@@ -3,8 +3,8 @@
 //
 // A kind has
 //   prepare(key)               what it keeps of each part of a key at the write, beside the key; if it PREPARES
-//   TOGETHER                   whether steps are better scored together: whether loading keys costs more than what is
-//                              computed of them
+//   TOGETHER                   slots from which on steps are better scored together: what the keys of a block cost again
+//                              when it is written to is then less than what loading all keys once for several steps saves
 //   ask(A, query, w3, room)    the Query of a query; `room` holds A floats for it
 //   score(slots, from, to, queries, count, scores, stride)  the scores of some blocks of a scan's slots by some queries
 //   step_floats(S, H, A)       the size of slots.keys that `score_states` needs
@@ -43,6 +43,7 @@ INLINE void score_blocks(const float* keys, const float* empty, int64_t attentio
 #pragma GCC unroll 8
             for (int b = 0; b < BLOCKS; ++b) {
                 const float* key = keys + (b * attention + a) * LANES;
+                if constexpr (BLOCKS > 1) prefetch(key + BLOCKS * attention * LANES, 2 * LANES);  // the next blocks'
                 const Vec first = load(key), second = load(key + LANES);
 #pragma GCC unroll 8
                 for (int q = 0; q < QUERIES; ++q)
@@ -86,6 +87,21 @@ __attribute__((noinline)) void score_range(const Slots& slots, const float* keys
         score_blocks<TERM, 1, QUERIES>(keys + b * A * LANES, empty + b * LANES, A, of, scores + b * LANES, stride);
 }
 
+// The same by any number of queries.
+template <class TERM>
+void score_queries(const Slots& slots, const float* keys, int64_t from, int64_t to, const Query* queries, int64_t count,
+                   float* scores, int64_t stride) {
+    int64_t q = 0;
+    const auto some = [&](auto number) {
+        constexpr int QUERIES = decltype(number)::value;
+        for (; q + QUERIES <= count; q += QUERIES)
+            score_range<TERM, QUERIES>(slots, keys, from, to, queries + q, scores + q * stride, stride);
+    };
+    some(std::integral_constant<int, 4>());
+    some(std::integral_constant<int, 2>());
+    some(std::integral_constant<int, 1>());
+}
+
 // What a step knows of the states that its slots hold.
 struct States {
     const float* memory;      // (S, H)
@@ -101,7 +117,8 @@ struct States {
 // larger queries tanh is computed.
 struct Mlp {
     static constexpr const char* name = "mlp";
-    static constexpr bool PREPARES = true, TOGETHER = false;
+    static constexpr bool PREPARES = true;
+    static constexpr int64_t TOGETHER = 256;
     static constexpr float QUERY_LIMIT = 6.5f, KEY_LIMIT = 15.5f;
 
     struct Tanh {
@@ -111,10 +128,12 @@ struct Mlp {
 
     struct Exponential {  // w₃ / (E + 1)
         static constexpr bool PAIRS = true;
-        INLINE static Vec of(Vec key, Vec query, const float* weights) { return *weights / (key * query + 1.0f); }
+        INLINE static Vec of(Vec key, Vec query, const float* weights) {
+            return quotient(broadcast(*weights), key * query + 1.0f);
+        }
         INLINE static Vec pair(Vec key, Vec query, Vec other_key, Vec other_query, const float* weights) {
             const Vec d = key * query + 1.0f, other = other_key * other_query + 1.0f;
-            return (weights[0] * other + weights[1] * d) / (d * other);
+            return quotient(weights[0] * other + weights[1] * d, d * other);
         }
     };
 
@@ -138,10 +157,11 @@ struct Mlp {
 
     static void score(const Slots& slots, int64_t from, int64_t to, const Query* queries, int64_t count, float* scores,
                       int64_t stride) {
-        for (int64_t q = 0; q < count; ++q) {
-            float* to_scores = scores + q * stride;
-            if (queries[q].direct) score_range<Tanh, 1>(slots, slots.keys, from, to, queries + q, to_scores, stride);
-            else score_range<Exponential, 1>(slots, slots.prepared, from, to, queries + q, to_scores, stride);
+        for (int64_t q = 0, end; q < count; q = end) {  // queries of one kind
+            for (end = q + 1; end < count && queries[end].direct == queries[q].direct;) ++end;
+            float* const to_scores = scores + q * stride;
+            if (queries[q].direct) score_queries<Tanh>(slots, slots.keys, from, to, queries + q, end - q, to_scores, stride);
+            else score_queries<Exponential>(slots, slots.prepared, from, to, queries + q, end - q, to_scores, stride);
         }
     }
 
@@ -178,7 +198,8 @@ struct Mlp {
 // a_i = key · query / √A.
 struct Dot {
     static constexpr const char* name = "dot";
-    static constexpr bool PREPARES = false, TOGETHER = true;
+    static constexpr bool PREPARES = false;
+    static constexpr int64_t TOGETHER = 0;
 
     struct Product {
         static constexpr bool PAIRS = false;
@@ -193,15 +214,7 @@ struct Dot {
 
     static void score(const Slots& slots, int64_t from, int64_t to, const Query* queries, int64_t count, float* scores,
                       int64_t stride) {
-        int64_t q = 0;
-        const auto some = [&](auto number) {
-            constexpr int QUERIES = decltype(number)::value;
-            for (; q + QUERIES <= count; q += QUERIES)
-                score_range<Product, QUERIES>(slots, slots.keys, from, to, queries + q, scores + q * stride, stride);
-        };
-        some(std::integral_constant<int, 4>());
-        some(std::integral_constant<int, 2>());
-        some(std::integral_constant<int, 1>());
+        score_queries<Product>(slots, slots.keys, from, to, queries, count, scores, stride);
     }
 
     static int64_t step_floats(int64_t, int64_t H, int64_t) { return H; }

@@ -95,16 +95,23 @@ void in_parallel(int64_t parts, const Work& work) {
     for (std::thread& other : others) other.join();
 }
 
-// Runs one entry over all rows, split as evenly as it goes. May throw std::bad_alloc, before any work is done.
+// Calls part(0, shared, scratch) … part(parts − 1, …) at once, each with what an entry prepared for all of them and with
+// scratch of its own. May throw std::bad_alloc, before any work is done.
+template <class Arguments, class Part>
+void run_parts(const Entry<Arguments>& entry, const Arguments& of, int64_t parts, const Part& part) {
+    const int64_t each = (entry.scratch_size(of) + 15) / 16 * 16;
+    const Buffer shared = allocate(entry.shared_size(of)), scratch = allocate(parts * each);
+    entry.prepare(of, shared.get());
+    in_parallel(parts, [&](int64_t i) { part(i, shared.get(), scratch.get() + i * each); });
+}
+
+// Runs one entry over all rows, split as evenly as it goes.
 template <class Arguments>
 void run(const Entry<Arguments>& entry, const Arguments& of) {
     const int64_t parts = of.threads < of.rows ? of.threads : of.rows;
     if (parts < 1) return;
-    const int64_t each = (entry.scratch_size(of) + 15) / 16 * 16;
-    const Buffer shared = allocate(entry.shared_size(of)), scratch = allocate(parts * each);
-    entry.prepare(of, shared.get());
-    in_parallel(parts, [&](int64_t part) {
-        entry.run(of, shared.get(), scratch.get() + part * each, part * of.rows / parts, (part + 1) * of.rows / parts);
+    run_parts(entry, of, parts, [&](int64_t i, const float* shared, float* scratch) {
+        entry.run(of, shared, scratch, i * of.rows / parts, (i + 1) * of.rows / parts);
     });
 }
 

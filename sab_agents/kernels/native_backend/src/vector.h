@@ -48,6 +48,16 @@ INLINE uint32_t not_below(Vec x, Vec bound) {
     return bits;
 }
 
+// a / b for finite b ≥ 1, relative error below 2e-7. A division takes as long as ten other operations; where there is an
+// estimate of the reciprocal, to 14 bits, what is left of a after it says the rest.
+INLINE Vec quotient(Vec a, Vec b) {
+#if LANES == 16  // AVX-512 alone
+    const Vec reciprocal = _mm512_maskz_rcp14_ps(0xffff, b), estimate = a * reciprocal;
+    return estimate + (a - estimate * b) * reciprocal;
+#endif
+    return a / b;
+}
+
 INLINE float sum(Vec x) {
     float lanes[LANES];
     std::memcpy(lanes, &x, sizeof lanes);
@@ -77,7 +87,7 @@ INLINE Vec exponential(Vec x) {
 }
 
 // Relative error below 4e-7 for x ≥ −87; below e^−87 beyond.
-INLINE Vec sigmoid(Vec x) { return 1.0f / (exponential(-x) + 1.0f); }
+INLINE Vec sigmoid(Vec x) { return quotient(broadcast(1.0f), exponential(-x) + 1.0f); }
 
 // A rational minimax fit of tanh(x)/x in x² on |x| ≤ 8.5, whose own error is 4e-9; relative error below 6e-7.
 INLINE Vec tanh(Vec x) {
@@ -93,7 +103,7 @@ INLINE Vec tanh(Vec x) {
     Vec q = y * 2.580295634e-04f + 2.458760735e-02f;
     q = q * y + 4.643809017e-01f;
     q = q * y + 1.0f;
-    return x * p / q;
+    return quotient(x * p, q);
 }
 
 // log(x) for 1 ≤ x < ∞: x = m · 2^e with √½ ≤ m < √2. Relative error below 2e-7.
