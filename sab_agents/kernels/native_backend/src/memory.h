@@ -30,7 +30,7 @@ inline int64_t count_steps(const Count& of) {
 
 // Marks the slots of the starting memory, (S0, B), that any step of a row read: of a large memory, a few.
 inline void mark_read(const Backward& of, uint8_t* read) {
-    std::memset(read, 0, static_cast<size_t>(of.held * of.rows));
+    for (int64_t i = 0; i < of.held * of.rows; ++i) read[i] = 0;
     for (int64_t i = 0; i < of.steps * of.rows; ++i) {
         const int64_t* versions = of.tape.versions + i * of.reads;
         for (int64_t k = 0; k < of.reads && versions[k] >= 0; ++k)

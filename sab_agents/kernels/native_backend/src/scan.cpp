@@ -145,6 +145,7 @@ struct WeightSums {
         Outer of_steps = product(A, H, T * B, written, of.tape.hidden, into.key_weight);
         of_steps.skip = unused.data();
         run(of_steps);
+        if (of.held == 0) return;
         std::vector<uint8_t> read(static_cast<size_t>(of.held * B));
         mark_read(of, read.data());
         const auto count = static_cast<int64_t>(std::count(read.begin(), read.end(), 1));
