@@ -81,7 +81,7 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
 
 struct Sent {  // what the backward pass leaves
     STRUCTURE(Sent);
-    FIELD(float*, states);                      // (V, B, H), as the next nothing where no version of the slot was read
+    FIELD(float*, states);                      // (V, B, H); of slots that no step read, this and the next are not set
     FIELD(float*, keys);                        // (V, B, A)
     FIELD(float*, query);                       // (T, B, Q)
     FIELD(Optional<float>, state);              // (T, B, H) of h, there where that is not what is stored
