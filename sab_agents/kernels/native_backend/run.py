@@ -14,6 +14,7 @@ from torch import Tensor
 from sab_agents.kernels.layout import Layout
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty
 from sab_agents.kernels.native_backend.tape import Array, Sizes, Space
+from sab_agents.kernels.stream_types import StreamState
 from sab_agents.kernels.types import Reading, ScanArguments, ScanPlan, StepState, StepWeights, contiguous
 
 
@@ -231,6 +232,22 @@ class Network(NamedTuple):
             grad_memory=grad_memory,
             gradients=self.gradients,
         )
+
+
+def begin_with(forward: Any, backward: Any, before: StreamState, *, age: bool) -> None:
+    """Lets a scan and its backward pass begin with a state of a stream, which must stay as it is until both are done.
+
+    Args:
+        forward: arguments of the forward pass.
+        backward: arguments of the backward pass.
+        before: the state.
+        age: whether reads look at ages.
+    """
+    forward.h, forward.c, forward.memory, forward.filled = before.h, before.c, before.memory, before.filled
+    backward.h, backward.memory = before.h, before.memory
+    if age:
+        forward.step, forward.written_at = before.step, before.written_at
+        backward.step, backward.written_at = before.step, before.written_at
 
 
 def state_fits(state: StepState, B: int, S: int, H: int) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, WHOLE, fits, native, new_empty, new_row
 from sab_agents.kernels.native_backend.pieces import PieceReplays, Selected
-from sab_agents.kernels.native_backend.run import Given, LSTMWeights, Network
+from sab_agents.kernels.native_backend.run import Given, LSTMWeights, Network, begin_with
 from sab_agents.kernels.native_backend.stream import CompiledStream
 from sab_agents.kernels.native_backend.tape import Sizes, Space
 from sab_agents.kernels.stream_types import StreamState, WindowRecord
@@ -224,14 +224,10 @@ class CompiledSegment:
             return
         self._window = record, before
         forward, backward, select = self._forward, self._backward, self._select
-        forward.x, forward.h, forward.c, forward.memory = record.observation, before.h, before.c, before.memory
-        forward.start, forward.write_slot, forward.filled = record.start, record.write_slot, before.filled
-        backward.x, backward.h, backward.memory = record.observation, before.h, before.memory
-        backward.start, backward.write_slot = record.start, record.write_slot
+        begin_with(forward, backward, before, age=self.stream.rules.reading.age)
+        for scan in (forward, backward):
+            scan.x, scan.start, scan.write_slot = record.observation, record.start, record.write_slot
         select.filled, select.written_at = before.filled, before.written_at
-        if self.stream.rules.reading.age:
-            forward.step, forward.written_at = before.step, before.written_at
-            backward.step, backward.written_at = before.step, before.written_at
         self._take.window = record
 
     def step(self, time: int, x: Tensor, start: Tensor | None) -> Tensor | None:

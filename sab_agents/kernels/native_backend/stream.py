@@ -15,7 +15,7 @@ from torch import Tensor
 from sab_agents.kernels.binding import Binding
 from sab_agents.kernels.native_backend.extension import FLAG, REAL, SCORES, WHOLE, fits, native, new_empty, threads
 from sab_agents.kernels.native_backend.pieces import PieceReplays, Pieces, Selected, Shape
-from sab_agents.kernels.native_backend.run import Given, Network, state_fits, weights_fit
+from sab_agents.kernels.native_backend.run import Given, Network, begin_with, state_fits, weights_fit
 from sab_agents.kernels.native_backend.tape import Sizes, Space
 from sab_agents.kernels.stream_types import EVICTIONS, Contexts, StreamRules, StreamState, StreamStep, WindowRecord
 from sab_agents.kernels.types import StepState, StepWeights
@@ -426,11 +426,8 @@ class WindowReplay:
         """
         forward, backward, output = self._forward, self._backward, new_empty(steps, *self._shape)
         forward.steps = backward.steps = steps
-        forward.h, forward.memory = backward.h, backward.memory = before.h, before.memory
-        forward.c, forward.filled, forward.outputs = before.c, before.filled, output
-        if self._age:
-            forward.step, forward.written_at = before.step, before.written_at
-            backward.step, backward.written_at = before.step, before.written_at
+        begin_with(forward, backward, before, age=self._age)
+        forward.outputs = output
         if not forward.run():
             raise ValueError(f"SABStream: the slots that steps write to must lie in -1 … {self._slots - 1}.")
         self.waits = True
