@@ -10,13 +10,22 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sab_agents import SAB
-from sab_agents.kernels import Reading, ScanArguments, ScanPlan, scan
+from sab_agents.kernels import SCORES, Reading, ScanArguments, ScanPlan, scan
 from sab_agents.kernels.native_backend import extension
 from sab_agents.kernels.native_backend.extension import native
 from sab_agents.kernels.native_backend.layers import product
-from tests.core.test_scan_equals_reference import blocked_scan, by_native, by_torch, in_single, place, results
+from tests.core.test_scan_equals_reference import (
+    blocked_scan,
+    by_native,
+    by_torch,
+    fitting,
+    in_single,
+    place,
+    results,
+)
 from tests.kernels.extension import INSTRUCTION_SETS, needs_native, with_instruction_set
 
 pytestmark = needs_native
@@ -50,11 +59,14 @@ def test_not_a_number_stays_one_and_infinities_saturate(name: str) -> None:
     torch.testing.assert_close(sigmoid[1:], torch.tensor([1.0, 0.0, 0.5]), rtol=0, atol=2e-7)
 
 
-def test_an_attention_weight_that_is_not_a_number_shows_in_the_output() -> None:
-    arguments, plan = blocked_scan(20, 2, 8, 4, "mlp")
+@pytest.mark.parametrize("held", [19, 300])  # many have a rough first look
+@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+def test_an_attention_weight_that_is_not_a_number_shows_in_the_output(name: str, held: int) -> None:
+    arguments, plan = blocked_scan(20, 2, 8, 4, "mlp", held=held)
     single = in_single(arguments)
     single[place("key_weight")] = torch.full_like(single[place("key_weight")], torch.nan)
-    assert by_native(ScanArguments(*single), plan).h[-1].isnan().any()
+    with with_instruction_set(name):
+        assert by_native(ScanArguments(*single), plan).h[-1].isnan().any()
 
 
 @pytest.mark.parametrize("size", [0.0, 10.0, 15.9, 16.1, 60.0, -60.0, 300.0])
@@ -90,6 +102,59 @@ def test_keys_and_queries_that_cancel_are_scored_whatever_their_size(size: float
     expected = by_torch(exact, plan)
     assert torch.equal(actual.versions, expected.versions)
     torch.testing.assert_close(actual.weights.double(), expected.weights, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("age", [False, True])
+def test_native_reads_the_best_of_many_slots_that_nearly_tie(*, age: bool, score: str, name: str) -> None:
+    """Many slots are first scored to a few digits; what is read is the best to all digits nevertheless.
+
+    With age, what a slot's age takes away is what its state had more than others, whose ages are quite different.
+    """
+    B, H, A, held, top_k, rate = 2, 16, 8, 1000, 4, 0.05
+    arguments, plan = blocked_scan(1, B, H, A, score, held=held, top_k=top_k)
+    step, written_at = torch.full((B,), 100_000), torch.randint(100_000, (B, held))
+    elapsed = (step.unsqueeze(1) - written_at).double()
+    nearly = 1e-5 * torch.randn(B, held, H, dtype=torch.float64)
+    exact = ScanArguments(*arguments)
+    exact = exact._replace(memory=exact.memory[:, :1] + nearly)
+    if age:
+        aimed = rate * elapsed.log() + nearly[..., 0]
+        first = torch.eye(1, A, dtype=torch.float64)
+        exact = exact._replace(
+            memory=functional.pad((aimed.atanh() if score == "mlp" else aimed).unsqueeze(-1), (0, H - 1)),
+            key_weight=torch.eye(A, H, dtype=torch.float64),
+            query_weight=torch.zeros(A, H, dtype=torch.float64),
+            query_bias=torch.zeros(A, dtype=torch.float64) if score == "mlp" else A**0.5 * first[0],
+            score_weight=first if score == "mlp" else exact.score_weight,
+            age_weight=torch.zeros(1, H, dtype=torch.float64),
+            age_bias=torch.full((1,), rate, dtype=torch.float64),
+        )
+    plan = replace(
+        plan,
+        start=torch.zeros_like(plan.start),
+        filled=torch.ones_like(plan.filled),
+        reading=plan.reading._replace(gain=0.0, age=age),
+        step=step,
+        written_at=written_at,
+    )
+    given = fitting([None if x is None else x.detach() for x in exact], plan)
+    with with_instruction_set(name):
+        read = by_native(ScanArguments(*in_single(given)), plan).versions[0]
+    query = by_torch(ScanArguments(*given), plan).h[0] @ exact.query_weight.t() + exact.query_bias
+    keys = exact.memory @ exact.key_weight.t()
+    if score == "mlp":
+        scores = (torch.tanh(keys + query.unsqueeze(1)) @ exact.score_weight.t()).squeeze(-1)
+    else:
+        scores = (keys * query.unsqueeze(1)).sum(-1) / A**0.5
+    if age:
+        scores = scores - rate * elapsed.log()
+    least = scores.topk(top_k + 1).values[:, -1:]
+    rounding = 1e-6 * (1 + least.abs())
+    assert (read >= 0).all()
+    assert (scores.gather(1, read) > least - rounding).all()
+    assert (scores > least - 20 * rounding).sum() > 30  # which are not told apart by fewer digits
 
 
 @pytest.mark.parametrize("shape", [(7, 3, 5, 9), (300, 2, 33, 70), (1, 1, 1, 1), (2, 4, 64, 32)])

@@ -162,7 +162,7 @@ def layout(
 def tape_counts(sizes: Sizes, *, keep: bool = True) -> dict[str, int]:
     """Returns how many floats each part of the tape has, also for sizes that are symbols; `keep` as for `layout`."""
     T, B, _, H, A, held, R, Q, _, apart = sizes
-    steps, cells, keyed = (T, T + 1, held + T) if keep else (1, 1, 1)
+    steps, cells, keyed = (T, T + 1, held + T) if keep else (1, 1, 0)
     return {
         "gates": steps * B * 4 * H,
         "cell": cells * B * H,

@@ -69,7 +69,7 @@ struct Tape {  // what the forward pass leaves; with keep = 0 those marked * hav
     FIELD(float*, cell);                        // * (T + 1, B, H) c before the first step and after each
     FIELD(float*, output);                      // * (T, B, H) ĥ
     FIELD(float*, query);                       // * (T, B, Q) the query, λ, and the gate after its activation
-    FIELD(float*, keys);                        // * (V, B, A) of the versions that were written
+    FIELD(float*, keys);                        // (V, B, A) of what was written and of slots that were read; none with keep = 0
     FIELD(float*, scores);                      // * (T, B, R) falling, −inf where there was nothing to read
     FIELD(float*, summary);                     // (T, B, H) s
     FIELD(float*, hidden);                      // (T, B, H) what each step stores

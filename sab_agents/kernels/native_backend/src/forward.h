@@ -46,7 +46,7 @@ struct ForwardWeights {  // packed once, shared by all threads
 
 template <class SCORE>
 struct ForwardScratch {  // of one thread
-    float *recurrent, *attended, *new_keys, *before, *queries, *query_room, *slot_scores;
+    float *recurrent, *attended, *new_keys, *before, *queries, *query_room, *slot_scores, *rough;
     float *slot_keys, *slot_prepared, *slot_empty;
     int64_t* slot_versions;
     int32_t* slot_born;
@@ -65,6 +65,7 @@ struct ForwardScratch {  // of one thread
         queries = carver.floats(STEPS * Q);
         query_room = carver.floats(STEPS * of.attention);
         slot_scores = carver.floats(STEPS * round_up(of.slots, LANES));
+        rough = carver.floats(round_up(of.slots, LANES));
         slot_keys = carver.floats(rows * Slots::keys_size(of.slots, of.attention));
         slot_prepared = SCORE::PREPARES ? carver.floats(rows * Slots::keys_size(of.slots, of.attention)) : nullptr;
         slot_empty = carver.floats(rows * round_up(of.slots, LANES));
@@ -167,13 +168,8 @@ struct ForwardGroup {
             product(memory + slot * H, H, some, H, A, weights.key, scratch.new_keys);
             slots[r].template write_block<SCORE>(slot, some, scratch.new_keys, padded(A));
             for (int64_t i = slot; i < slot + some; ++i)
-                if (holds(i, r)) hold(i, r, scratch.new_keys + (i - slot) * padded(A));
+                if (holds(i, r)) slots[r].fill(i, i, born(i, r));
         }
-    }
-
-    void hold(int64_t slot, int64_t r, const float* key) {
-        slots[r].fill(slot, slot, born(slot, r));
-        tape_key(slot, r, key);
     }
 
     int32_t born(int64_t slot, int64_t r) const {
@@ -272,7 +268,7 @@ struct ForwardGroup {
         if (together) score(held, 0, held.blocks(), queries, 0, n);
         for (int64_t i = 0; i < n; ++i) {
             if (!together) score(held, 0, held.blocks(), queries, i, i + 1);
-            read(t + from + i, i, r);
+            read(t + from + i, i, r, queries[i]);
             if (entering) continue;
             const int64_t before = held.extent, slot = write(t, from + i, r);
             if (together && slot >= 0)
@@ -284,7 +280,10 @@ struct ForwardGroup {
     float* scores(int64_t i) const { return scratch.slot_scores + i * round_up(of.slots, LANES); }
 
     void score(const Slots& held, int64_t from, int64_t to, const Query* queries, int64_t i, int64_t end) const {
-        if (from < to && i < end) SCORE::score(held, from, to, queries + i, end - i, scores(i), scores(1) - scores(0));
+        if (from >= to || i >= end) return;
+        const int64_t stride = scores(1) - scores(0);
+        if (many(held, R)) SCORE::template score<true>(held, from, to, queries + i, end - i, scores(i), stride);
+        else SCORE::template score<false>(held, from, to, queries + i, end - i, scores(i), stride);
     }
 
     // The linear functions of ĥ that a read takes: on the tape if that has this step.
@@ -304,13 +303,29 @@ struct ForwardGroup {
         return SCORE::ask(A, query, of.recurrence.score_weight, scratch.query_room + i * A);
     }
 
-    void read(int64_t t, int64_t i, int64_t r) {
+    void read(int64_t t, int64_t i, int64_t r, const Query& query) {
         const int64_t now = at(t, r);
+        const Slots& held = slots[r];
         Ranking best{of.tape.scores + taped(t, r) * R, of.tape.versions + now * R, R};
-        if (slots[r].extent > 0 && of.recurrence.ages()) slots[r].subtract_ages(t, attended(t, i, r)[A], scores(i));
-        rank_slots(slots[r], scores(i), best);
+        const float rate = held.extent > 0 && of.recurrence.ages() ? attended(t, i, r)[A] : 0.0f;
+        if (many(held, R)) {
+            const auto exact = [&](int64_t slot) {
+                const int64_t block = slot / LANES;
+                if (query.margin > 0.0f) SCORE::template score<false>(held, block, block + 1, &query, 1, scores(i), 0);
+                if (of.recurrence.ages()) held.subtract_ages(t, rate, scores(i), slot, slot + LANES);
+            };
+            rank_many(held, t, rate, scores(i), query.margin, scratch.rough, exact, best);
+        } else {
+            if (held.extent > 0 && of.recurrence.ages()) held.subtract_ages(t, rate, scores(i));
+            rank_slots(held, scores(i), best);
+        }
         weigh(best, static_cast<float>(of.floor), of.tape.weights + now * R);
-        for (int64_t k = 0; k < best.count; ++k) prefetch(of.version_of(best.versions[k], first + r), H);
+        for (int64_t k = 0; k < best.count; ++k) {
+            const int64_t version = best.versions[k];
+            prefetch(of.version_of(version, first + r), H);
+            // Of a large memory few slots are ever read: only their keys are left for the backward pass.
+            if (version < of.held && of.keep) held.read_key(version, taped_key(version, r));
+        }
     }
 
     // s = Σ weight · m and, where it enters, h = ĥ + g · s
@@ -355,13 +370,11 @@ struct ForwardGroup {
         if (slot < 0) return slot;
         const float* key = scratch.new_keys + (u * count + r) * padded(A);
         slots[r].template write<SCORE>(slot, version(t + u), static_cast<int32_t>(t + u), key);
-        tape_key(version(t + u), r, key);
+        if (of.keep) std::memcpy(taped_key(version(t + u), r), key, static_cast<size_t>(A) * sizeof(float));
         return slot;
     }
 
-    void tape_key(int64_t version, int64_t r, const float* key) const {
-        std::memcpy(of.tape.keys + (of.keep * version * B + first + r) * A, key, static_cast<size_t>(A) * sizeof(float));
-    }
+    float* taped_key(int64_t version, int64_t r) const { return of.tape.keys + (version * B + first + r) * A; }
 };
 
 int64_t forward_shared_size(const Forward& of) { return ForwardWeights(of, nullptr).used; }

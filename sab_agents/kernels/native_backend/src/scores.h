@@ -6,7 +6,8 @@
 //   TOGETHER                   slots from which on steps are better scored together: what the keys of a block cost again
 //                              when it is written to is then less than what loading all keys once for several steps saves
 //   ask(A, query, w3, room)    the Query of a query; `room` holds A floats for it
-//   score(slots, from, to, queries, count, scores, stride)  the scores of some blocks of a scan's slots by some queries
+//   score<ROUGH>(slots, from, to, queries, count, scores, stride)  the scores of some blocks of a scan's slots by some
+//                              queries; if ROUGH, to a few digits, off by the query's margin at most
 //   step_floats(S, H, A)       the size of slots.keys that `score_states` needs
 //   score_states(states, query, w3, slots, scores)  the scores of states that have no keys yet
 //   backward(A, grad, key, query, w3, grad_key, grad_query, grad_w3)    adds a score's gradient to those of its parts
@@ -16,7 +17,8 @@ struct Query {
     const float* values;
     const float* weights;  // w₃
     float scale, offset;
-    bool direct;  // of a kind that PREPARES: by the keys, not by what was kept of them
+    float margin = 0.0f;  // what a rough score may be off by; 0 where there is none
+    bool direct = true;   // of a kind that PREPARES: by the keys, not by what was kept of them
 };
 
 constexpr int64_t STEPS = 4;                      // queries of one row that are scored at once, at most
@@ -126,8 +128,10 @@ struct Mlp {
         INLINE static Vec of(Vec key, Vec query, const float* weights) { return tanh(key + query) * *weights; }
     };
 
+    template <bool ROUGH>
     struct Exponential {  // w₃ / (E + 1)
         static constexpr bool PAIRS = true;
+        INLINE static Vec quotient(Vec a, Vec b) { return ROUGH ? rough_quotient(a, b) : TARGET::quotient(a, b); }
         INLINE static Vec of(Vec key, Vec query, const float* weights) {
             return quotient(broadcast(*weights), key * query + 1.0f);
         }
@@ -146,22 +150,25 @@ struct Mlp {
     static Query ask(int64_t A, const float* query, const float* weights, float* room) {
         bool small = true;
         for (int64_t a = 0; a < A; ++a) small &= std::fabs(query[a]) <= QUERY_LIMIT;
-        if (!small) return {query, weights, 1.0f, 0.0f, true};
-        Vec total{};
+        if (!small) return {query, weights, 1.0f, 0.0f};
+        Vec total{}, sizes{};
         for (int64_t a = 0; a < A; a += LANES) {
+            const Vec w = load(weights + a, A - a);
             store(room + a, exponential(load(query + a, A - a) * 2.0f), A - a);
-            total += load(weights + a, A - a);
+            total += w;
+            sizes += w < 0.0f ? -w : w;
         }
-        return {room, weights, -2.0f, sum(total), false};
+        return {room, weights, -2.0f, sum(total), 2.0f * (ROUGH_QUOTIENT + 1e-5f) * sum(sizes), false};
     }
 
+    template <bool ROUGH>
     static void score(const Slots& slots, int64_t from, int64_t to, const Query* queries, int64_t count, float* scores,
                       int64_t stride) {
         for (int64_t q = 0, end; q < count; q = end) {  // queries of one kind
             for (end = q + 1; end < count && queries[end].direct == queries[q].direct;) ++end;
             float* const to_scores = scores + q * stride;
             if (queries[q].direct) score_queries<Tanh>(slots, slots.keys, from, to, queries + q, end - q, to_scores, stride);
-            else score_queries<Exponential>(slots, slots.prepared, from, to, queries + q, end - q, to_scores, stride);
+            else score_queries<Exponential<ROUGH>>(slots, slots.prepared, from, to, queries + q, end - q, to_scores, stride);
         }
     }
 
@@ -178,7 +185,7 @@ struct Mlp {
                 found.add(memory + i * H, S - i, key_weight + a * H, H);
                 store(keys + i * A + a * LANES, found.total());
             }
-        const Query of{query, weights, 1.0f, 0.0f, true};
+        const Query of{query, weights, 1.0f, 0.0f};
         score_range<Tanh, 1>(slots, keys, 0, slots.blocks(), &of, scores, 0);
     }
 
@@ -209,9 +216,10 @@ struct Dot {
     static float scale(int64_t A) { return 1.0f / std::sqrt(static_cast<float>(A)); }
 
     static Query ask(int64_t A, const float* query, const float*, float*) {
-        return {query, nullptr, scale(A), 0.0f, true};
+        return {query, nullptr, scale(A), 0.0f};
     }
 
+    template <bool>
     static void score(const Slots& slots, int64_t from, int64_t to, const Query* queries, int64_t count, float* scores,
                       int64_t stride) {
         score_queries<Product>(slots, slots.keys, from, to, queries, count, scores, stride);

@@ -57,6 +57,11 @@ struct Slots {
         }
     }
 
+    void read_key(int64_t slot, float* to) const {
+        const float* from = keys + slot / LANES * attention * LANES + slot % LANES;
+        for (int64_t a = 0; a < attention; ++a) to[a] = from[a * LANES];
+    }
+
     // A slot whose key is there.
     void fill(int64_t slot, int64_t version, int32_t at) {
         for (; extent <= slot; ++extent) vacate(extent);
@@ -66,13 +71,18 @@ struct Slots {
     }
 
     // Subtracts rate · log(1 + age) from the scores of step t.
-    INLINE void subtract_ages(int64_t t, float rate, float* scores) const {
-        for (int64_t i = 0; i < extent; i += LANES) {
-            IntVec at;
-            std::memcpy(&at, born + i, sizeof at);
-            const Vec elapsed = __builtin_convertvector(static_cast<int32_t>(t) - at, Vec);  // 1 + age
-            store(scores + i, load(scores + i) - rate * logarithm(elapsed));
-        }
+    INLINE void subtract_ages(int64_t t, float rate, float* scores) const { subtract_ages(t, rate, scores, 0, extent); }
+
+    INLINE void subtract_ages(int64_t t, float rate, float* scores, int64_t from, int64_t to) const {
+        for (int64_t i = from; i < to; i += LANES)
+            store(scores + i, load(scores + i) - rate * logarithm(elapsed(t, i)));
+    }
+
+    // 1 + the ages of a block's slots at step t.
+    INLINE Vec elapsed(int64_t t, int64_t slot) const {
+        IntVec at;
+        std::memcpy(&at, born + slot, sizeof at);
+        return __builtin_convertvector(static_cast<int32_t>(t) - at, Vec);
     }
 };
 
@@ -84,14 +94,8 @@ inline int32_t born_before(int64_t age) {
 }
 
 // A score that at least `ranks` slots reach, so that few others need a look, whatever their order: of the best score in
-// each lane of all blocks, the one of that rank. −inf where that says nothing.
-inline float lower_bound(const Slots& slots, const float* scores, int64_t ranks) {
-    if (ranks > LANES || slots.extent < 4 * LANES) return -INFINITY;
-    Vec best = broadcast(-INFINITY);
-    for (int64_t i = 0; i + LANES <= slots.extent; i += LANES) {
-        const Vec score = load(scores + i);
-        best = score > best ? score : best;
-    }
+// each lane of all blocks, the one of that rank.
+inline float lower_bound(Vec best, int64_t ranks) {
     IntVec above{};  // how many lanes are better
     for (int lane = 0; lane < LANES; ++lane) above -= broadcast(best[lane]) > best;
     float bound = INFINITY;
@@ -99,13 +103,56 @@ inline float lower_bound(const Slots& slots, const float* scores, int64_t ranks)
     return bound;
 }
 
+// −inf where that says nothing.
+inline float lower_bound(const Slots& slots, const float* scores, int64_t ranks) {
+    if (ranks > LANES || slots.extent < 4 * LANES) return -INFINITY;
+    Vec best = broadcast(-INFINITY);
+    for (int64_t i = 0; i + LANES <= slots.extent; i += LANES) {
+        const Vec score = load(scores + i);
+        best = score > best ? score : best;
+    }
+    return lower_bound(best, ranks);
+}
+
+// Ranks the slots of the block that begins with slot i, as far as they reach a bound.
+INLINE void rank_block(const Slots& slots, const float* scores, int64_t i, Vec bound, Ranking& best) {
+    for (uint32_t left = not_below(load(scores + i), bound); left != 0; left &= left - 1) {
+        const int64_t slot = i + __builtin_ctz(left);
+        if (slot < slots.extent && best.beats_lowest(scores[slot]) && slots.versions[slot] >= 0)
+            best.insert(scores[slot], slots.versions[slot]);
+    }
+}
+
 inline void rank_slots(const Slots& slots, const float* scores, Ranking& best) {
     best.clear();
     const Vec bound = broadcast(lower_bound(slots, scores, best.ranks));
+    for (int64_t i = 0; i < slots.extent; i += LANES) rank_block(slots, scores, i, bound, best);
+}
+
+constexpr int64_t MANY = 128;  // slots from which on a first look pays
+
+INLINE bool many(const Slots& slots, int64_t ranks) { return slots.extent >= MANY && ranks <= LANES; }
+
+// The same of many slots at step t: a first look, at scores that may be off by `margin` and logarithms of ages to a few
+// digits, leaves few blocks that could hold one of the best, and exact(i) then gives the scores, ages subtracted, of the
+// one that begins with slot i. No bit of what is ranked depends on the first look. `rough`: room for all slots' scores.
+template <class Exact>
+INLINE void rank_many(const Slots& slots, int64_t t, float rate, const float* scores, float margin, float* rough,
+                      const Exact& exact, Ranking& best) {
+    best.clear();
+    Vec highest = broadcast(-INFINITY);
+    for (int64_t i = 0; i < slots.extent; i += LANES) {
+        Vec score = load(scores + i);
+        if (rate != 0.0f) score -= rate * rough_logarithm(slots.elapsed(t, i));
+        store(rough + i, score);
+        if (i + LANES <= slots.extent) highest = score > highest ? score : highest;
+    }
+    const float bound = lower_bound(highest, best.ranks);
+    const float off = 2.0f * (margin + std::fabs(rate) * ROUGH_LOGARITHM) + 1e-6f * std::fabs(bound);
+    const Vec least = broadcast(std::isinf(bound) ? bound : bound - off);
     for (int64_t i = 0; i < slots.extent; i += LANES)
-        for (uint32_t left = not_below(load(scores + i), bound); left != 0; left &= left - 1) {
-            const int64_t slot = i + __builtin_ctz(left);
-            if (slot < slots.extent && best.beats_lowest(scores[slot]) && slots.versions[slot] >= 0)
-                best.insert(scores[slot], slots.versions[slot]);
+        if (not_below(load(rough + i), least) != 0) {
+            exact(i);
+            rank_block(slots, scores, i, least, best);
         }
 }

@@ -58,6 +58,18 @@ INLINE Vec quotient(Vec a, Vec b) {
     return a / b;
 }
 
+// The same to a few digits, relative error below ROUGH_QUOTIENT: what the estimate alone says.
+#if LANES == 16  // AVX-512 alone
+constexpr float ROUGH_QUOTIENT = 6.2e-5f;
+INLINE Vec rough_quotient(Vec a, Vec b) { return a * _mm512_maskz_rcp14_ps(0xffff, b); }
+#elif LANES == 8  // AVX2 alone
+constexpr float ROUGH_QUOTIENT = 3.7e-4f;
+INLINE Vec rough_quotient(Vec a, Vec b) { return a * __builtin_ia32_rcpps256(b); }
+#else
+constexpr float ROUGH_QUOTIENT = 2e-7f;
+INLINE Vec rough_quotient(Vec a, Vec b) { return quotient(a, b); }
+#endif
+
 INLINE float sum(Vec x) {
     float lanes[LANES];
     std::memcpy(lanes, &x, sizeof lanes);
@@ -126,6 +138,21 @@ INLINE Vec logarithm(Vec x) {
     p = p * r + 3.3333331174e-1f;
     const Vec z = r * r;
     return r + (p * r * z + e * -2.12194440e-4f - 0.5f * z) + e * 0.693359375f;
+}
+
+// The same, absolute error below ROUGH_LOGARITHM.
+constexpr float ROUGH_LOGARITHM = 1e-3f;
+INLINE Vec rough_logarithm(Vec x) {
+    IntVec bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    const IntVec fraction = (bits & 0x7fffff) | 0x3f800000;
+    Vec m;
+    std::memcpy(&m, &fraction, sizeof m);
+    const Vec e = __builtin_convertvector((bits >> 23) - 127, Vec);
+    Vec p = m * 0.107746856f + -0.720358865f;
+    p = p * m + 2.099874281f;
+    p = p * m + -1.486759551f;
+    return e * 0.693147181f + p;
 }
 
 // Σ a_j b_j
