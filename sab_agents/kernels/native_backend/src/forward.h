@@ -63,7 +63,7 @@ struct ForwardScratch {  // of one thread
         new_keys = carver.floats(keys * padded(of.attention));
         before = carver.floats(rows * of.size);
         queries = carver.floats(STEPS * Q);
-        query_room = carver.floats(STEPS * of.attention);
+        query_room = carver.floats(STEPS * SCORE::ROOM * of.attention);
         slot_scores = carver.floats(STEPS * round_up(of.slots, LANES));
         rough = carver.floats(round_up(of.slots, LANES));
         slot_keys = carver.floats(rows * Slots::keys_size(of.slots, of.attention));
@@ -300,7 +300,7 @@ struct ForwardGroup {
             for (int64_t j = 0; j < H; j += LANES)
                 store(query + gate + j, sigmoid(load(raw + gate + j, H - j) + load(of.recurrence.gate_bias + j, H - j)),
                       H - j);
-        return SCORE::ask(A, query, of.recurrence.score_weight, scratch.query_room + i * A);
+        return SCORE::ask(A, query, of.recurrence.score_weight, scratch.query_room + i * SCORE::ROOM * A);
     }
 
     void read(int64_t t, int64_t i, int64_t r, const Query& query) {

@@ -5,7 +5,7 @@
 //   prepare(key)               what it keeps of each part of a key at the write, beside the key; if it PREPARES
 //   TOGETHER                   slots from which on steps are better scored together: what the keys of a block cost again
 //                              when it is written to is then less than what loading all keys once for several steps saves
-//   ask(A, query, w3, room)    the Query of a query; `room` holds A floats for it
+//   ask(A, query, w3, room)    the Query of a query; `room` holds ROOM · A floats for it
 //   score<ROUGH>(slots, from, to, queries, count, scores, stride)  the scores of some blocks of a scan's slots by some
 //                              queries; if ROUGH, to a few digits, off by the query's margin at most
 //   step_floats(S, H, A)       the size of slots.keys that `score_states` needs
@@ -17,8 +17,9 @@ struct Query {
     const float* values;
     const float* weights;  // w₃
     float scale, offset;
-    float margin = 0.0f;  // what a rough score may be off by; 0 where there is none
-    bool direct = true;   // of a kind that PREPARES: by the keys, not by what was kept of them
+    bool direct = true;            // of a kind that PREPARES: by the keys, not by what was kept of them
+    float margin = 0.0f;           // what a rough score may be off by; 0 where it is off by nothing
+    const float* rough = nullptr;  // 2 · A values, in the place of `values` and `weights` for a rough score
 };
 
 constexpr int64_t STEPS = 4;                      // queries of one row that are scored at once, at most
@@ -121,23 +122,36 @@ struct Mlp {
     static constexpr const char* name = "mlp";
     static constexpr bool PREPARES = true;
     static constexpr int64_t TOGETHER = 256;
+    static constexpr int64_t ROOM = 3;
     static constexpr float QUERY_LIMIT = 6.5f, KEY_LIMIT = 15.5f;
+    static constexpr float LEAST_WEIGHT = 1e-6f;  // smaller ones have this size in rough scores
 
     struct Tanh {
         static constexpr bool PAIRS = false;
         INLINE static Vec of(Vec key, Vec query, const float* weights) { return tanh(key + query) * *weights; }
     };
 
-    template <bool ROUGH>
     struct Exponential {  // w₃ / (E + 1)
         static constexpr bool PAIRS = true;
-        INLINE static Vec quotient(Vec a, Vec b) { return ROUGH ? rough_quotient(a, b) : TARGET::quotient(a, b); }
         INLINE static Vec of(Vec key, Vec query, const float* weights) {
             return quotient(broadcast(*weights), key * query + 1.0f);
         }
         INLINE static Vec pair(Vec key, Vec query, Vec other_key, Vec other_query, const float* weights) {
             const Vec d = key * query + 1.0f, other = other_key * other_query + 1.0f;
             return quotient(weights[0] * other + weights[1] * d, d * other);
+        }
+    };
+
+    // The same as 1 / (E / w₃ + 1 / w₃), of which two need two operations less: 1 / d + 1 / d' is (d + d') / (d d'), where
+    // one that is too large for a float gives 0, as it should.
+    struct Rough {
+        static constexpr bool PAIRS = true;
+        INLINE static Vec of(Vec key, Vec query, const float* inverse) {
+            return rough_quotient(broadcast(1.0f), key * query + *inverse);
+        }
+        INLINE static Vec pair(Vec key, Vec query, Vec other_key, Vec other_query, const float* inverse) {
+            const Vec d = key * query + inverse[0], other = other_key * other_query + inverse[1];
+            return rough_quotient(d + other, d * other);
         }
     };
 
@@ -152,13 +166,21 @@ struct Mlp {
         for (int64_t a = 0; a < A; ++a) small &= std::fabs(query[a]) <= QUERY_LIMIT;
         if (!small) return {query, weights, 1.0f, 0.0f};
         Vec total{}, sizes{};
+        float *const values = room, *const rough = room + A, *const inverses = rough + A;
         for (int64_t a = 0; a < A; a += LANES) {
-            const Vec w = load(weights + a, A - a);
-            store(room + a, exponential(load(query + a, A - a) * 2.0f), A - a);
+            const int64_t left = A - a;
+            const Vec w = load(weights + a, left), e = exponential(load(query + a, left) * 2.0f);
+            const Vec size = w < 0.0f ? -w : w, least = broadcast(LEAST_WEIGHT), larger = size < least ? least : size;
+            const Vec inverse = 1.0f / (w < 0.0f ? -larger : larger);
+            store(values + a, e, left);
+            store(rough + a, e * inverse, left);
+            store(inverses + a, inverse, left);
             total += w;
-            sizes += w < 0.0f ? -w : w;
+            sizes += size;
         }
-        return {room, weights, -2.0f, sum(total), 2.0f * (ROUGH_QUOTIENT + 1e-5f) * sum(sizes), false};
+        const float size = sum(sizes), least = 4.0f * LEAST_WEIGHT * static_cast<float>(A);
+        const float margin = size < 1e15f ? 2.0f * (ROUGH_QUOTIENT + 1e-5f) * size + least : INFINITY;
+        return {values, weights, -2.0f, sum(total), false, margin, rough};
     }
 
     template <bool ROUGH>
@@ -168,7 +190,15 @@ struct Mlp {
             for (end = q + 1; end < count && queries[end].direct == queries[q].direct;) ++end;
             float* const to_scores = scores + q * stride;
             if (queries[q].direct) score_queries<Tanh>(slots, slots.keys, from, to, queries + q, end - q, to_scores, stride);
-            else score_queries<Exponential<ROUGH>>(slots, slots.prepared, from, to, queries + q, end - q, to_scores, stride);
+            else if (!ROUGH) score_queries<Exponential>(slots, slots.prepared, from, to, queries + q, end - q, to_scores, stride);
+            else {
+                Query rough[STEPS];
+                for (int64_t i = q; i < end; ++i) {
+                    rough[i - q] = queries[i];
+                    rough[i - q].values = queries[i].rough, rough[i - q].weights = queries[i].rough + slots.attention;
+                }
+                score_queries<Rough>(slots, slots.prepared, from, to, rough, end - q, to_scores, stride);
+            }
         }
     }
 
@@ -207,6 +237,7 @@ struct Dot {
     static constexpr const char* name = "dot";
     static constexpr bool PREPARES = false;
     static constexpr int64_t TOGETHER = 0;
+    static constexpr int64_t ROOM = 0;
 
     struct Product {
         static constexpr bool PAIRS = false;

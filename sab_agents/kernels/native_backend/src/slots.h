@@ -149,7 +149,7 @@ INLINE void rank_many(const Slots& slots, int64_t t, float rate, const float* sc
     }
     const float bound = lower_bound(highest, best.ranks);
     const float off = 2.0f * (margin + std::fabs(rate) * ROUGH_LOGARITHM) + 1e-6f * std::fabs(bound);
-    const Vec least = broadcast(std::isinf(bound) ? bound : bound - off);
+    const Vec least = broadcast(bound - off);  // not a number if nothing is known: then every block is looked at
     for (int64_t i = 0; i < slots.extent; i += LANES)
         if (not_below(load(rough + i), least) != 0) {
             exact(i);
