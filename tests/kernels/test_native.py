@@ -279,6 +279,25 @@ def test_what_would_leave_a_buffer_is_refused() -> None:
         native.use_instruction_set("avx1024")
 
 
+def test_another_backward_pass_changes_no_gradient_of_the_one_before() -> None:
+    arguments, plan = blocked_scan(30, 3, 16, 8, "mlp")
+    found = results(by_native, in_single(arguments), plan)
+    before = [each.clone() for each in found]
+    others, other_plan = blocked_scan(20, 2, 8, 4, "dot")
+    results(by_native, in_single(others), other_plan)
+    for now, then in zip(found, before, strict=True):
+        assert torch.equal(now, then)
+
+
+def test_each_thread_has_scratch_of_its_own_and_only_a_large_one_is_given_back() -> None:
+    with ThreadPoolExecutor(1) as other:
+        here, there = extension.scratch(100), other.submit(extension.scratch, 100).result()
+        assert here.data_ptr() != there.data_ptr()
+    assert extension.scratch(10).data_ptr() == extension.scratch(50).data_ptr()
+    large = extension.scratch(extension.LARGEST_SCRATCH // 4 + 1)
+    assert large.data_ptr() != extension.scratch(10).data_ptr()
+
+
 def test_torchs_defaults_for_new_tensors_do_not_matter() -> None:
     sab = SAB(3, 8, capacity=5)
     x, state = torch.randn(6, 2, 3), sab.initial_state(2)

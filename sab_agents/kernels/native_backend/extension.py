@@ -12,6 +12,7 @@ is there. A group of arguments, such as the weights, is taken from the attribute
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from typing import Any
 
@@ -36,6 +37,7 @@ new_row = LIKE[REAL].new_empty
 """Makes a buffer of float32 that is small, such as one row of features, faster than `new_empty`."""
 
 LARGE = 1 << 22  # bytes from which a buffer is asked to have large pages
+LARGEST_SCRATCH = 1 << 27  # bytes of a buffer that is kept
 
 
 def threads(work: int) -> int:
@@ -52,6 +54,29 @@ def new_empty(*shape: int, dtype: torch.dtype = REAL) -> Tensor:
     if tensor.nbytes >= LARGE:
         native.LargePages(bytes=tensor.nbytes, buffer=tensor).run()
     return tensor
+
+
+class _Scratch(threading.local):
+    """What each thread keeps."""
+
+    buffer = LIKE[REAL]
+
+
+_scratch = _Scratch()
+
+
+def scratch(floats: int) -> Tensor:
+    """Returns at least so many floats, anything, to be used until this thread asks again, and not to be returned.
+
+    They are kept, up to `LARGEST_SCRATCH`: first touches of a new buffer cost an eighth of a long scan.
+    """
+    if _scratch.buffer.numel() < floats:
+        _scratch.buffer = LIKE[REAL]  # before the new one is made
+        buffer = new_empty(floats)
+        if buffer.nbytes > LARGEST_SCRATCH:
+            return buffer
+        _scratch.buffer = buffer
+    return _scratch.buffer
 
 
 def fits(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sab_agents.kernels.native_backend.extension import WHOLE, new_empty
+from sab_agents.kernels.native_backend.extension import WHOLE, new_empty, scratch
 from sab_agents.kernels.native_backend.layers import product
 from sab_agents.kernels.native_backend.run import Given, Network, sizes_of
 from sab_agents.kernels.native_backend.tape import Sizes, Space, layout, padded, tape_counts
@@ -78,13 +78,15 @@ def backward(
     grad_summary, summary_stride = _rows(grad_output[..., H : 2 * H])
     grad_stored, stored_stride = _rows(grad_output[..., 2 * H :]) if apart else (None, 0)
     lies = layout(sizes, tape=(), sent=SENT_IN_BUFFER)
-    _, sent = lies.within(new_empty(lies.floats))
+    room = scratch(lies.floats + T * B * 4 * H)
+    _, sent = lies.within(room)
+    grad_gates = room[lies.floats : lies.floats + T * B * 4 * H].view(T, B, 4 * H)
     weights = inputs.weights
     into = StepWeights._make(
         None if weight is None or not wants else new_empty(*weight.shape)
         for weight, wants in zip(weights, wanted[1 : 1 + WEIGHTS], strict=True)
     )
-    grad_gates, grad_h, grad_cell = new_empty(T, B, 4 * H), new_empty(B, H), new_empty(B, H)
+    grad_h, grad_cell = new_empty(B, H), new_empty(B, H)
     wants_h, wants_c, wants_memory = wanted[1 + WEIGHTS :]
     grad_memory = new_empty(B, held, H) if wants_memory else None
     space = _space(sizes, True, gates, buffer, summary, hidden, tape.versions, tape.weights, grad_c)
