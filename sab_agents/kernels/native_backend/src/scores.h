@@ -142,8 +142,8 @@ struct Mlp {
         }
     };
 
-    // The same as 1 / (E / w₃ + 1 / w₃), of which two need two operations less: 1 / d + 1 / d' is (d + d') / (d d'), where
-    // one that is too large for a float gives 0, as it should.
+    // The same as 1 / (E / w₃ + 1 / w₃), of which two need two operations less: 1 / d + 1 / d' is (d + d') / (d d'), and a
+    // product that is too large for a float gives 0, as it should.
     struct Rough {
         static constexpr bool PAIRS = true;
         INLINE static Vec of(Vec key, Vec query, const float* inverse) {
@@ -188,16 +188,18 @@ struct Mlp {
                       int64_t stride) {
         for (int64_t q = 0, end; q < count; q = end) {  // queries of one kind
             for (end = q + 1; end < count && queries[end].direct == queries[q].direct;) ++end;
+            const Query* const some = queries + q;
+            const int64_t n = end - q;
             float* const to_scores = scores + q * stride;
-            if (queries[q].direct) score_queries<Tanh>(slots, slots.keys, from, to, queries + q, end - q, to_scores, stride);
-            else if (!ROUGH) score_queries<Exponential>(slots, slots.prepared, from, to, queries + q, end - q, to_scores, stride);
+            if (some->direct) score_queries<Tanh>(slots, slots.keys, from, to, some, n, to_scores, stride);
+            else if (!ROUGH) score_queries<Exponential>(slots, slots.prepared, from, to, some, n, to_scores, stride);
             else {
                 Query rough[STEPS];
-                for (int64_t i = q; i < end; ++i) {
-                    rough[i - q] = queries[i];
-                    rough[i - q].values = queries[i].rough, rough[i - q].weights = queries[i].rough + slots.attention;
+                for (int64_t i = 0; i < n; ++i) {
+                    rough[i] = some[i];
+                    rough[i].values = some[i].rough, rough[i].weights = some[i].rough + slots.attention;
                 }
-                score_queries<Rough>(slots, slots.prepared, from, to, rough, end - q, to_scores, stride);
+                score_queries<Rough>(slots, slots.prepared, from, to, rough, n, to_scores, stride);
             }
         }
     }
