@@ -53,13 +53,14 @@ def load(folder: Path) -> None:
 
 def guard_parts() -> None:
     """Forbids what lies between the parts of a buffer: the sanitizer alone sees only the ends of the whole."""
-    forbid = ctypes.CDLL(None).__asan_poison_memory_region
-    forbid.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    forbid, allow = ctypes.CDLL(None).__asan_poison_memory_region, ctypes.CDLL(None).__asan_unpoison_memory_region
+    forbid.argtypes = allow.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     within = tape.Layout.within
 
     def guarded(
         lies: tape.Layout, buffer: torch.Tensor, versions: tape.Array = ()
     ) -> tuple[tape.TapeParts, tape.SentParts]:
+        allow(buffer.data_ptr(), buffer.nbytes)  # it may have been used with another layout
         for end, following in zip(lies.ends, [*lies.places[1:], lies.floats], strict=True):
             forbid(buffer.data_ptr() + 4 * end, 4 * (following - end))
         return within(lies, buffer, versions)
