@@ -69,6 +69,24 @@ def test_an_attention_weight_that_is_not_a_number_shows_in_the_output(name: str,
         assert by_native(ScanArguments(*single), plan).h[-1].isnan().any()
 
 
+@pytest.mark.parametrize("held", [19, 300])
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+def test_one_slot_that_is_not_a_number_is_read_first(name: str, score: str, held: int) -> None:
+    """As by torch's topk; whatever is better than the others, none of them hides it."""
+    arguments, plan = blocked_scan(1, 2, 8, 4, score, held=held, top_k=2)
+    plan = replace(plan, start=torch.zeros_like(plan.start), filled=torch.ones_like(plan.filled))
+    single = in_single(arguments)
+    memory = single[place("memory")].clone()
+    memory[:, 7] = torch.nan
+    single[place("memory")] = memory
+    with with_instruction_set(name):
+        found = by_native(ScanArguments(*single), plan)
+    assert (found.versions[0, :, 0] == 7).all()
+    assert found.weights.isnan().all()
+    assert by_torch(ScanArguments(*single), plan).weights.isnan().all()
+
+
 @pytest.mark.parametrize("size", [0.0, 10.0, 15.9, 16.1, 60.0, -60.0, 300.0])
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
 def test_keys_and_queries_that_cancel_are_scored_whatever_their_size(size: float, name: str) -> None:
@@ -168,6 +186,32 @@ def test_a_product_equals_torchs(shape: tuple[int, int, int, int], name: str) ->
         back = product(found, weight)
     torch.testing.assert_close(found.double(), x.double() @ weight.double().t(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(back.double(), found.double() @ weight.double(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", INSTRUCTION_SETS)
+def test_parameters_without_gradient_leave_the_others_theirs(name: str) -> None:
+    torch.manual_seed(0)
+    core, x = SAB(3, 9, attention_size=5), torch.randn(30, 2, 3)
+    parameters = dict(core.named_parameters())
+
+    def gradients() -> dict[str, Tensor | None]:
+        core.zero_grad()
+        core(x)[0].square().sum().backward()
+        return {key: None if each.grad is None else each.grad.clone() for key, each in parameters.items()}
+
+    with with_instruction_set(name):
+        whole = gradients()
+        for frozen, parameter in parameters.items():
+            parameter.requires_grad_(False)
+            for key, found in gradients().items():
+                expected = whole[key]
+                if key == frozen:
+                    assert found is None
+                else:
+                    assert found is not None
+                    assert expected is not None
+                    assert torch.equal(found, expected)
+            parameter.requires_grad_(True)
 
 
 @pytest.fixture

@@ -267,17 +267,18 @@ struct LayerBackward {  // of out (N, F) = activation(x (N, D) · Wᵀ + bias)
     FIELD(Optional<float>, grad_x);             // out: (N, D)
 };
 
-struct Outer {  // out (rows, columns) = Σ over terms of left (terms, rows) ⊗ right (terms, columns)
+struct Outer {  // out (rows, columns) = Σ over terms of left (terms, rows) ⊗ right (terms, columns), and Σ of left alone
     STRUCTURE(Outer);
     FIELD(int64_t, threads);
     FIELD(int64_t, rows);
     FIELD(int64_t, columns);
     FIELD(int64_t, terms);
-    FIELD(int64_t, add);                        // 1: to what `out` holds
+    FIELD(int64_t, add);                        // 1: to what `out` and `sums` hold
     FIELD(Optional<const uint8_t>, skip);       // (terms), those that are left out
     FIELD(const float*, left);
-    FIELD(const float*, right);
-    FIELD(float*, out);
+    FIELD(Optional<const float>, right);        // absent where there are no columns
+    FIELD(Optional<float>, out);
+    FIELD(Optional<float>, sums);               // out, where wanted: (rows) Σ over terms of left
 };
 
 // --- A gated recurrent unit: M pieces of sequences, N steps in the order of packed sequences

@@ -20,6 +20,8 @@ struct BackwardWeights {
 
 struct BackwardScratch {
     float *sent, *value_grads, *score_grads, *grad_summary, *log_ages;
+    const float** keys;  // of the slots whose score has a gradient, as the next two
+    float **grad_keys, *scored;
     int64_t used;
 
     BackwardScratch(const Backward& of, float* base) {
@@ -29,6 +31,9 @@ struct BackwardScratch {
         score_grads = carver.floats(of.reads);
         grad_summary = carver.floats(of.size);
         log_ages = carver.floats(round_up(of.reads, LANES));
+        keys = reinterpret_cast<const float**>(carver.integers(of.reads));
+        grad_keys = reinterpret_cast<float**>(carver.integers(of.reads));
+        scored = carver.floats(of.reads);
         used = carver.used;
     }
 };
@@ -156,15 +161,19 @@ struct BackwardGroup {
             log_ages(t, r, filled);
             of.sent.query[now * Q + A] = -dot(scratch.score_grads, scratch.log_ages, filled);
         }
+        int64_t count = 0;
         for (int64_t i = 0; i < filled; ++i) {
             const float weight = of.tape.weights[now * R + i], grad_score = scratch.score_grads[i];
             const int64_t place = at(versions[i], r);
             const bool credited = of.credit && (remembering || versions[i] >= of.held);
             if (credited && weight != 0.0f) add_scaled(of.sent.states + place * H, weight, grad_summary, H);
             if (grad_score == 0.0f) continue;
-            SCORE::backward(A, grad_score, of.tape.keys + place * A, of.tape.query + now * Q, of.recurrence.score_weight,
-                            of.sent.keys + place * A, of.sent.query + now * Q, of.sent.score_weight + (first + r) * A);
+            scratch.keys[count] = of.tape.keys + place * A;
+            scratch.grad_keys[count] = of.sent.keys + place * A;
+            scratch.scored[count++] = grad_score;
         }
+        SCORE::backward(A, {count, scratch.scored, scratch.keys, scratch.grad_keys}, of.tape.query + now * Q,
+                        of.recurrence.score_weight, of.sent.query + now * Q, of.sent.score_weight + (first + r) * A);
     }
 
     // The gradient of what left of s goes through the output gate to that of s, to h, and to the gate's weights.
@@ -197,17 +206,17 @@ struct BackwardGroup {
         }
     }
 
+    int64_t born(int64_t version, int64_t row) const {
+        if (version >= of.held) return version - of.held;
+        return born_before(of.step[row] - of.written_at[row * of.held + version] - 1);
+    }
+
     // log(1 + age) of each slot that was read.
     void log_ages(int64_t t, int64_t r, int64_t filled) const {
         const int64_t* versions = of.tape.versions + at(t, r) * R;
         const int64_t row = first + r;
-        for (int64_t i = 0; i < round_up(filled, LANES); ++i) {
-            int64_t born = t - 1;
-            if (i < filled && versions[i] >= of.held) born = versions[i] - of.held;
-            else if (i < filled)
-                born = born_before(of.step[row] - of.written_at[row * of.held + versions[i]] - 1);
-            scratch.log_ages[i] = static_cast<float>(t - born);
-        }
+        for (int64_t i = 0; i < filled; ++i) scratch.log_ages[i] = static_cast<float>(t - born(versions[i], row));
+        for (int64_t i = filled; i < round_up(filled, LANES); ++i) scratch.log_ages[i] = 1.0f;
         for (int64_t i = 0; i < filled; i += LANES) store(scratch.log_ages + i, logarithm(load(scratch.log_ages + i)));
     }
 

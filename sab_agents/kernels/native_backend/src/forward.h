@@ -300,7 +300,8 @@ struct ForwardGroup {
             for (int64_t j = 0; j < H; j += LANES)
                 store(query + gate + j, sigmoid(load(raw + gate + j, H - j) + load(of.recurrence.gate_bias + j, H - j)),
                       H - j);
-        return SCORE::ask(A, query, of.recurrence.score_weight, scratch.query_room + i * SCORE::ROOM * A);
+        float* const room = scratch.query_room + i * SCORE::ROOM * A;
+        return SCORE::ask(A, query, of.recurrence.score_weight, room, of.slots >= MANY);
     }
 
     void read(int64_t t, int64_t i, int64_t r, const Query& query) {

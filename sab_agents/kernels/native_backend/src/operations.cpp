@@ -26,6 +26,17 @@ bool targets_in_range(const Head& of) {
     return true;
 }
 
+// Of a linear layer, from the gradient (count, outputs) of what it gives: those of its weight and bias that are wanted.
+void weight_gradients(int64_t threads, int64_t add, int64_t count, int64_t outputs, int64_t inputs, const float* gradient,
+                      const float* x, float* weight, float* bias) {
+    if (weight == nullptr && bias == nullptr) return;
+    Outer sum{};
+    sum.threads = threads, sum.add = add, sum.terms = count;
+    sum.rows = outputs, sum.columns = weight == nullptr ? 0 : inputs;
+    sum.left = gradient, sum.right = x, sum.out = weight, sum.sums = bias;
+    run(kernels_in_use().outer, sum);
+}
+
 }  // namespace
 
 bool step(const Step& of) {
@@ -57,17 +68,7 @@ void layer_backward(const LayerBackward& of) {
     for (int64_t i = 0; of.activation != 0 && i < N * F; ++i)
         of.gradient[i] = of.activation == 1 ? of.gradient[i] * (1.0f - of.out[i] * of.out[i])
                                             : (of.out[i] <= 0.0f ? 0.0f : of.gradient[i]);
-    if (of.grad_weight != nullptr) {
-        Outer sum{};
-        sum.threads = of.threads, sum.rows = F, sum.columns = D, sum.terms = N, sum.add = of.add;
-        sum.left = of.gradient, sum.right = of.x, sum.out = of.grad_weight;
-        run(by.outer, sum);
-    }
-    if (of.grad_bias != nullptr) {
-        if (!of.add) std::memset(of.grad_bias, 0, static_cast<size_t>(F) * sizeof(float));
-        for (int64_t i = 0; i < N; ++i)
-            for (int64_t j = 0; j < F; ++j) of.grad_bias[j] += of.gradient[i * F + j];
-    }
+    weight_gradients(of.threads, of.add, N, F, D, of.gradient, of.x, of.grad_weight, of.grad_bias);
     if (of.grad_x == nullptr) return;
     Linear back{};
     back.threads = of.threads, back.rows = N, back.k = F, back.n = D, back.along_k = D, back.along_n = 1;
@@ -108,13 +109,7 @@ bool head(const Head& of) {
     layer.x = some ? chosen : of.outputs, layer.weight = of.weight, layer.bias = of.bias, layer.out = of.gradient;
     run(by.linear, layer);
     by.loss_gradient(of);
-    if (of.grad_weight != nullptr) {
-        Outer sum{};
-        sum.threads = of.threads, sum.rows = C, sum.columns = N, sum.terms = n, sum.add = 1;
-        sum.left = of.gradient, sum.right = layer.x, sum.out = of.grad_weight;
-        run(by.outer, sum);
-    }
-    for (int64_t i = 0; of.grad_bias != nullptr && i < n * C; ++i) of.grad_bias[i % C] += of.gradient[i];
+    weight_gradients(of.threads, 1, n, C, N, of.gradient, layer.x, of.grad_weight, of.grad_bias);
     Linear back{};
     back.threads = of.threads, back.rows = n, back.k = C, back.n = N, back.along_k = N, back.along_n = 1;
     back.x = of.gradient, back.weight = of.weight, back.out = some ? chosen : of.grad_outputs;

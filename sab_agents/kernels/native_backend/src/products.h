@@ -32,7 +32,7 @@ void linear_run(const Linear& of, const float* packed, float* scratch, int64_t f
 
 constexpr int64_t TERMS = 256;  // that one pass takes: their `right` stays in the second cache, their `left` in the first
 
-constexpr int64_t TILES = LANES / BLOCK;  // blocks of rows that are gathered together, whole cache lines of `left`
+constexpr int64_t TILES = LANES / BLOCK;  // blocks of rows that are gathered together, a register of `left`
 
 struct OuterScratch {
     float *right, *left, *tile;
@@ -78,18 +78,19 @@ struct OuterPass {
         }
     }
 
-    // The columns of `left` from `row` on, zeros beyond those that are there: one tile of BLOCK after the other.
+    // The columns of `left` from `row` on, zeros beyond those that are there: one tile of BLOCK after the other. What is
+    // gathered is summed up on the way.
     void pack_left(int64_t row, int64_t count) const {
+        float* const sums = of.sums == nullptr ? nullptr : of.sums + row;
+        Vec total = sums != nullptr && adds ? load(sums, count) : Vec{};
         for (int64_t i = 0; i < terms; ++i) {
-            const float* from = of.left + scratch.kept[i] * of.rows + row;
-            for (int64_t tile = 0; tile < TILES; ++tile) {
-                float* to = scratch.left + (tile * terms + i) * BLOCK;
-                const int64_t left = count - tile * BLOCK;
-                if (left >= BLOCK) std::memcpy(to, from + tile * BLOCK, BLOCK * sizeof(float));
-                else
-                    for (int64_t r = 0; r < BLOCK; ++r) to[r] = r < left ? from[tile * BLOCK + r] : 0.0f;
-            }
+            const Vec values = load(of.left + scratch.kept[i] * of.rows + row, count);
+            total += values;
+            for (int64_t tile = 0; tile < TILES; ++tile)
+                std::memcpy(scratch.left + (tile * terms + i) * BLOCK,
+                            reinterpret_cast<const char*>(&values) + tile * BLOCK * 4, BLOCK * sizeof(float));
         }
+        if (sums != nullptr) store(sums, total, count);
     }
 
     // Adds the products to rows `row` … `row + count` of the result, count ≤ BLOCK.
@@ -129,8 +130,13 @@ int64_t outer_scratch_size(const Outer& of) { return OuterScratch(of, nullptr).u
 
 void outer_run(const Outer& of, const float*, float* base, int64_t first, int64_t last) {
     const OuterScratch scratch(of, base);
-    if (of.terms == 0 && !of.add)
-        std::memset(of.out + first * of.columns, 0, static_cast<size_t>((last - first) * of.columns) * sizeof(float));
+    if (of.terms == 0 && !of.add) {
+        const auto clear = [](float* from, int64_t count) {
+            if (from != nullptr) std::memset(from, 0, static_cast<size_t>(count) * sizeof(float));
+        };
+        clear(of.out + first * of.columns, (last - first) * of.columns);
+        clear(of.sums == nullptr ? nullptr : of.sums + first, last - first);
+    }
     for (int64_t term = 0; term < of.terms; term += TERMS)
         OuterPass{of, scratch, term > 0 || of.add}.run(term, term + TERMS < of.terms ? term + TERMS : of.terms, first, last);
 }

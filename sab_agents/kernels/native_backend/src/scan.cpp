@@ -52,33 +52,40 @@ struct WeightSums {
 
     void run() const {
         if (into.weight_hh != nullptr) recurrent();
-        if (into.weight_ih != nullptr) run(product(4 * H, of.input, T * B, of.sent.gates, of.x, into.weight_ih));
-        sum(T * B, 4 * H, of.sent.gates, into.bias_ih);
-        sum(T * B, 4 * H, of.sent.gates, into.bias_hh);
+        inputs();
         if (into.key_weight != nullptr) keys();
         attended();
-        sum(B, A, of.sent.score_weight, into.score_weight);
+        sum(A, of.sent.score_weight, into.score_weight, A);
         if (of.recurrence.gates_output()) {  // those of w and of b, side by side
-            sum(B, H, of.sent.output_gate, into.output_gate_weight, 2 * H);
-            sum(B, H, of.sent.output_gate + H, into.output_gate_bias, 2 * H);
+            sum(H, of.sent.output_gate, into.output_gate_weight, 2 * H);
+            sum(H, of.sent.output_gate + H, into.output_gate_bias, 2 * H);
         }
+    }
+
+    // Of the gates: the weights of inputs, and the biases, which both have the same gradient.
+    void inputs() const {
+        if (into.weight_ih == nullptr && into.bias_ih == nullptr && into.bias_hh == nullptr) return;
+        const Buffer bias = allocate(4 * H);
+        std::memset(bias.get(), 0, static_cast<size_t>(4 * H) * sizeof(float));
+        Outer whole = product(4 * H, of.input, T * B, of.sent.gates, of.x, into.weight_ih);
+        whole.sums = bias.get();
+        run(whole);
+        hand_over(4 * H, bias.get(), into.bias_ih);
+        hand_over(4 * H, bias.get(), into.bias_hh);
     }
 
     // Those of all linear functions of ĥ that a read takes, which share a product.
     void attended() const {
         const int64_t Q = of.recurrence.attended(A, H);
         if (Q == A) {
-            if (into.query_weight != nullptr)
-                run(product(A, H, T * B, of.sent.query, of.tape.output, into.query_weight));
-            return sum(T * B, A, of.sent.query, into.query_bias);
+            Outer whole = product(A, H, T * B, of.sent.query, of.tape.output, into.query_weight);
+            whole.sums = into.query_bias;
+            return run(whole);
         }
         const Buffer weight = allocate(Q * H), bias = allocate(Q);
         Outer whole = product(Q, H, T * B, of.sent.query, of.tape.output, weight.get());
-        whole.add = 0;
+        whole.add = 0, whole.sums = bias.get();
         run(whole);
-        std::memset(bias.get(), 0, static_cast<size_t>(Q) * sizeof(float));
-        for (int64_t i = 0; i < T * B; ++i)
-            for (int64_t q = 0; q < Q; ++q) bias.get()[q] += of.sent.query[i * Q + q];
         hand_over(A, 0, weight.get(), bias.get(), into.query_weight, into.query_bias);
         if (of.recurrence.ages()) hand_over(1, A, weight.get(), bias.get(), into.age_weight, into.age_bias);
         if (of.recurrence.gated()) hand_over(H, Q - H, weight.get(), bias.get(), into.gate_weight, into.gate_bias);
@@ -95,23 +102,24 @@ struct WeightSums {
         for (int64_t i = 0; i < count; ++i) to[i] = of.add ? to[i] + from[i] : from[i];
     }
 
+    // Without columns where no result is wanted.
     Outer product(int64_t rows, int64_t columns, int64_t terms, const float* left, const float* right,
                   float* out) const {
         Outer made{};
         made.threads = of.threads, made.add = of.add;
-        made.rows = rows, made.columns = columns, made.terms = terms;
+        made.rows = rows, made.columns = out == nullptr ? 0 : columns, made.terms = terms;
         made.left = left, made.right = right, made.out = out;
         return made;
     }
 
     void run(const Outer& product) const { sab::run(by.outer, product); }
 
-    // `stride`: floats from one row to the next; 0 for rows that lie side by side.
-    void sum(int64_t rows, int64_t columns, const float* from, float* out, int64_t stride = 0) const {
+    // Of what each row has left: `stride` floats from one row to the next.
+    void sum(int64_t columns, const float* from, float* out, int64_t stride) const {
         if (out == nullptr) return;
         if (!of.add) std::memset(out, 0, static_cast<size_t>(columns) * sizeof(float));
-        for (int64_t i = 0; i < rows; ++i)
-            for (int64_t j = 0; j < columns; ++j) out[j] += from[i * (stride > 0 ? stride : columns) + j];
+        for (int64_t i = 0; i < B; ++i)
+            for (int64_t j = 0; j < columns; ++j) out[j] += from[i * stride + j];
     }
 
     // States that are sooner copied than summed apart, for which the gradient is read and written once more.

@@ -5,12 +5,12 @@
 //   prepare(key)               what it keeps of each part of a key at the write, beside the key; if it PREPARES
 //   TOGETHER                   slots from which on steps are better scored together: what the keys of a block cost again
 //                              when it is written to is then less than what loading all keys once for several steps saves
-//   ask(A, query, w3, room)    the Query of a query; `room` holds ROOM · A floats for it
+//   ask(A, query, w3, room, rough)  the Query of a query; `room` holds ROOM · A floats for it; whether for rough scores, too
 //   score<ROUGH>(slots, from, to, queries, count, scores, stride)  the scores of some blocks of a scan's slots by some
 //                              queries; if ROUGH, to a few digits, off by the query's margin at most
 //   step_floats(S, H, A)       the size of slots.keys that `score_states` needs
 //   score_states(states, query, w3, slots, scores)  the scores of states that have no keys yet
-//   backward(A, grad, key, query, w3, grad_key, grad_query, grad_w3)    adds a score's gradient to those of its parts
+//   backward(A, scored, query, w3, grad_query, grad_w3)  adds gradients of scores by one query to those of their parts
 
 // What the loops below need of one query; arrays of A. A score is offset + scale · Σ.
 struct Query {
@@ -20,6 +20,14 @@ struct Query {
     bool direct = true;            // of a kind that PREPARES: by the keys, not by what was kept of them
     float margin = 0.0f;           // what a rough score may be off by; 0 where it is off by nothing
     const float* rough = nullptr;  // 2 · A values, in the place of `values` and `weights` for a rough score
+};
+
+// Slots that were scored by one query, each with the gradient of its score that is to be passed on.
+struct Scored {
+    int64_t count;
+    const float* gradients;
+    const float* const* keys;
+    float* const* grad_keys;
 };
 
 constexpr int64_t STEPS = 4;                      // queries of one row that are scored at once, at most
@@ -161,26 +169,35 @@ struct Mlp {
         return exponential(key * 2.0f);
     }
 
-    static Query ask(int64_t A, const float* query, const float* weights, float* room) {
+    static Query ask(int64_t A, const float* query, const float* weights, float* room, bool rough) {
         bool small = true;
         for (int64_t a = 0; a < A; ++a) small &= std::fabs(query[a]) <= QUERY_LIMIT;
         if (!small) return {query, weights, 1.0f, 0.0f};
-        Vec total{}, sizes{};
-        float *const values = room, *const rough = room + A, *const inverses = rough + A;
+        Vec total{};
+        for (int64_t a = 0; a < A; a += LANES) {
+            store(room + a, exponential(load(query + a, A - a) * 2.0f), A - a);
+            total += load(weights + a, A - a);
+        }
+        Query asked{room, weights, -2.0f, sum(total), false};
+        if (rough) ask_roughly(A, room + A, asked);
+        return asked;
+    }
+
+    // Adds what rough scores need; `room` holds 2 · A floats.
+    static void ask_roughly(int64_t A, float* room, Query& query) {
+        Vec sizes{};
         for (int64_t a = 0; a < A; a += LANES) {
             const int64_t left = A - a;
-            const Vec w = load(weights + a, left), e = exponential(load(query + a, left) * 2.0f);
-            const Vec size = w < 0.0f ? -w : w, least = broadcast(LEAST_WEIGHT), larger = size < least ? least : size;
+            const Vec w = load(query.weights + a, left), least = broadcast(LEAST_WEIGHT);
+            const Vec size = w < 0.0f ? -w : w, larger = size < least ? least : size;
             const Vec inverse = 1.0f / (w < 0.0f ? -larger : larger);
-            store(values + a, e, left);
-            store(rough + a, e * inverse, left);
-            store(inverses + a, inverse, left);
-            total += w;
+            store(room + a, load(query.values + a, left) * inverse, left);
+            store(room + A + a, inverse, left);
             sizes += size;
         }
         const float size = sum(sizes), least = 4.0f * LEAST_WEIGHT * static_cast<float>(A);
-        const float margin = size < 1e15f ? 2.0f * (ROUGH_QUOTIENT + 1e-5f) * size + least : INFINITY;
-        return {values, weights, -2.0f, sum(total), false, margin, rough};
+        query.margin = size < 1e15f ? 2.0f * (ROUGH_QUOTIENT + 1e-5f) * size + least : INFINITY;
+        query.rough = room;
     }
 
     template <bool ROUGH>
@@ -221,15 +238,23 @@ struct Mlp {
         score_range<Tanh, 1>(slots, keys, 0, slots.blocks(), &of, scores, 0);
     }
 
-    static void backward(int64_t A, float grad_score, const float* key, const float* query, const float* weights,
-                         float* grad_key, float* grad_query, float* grad_weights) {
+    static void backward(int64_t A, const Scored& scored, const float* query, const float* weights, float* grad_query,
+                         float* grad_weights) {
         for (int64_t a = 0; a < A; a += LANES) {
             const int64_t left = A - a;
-            const Vec layer = tanh(load(key + a, left) + load(query + a, left));
-            const Vec grad = grad_score * load(weights + a, left) * (1.0f - layer * layer);
-            store(grad_key + a, load(grad_key + a, left) + grad, left);
-            store(grad_query + a, load(grad_query + a, left) + grad, left);
-            store(grad_weights + a, load(grad_weights + a, left) + grad_score * layer, left);
+            const Vec of_query = load(query + a, left), weight = load(weights + a, left);
+            Vec to_query = load(grad_query + a, left), to_weight = load(grad_weights + a, left);
+            for (int64_t i = 0; i < scored.count; ++i) {
+                const float grad_score = scored.gradients[i];
+                float* const grad_key = scored.grad_keys[i] + a;
+                const Vec layer = tanh(load(scored.keys[i] + a, left) + of_query);
+                const Vec grad = grad_score * weight * (1.0f - layer * layer);
+                store(grad_key, load(grad_key, left) + grad, left);
+                to_query += grad;
+                to_weight += grad_score * layer;
+            }
+            store(grad_query + a, to_query, left);
+            store(grad_weights + a, to_weight, left);
         }
     }
 };
@@ -248,7 +273,7 @@ struct Dot {
 
     static float scale(int64_t A) { return 1.0f / std::sqrt(static_cast<float>(A)); }
 
-    static Query ask(int64_t A, const float* query, const float*, float*) {
+    static Query ask(int64_t A, const float* query, const float*, float*, bool) {
         return {query, nullptr, scale(A), 0.0f};
     }
 
@@ -278,11 +303,12 @@ struct Dot {
         }
     }
 
-    static void backward(int64_t A, float grad_score, const float* key, const float* query, const float*,
-                         float* grad_key, float* grad_query, float*) {
-        const float factor = grad_score / std::sqrt(static_cast<float>(A));
-        add_scaled(grad_key, factor, query, A);
-        add_scaled(grad_query, factor, key, A);
+    static void backward(int64_t A, const Scored& scored, const float* query, const float*, float* grad_query, float*) {
+        for (int64_t i = 0; i < scored.count; ++i) {
+            const float factor = scored.gradients[i] / std::sqrt(static_cast<float>(A));
+            add_scaled(scored.grad_keys[i], factor, query, A);
+            add_scaled(grad_query, factor, scored.keys[i], A);
+        }
     }
 };
 

@@ -17,12 +17,13 @@ struct Ranking {
         for (int64_t i = 0; i < ranks; ++i) scores[i] = -INFINITY, versions[i] = -1;
     }
 
-    // Only a better score than the lowest rank's changes anything; NaN does, so that it shows in the result.
-    INLINE bool beats_lowest(float score) const { return !(score <= scores[ranks - 1]); }
+    // NaN is the best of all, as in torch, so that it shows in the result.
+    INLINE bool beats(float score, float other) const { return !(score <= other) && other == other; }
+    INLINE bool beats_lowest(float score) const { return beats(score, scores[ranks - 1]); }
 
     void insert(float score, int64_t version) {
         int64_t i = count < ranks ? count++ : ranks - 1;
-        for (; i > 0 && score > scores[i - 1]; --i) scores[i] = scores[i - 1], versions[i] = versions[i - 1];
+        for (; i > 0 && beats(score, scores[i - 1]); --i) scores[i] = scores[i - 1], versions[i] = versions[i - 1];
         scores[i] = score;
         versions[i] = version;
     }

@@ -118,15 +118,23 @@ INLINE Vec tanh(Vec x) {
     return quotient(x * p, q);
 }
 
-// log(x) for 1 ≤ x < ∞: x = m · 2^e with √½ ≤ m < √2. Relative error below 2e-7.
-INLINE Vec logarithm(Vec x) {
+// x = m · 2^exponent: m, in [½, 1) for a bias of 126, in [1, 2) for 127.
+INLINE Vec split(Vec x, int32_t bias, IntVec& exponent) {
     IntVec bits;
     std::memcpy(&bits, &x, sizeof bits);
-    const IntVec fraction = (bits & 0x7fffff) | 0x3f000000;
+    exponent = (bits >> 23) - bias;
+    const IntVec fraction = (bits & 0x7fffff) | (bias << 23);
     Vec m;
     std::memcpy(&m, &fraction, sizeof m);
+    return m;
+}
+
+// log(x) for 1 ≤ x < ∞: x = m · 2^e with √½ ≤ m < √2. Relative error below 2e-7.
+INLINE Vec logarithm(Vec x) {
+    IntVec exponent;
+    const Vec m = split(x, 126, exponent);
     const IntVec low = m < 0.707106781f;  // −1 where it is
-    const Vec e = __builtin_convertvector((bits >> 23) - 126 + low, Vec);
+    const Vec e = __builtin_convertvector(exponent + low, Vec);
     const Vec r = (m < 0.707106781f ? m + m : m) - 1.0f;
     Vec p = r * 7.0376836292e-2f - 1.1514610310e-1f;
     p = p * r + 1.1676998740e-1f;
@@ -143,12 +151,9 @@ INLINE Vec logarithm(Vec x) {
 // The same, absolute error below ROUGH_LOGARITHM.
 constexpr float ROUGH_LOGARITHM = 1e-3f;
 INLINE Vec rough_logarithm(Vec x) {
-    IntVec bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    const IntVec fraction = (bits & 0x7fffff) | 0x3f800000;
-    Vec m;
-    std::memcpy(&m, &fraction, sizeof m);
-    const Vec e = __builtin_convertvector((bits >> 23) - 127, Vec);
+    IntVec exponent;
+    const Vec m = split(x, 127, exponent);
+    const Vec e = __builtin_convertvector(exponent, Vec);
     Vec p = m * 0.107746856f + -0.720358865f;
     p = p * m + 2.099874281f;
     p = p * m + -1.486759551f;
