@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -30,7 +31,8 @@ def test_an_lstm_learns_to_reach_the_junction_and_guesses_there(tmp_path: Path) 
 
 
 def test_memory_costs_little_where_two_steps_are_enough(tmp_path: Path) -> None:
-    flags = ["--learners", "sab", "--seeds", "0", "1"]
+    flags = ["--learners", "sab", "--seeds", "0", "1", "2", "3", "4"]
     config = load(AgentsConfig, "configs/agents/cartpole_masked.yaml", flags)
     cells = run_suite(Agents(config), tmp_path).values()
-    assert min(cell["return"] for cell in cells) > 400  # with summary_gain 1 it was at 330 after 60,000 steps
+    # An agent in five falls back to some 400 of 500 before the end.
+    assert median(cell["return"] for cell in cells) > 450
