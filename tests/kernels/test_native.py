@@ -163,6 +163,7 @@ def test_native_reads_the_best_of_many_slots_that_nearly_tie(*, age: bool, score
     query = by_torch(ScanArguments(*given), plan).h[0] @ exact.query_weight.t() + exact.query_bias
     keys = exact.memory @ exact.key_weight.t()
     if score == "mlp":
+        assert exact.score_weight is not None
         scores = (torch.tanh(keys + query.unsqueeze(1)) @ exact.score_weight.t()).squeeze(-1)
     else:
         scores = (keys * query.unsqueeze(1)).sum(-1) / A**0.5
