@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -36,7 +37,12 @@ KIND = "online-learner"
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 AGE_RATE = 0.1
-"""Of the learning rate, for the slope by which scores fall with age."""
+"""Of the learning rate, for the slope by which scores fall with age. A slope that is learnt before the contents are
+hides all slots but the newest or the oldest, and stays."""
+
+ATTENTION_RATE = 0.3
+"""Of the learning rate, for the rest of the attention. Scores that are learnt before the contents are settle on slots
+that do no harm, and no credit reaches those that count."""
 
 INPUT_GAIN = 2.5
 """Of the input weights at the start. With those that PyTorch draws, a state hardly shows which of some symbols its
@@ -66,8 +72,10 @@ class OnlineLearner:
             slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates; as many as a segment has, so that nothing in a window is cut.
         learning_rate: of Adam; above 0 and finite. 0.01 was the best of those tried in streams. The slope by which
-            scores fall with age has a tenth of it: a slope that is learnt before the contents are hides all slots but
-            the newest or the oldest, and stays.
+            scores fall with age has a tenth of it, and the rest of the attention three tenths, unless the recipe is the
+            paper's: docs/recipe.md says why.
+        head_rate: the head's learning rate as a fraction of the others'; above 0 and finite. Where answers are rare and
+            hard, 0.3 keeps the head from making all states small before they say anything.
         clip_norm: greatest norm of the gradient; 5 belongs to the settings that docs/recipe.md arrived at.
         optimizer: makes another optimiser of the parameters, with one rate for all unless it takes care of that.
         encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
@@ -112,6 +120,7 @@ class OnlineLearner:
         refresh_every: int | None = None,
         update_every: int = 8,
         learning_rate: float = 1e-2,
+        head_rate: float = 1.0,
         clip_norm: float = 5.0,
         optimizer: MakeOptimizer | None = None,
         encoder: nn.Module | None = None,
@@ -126,12 +135,13 @@ class OnlineLearner:
         input_size, output_size, rows, hidden_size, seed = plain((input_size, output_size, rows, hidden_size, seed))
         refresh_every, update_every, observation_shape = plain((refresh_every, update_every, observation_shape))
         self.history = WindowHistory(at_least(name, "history", history, 0))
-        learning_rate, clip_norm, settings = plain((learning_rate, clip_norm, settings))
+        learning_rate, head_rate, clip_norm, settings = plain((learning_rate, head_rate, clip_norm, settings))
         self.rows = at_least(name, "rows", rows, 1)
         self.update_every = at_least(name, "update_every", update_every, 1)
         self.refresh_every = None if refresh_every is None else at_least(name, "refresh_every", refresh_every, 1)
         self.targets = Targets(loss, at_least(name, "output_size", output_size, 1))
         above_zero(name, "learning_rate", learning_rate)
+        above_zero(name, "head_rate", head_rate)
         if not clip_norm > 0:
             raise ValueError(f"{name}: clip_norm must be above 0, but is {clip_norm}. Pass inf for no limit.")
         self.clip_norm = clip_norm
@@ -140,13 +150,14 @@ class OnlineLearner:
         self.settings: dict[str, Any] = {
             **{"input_size": input_size, "output_size": output_size, "loss": loss, "rows": rows, "core": core},
             **{"hidden_size": hidden_size, "refresh_every": refresh_every, "update_every": update_every},
-            **{"learning_rate": learning_rate, "clip_norm": clip_norm, "observation_shape": observation_shape},
-            **{"seed": seed, "history": plain(history), **of_core, **of_stream},
+            **{"learning_rate": learning_rate, "head_rate": head_rate, "clip_norm": clip_norm},
+            **{"observation_shape": observation_shape, "seed": seed, "history": plain(history), **of_core, **of_stream},
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.core = build_core(core, input_size, hidden_size, **of_core).to(device)
-            if of_core.get("recipe") != PAPER:
+            paper = of_core.get("recipe") == PAPER
+            if not paper:
                 _widen_inputs(self.core)
             self.head = Head(self.core.output_size, self.targets).to(device)
         shape = (input_size,) if observation_shape is None else tuple(observation_shape)
@@ -159,16 +170,7 @@ class OnlineLearner:
         waits = slots and encoder is None and self._on_cpu()
         self._waiting = WaitingSteps(self._stream, update_every) if waits else None
         self.gradient = FlatGradient(self._modules())
-        if optimizer is not None:
-            self.optimizer: Optimizer | FlatAdam = optimizer(self.parameters)
-        elif torch.device(device).type in {"cpu", "cuda"}:
-            self.optimizer = FlatAdam(self.gradient, learning_rate, _rate_factor)
-        else:
-            members: dict[float, list[nn.Parameter]] = {}
-            for name, parameter in self.gradient.named.items():
-                members.setdefault(_rate_factor(name), []).append(parameter)
-            rates = sorted(members, reverse=True)  # in the order of FlatAdam's groups
-            self.optimizer = Adam([{"params": members[rate], "lr": learning_rate * rate} for rate in rates])
+        self.optimizer = self._optimizer(optimizer, torch.device(device), paper=paper)
         self._follower = Follower(self._modules())
         self._inputs = Inputs(rows, shape)
         self.ledger = CreditLedger()
@@ -486,6 +488,25 @@ class OnlineLearner:
     def _modules(self) -> tuple[nn.Module, ...]:
         return self.core, self.head, self._stream.encoder
 
+    def _optimizer(self, make: MakeOptimizer | None, device: torch.device, *, paper: bool) -> Optimizer | FlatAdam:
+        """Makes the optimiser of all parameters, with the user's function if there is one."""
+        learning_rate, head_rate = self.settings["learning_rate"], self.settings["head_rate"]
+        if make is not None:
+            if head_rate != 1:
+                raise ValueError(
+                    f"OnlineLearner: head_rate must be 1 beside an optimizer, which has rates of its own, but is "
+                    f"{head_rate}. Give the head a group of parameters there."
+                )
+            return make(self.parameters)
+        factor = partial(_rate_factor, attention=1.0 if paper else ATTENTION_RATE, head=head_rate)
+        if device.type in {"cpu", "cuda"}:
+            return FlatAdam(self.gradient, learning_rate, factor)
+        members: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.gradient.named.items():
+            members.setdefault(factor(name), []).append(parameter)
+        rates = sorted(members, reverse=True)  # in the order of FlatAdam's groups
+        return Adam([{"params": members[rate], "lr": learning_rate * rate} for rate in rates])
+
     def _load_parameters(self, saved: dict[str, Tensor]) -> None:
         expected = [tuple(parameter.shape) for parameter in self.parameters]
         received = [tuple(saved[str(index)].shape) for index in range(len(saved))]
@@ -617,12 +638,23 @@ class _Peeked(NamedTuple):
 
 
 _COUNTS = ("steps", "updates", "skipped")
+HEAD = "1."  # of its parameters' names: it is the second of `_modules`
 _DTYPES = frozenset({torch.float32, torch.float64})
 
 
-def _rate_factor(name: str) -> float:
-    """Returns the factor of the learning rate for the parameter of that name."""
-    return AGE_RATE if ".attention.age." in name else 1.0
+def _rate_factor(name: str, attention: float, head: float) -> float:
+    """Returns the factor of the learning rate for a parameter.
+
+    Args:
+        name: in the gradient; it begins with the place of its owner in `OnlineLearner._modules`.
+        attention: the factor for the attention, but for its slope of age.
+        head: the factor for the head.
+    """
+    if name.startswith(HEAD):
+        return head
+    if ".attention.age." in name:
+        return AGE_RATE
+    return attention if ".attention." in name else 1.0
 
 
 def _widen_inputs(core: nn.Module) -> None:

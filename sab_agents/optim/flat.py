@@ -279,6 +279,7 @@ class FlatAdam:
         self.param_groups: list[dict[str, Any]] = [
             {"lr": learning_rate * factor, **settings, "params": []} for factor in self._factors
         ]
+        self._loaded: dict[str, int] = {}  # the group of each parameter, as it was loaded
         self._known: dict[str, nn.Parameter] = {}
         self._kept: dict[str, Moments] = {}
         self._steps: list[Tensor] = []
@@ -332,7 +333,13 @@ class FlatAdam:
         if state_dict["state"] and [_shapes(state) for state in states] != [_shapes(state) for state in loaded]:
             raise ValueError("these are not the moments that Adam keeps of these parameters")
         self.param_groups = [dict(group) for group in state_dict["param_groups"]]
-        self._assign()  # a file can have one group for all
+        # They may be those of an earlier version, which gave other parameters rates of their own.
+        names = {id(parameter): name for name, parameter in self._known.items()}
+        order = [names[id(parameter)] for members, _ in self._gradient.parts for parameter in members]
+        self._loaded = {
+            order[index]: place for place, group in enumerate(self.param_groups) for index in group["params"]
+        }
+        self._assign()
         for state, other in zip(states, loaded, strict=True):
             for name, value in other.items():
                 state[name].copy_(value)
@@ -386,6 +393,8 @@ class FlatAdam:
         return 1.0 if self._factor is None else self._factor(name)
 
     def _group(self, name: str) -> int:
+        if name in self._loaded:
+            return self._loaded[name]
         factor = self._factor_of(name)
         place = self._factors.index(factor) if factor in self._factors else 0  # of a parameter that is new
         return min(place, len(self.param_groups) - 1)

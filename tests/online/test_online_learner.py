@@ -133,14 +133,14 @@ def test_steps_wait_for_each_other_until_someone_looks(monkeypatch: pytest.Monke
 
 
 def test_an_update_is_a_step_of_adam_on_the_mean_loss_of_the_window() -> None:
-    learner = OnlineLearner(3, 2, learning_rate=0.01, clip_norm=1e9, **SETTINGS)
+    learner = OnlineLearner(3, 2, learning_rate=0.01, head_rate=0.5, clip_norm=1e9, **SETTINGS)
     twin = OnlineLearner(3, 2, **SETTINGS)
     assert isinstance(twin.core, SAB)
-    assert twin.core.attention.age is not None
-    slow = list(twin.core.attention.age.parameters())
-    rest = [parameter for parameter in twin.parameters if all(parameter is not other for other in slow)]
-    groups: list[dict[str, Any]] = [{"params": rest}, {"params": slow, "lr": 0.001}]
-    adam = torch.optim.Adam(groups, lr=0.01)
+    rates = {"attention.age": 0.001, "attention": 0.003, "": 0.01}
+    groups: list[dict[str, Any]] = [{"params": list(twin.head.parameters()), "lr": 0.005}]
+    for name, parameter in twin.core.named_parameters():
+        groups.append({"params": [parameter], "lr": next(lr for part, lr in rates.items() if name.startswith(part))})
+    adam = torch.optim.Adam(groups)
     pairs = stream(4)
     for x, y in pairs:
         learner.learn_one(x, y)
@@ -150,6 +150,22 @@ def test_an_update_is_a_step_of_adam_on_the_mean_loss_of_the_window() -> None:
     adam.step()
     for found, expected in zip(parameters(learner), parameters(twin), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_the_papers_recipe_has_one_rate() -> None:
+    learner = OnlineLearner(3, 2, recipe="paper", **SETTINGS)
+    assert len(learner.optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("rate", [0, -0.5, float("inf"), float("nan")])
+def test_a_rate_of_the_head_must_be_above_zero_and_finite(rate: float) -> None:
+    with pytest.raises(ValueError, match=r"head_rate must be"):
+        OnlineLearner(3, 2, head_rate=rate)
+
+
+def test_a_rate_of_the_head_is_refused_beside_an_optimizer_of_the_users() -> None:
+    with pytest.raises(ValueError, match=r"head_rate must be 1 beside an optimizer"):
+        OnlineLearner(3, 2, head_rate=0.3, optimizer=torch.optim.SGD)
 
 
 def test_without_targets_nothing_is_learnt_but_everything_is_remembered() -> None:

@@ -95,6 +95,25 @@ def test_a_state_of_one_rate_is_continued_with_one_rate() -> None:
     assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
 
 
+def slower_and_slowest(name: str) -> float:
+    return {"0": 1.0, "1": 0.1}.get(name, 0.3)
+
+
+def test_a_state_of_other_groups_is_continued_with_each_parameter_in_its_own() -> None:
+    """A version may give more parameters a rate of their own: files of before resume with the rates that they name."""
+    shapes = ((7, 3), (5,), (), (1, 4))
+    ours, theirs = parameters(*shapes), parameters(*shapes)
+    one, other = FlatGradient(ours), FlatGradient(theirs)
+    before, now = FlatAdam(one, 0.01, slower), FlatAdam(other, 0.01, slower_and_slowest)
+    now.load_state_dict(before.state_dict())
+    assert [group["params"] for group in now.param_groups] == [[0, 2], [1, 3]]
+    for grads in gradients(3, ours):
+        for flat, mine, adam in ((one, ours, before), (other, theirs, now)):
+            give(mine, grads, flat)
+            adam.step()
+    assert all(torch.equal(mine, other) for mine, other in zip(ours, theirs, strict=True))
+
+
 def test_parameters_that_are_not_learnt_stay_as_they_are() -> None:
     frozen, free = parameters((2,), (3,))
     frozen.requires_grad = False
