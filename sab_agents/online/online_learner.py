@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -28,21 +27,13 @@ from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, WindowHistory, diagnosed
 from sab_agents.online.growth import laid_into, require_growable
 from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
+from sab_agents.online.rates import MakeOptimizer, optimizer_of
 from sab_agents.online.settings import chosen_settings, endless_cores, settings_of
 from sab_agents.online.targets import Head, Labels, LossName, Targets, WindowLabels
 from sab_agents.optim.flat import FlatAdam, FlatGradient, Follower
 from sab_agents.streaming import SABStream, Stream, credited, in_own_modes, make_stream, stream_settings
 
 KIND = "online-learner"
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
-
-AGE_RATE = 0.1
-"""Of the learning rate, for the slope by which scores fall with age. A slope that is learnt before the contents are
-hides all slots but the newest or the oldest, and stays."""
-
-ATTENTION_RATE = 0.3
-"""Of the learning rate, for the rest of the attention. Scores that are learnt before the contents are settle on slots
-that do no harm, and no credit reaches those that count."""
 
 INPUT_GAIN = 2.5
 """Of the input weights at the start. With those that PyTorch draws, a state hardly shows which of some symbols its
@@ -170,7 +161,9 @@ class OnlineLearner:
         waits = slots and encoder is None and self._on_cpu()
         self._waiting = WaitingSteps(self._stream, update_every) if waits else None
         self.gradient = FlatGradient(self._modules())
-        self.optimizer = self._optimizer(optimizer, torch.device(device), paper=paper)
+        self.optimizer = optimizer_of(
+            self.gradient, torch.device(device), optimizer, learning_rate, head_rate, one_rate=paper
+        )
         self._follower = Follower(self._modules())
         self._inputs = Inputs(rows, shape)
         self.ledger = CreditLedger()
@@ -488,25 +481,6 @@ class OnlineLearner:
     def _modules(self) -> tuple[nn.Module, ...]:
         return self.core, self.head, self._stream.encoder
 
-    def _optimizer(self, make: MakeOptimizer | None, device: torch.device, *, paper: bool) -> Optimizer | FlatAdam:
-        """Makes the optimiser of all parameters, with the user's function if there is one."""
-        learning_rate, head_rate = self.settings["learning_rate"], self.settings["head_rate"]
-        if make is not None:
-            if head_rate != 1:
-                raise ValueError(
-                    f"OnlineLearner: head_rate must be 1 beside an optimizer, which has rates of its own, but is "
-                    f"{head_rate}. Give the head a group of parameters there."
-                )
-            return make(self.parameters)
-        factor = partial(_rate_factor, attention=1.0 if paper else ATTENTION_RATE, head=head_rate)
-        if device.type in {"cpu", "cuda"}:
-            return FlatAdam(self.gradient, learning_rate, factor)
-        members: dict[float, list[nn.Parameter]] = {}
-        for name, parameter in self.gradient.named.items():
-            members.setdefault(factor(name), []).append(parameter)
-        rates = sorted(members, reverse=True)  # in the order of FlatAdam's groups
-        return Adam([{"params": members[rate], "lr": learning_rate * rate} for rate in rates])
-
     def _load_parameters(self, saved: dict[str, Tensor]) -> None:
         expected = [tuple(parameter.shape) for parameter in self.parameters]
         received = [tuple(saved[str(index)].shape) for index in range(len(saved))]
@@ -638,23 +612,7 @@ class _Peeked(NamedTuple):
 
 
 _COUNTS = ("steps", "updates", "skipped")
-HEAD = "1."  # of its parameters' names: it is the second of `_modules`
 _DTYPES = frozenset({torch.float32, torch.float64})
-
-
-def _rate_factor(name: str, attention: float, head: float) -> float:
-    """Returns the factor of the learning rate for a parameter.
-
-    Args:
-        name: in the gradient; it begins with the place of its owner in `OnlineLearner._modules`.
-        attention: the factor for the attention, but for its slope of age.
-        head: the factor for the head.
-    """
-    if name.startswith(HEAD):
-        return head
-    if ".attention.age." in name:
-        return AGE_RATE
-    return attention if ".attention." in name else 1.0
 
 
 def _widen_inputs(core: nn.Module) -> None:
