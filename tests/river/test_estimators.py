@@ -210,6 +210,13 @@ def test_mutable_settings_hold_from_the_next_update_on(kind: Callable[..., Any])
         model.mutate({"hidden_size": 4})
 
 
+def test_the_heads_own_rate_is_passed_on() -> None:
+    model = taught(SABClassifier, head_rate=0.5)
+    rates = {group["lr"] for group in model.learner.optimizer.param_groups}
+    assert model.learning_rate * 0.5 in rates
+    assert model.clone().settings["head_rate"] == 0.5
+
+
 def test_it_learns_in_a_pipeline_of_rivers_transformers() -> None:
     rng = np.random.default_rng(0)
     stream = [({"colour": str(c), "size": 1000.0 + rng.standard_normal()}, c) for c in rng.integers(3, size=1200)]
