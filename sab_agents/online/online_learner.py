@@ -63,10 +63,12 @@ class OnlineLearner:
             slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates; as many as a segment has, so that nothing in a window is cut.
         learning_rate: of Adam; above 0 and finite. 0.01 was the best of those tried in streams. The slope by which
-            scores fall with age has a tenth of it, and the rest of the attention three tenths, unless the recipe is the
-            paper's: docs/recipe.md says why.
-        head_rate: the head's learning rate as a fraction of the others'; above 0 and finite. Where answers are rare and
-            hard, 0.3 keeps the head from making all states small before they say anything.
+            scores fall with age has a tenth of it: a slope that is learnt before the contents are hides all slots but
+            the newest or the oldest, and stays.
+        attention_rate: the learning rate of the rest of the attention as a fraction of the others'; above 0 and finite.
+            Where it is hard to learn what to write, 0.3 keeps the scores from settling before that is learnt.
+        head_rate: that of the head. Where answers are rare and hard, 0.3 keeps the head from making all states small
+            before they say anything. docs/recipe.md shows both.
         clip_norm: greatest norm of the gradient; 5 belongs to the settings that docs/recipe.md arrived at.
         optimizer: makes another optimiser of the parameters, with one rate for all unless it takes care of that.
         encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
@@ -111,6 +113,7 @@ class OnlineLearner:
         refresh_every: int | None = None,
         update_every: int = 8,
         learning_rate: float = 1e-2,
+        attention_rate: float = 1.0,
         head_rate: float = 1.0,
         clip_norm: float = 5.0,
         optimizer: MakeOptimizer | None = None,
@@ -126,12 +129,14 @@ class OnlineLearner:
         input_size, output_size, rows, hidden_size, seed = plain((input_size, output_size, rows, hidden_size, seed))
         refresh_every, update_every, observation_shape = plain((refresh_every, update_every, observation_shape))
         self.history = WindowHistory(at_least(name, "history", history, 0))
-        learning_rate, head_rate, clip_norm, settings = plain((learning_rate, head_rate, clip_norm, settings))
+        learning_rate, clip_norm, settings = plain((learning_rate, clip_norm, settings))
+        attention_rate, head_rate = plain((attention_rate, head_rate))
         self.rows = at_least(name, "rows", rows, 1)
         self.update_every = at_least(name, "update_every", update_every, 1)
         self.refresh_every = None if refresh_every is None else at_least(name, "refresh_every", refresh_every, 1)
         self.targets = Targets(loss, at_least(name, "output_size", output_size, 1))
         above_zero(name, "learning_rate", learning_rate)
+        above_zero(name, "attention_rate", attention_rate)
         above_zero(name, "head_rate", head_rate)
         if not clip_norm > 0:
             raise ValueError(f"{name}: clip_norm must be above 0, but is {clip_norm}. Pass inf for no limit.")
@@ -141,14 +146,20 @@ class OnlineLearner:
         self.settings: dict[str, Any] = {
             **{"input_size": input_size, "output_size": output_size, "loss": loss, "rows": rows, "core": core},
             **{"hidden_size": hidden_size, "refresh_every": refresh_every, "update_every": update_every},
-            **{"learning_rate": learning_rate, "head_rate": head_rate, "clip_norm": clip_norm},
-            **{"observation_shape": observation_shape, "seed": seed, "history": plain(history), **of_core, **of_stream},
+            **{"learning_rate": learning_rate, "attention_rate": attention_rate, "head_rate": head_rate},
+            **{
+                "clip_norm": clip_norm,
+                "observation_shape": observation_shape,
+                "seed": seed,
+                "history": plain(history),
+                **of_core,
+                **of_stream,
+            },
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.core = build_core(core, input_size, hidden_size, **of_core).to(device)
-            paper = of_core.get("recipe") == PAPER
-            if not paper:
+            if of_core.get("recipe") != PAPER:
                 _widen_inputs(self.core)
             self.head = Head(self.core.output_size, self.targets).to(device)
         shape = (input_size,) if observation_shape is None else tuple(observation_shape)
@@ -162,7 +173,7 @@ class OnlineLearner:
         self._waiting = WaitingSteps(self._stream, update_every) if waits else None
         self.gradient = FlatGradient(self._modules())
         self.optimizer = optimizer_of(
-            self.gradient, torch.device(device), optimizer, learning_rate, head_rate, one_rate=paper
+            self.gradient, torch.device(device), optimizer, learning_rate, attention_rate, head_rate
         )
         self._follower = Follower(self._modules())
         self._inputs = Inputs(rows, shape)

@@ -17,10 +17,6 @@ AGE_RATE = 0.1
 """Of the learning rate, for the slope by which scores fall with age. A slope that is learnt before the contents are
 hides all slots but the newest or the oldest, and stays."""
 
-ATTENTION_RATE = 0.3
-"""Of the learning rate, for the rest of the attention. Scores that are learnt before the contents are settle on slots
-that do no harm, and no credit reaches those that count."""
-
 CORE, HEAD = "0.", "1."
 """How the names of parameters begin in the gradient of a learner, whose first owners are these."""
 
@@ -30,9 +26,8 @@ def optimizer_of(
     device: torch.device,
     make: MakeOptimizer | None,
     learning_rate: float,
+    attention_rate: float,
     head_rate: float,
-    *,
-    one_rate: bool,
 ) -> Optimizer | FlatAdam:
     """Makes the optimiser of a learner.
 
@@ -41,20 +36,26 @@ def optimizer_of(
         device: of the parameters.
         make: the user's function, which chooses rates of its own; None for Adam.
         learning_rate: of Adam.
+        attention_rate: that of the core's attention but for its slope of age, as a fraction of that.
         head_rate: the head's, as a fraction of that.
-        one_rate: give the attention the rate of the core, but for its slope of age.
 
     Raises:
-        ValueError: there is a function, and `head_rate` is not 1.
+        ValueError: a fraction is not 1, and there is a function, or no attention.
     """
+    if attention_rate != 1 and not any(_of_attention(name) for name in gradient.named):
+        raise ValueError(
+            f"OnlineLearner: attention_rate must be 1 for a core without attention, but is {attention_rate}. "
+            "Leave it out."
+        )
     if make is not None:
-        if head_rate != 1:
-            raise ValueError(
-                "OnlineLearner: head_rate must be 1 beside an optimizer, which has rates of its own, but is "
-                f"{head_rate}. Give the head a group of parameters there."
-            )
+        for name, rate in (("attention_rate", attention_rate), ("head_rate", head_rate)):
+            if rate != 1:
+                raise ValueError(
+                    f"OnlineLearner: {name} must be 1 beside an optimizer, which has rates of its own, but is {rate}. "
+                    "Make a group of parameters there."
+                )
         return make([*gradient.named.values()])
-    factor = partial(_factor, attention=1.0 if one_rate else ATTENTION_RATE, head=head_rate)
+    factor = partial(_factor, attention=attention_rate, head=head_rate)
     if device.type in {"cpu", "cuda"}:
         return FlatAdam(gradient, learning_rate, factor)
     members: dict[float, list[nn.Parameter]] = {}
@@ -68,8 +69,10 @@ def _factor(name: str, attention: float, head: float) -> float:
     """Returns the factor of the learning rate for the parameter of that name."""
     if name.startswith(HEAD):
         return head
-    if not name.startswith(CORE):
+    if not _of_attention(name):
         return 1.0
-    if ".attention.age." in name:
-        return AGE_RATE
-    return attention if ".attention." in name else 1.0
+    return AGE_RATE if ".attention.age." in name else attention
+
+
+def _of_attention(name: str) -> bool:
+    return name.startswith(CORE) and ".attention." in name

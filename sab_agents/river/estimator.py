@@ -15,7 +15,7 @@ from sab_agents.online.growth import can_grow
 from sab_agents.online.targets import LossName
 from sab_agents.river.features import Columns
 
-OWN = frozenset({"history", "head_rate"})
+OWN = frozenset({"history", "attention_rate", "head_rate"})
 """Arguments of `OnlineLearner` that `settings` may hold beside those of the core and its stream."""
 
 ROOM = 1.25

@@ -133,7 +133,7 @@ def test_steps_wait_for_each_other_until_someone_looks(monkeypatch: pytest.Monke
 
 
 def test_an_update_is_a_step_of_adam_on_the_mean_loss_of_the_window() -> None:
-    learner = OnlineLearner(3, 2, learning_rate=0.01, head_rate=0.5, clip_norm=1e9, **SETTINGS)
+    learner = OnlineLearner(3, 2, learning_rate=0.01, attention_rate=0.3, head_rate=0.5, clip_norm=1e9, **SETTINGS)
     twin = OnlineLearner(3, 2, **SETTINGS)
     assert isinstance(twin.core, SAB)
     rates = {"attention.age": 0.001, "attention": 0.003, "": 0.01}
@@ -152,20 +152,24 @@ def test_an_update_is_a_step_of_adam_on_the_mean_loss_of_the_window() -> None:
         torch.testing.assert_close(found, expected)
 
 
-def test_the_papers_recipe_has_one_rate() -> None:
-    learner = OnlineLearner(3, 2, recipe="paper", **SETTINGS)
-    assert len(learner.optimizer.param_groups) == 1
-
-
+@pytest.mark.parametrize("name", ["attention_rate", "head_rate"])
 @pytest.mark.parametrize("rate", [0, -0.5, float("inf"), float("nan")])
-def test_a_rate_of_the_head_must_be_above_zero_and_finite(rate: float) -> None:
-    with pytest.raises(ValueError, match=r"head_rate must be"):
-        OnlineLearner(3, 2, head_rate=rate)
+def test_rates_must_be_above_zero_and_finite(name: str, rate: float) -> None:
+    settings: dict[str, Any] = {name: rate}
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        OnlineLearner(3, 2, **settings)
 
 
-def test_a_rate_of_the_head_is_refused_beside_an_optimizer_of_the_users() -> None:
-    with pytest.raises(ValueError, match=r"head_rate must be 1 beside an optimizer"):
-        OnlineLearner(3, 2, head_rate=0.3, optimizer=torch.optim.SGD)
+@pytest.mark.parametrize("name", ["attention_rate", "head_rate"])
+def test_rates_are_refused_beside_an_optimizer_of_the_users(name: str) -> None:
+    settings: dict[str, Any] = {name: 0.3}
+    with pytest.raises(ValueError, match=f"{name} must be 1 beside an optimizer"):
+        OnlineLearner(3, 2, optimizer=torch.optim.SGD, **settings)
+
+
+def test_a_rate_of_the_attention_is_refused_by_a_core_without_one() -> None:
+    with pytest.raises(ValueError, match="attention_rate must be 1 for a core without attention"):
+        OnlineLearner(3, 2, core="rtu", attention_rate=0.3)
 
 
 def test_without_targets_nothing_is_learnt_but_everything_is_remembered() -> None:
