@@ -147,14 +147,8 @@ class OnlineLearner:
             **{"input_size": input_size, "output_size": output_size, "loss": loss, "rows": rows, "core": core},
             **{"hidden_size": hidden_size, "refresh_every": refresh_every, "update_every": update_every},
             **{"learning_rate": learning_rate, "attention_rate": attention_rate, "head_rate": head_rate},
-            **{
-                "clip_norm": clip_norm,
-                "observation_shape": observation_shape,
-                "seed": seed,
-                "history": plain(history),
-                **of_core,
-                **of_stream,
-            },
+            **{"clip_norm": clip_norm, "observation_shape": observation_shape, "seed": seed},
+            **{"history": plain(history), **of_core, **of_stream},
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -333,8 +333,8 @@ class FlatAdam:
         if state_dict["state"] and [_shapes(state) for state in states] != [_shapes(state) for state in loaded]:
             raise ValueError("these are not the moments that Adam keeps of these parameters")
         self.param_groups = [dict(group) for group in state_dict["param_groups"]]
-        # They may be those of an earlier version, which gave other parameters rates of their own.
-        names = {id(parameter): name for name, parameter in self._known.items()}
+        # They may be those of an optimiser with other factors, which gave other parameters rates of their own.
+        names = self._names()
         order = [names[id(parameter)] for members, _ in self._gradient.parts for parameter in members]
         self._loaded = {
             order[index]: place for place, group in enumerate(self.param_groups) for index in group["params"]
@@ -375,7 +375,7 @@ class FlatAdam:
 
     def _assign(self) -> None:
         """Gives each parameter to its group."""
-        names = {id(parameter): name for name, parameter in self._known.items()}
+        names = self._names()
         members: dict[tuple[int, int], list[list[Tensor]]] = {}
         for group in self.param_groups:
             group["params"] = []
@@ -388,6 +388,10 @@ class FlatAdam:
                     kind.append(tensor)
                 index += 1
         self._members = [_Part(vector, group, tensors) for (vector, group), tensors in members.items()]
+
+    def _names(self) -> dict[int, str]:
+        """Returns the name of each parameter, by its identity."""
+        return {id(parameter): name for name, parameter in self._known.items()}
 
     def _factor_of(self, name: str) -> float:
         return 1.0 if self._factor is None else self._factor(name)
