@@ -123,15 +123,15 @@ def replay() -> Figure:
 
 
 def age() -> Figure:
-    """How much a slot's score loses with its age, for some λ."""
+    """How much a slot's score loses with its age, for some λ and τ."""
     canvas, axes = empty(3.0)
     ages = np.arange(0, 501)
-    for scale, colour, style in ((0.0, GREEN, "-"), (0.1, BLUE, "--"), (0.5, VERMILION, "-."), (-0.1, PURPLE, ":")):
-        losses = -scale * np.log1p(ages)
+    lines = ((0.0, 64, GREEN, "-"), (1.0, 64, BLUE, "--"), (1.0, 1, VERMILION, "-."), (-1.0, 64, PURPLE, ":"))
+    for slope, scale, colour, style in lines:
+        losses = -slope * np.log1p(ages / scale)
         axes.plot(ages, losses, color=colour, linestyle=style, linewidth=1.8)
-        axes.annotate(
-            f"λ = {scale:g}", (500, losses[-1]), xytext=(4, 0), textcoords="offset points", color=colour, va="center"
-        )
+        label = f"λ = {slope:g}" + (f", τ = {scale}" if slope else "")
+        axes.annotate(label, (500, losses[-1]), xytext=(4, 0), textcoords="offset points", color=colour, va="center")
     axes.set_xlabel("age of the slot: steps since it was written")
     axes.set_ylabel("change of its score")
     axes.set_xlim(0, 500)

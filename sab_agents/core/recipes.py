@@ -42,12 +42,12 @@ def former_settings(saved: Mapping[str, Any], known: tuple[str, ...], settings: 
     Args:
         saved: what the file says of its settings: `recipe`, the one that is meant where they name none. A file without
             it was written when there was only the paper's. One whose settings lack `output_gate` was written when no
-            recipe had one.
+            recipe had one, and one without `age_scale` when it was 1.
         known: the names of the core's settings.
         settings: those of the file.
     """
     if "recipe" not in known:
         return dict(settings)
     if "recipe" in saved or "recipe" in settings:
-        return {"output_gate": False, **settings}
-    return {"recipe": PAPER, **settings}
+        return {"output_gate": False, "age_scale": 1, **settings}
+    return {"recipe": PAPER, "age_scale": 1, **settings}

@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
-from sab_agents.checks import at_least, is_number, one_of
+from sab_agents.checks import at_least, int_between, is_number, one_of
 from sab_agents.core.attention import Attention, AttentionKind, constant_linear
 from sab_agents.core.base import Core, recompute_weights
 from sab_agents.core.recipes import DEFAULT, Recipe, chosen_recipe
@@ -52,6 +52,9 @@ class ReadLog:
     steps: Tensor
     weights: Tensor
 
+
+GREATEST_AGE_SCALE = 10**6
+"""Beyond, a float32 hardly tells log(τ + age) of two ages apart."""
 
 GATE_BIAS = -3.0
 """With which a gate begins: nearly shut, so that the network begins as an LSTM."""
@@ -114,14 +117,16 @@ class SAB(Core[SABState]):
         recipe: values of the next five settings where they are None, by name: "default" or "paper".
         summary_gain: g in h = ĥ + g · s; 1 is the paper's, and with 0 memory is read into the output alone. "gate" is
             g = σ(W ĥ + b) for each feature, which begins with W = 0 and b = −3.
-        age: whether λ(ĥ) · log(1 + age) is subtracted from the score of a slot, with λ(ĥ) = u·ĥ + β, which begins as 0;
-            the age of a slot is the number of steps since it was written, less one. False is the paper's.
+        age: whether λ(ĥ) · log(1 + age/τ) is subtracted from the score of a slot, with λ(ĥ) = u·ĥ + β, which begins as
+            0; the age of a slot is the number of steps since it was written, less one. False is the paper's.
         floor: m in the weights u_i / (m + Σu), u_i what the score of slot i stands above the threshold. With m > 0 the
             weights sum to less than 1, and a read can be declined. 0 is the paper's.
         stored: what is written to a slot: "output" is h, the paper's, which holds what was read before, so that it can
             grow with the number of reads; "cell" is ĥ, whose features lie in (−1, 1).
         output_gate: whether the output has 2σ(w ⊙ h + b) ⊙ s in place of s, with w = b = 0 at first. So a layer after
             this one can take from one slot what it needs at this step, and no more. False is the paper's.
+        age_scale: τ, in steps. The scores of slots much younger than that hardly differ by age, and of older ones the
+            ratio of their ages counts. Where the newest of several like slots is wanted, as many as the memory has.
         batch_first: sequences are (B, T, …), as in `nn.LSTM`.
         device: where the parameters are made.
         dtype: of the parameters.
@@ -160,6 +165,7 @@ class SAB(Core[SABState]):
         floor: float | None = None,
         stored: Stored | None = None,
         output_gate: bool | None = None,
+        age_scale: int = 1,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -169,7 +175,11 @@ class SAB(Core[SABState]):
         name = type(self).__name__
         self.rules = Rules(
             reading=_reading(
-                name, top_k, attention, chosen_recipe(name, recipe, summary_gain, age, floor, stored, output_gate)
+                name,
+                top_k,
+                attention,
+                chosen_recipe(name, recipe, summary_gain, age, floor, stored, output_gate),
+                age_scale,
             ),
             write_every=at_least(name, "write_every", write_every, 1),
             bptt_steps=at_least(name, "bptt_steps", bptt_steps, 1),
@@ -192,7 +202,8 @@ class SAB(Core[SABState]):
         return (
             f"{self.input_size}, {self.hidden_size}, top_k={reading.top_k}, write_every={rules.write_every}, "
             f"bptt_steps={rules.bptt_steps}, capacity={rules.capacity}, attention={self.attention.kind!r}, "
-            f"summary_gain={'gate' if reading.gate else reading.gain!r}, age={reading.age}, floor={reading.floor}, "
+            f"summary_gain={'gate' if reading.gate else reading.gain!r}, age={reading.age}, "
+            f"age_scale={reading.age_scale}, floor={reading.floor}, "
             f"stored={reading.stored!r}, output_gate={reading.output_gate}"
         )
 
@@ -413,7 +424,7 @@ class SAB(Core[SABState]):
                 raise ValueError(f"{name}: state.{field} must be {dtype}, but is {received}.")
 
 
-def _reading(name: str, top_k: int, attention: str, recipe: Recipe) -> Reading:
+def _reading(name: str, top_k: int, attention: str, recipe: Recipe, age_scale: int) -> Reading:
     gain, age, floor, stored, output_gate = recipe
     gated = gain == "gate"
     if not gated and not (is_number(gain) and 0 <= gain <= 1):  # type: ignore[operator]
@@ -432,7 +443,15 @@ def _reading(name: str, top_k: int, attention: str, recipe: Recipe) -> Reading:
         gate=gated,
         stored=one_of(name, "stored", stored, STORED),
         output_gate=output_gate,
+        age_scale=_age_scale(name, age_scale, age),
     )
+
+
+def _age_scale(name: str, age_scale: int, age: bool) -> int:
+    scale = int_between(name, "age_scale", age_scale, 1, GREATEST_AGE_SCALE)
+    if scale != 1 and not age:
+        raise ValueError(f"{name}: age_scale must be 1 where scores do not know age, but is {scale}. Leave it out.")
+    return scale
 
 
 def _fields(state: SABState) -> tuple[Tensor, ...]:

@@ -33,12 +33,13 @@ class Reading(NamedTuple):
         gain: g in h = ĥ + g · s, where there is no gate.
         sparsifier: how scores become weights: "top_k" is the paper's (`sparsify`), "softmax" reads every filled slot.
         temperature: the scores are divided by it before the softmax.
-        age: whether λ(ĥ) · log(1 + age) is subtracted from each score, with λ(ĥ) = u·ĥ + β. The age of a slot is the
+        age: whether λ(ĥ) · log(1 + age/τ) is subtracted from each score, with λ(ĥ) = u·ĥ + β. The age of a slot is the
             number of steps since it was written, less one.
         floor: m in weight_i = u_i / (m + Σu), u_i the part of the score that is above the threshold.
         gate: whether g = σ(W_g ĥ + b_g), for each feature, is in place of the gain.
         stored: what is written to a slot: "output" is h, "cell" is ĥ.
         output_gate: whether the output has 2σ(w ⊙ h + b) ⊙ s in place of s.
+        age_scale: τ.
     """
 
     top_k: int
@@ -52,6 +53,7 @@ class Reading(NamedTuple):
     gate: bool = False
     stored: Stored = "output"
     output_gate: bool = False
+    age_scale: int = 1
 
     @property
     def ranks(self) -> int:

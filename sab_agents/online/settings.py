@@ -7,13 +7,15 @@ from typing import Any
 
 from sab_agents.checks import did_you_mean
 from sab_agents.core import CORES, CoreSpec
-from sab_agents.core.recipes import DEFAULT
+from sab_agents.core.recipes import DEFAULT, Recipe, chosen_recipe
+from sab_agents.core.sab import GREATEST_AGE_SCALE
 from sab_agents.streaming import stream_settings
 
 # Applied to cores and streams that have the setting; every other setting has the default of its core or stream.
 _SHARED = {
     "recipe": DEFAULT,
     "output_gate": None,  # the recipe's; files name it, for those of when there was none do not
+    "age_scale": 1,
     "top_k": 4,
     "write_every": 1,
     "bptt_steps": 8,
@@ -26,7 +28,14 @@ _SHARED = {
     "credit_depth": 1,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "OnlineLearner": {**_SHARED, "attention": "mlp", "top_k": 16, "eviction": "least_useful", "write": "every"},
+    "OnlineLearner": {
+        **_SHARED,
+        "attention": "mlp",
+        "top_k": 16,
+        "eviction": "least_useful",
+        "write": "every",
+        "age_scale": None,  # the capacity
+    },
     # Hidden layers follow its core; with a gate it has not been measured.
     "StreamAC": {**_SHARED, "attention": "mlp", "output_gate": False},
 }
@@ -67,5 +76,15 @@ def chosen_settings(user: str, spec: CoreSpec, passed: Mapping[str, Any]) -> tup
         if name not in known:
             raise TypeError(f"{user}: core {spec.name!r} has no setting {name!r}. {did_you_mean(name, known)}")
     chosen = {name: value for name, value in DEFAULTS[user].items() if name in known} | dict(passed)
+    if chosen.get("age_scale", 1) is None:
+        chosen["age_scale"] = _age_scale(user, chosen)
     of_core = {name: value for name, value in chosen.items() if name in spec.settings}
     return of_core, {name: value for name, value in chosen.items() if name not in spec.settings}
+
+
+def _age_scale(user: str, chosen: Mapping[str, Any]) -> int:
+    """Returns as many steps as there are slots, where scores know age; the core refuses a wrong capacity."""
+    recipe = chosen_recipe(user, chosen["recipe"], *[chosen.get(name) for name in Recipe._fields])
+    capacity = chosen["capacity"]
+    counts = recipe.age and isinstance(capacity, int) and capacity >= 1
+    return min(capacity, GREATEST_AGE_SCALE) if counts else 1

@@ -100,6 +100,7 @@ def beyond_the_paper(choose: random.Random, plan: ScanPlan) -> ScanPlan:
         gate=choose.random() < 0.4,
         stored=choose.choice(["output", "cell"]),
         output_gate=choose.random() < 0.5,
+        age_scale=choose.choice([1, 1, 9, 10**6]),
     )
     return replace(plan, reading=reading, step=step, written_at=(torch.rand(B, held) * step.unsqueeze(1)).long())
 

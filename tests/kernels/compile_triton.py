@@ -47,7 +47,7 @@ def main() -> None:
         size = sizes.blocks(batch, 128, 32, 100, 6, PROCESSORS)
         constants = {
             **{"H": 128, "A": 32, "Q": 32 + 129 * beyond, "READS": 6, "KEEP": True, "CREDIT": True},
-            **{"AGE": beyond, "GATE": beyond, "APART": beyond, "GAIN": 1.0, "FLOOR": 0.1 * beyond},
+            **{"AGE": 64 * beyond, "GATE": beyond, "APART": beyond, "GAIN": 1.0, "FLOOR": 0.1 * beyond},
             **{"SCORE": SCORES.index("mlp" if mlp else "dot"), "VECTOR": mlp},
             **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "PLACES": size.places, "RANKS": size.ranks},
             **{"SLOTS": size.slots, "GATE_TERMS": size.gate_terms, "TERMS": size.terms, "DOT": size.dot},

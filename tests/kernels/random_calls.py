@@ -130,6 +130,7 @@ class Calls:
             "summary_gain": self.number(0.0, 0.5, 1.0, "gate"),
             "age": self.number(False, True),
             "floor": self.number(0.0, 0.1, 3),
+            "age_scale": self.number(1, 7, 10**6),
             "stored": self.number("output", "cell"),
         }
         return {name: value for name, value in every.items() if self.rng.random() < 0.5}

@@ -29,7 +29,8 @@ def read(sab: SAB, memories: list[Tensor], ages: list[int], hidden: Tensor) -> T
         return torch.zeros_like(hidden)
     a, top_k, floor = scores(sab, memories, hidden), sab.rules.reading.top_k, sab.rules.reading.floor
     if sab.attention.age is not None:
-        a = a - sab.attention.age(hidden) * torch.tensor([math.log(1 + age) for age in ages], dtype=a.dtype)
+        losses = [math.log(1 + age / sab.rules.reading.age_scale) for age in ages]
+        a = a - sab.attention.age(hidden) * torch.tensor(losses, dtype=a.dtype)
     ranked = a.sort(descending=True).values
     threshold = ranked[top_k] if len(memories) > top_k else ranked[-1] - 1
     u = (a - threshold).clamp(min=0)

@@ -21,10 +21,10 @@ LATER = [10**9, 3 * 10**9, 10**12]
 INPUTS, H, S, L = 3, 6, len(AGES), 4
 
 
-def aged(beta: float, order: Tensor) -> tuple[SAB, SABState]:
+def aged(beta: float, scale: int, order: Tensor) -> tuple[SAB, SABState]:
     """A network whose scores depend on age alone, and the state of a row 2·10⁹ steps old with slots of `AGES`."""
     torch.manual_seed(0)
-    sab = SAB(INPUTS, H, top_k=S, capacity=S, age=True, floor=0.1)
+    sab = SAB(INPUTS, H, top_k=S, capacity=S, age=True, age_scale=scale, floor=0.1)
     assert sab.attention.age is not None
     nn.init.constant_(sab.attention.age.bias, beta)
     state = sab.initial_state(1)
@@ -36,10 +36,11 @@ def aged(beta: float, order: Tensor) -> tuple[SAB, SABState]:
 
 
 @KERNELS
+@pytest.mark.parametrize("scale", [1, 64, 1024])
 @pytest.mark.parametrize("beta", [0.7, -0.7], ids=["newest", "oldest"])
-def test_slots_rank_by_age_up_to_a_thousand_million_steps(kernel: str, beta: float) -> None:
+def test_slots_rank_by_age_up_to_a_thousand_million_steps(kernel: str, beta: float, scale: int) -> None:
     order = torch.randperm(S, generator=torch.Generator().manual_seed(1))
-    sab, state = aged(beta, order)
+    sab, state = aged(beta, scale, order)
     x = torch.randn(1, 1, INPUTS)
     with torch.no_grad(), forced_kernel(kernel):
         _, after, log = sab(x, state, return_attention=True)
@@ -48,7 +49,7 @@ def test_slots_rank_by_age_up_to_a_thousand_million_steps(kernel: str, beta: flo
     expected = state.written_at[0, order if beta > 0 else order.flip(0)]
     assert log.steps[0, 0, :S].tolist() == expected.tolist()
     assert (log.weights[0, 0, : S - 1] > log.weights[0, 0, 1:S]).all()
-    scores = -beta * torch.tensor(AGES, dtype=torch.float64).log1p()
+    scores = -beta * (torch.tensor(AGES, dtype=torch.float64) / scale).log1p()
     above = (scores - scores.min() + 1).sort(descending=True).values
     torch.testing.assert_close(log.weights[0, 0, :S].double(), above / (0.1 + above.sum()), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(one_step, output[0], rtol=1e-5, atol=1e-6)

@@ -62,6 +62,17 @@ def test_slots_that_did_harm_go_before_redundant_ones_and_only_the_oldest_quarte
     assert found == [4, 6, 13]
 
 
+def test_the_older_of_two_slots_goes_unless_it_is_as_much_farther_from_a_newer_one_as_it_is_older() -> None:
+    # Slots 0 and 1 are the oldest, 40 and 20 steps; squared distances of 2 · 3² and 2 · 2² from the slots after them.
+    written = [10, 30, 41, 42, 43, 44, 45, 46]
+    place = [0.0, 20.0, 3.0, 22.0, 60.0, 70.0, 80.0, 90.0]
+    memory = torch.tensor(place).unsqueeze(1).expand(8, 2).clone()
+    assert order("least_useful", state_of(memory, written), 1) == [1]  # 18 / 40 of slot 0, 8 / 20 of slot 1
+    assert order("most_redundant", state_of(memory, written), 1) != [0]
+    written[0] = 1
+    assert order("least_useful", state_of(memory, written), 1) == [0]  # 18 / 49
+
+
 def test_usefulness_is_how_much_a_read_lowered_the_loss() -> None:
     torch.manual_seed(0)
     sab = SAB(3, 4, top_k=2, capacity=4, bptt_steps=2)

@@ -60,7 +60,7 @@ class _Block(NamedTuple):
 
     score_by_summary: Tensor  # (steps, B, R, H) how the score's gradient follows from that of s
     score: ScoreDerivatives  # (steps, B, R, A) each
-    log_age: Tensor | None  # (steps, B, R) log(1 + age) of what was read; None where scores do not know age
+    log_age: Tensor | None  # (steps, B, R) log(1 + age/τ) of what was read; None where scores do not know age
     input_gates: Tensor  # (steps, B, 3, H) derivative of c by the pre-activations of i, f and g
     output_gate: Tensor  # (steps, B, H) derivative of ĥ by the pre-activation of o
     cell: Tensor  # (steps, B, H) derivative of ĥ by c
@@ -204,7 +204,7 @@ def _local_derivatives(plan: ScanPlan, inputs: ScanInputs, tape: Tape, first: in
 
 
 def _log_ages(plan: ScanPlan, read: Tensor, first: int, dtype: torch.dtype) -> Tensor:
-    """log(1 + age) of what steps `first` … read (steps, B, R); meaningless where nothing was read."""
+    """log(1 + age/τ) of what steps `first` … read (steps, B, R); meaningless where nothing was read."""
     rows, held = plan.filled.shape
     version = read.div(rows, rounding_mode="floor")
     time = torch.arange(first, first + len(read), device=read.device).view(-1, 1, 1)
@@ -212,7 +212,7 @@ def _log_ages(plan: ScanPlan, read: Tensor, first: int, dtype: torch.dtype) -> T
     if held:
         of_start = plan.first_ages.expand(len(read), rows, held).gather(2, version.clamp(max=held - 1)) + time
         age = torch.where(version < held, of_start, age)
-    return torch.log1p(age.to(dtype))
+    return torch.log1p(age.to(dtype) / plan.reading.age_scale)
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
         scores = score.of(keys[:, :n], query, score_weight)
         if born is not None:
             rate = functional.linear(cell, inputs.age_weight, inputs.age_bias)  # type: ignore[arg-type]
-            scores = scores - rate * torch.log1p((t - born[:, :n] - 1).to(scores.dtype))
+            scores = scores - rate * torch.log1p((t - born[:, :n] - 1).to(scores.dtype) / reading.age_scale)
         weights = _weights(scores, filled[:, :n], plan)
         summary = (weights.unsqueeze(1) @ memory[:, :n]).squeeze(1)
         if reading.gate:

@@ -261,8 +261,8 @@ class _Forward:
         n = max(self.schedule.extent[t], R)
         scores = self.scores_of.of(self.slot_keys[:, :n], query[:, :A])
         if reading.age:
-            age = (t - self.born[:, :n]).to(scores.dtype)  # and one
-            scores = scores.addcmul_(query[:, A : A + 1], age.log_(), value=-1)
+            age = (t - 1 - self.born[:, :n]).to(scores.dtype).div_(reading.age_scale)
+            scores = scores.addcmul_(query[:, A : A + 1], age.log1p_(), value=-1)
         masked = self.schedule.masked[t] or n > self.schedule.extent[t]
         if masked:
             scores = scores.masked_fill_(self.empty[:, :n], -torch.inf)

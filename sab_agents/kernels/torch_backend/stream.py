@@ -43,7 +43,7 @@ def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamS
     if reading.age:
         rate = functional.linear(hidden, weights.age_weight, weights.age_bias)  # type: ignore[arg-type]
         age = (state.step.unsqueeze(1) - state.written_at - 1).clamp(min=0)
-        scores = scores - rate * torch.log1p(age.to(scores.dtype))
+        scores = scores - rate * torch.log1p(age.to(scores.dtype) / reading.age_scale)
     scores = scores.masked_fill(~state.filled, -torch.inf)
     if scores.shape[1] < reads:
         scores = functional.pad(scores, (0, reads - scores.shape[1]), value=-torch.inf)
@@ -127,8 +127,8 @@ def next_slot(rule: str, state: StreamState) -> Tensor:
 
     Args:
         rule: "oldest"; "least_used"; "least_credited"; "most_redundant", the one that lies closest to a newer one; or
-            "least_useful", the same, but slots whose usefulness is negative go first.
-            Of equals the older goes first.
+            "least_useful", the one whose distance from a newer one is least for its age, but slots whose usefulness is
+            negative go first. Of equals the older goes first.
         state: the memory and its statistics.
     """
     slots, written_at = state.memory.shape[1], state.written_at
@@ -136,7 +136,8 @@ def next_slot(rule: str, state: StreamState) -> Tensor:
     if rule in {"most_redundant", "least_useful"}:
         key = _distance_to_a_newer(state)
         if rule == "least_useful":
-            key = torch.where(state.credit < 0, state.credit, key)
+            age = (state.step.unsqueeze(1) - written_at).clamp(min=1)  # of an empty slot it means nothing
+            key = torch.where(state.credit < 0, state.credit, key / age.to(key.dtype))
     else:
         key = state.usage if rule == "least_used" else state.credit
         key = key.masked_fill(key.isnan(), torch.inf)

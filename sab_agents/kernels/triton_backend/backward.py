@@ -176,7 +176,7 @@ def backward(  # noqa: PLR0915
             sent = weight[:, :, None] * of_summary[:, None, :]
             tl.store(grad_versions + place, tl.load(grad_versions + place, mask=inside, other=0.0) + sent, mask=inside)
         if AGE:
-            of_rate = tl.sum(grad_score * log_ages(read, found, row, first_ages, t, HELD), axis=1)
+            of_rate = tl.sum(grad_score * log_ages(read, found, row, first_ages, t, HELD, AGE), axis=1)
             tl.store(grad_query + at * Q + A, -of_rate, mask=live)
         asked_at = at[:, None] * Q + a
         of_query, of_vector = _send_to_keys(

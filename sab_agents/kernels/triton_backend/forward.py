@@ -92,7 +92,7 @@ def _score_slots(
 ):
     """Stores the score of slots 0 … extent − 1, SLOTS at a time: −inf where the slot holds nothing of this episode.
 
-    With AGE, rate (ROWS,) times the logarithm of their age is subtracted.
+    With AGE, rate (ROWS,) times log(1 + age / AGE) is subtracted.
     """
     a = tl.arange(0, NARROW)[None, None, :]
     for first in range(0, extent, SLOTS):
@@ -104,7 +104,7 @@ def _score_slots(
         key = tl.load(keys + of * A + a, mask=filled[:, :, None] & (a < A), other=0.0).to(tl.float32)
         score = scores_of(key, query[:, None, :], vector, scale, SCORE)
         if AGE:
-            score -= rate[:, None] * log_ages(version, filled, row, first_ages, t, HELD)
+            score -= rate[:, None] * log_ages(version, filled, row, first_ages, t, HELD, AGE)
         tl.store(scores + place, tl.where(filled, score, float("-inf")), mask=looked_at)
 
 

@@ -128,7 +128,7 @@ def _blocks_for(inputs: ScanInputs, plan: ScanPlan) -> tuple[Blocks, dict[str, A
     shared = {
         **{"H": H, "A": A, "Q": reading.attended(H, A), "READS": R, "GAIN": reading.gain, "FLOOR": reading.floor},
         **{"SCORE": SCORES.index(reading.score), "VECTOR": inputs.score_weight is not None},
-        **{"AGE": reading.age, "GATE": reading.gate, "APART": reading.apart},
+        **{"AGE": reading.age and reading.age_scale, "GATE": reading.gate, "APART": reading.apart},
         **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "RANKS": size.ranks, "TERMS": size.terms},
         **{"DOT": size.dot, "DOT_TYPE": dot_type, "num_warps": size.warps, "num_stages": 1, "enable_fp_fusion": True},
     }

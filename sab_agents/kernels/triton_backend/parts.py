@@ -84,13 +84,13 @@ def above_threshold(best, READS: tl.constexpr, FLOOR: tl.constexpr):
 
 
 @triton.jit
-def log_ages(version, there, row, first_ages, t, HELD):
-    """log(1 + age) at step t of versions (ROWS, N) of the rows `row`; 0 where none is `there`.
+def log_ages(version, there, row, first_ages, t, HELD, AGE: tl.constexpr):
+    """log(1 + age / AGE) at step t of versions (ROWS, N) of the rows `row`; 0 where none is `there`.
 
     first_ages (B, HELD) has the ages of the starting memory's versions at step 0; that of others follows from them.
     """
     carried = version < HELD
     at = first_ages + row[:, None] * HELD + version
-    elapsed = tl.load(at, mask=there & carried, other=0) + t + 1
-    elapsed = tl.where(carried, elapsed, t - (version - HELD))
-    return tl.log(tl.where(there, elapsed, 1).to(tl.float32))
+    of_start = tl.load(at, mask=there & carried, other=0) + t
+    age = tl.where(carried, of_start, t - (version - HELD) - 1)
+    return tl.log(tl.where(there, age + AGE, AGE).to(tl.float32) * (1.0 / AGE))

@@ -211,11 +211,13 @@ struct BackwardGroup {
         return born_before(of.step[row] - of.written_at[row * of.held + version] - 1);
     }
 
-    // log(1 + age) of each slot that was read.
+    // log(1 + age/τ) of each slot that was read.
     void log_ages(int64_t t, int64_t r, int64_t filled) const {
         const int64_t* versions = of.tape.versions + at(t, r) * R;
         const int64_t row = first + r;
-        for (int64_t i = 0; i < filled; ++i) scratch.log_ages[i] = static_cast<float>(t - born(versions[i], row));
+        const float each = 1.0f / static_cast<float>(of.age_scale);
+        for (int64_t i = 0; i < filled; ++i)
+            scratch.log_ages[i] = static_cast<float>(t + of.age_scale - 1 - born(versions[i], row)) * each;
         for (int64_t i = filled; i < round_up(filled, LANES); ++i) scratch.log_ages[i] = 1.0f;
         for (int64_t i = 0; i < filled; i += LANES) store(scratch.log_ages + i, logarithm(load(scratch.log_ages + i)));
     }

@@ -154,6 +154,7 @@ struct ForwardGroup {
         slots[r].empty = scratch.slot_empty + r * round_up(of.slots, LANES);
         slots[r].versions = scratch.slot_versions + r * of.slots;
         slots[r].born = scratch.slot_born + r * round_up(of.slots, LANES);
+        slots[r].age_scale = of.age_scale;
         if (of.recurrence.ages()) slots[r].begin_times(of.slots);
     }
 

@@ -7,6 +7,7 @@ struct Slots {
     int64_t* versions;  // of each slot, −1 where it is empty
     int32_t* born;      // the step at which each slot was written; negative before the first, see `born_before`
     int64_t attention;
+    int64_t age_scale;   // τ
     int64_t extent = 0;  // slots beyond are empty
 
     static int64_t keys_size(int64_t slots, int64_t attention) { return round_up(slots, LANES) * attention; }
@@ -70,7 +71,7 @@ struct Slots {
         empty[slot] = 0.0f;
     }
 
-    // Subtracts rate · log(1 + age) from the scores of step t.
+    // Subtracts rate · log(1 + age/τ) from the scores of step t.
     INLINE void subtract_ages(int64_t t, float rate, float* scores) const { subtract_ages(t, rate, scores, 0, extent); }
 
     INLINE void subtract_ages(int64_t t, float rate, float* scores, int64_t from, int64_t to) const {
@@ -78,11 +79,12 @@ struct Slots {
             store(scores + i, load(scores + i) - rate * logarithm(elapsed(t, i)));
     }
 
-    // 1 + the ages of a block's slots at step t.
+    // 1 + age/τ of a block's slots at step t.
     INLINE Vec elapsed(int64_t t, int64_t slot) const {
         IntVec at;
         std::memcpy(&at, born + slot, sizeof at);
-        return __builtin_convertvector(static_cast<int32_t>(t) - at, Vec);
+        const Vec ages = __builtin_convertvector(static_cast<int32_t>(t + age_scale - 1) - at, Vec);
+        return ages * (1.0f / static_cast<float>(age_scale));
     }
 };
 

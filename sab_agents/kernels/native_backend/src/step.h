@@ -41,7 +41,7 @@ struct StepRow {
     const bool whole = of.new_state.h != nullptr;  // the whole new state, not only c and what was read
     const float* memory = of.state.memory + row * S * H;
     // A version is the slot that holds it.
-    Slots slots{scratch.keys, nullptr, scratch.empty, scratch.versions, scratch.born, A};
+    Slots slots{scratch.keys, nullptr, scratch.empty, scratch.versions, scratch.born, A, of.age_scale};
 
     void run() {
         cell();

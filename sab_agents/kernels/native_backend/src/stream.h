@@ -126,7 +126,7 @@ struct TakenRow {
     }
 
     // The slot that lies closest to a newer one, the older of equals, of those written before `newest`. Where the rule
-    // goes by usefulness, slots whose reads did harm go first.
+    // goes by usefulness, closest for its age, and slots whose reads did harm go first.
     int64_t most_redundant(int64_t newest) const {
         int64_t best = -1;
         float least = 0.0f;
@@ -135,7 +135,10 @@ struct TakenRow {
             float nearest = std::numeric_limits<float>::infinity();
             for (int64_t other = 0; other < S; ++other)
                 if (written_at[other] > written_at[s]) nearest = std::min(nearest, *distance(s, other));
-            if (of.eviction == LEAST_USEFUL && credit[s] < 0.0f) nearest = credit[s];
+            if (of.eviction == LEAST_USEFUL) {
+                const auto age = static_cast<float>(step - 1 - written_at[s]);
+                nearest = credit[s] < 0.0f ? credit[s] : nearest / age;
+            }
             if (best < 0 || nearest < least || (nearest == least && written_at[s] < written_at[best]))
                 best = s, least = nearest;
         }
