@@ -63,8 +63,8 @@ class OnlineLearner:
             slots; None for never: a slot then stays as it was written.
         update_every: steps between two updates; as many as a segment has, so that nothing in a window is cut.
         learning_rate: of Adam; above 0 and finite. 0.01 was the best of those tried in streams. The slope by which
-            scores fall with age has three tenths of it: a slope that is learnt before the contents are hides all slots
-            but the newest or the oldest, and stays.
+            scores fall with age has a tenth of it: a slope that is learnt before the contents are hides all slots but
+            the newest or the oldest, and stays.
         attention_rate: the learning rate of the rest of the attention as a fraction of the others'; above 0 and finite.
             Where it is hard to learn what to write, 0.3 keeps the scores from settling before that is learnt.
         head_rate: that of the head. Where answers are rare and hard, 0.3 keeps the head from making all states small

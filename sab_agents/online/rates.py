@@ -13,7 +13,7 @@ from sab_agents.optim.flat import FlatAdam, FlatGradient
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
-AGE_RATE = 0.3
+AGE_RATE = 0.1
 """Of the learning rate, for the slope by which scores fall with age. A slope that is learnt before the contents are
 hides all slots but the newest or the oldest, and stays."""
 

@@ -136,7 +136,7 @@ def test_an_update_is_a_step_of_adam_on_the_mean_loss_of_the_window() -> None:
     learner = OnlineLearner(3, 2, learning_rate=0.01, attention_rate=0.3, head_rate=0.5, clip_norm=1e9, **SETTINGS)
     twin = OnlineLearner(3, 2, **SETTINGS)
     assert isinstance(twin.core, SAB)
-    rates = {"attention.age": 0.003, "attention": 0.003, "": 0.01}
+    rates = {"attention.age": 0.001, "attention": 0.003, "": 0.01}
     groups: list[dict[str, Any]] = [{"params": list(twin.head.parameters()), "lr": 0.005}]
     for name, parameter in twin.core.named_parameters():
         groups.append({"params": [parameter], "lr": next(lr for part, lr in rates.items() if name.startswith(part))})
