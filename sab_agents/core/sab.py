@@ -54,7 +54,7 @@ class ReadLog:
 
 
 GREATEST_AGE_SCALE = 10**6
-"""Beyond, a float32 hardly tells log(τ + age) of two ages apart."""
+"""Beyond, a float32 hardly tells 1 + age/τ of two ages apart."""
 
 GATE_BIAS = -3.0
 """With which a gate begins: nearly shut, so that the network begins as an LSTM."""
