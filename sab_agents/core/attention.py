@@ -24,7 +24,8 @@ class Attention(nn.Module):
     "mlp": a_i = w₃ᵀ tanh(W₁ m_i + W₂ ĥ + b₂), the paper's. "dot": a_i = (W₁ m_i)·(W₂ ĥ + b₂)/√A.
 
     With `age`, λ(ĥ) · log(1 + age_i/τ) is subtracted from each score, where λ(ĥ) = u·ĥ + β begins as 0, age_i is the
-    number of steps since m_i was written, less one, and τ is `SAB`'s age_scale: what is asked for can be the newest or the oldest.
+    number of steps since m_i was written, less one, and τ is the `age_scale` of the `SAB`: what is asked for can be the
+    newest or the oldest.
 
     Args:
         hidden_size: H.
