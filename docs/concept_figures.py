@@ -126,7 +126,7 @@ def age() -> Figure:
     """How much a slot's score loses with its age, for some λ and τ."""
     canvas, axes = empty(3.0)
     ages = np.arange(0, 501)
-    lines = ((0.0, 64, GREEN, "-"), (1.0, 64, BLUE, "--"), (1.0, 1, VERMILION, "-."), (-1.0, 64, PURPLE, ":"))
+    lines = ((0.0, 32, GREEN, "-"), (1.0, 32, BLUE, "--"), (1.0, 1, VERMILION, "-."), (-1.0, 32, PURPLE, ":"))
     for slope, scale, colour, style in lines:
         losses = -slope * np.log1p(ages / scale)
         axes.plot(ages, losses, color=colour, linestyle=style, linewidth=1.8)

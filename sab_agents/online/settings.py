@@ -34,7 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "top_k": 16,
         "eviction": "least_useful",
         "write": "every",
-        "age_scale": None,  # the capacity
+        "age_scale": None,  # half of the capacity
     },
     # Hidden layers follow its core; with a gate it has not been measured.
     "StreamAC": {**_SHARED, "attention": "mlp", "output_gate": False},
@@ -83,8 +83,8 @@ def chosen_settings(user: str, spec: CoreSpec, passed: Mapping[str, Any]) -> tup
 
 
 def _age_scale(user: str, chosen: Mapping[str, Any]) -> int:
-    """Returns as many steps as there are slots, where scores know age; the core refuses a wrong capacity."""
+    """Returns half as many steps as there are slots, where scores know age; the core refuses a wrong capacity."""
     recipe = chosen_recipe(user, chosen["recipe"], *[chosen.get(name) for name in Recipe._fields])
     capacity = chosen["capacity"]
     counts = recipe.age and isinstance(capacity, int) and capacity >= 1
-    return min(capacity, GREATEST_AGE_SCALE) if counts else 1
+    return min(max(capacity // 2, 1), GREATEST_AGE_SCALE) if counts else 1

@@ -367,6 +367,17 @@ def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
         OnlineLearner(**{"input_size": 3, "output_size": 2, **SETTINGS, **settings})
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [({}, 32), ({"capacity": 9}, 4), ({"capacity": 1, "top_k": 1}, 1), ({"age_scale": 7}, 7), ({"recipe": "paper"}, 1)],
+)
+def test_ages_are_in_units_of_half_the_memory_unless_scores_do_not_know_them(
+    settings: dict[str, Any], steps: int
+) -> None:
+    core = OnlineLearner(3, 2, **settings).core
+    assert isinstance(core, SAB) and core.rules.reading.age_scale == steps
+
+
 def test_credit_is_reported_with_its_distance() -> None:
     learner = OnlineLearner(3, 2, credit_depth=2, **SETTINGS)
     for x, y in stream(40):

@@ -73,6 +73,17 @@ def test_the_older_of_two_slots_goes_unless_it_is_as_much_farther_from_a_newer_o
     assert order("least_useful", state_of(memory, written), 1) == [0]  # 18 / 49
 
 
+@pytest.mark.parametrize(("age", "distance", "goes"), [(124, 5.0, 1), (100_000, 5.0, 0), (100_000, 5.1, 1)])
+def test_a_slot_counts_as_no_older_than_sixteen_times_as_many_steps_as_there_are_slots(
+    age: int, distance: float, goes: int
+) -> None:
+    # Of slot 0 50 / 124, 50 / 128 and 52.02 / 128; of slot 1 8 / 20.
+    written = [50 - age, 30, 41, 42, 43, 44, 45, 46]
+    place = [0.0, 20.0, distance, 22.0, 60.0, 70.0, 80.0, 90.0]
+    memory = torch.tensor(place).unsqueeze(1).expand(8, 2).clone()
+    assert order("least_useful", state_of(memory, written), 1) == [goes]
+
+
 def test_usefulness_is_how_much_a_read_lowered_the_loss() -> None:
     torch.manual_seed(0)
     sab = SAB(3, 4, top_k=2, capacity=4, bptt_steps=2)
@@ -106,23 +117,23 @@ def test_empty_slots_are_taken_before_any_other_in_their_order(rule: Eviction) -
 @pytest.mark.parametrize("rule", RULES)
 def test_every_kernel_writes_to_the_same_slot(rule: Eviction) -> None:
     generator = torch.Generator().manual_seed(0)
-    for rows, slots in ((1, 1), (3, 3), (3, 7), (5, 64), (2, 33)):
+    for rows, slots, every in ((1, 1, 1), (3, 3, 1), (3, 7, 50), (5, 64, 1), (99, 64, 50), (2, 33, 1)):
         sab = SAB(2, 3, capacity=slots, top_k=2)
         stream = SABStream(sab, rows, eviction=rule, write="every", decay=1.0)
         memory = torch.randn(rows, slots, 3, generator=generator)
         filled = torch.rand(rows, slots, generator=generator) < torch.rand(rows, 1, generator=generator) * 1.5
-        written = torch.stack([torch.randperm(slots, generator=generator) for _ in range(rows)]) * filled
+        written = torch.stack([torch.randperm(slots, generator=generator) for _ in range(rows)]) * every * filled
         # few different numbers, so that many are equal, and one that is none
         usage, credit = (torch.randint(3, (rows, slots), generator=generator) / 2 for _ in range(2))
         usage[0, 0], credit[-1, -1] = torch.nan, torch.inf
-        zeros, count = torch.zeros(rows, 3), torch.full((rows,), slots)
+        zeros, count = torch.zeros(rows, 3), torch.full((rows,), slots * every)
         state = SlotState(zeros, zeros, memory, filled, written, count, usage, credit, count, count)
         x = torch.randn(rows, 2, generator=generator)
         found = []
         for kernel in dict.fromkeys([kernel_in_use("cpu", torch.float32), "torch"]):
             with forced_kernel(kernel):
                 after = stream.act(x, state)[1]
-            found.append(((after.written_at == slots) & after.filled).int().argmax(dim=1))
+            found.append(((after.written_at == slots * every) & after.filled).int().argmax(dim=1))
         assert all(torch.equal(each, found[0]) for each in found)
         assert rule == "least_used" or torch.equal(found[0], next_slot(rule, state.carried()))
 

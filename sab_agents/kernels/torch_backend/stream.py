@@ -21,6 +21,9 @@ from sab_agents.kernels.types import StepWeights
 PART = 4
 """The rules that go by usage and credit never take the newest S / 4 slots; by usefulness only the oldest S / 4 are."""
 
+LONG_AGO = 16
+"""The rule that goes by usefulness counts ages up to 16 · S, so that a slot can be held however long it takes."""
+
 NEVER = torch.iinfo(torch.int64).max
 
 
@@ -127,8 +130,8 @@ def next_slot(rule: str, state: StreamState) -> Tensor:
 
     Args:
         rule: "oldest"; "least_used"; "least_credited"; "most_redundant", the one that lies closest to a newer one; or
-            "least_useful", the one whose distance from a newer one is least for its age, but slots whose usefulness is
-            negative go first. Of equals the older goes first.
+            "least_useful", the one whose distance from a newer one is least for its age, of which `LONG_AGO` · S steps
+            count, but slots whose usefulness is negative go first. Of equals the older goes first.
         state: the memory and its statistics.
     """
     slots, written_at = state.memory.shape[1], state.written_at
@@ -136,7 +139,7 @@ def next_slot(rule: str, state: StreamState) -> Tensor:
     if rule in {"most_redundant", "least_useful"}:
         key = _distance_to_a_newer(state)
         if rule == "least_useful":
-            age = (state.step.unsqueeze(1) - written_at).clamp(min=1)  # of an empty slot it means nothing
+            age = (state.step.unsqueeze(1) - written_at).clamp(1, LONG_AGO * slots)  # of an empty slot it means nothing
             key = torch.where(state.credit < 0, state.credit, key / age.to(key.dtype))
     else:
         key = state.usage if rule == "least_used" else state.credit

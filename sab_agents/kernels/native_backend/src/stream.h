@@ -23,6 +23,9 @@ enum Eviction : int64_t { OLDEST, LEAST_USED, LEAST_CREDITED, MOST_REDUNDANT, RE
 // the oldest S / PART.
 constexpr int64_t PART = 4;
 
+// The rule that goes by usefulness counts ages up to LONG_AGO · S.
+constexpr int64_t LONG_AGO = 16;
+
 // A number from 0 to 1 for each pair (splitmix64 of Steele, Lea & Flood 2014).
 inline double uniform(int64_t seed, int64_t count) {
     uint64_t z = (static_cast<uint64_t>(seed) << 32) + static_cast<uint64_t>(count) * 0x9e3779b97f4a7c15ull;
@@ -136,7 +139,7 @@ struct TakenRow {
             for (int64_t other = 0; other < S; ++other)
                 if (written_at[other] > written_at[s]) nearest = std::min(nearest, *distance(s, other));
             if (of.eviction == LEAST_USEFUL) {
-                const auto age = static_cast<float>(step - 1 - written_at[s]);
+                const auto age = static_cast<float>(std::min(step - 1 - written_at[s], LONG_AGO * S));
                 nearest = credit[s] < 0.0f ? credit[s] : nearest / age;
             }
             if (best < 0 || nearest < least || (nearest == least && written_at[s] < written_at[best]))
