@@ -21,5 +21,6 @@ case "$package" in *.tar.gz)
         --force-reinstall --no-deps "$package"
     venv/bin/python -c 'import torch; from sab_agents.kernels import kernel_in_use as kernel
 assert kernel("cpu", torch.float32) == "torch", kernel("cpu", torch.float32)'
-    venv/bin/sab-agents train recall --steps 20 --out run_without_compiler
+    venv/bin/sab-agents train recall --steps 20 --out run_without_compiler 2> said
+    grep -q 'native kernel was not built' said
 esac

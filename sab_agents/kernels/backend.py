@@ -7,8 +7,10 @@ torch for everything else. Native kernels are handed addresses, so they take ord
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -63,7 +65,8 @@ def forced_kernel(name: str) -> Iterator[None]:
 def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
     """The kernel for tensors on `device` of `dtype`: "native", "triton" or "torch".
 
-    The environment variable `SAB_KERNEL` forces one of them.
+    The environment variable `SAB_KERNEL` forces one of them. Where the native kernel would be taken but was not built,
+    a RuntimeWarning says so, once in a process.
 
     Raises:
         ValueError: `SAB_KERNEL` is none of them, or names a kernel that does not take such tensors.
@@ -80,8 +83,11 @@ def kernel_in_use(device: torch.device | str, dtype: torch.dtype) -> str:
         _require_triton(device, dtype)
     if wanted:
         return wanted
-    if device.type == "cpu" and dtype == torch.float32 and extension.native is not None:
-        return NATIVE
+    if device.type == "cpu" and dtype == torch.float32:
+        if extension.native is not None:
+            return NATIVE
+        if not is_compiling():
+            _warn_not_built()
     on_gpu = device.type == "cuda" and dtype in available.DTYPES and not available.interpreted()
     return TRITON if on_gpu and available.recent(device) and available.imports() else TORCH
 
@@ -179,6 +185,16 @@ def norm(x: Tensor) -> float:
     if runs_native(x):
         return float(extension.native.Norm(count=x.numel(), x=x.contiguous()).run())
     return float(torch.linalg.vector_norm(x))
+
+
+@cache
+def _warn_not_built() -> None:
+    warnings.warn(
+        "sab_agents computes in plain torch, several times slower, since the native kernel was not built when it was "
+        f"installed. Install a C++ compiler (GCC or Clang) and reinstall, or set {VARIABLE}=torch to go without.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def _require_native(device: torch.device, dtype: torch.dtype) -> None:
