@@ -82,7 +82,7 @@ class OnlineLearner:
             a segment. capacity=64: slots of the memory. attention="mlp", or "dot". attention_size=32; None is H.
             recipe="default", and the settings that it chooses: see `SAB`. eviction="least_useful", write="every",
             novelty=1.0, decay=0.99, credit_depth=1 (links that credit follows; None for all): see `SABStream`.
-            age_scale=None: half of the capacity, so that the newest of several like slots can be told from those before.
+            age_scale=None: half the capacity, so that the newest of several like slots can be told from those before.
 
     Raises:
         TypeError: a count is not an int, or the core has no such setting.

@@ -375,7 +375,8 @@ def test_ages_are_in_units_of_half_the_memory_unless_scores_do_not_know_them(
     settings: dict[str, Any], steps: int
 ) -> None:
     core = OnlineLearner(3, 2, **settings).core
-    assert isinstance(core, SAB) and core.rules.reading.age_scale == steps
+    assert isinstance(core, SAB)
+    assert core.rules.reading.age_scale == steps
 
 
 def test_credit_is_reported_with_its_distance() -> None:
