@@ -107,8 +107,9 @@ class StreamState(NamedTuple):
         usage: (B, S) decayed sum of the attention weights with which each slot was read since it was written.
         credit: (B, S) decayed sum of the norms of the gradients that reached it; where eviction goes by usefulness, of
             −gradient · slot instead: by how much, to first order, what it gave lowered the loss.
-        writes: (B,) int64, of a reservoir the writes since the episode's start, whether it kept them or not; else 0.
-        draws: (B,) int64, of a reservoir the writes in all episodes, which an episode's start does not reset; else 0.
+        writes: (B,) int64, where eviction is a reservoir's or goes by usefulness, the writes since the episode's start,
+            whether they were kept or not; else 0.
+        draws: (B,) int64, the same in all episodes, which an episode's start does not reset.
     """
 
     h: Tensor

@@ -78,10 +78,11 @@ class SABStream(Stream):
         observation_shape: of one observation; None is (I,).
         eviction: which slot a write takes when all are filled: "oldest", "least_used" (smallest decayed attention
             weight), "least_credited" (smallest decayed gradient norm), "most_redundant" (closest to a newer one),
-            "least_useful" (one whose reads raised the loss: the decayed sum of −gradient · slot is negative; else that
-            of the smallest squared distance to a newer one for each step of its age, up to 16 · capacity), or
-            "reservoir" (the memory is a uniform sample of the episode). A `least_*` rule never takes one of the newest
-            slots: of a quarter of them, and "least_useful" of three quarters.
+            "least_useful" (one whose reads raised the loss: the decayed sum of −gradient · slot is negative; else the
+            one closest to a newer one, and in an episode longer than all before it together, which gives no sign of an
+            end, that of the smallest squared distance for each step of its age, up to 16 · capacity), or "reservoir"
+            (the memory is a uniform sample of the episode). A `least_*` rule never takes one of the newest slots: of a
+            quarter of them, and "least_useful" of three quarters.
         write: "every" (the paper's); "novel", which skips a write whose h lies within `novelty` · ‖h‖ of a slot; or
             "refresh", by which such a write goes to that slot.
         novelty: see `write`.

@@ -26,8 +26,9 @@ class SlotState(SABState):
         usage: (B, S) decayed sum of the attention weights with which each slot was read since it was written.
         credit: (B, S) decayed sum of the norms of the gradients that reached it; where eviction goes by usefulness, of
             −gradient · slot instead: by how much, to first order, what it gave lowered the loss.
-        writes: (B,) int64, of a reservoir the writes since the episode's start, whether it kept them or not; else 0.
-        draws: (B,) int64, of a reservoir the writes in all episodes: its random numbers follow from them; else 0.
+        writes: (B,) int64, where eviction is a reservoir's or goes by usefulness, the writes since the episode's start,
+            whether they were kept or not; else 0.
+        draws: (B,) int64, the same in all episodes: a reservoir's random numbers follow from them.
     """
 
     usage: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -84,6 +85,28 @@ def test_a_slot_counts_as_no_older_than_sixteen_times_as_many_steps_as_there_are
     assert order("least_useful", state_of(memory, written), 1) == [goes]
 
 
+@pytest.mark.parametrize(("before", "goes"), [(0, 1), (7, 1), (8, 0), (10**9, 0)])
+def test_age_counts_only_in_an_episode_longer_than_all_before_it_together(before: int, goes: int) -> None:
+    # Squared distances of 16 and 18 from newer slots, 20 and 40 steps old; eight writes in this episode.
+    written = [30, 10, 41, 42, 43, 44, 45, 46]
+    place = [0.0, 20.0, math.sqrt(8), 23.0, 60.0, 70.0, 80.0, 90.0]
+    memory = torch.tensor(place).unsqueeze(1).expand(8, 2).clone()
+    state = state_of(memory, written)
+    assert order("least_useful", state._replace(draws=state.draws + before), 1) == [goes]
+
+
+@pytest.mark.parametrize("kernel", dict.fromkeys([kernel_in_use("cpu", torch.float32), "torch"]))
+def test_writes_are_counted_in_an_episode_and_in_all(kernel: str) -> None:
+    with forced_kernel(kernel):
+        sab = SAB(2, 3, capacity=4, write_every=2, bptt_steps=4)
+        stream = SABStream(sab, 2, eviction="least_useful", write="every")
+        for step in range(20):
+            stream.step(torch.randn(2, 2), torch.tensor([step == 14, step in {0, 7}]))
+        stream.advance()
+    assert stream.state.writes.tolist() == [3, 6]
+    assert stream.state.draws.tolist() == [10, 9]
+
+
 def test_usefulness_is_how_much_a_read_lowered_the_loss() -> None:
     torch.manual_seed(0)
     sab = SAB(3, 4, top_k=2, capacity=4, bptt_steps=2)
@@ -127,7 +150,8 @@ def test_every_kernel_writes_to_the_same_slot(rule: Eviction) -> None:
         usage, credit = (torch.randint(3, (rows, slots), generator=generator) / 2 for _ in range(2))
         usage[0, 0], credit[-1, -1] = torch.nan, torch.inf
         zeros, count = torch.zeros(rows, 3), torch.full((rows,), slots * every)
-        state = SlotState(zeros, zeros, memory, filled, written, count, usage, credit, count, count)
+        all_writes = count * torch.randint(1, 4, (rows,), generator=generator)
+        state = SlotState(zeros, zeros, memory, filled, written, count, usage, credit, count, all_writes + 1)
         x = torch.randn(rows, 2, generator=generator)
         found = []
         for kernel in dict.fromkeys([kernel_in_use("cpu", torch.float32), "torch"]):

@@ -24,6 +24,9 @@ PART = 4
 LONG_AGO = 16
 """The rule that goes by usefulness counts ages up to 16 · S, so that a slot can be held however long it takes."""
 
+COUNTS_WRITES = ("reservoir", "least_useful")
+"""Rules that go by how much was written in this episode and in all."""
+
 NEVER = torch.iinfo(torch.int64).max
 
 
@@ -98,11 +101,13 @@ def taken(step: StreamStep, state: StreamState, rules: StreamRules) -> tuple[Str
     near = torch.full_like(count, -1) if step.near is None else step.near.masked_fill(~writing, -1)
     again, writing = near >= 0, writing & (near < 0)
     writes, draws = state.writes, state.draws
-    if rules.eviction == "reservoir":
+    if rules.eviction in COUNTS_WRITES:
         writes, draws = writes + writing, draws + writing
+    if rules.eviction == "reservoir":
         slot = reservoir_slot(state.memory.shape[1], writes, draws, rules.seed)
     else:
-        slot = next_slot(rules.eviction, state._replace(usage=usage, credit=credit))
+        counted = state._replace(usage=usage, credit=credit, writes=writes, draws=draws)
+        slot = next_slot(rules.eviction, counted)
     slot = slot.masked_fill(~writing, -1)
     places = torch.arange(state.memory.shape[1], device=slot.device)
     fresh = at = slot.unsqueeze(1) == places
@@ -130,8 +135,9 @@ def next_slot(rule: str, state: StreamState) -> Tensor:
 
     Args:
         rule: "oldest"; "least_used"; "least_credited"; "most_redundant", the one that lies closest to a newer one; or
-            "least_useful", the one whose distance from a newer one is least for its age, of which `LONG_AGO` · S steps
-            count, but slots whose usefulness is negative go first. Of equals the older goes first.
+            "least_useful", the same, but slots whose usefulness is negative go first, and in an episode longer than all
+            before it together, which gives no sign of an end, the distance is divided by age, of which `LONG_AGO` · S
+            steps count. Of equals the older goes first.
         state: the memory and its statistics.
     """
     slots, written_at = state.memory.shape[1], state.written_at
@@ -140,7 +146,9 @@ def next_slot(rule: str, state: StreamState) -> Tensor:
         key = _distance_to_a_newer(state)
         if rule == "least_useful":
             age = (state.step.unsqueeze(1) - written_at).clamp(1, LONG_AGO * slots)  # of an empty slot it means nothing
-            key = torch.where(state.credit < 0, state.credit, key / age.to(key.dtype))
+            endless = (2 * state.writes > state.draws).unsqueeze(1)
+            key = torch.where(endless, key / age.to(key.dtype), key)
+            key = torch.where(state.credit < 0, state.credit, key)
     else:
         key = state.usage if rule == "least_used" else state.credit
         key = key.masked_fill(key.isnan(), torch.inf)

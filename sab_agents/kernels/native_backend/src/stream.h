@@ -23,7 +23,7 @@ enum Eviction : int64_t { OLDEST, LEAST_USED, LEAST_CREDITED, MOST_REDUNDANT, RE
 // the oldest S / PART.
 constexpr int64_t PART = 4;
 
-// The rule that goes by usefulness counts ages up to LONG_AGO · S.
+// Where the rule that goes by usefulness divides by ages, it counts them up to LONG_AGO · S.
 constexpr int64_t LONG_AGO = 16;
 
 // A number from 0 to 1 for each pair (splitmix64 of Steele, Lea & Flood 2014).
@@ -91,8 +91,9 @@ struct TakenRow {
 
     // The slot that this write takes; −1 where the reservoir does not keep it.
     int64_t next_slot() const {
+        int64_t &writes = of.state.writes[row], &draws = of.state.draws[row];
+        if (of.eviction == RESERVOIR || of.eviction == LEAST_USEFUL) ++writes, ++draws;
         if (of.eviction == RESERVOIR) {
-            const int64_t writes = ++of.state.writes[row], draws = ++of.state.draws[row];
             if (writes <= S) return writes - 1;
             const auto slot = static_cast<int64_t>(uniform(of.seed, draws) * static_cast<double>(writes));
             return slot < S ? slot : -1;
@@ -129,8 +130,10 @@ struct TakenRow {
     }
 
     // The slot that lies closest to a newer one, the older of equals, of those written before `newest`. Where the rule
-    // goes by usefulness, closest for its age, and slots whose reads did harm go first.
+    // goes by usefulness, slots whose reads did harm go first, and in an episode longer than all before it together, which
+    // gives no sign of an end, the closest for its age does.
     int64_t most_redundant(int64_t newest) const {
+        const bool endless = 2 * of.state.writes[row] > of.state.draws[row];
         int64_t best = -1;
         float least = 0.0f;
         for (int64_t s = 0; s < S; ++s) {
@@ -140,7 +143,7 @@ struct TakenRow {
                 if (written_at[other] > written_at[s]) nearest = std::min(nearest, *distance(s, other));
             if (of.eviction == LEAST_USEFUL) {
                 const auto age = static_cast<float>(std::min(step - 1 - written_at[s], LONG_AGO * S));
-                nearest = credit[s] < 0.0f ? credit[s] : nearest / age;
+                nearest = credit[s] < 0.0f ? credit[s] : endless ? nearest / age : nearest;
             }
             if (best < 0 || nearest < least || (nearest == least && written_at[s] < written_at[best]))
                 best = s, least = nearest;
