@@ -443,7 +443,10 @@ def _diseases_of_reads(found: Diagnosis, facts: Facts, stream: SABStream) -> Ite
         elif stream.credit_depth == 0:
             yield "uncredited", "credit_depth=0: what is read is not credited. Use credit_depth=1."
     ratio = _ratio(found.credit_gradient or 0.0, found.window_gradient or 0.0)
-    if ratio is not None and ratio > DWARFED:
+    reading = stream.core.rules.reading
+    # Where neither links nor reads add up, a task that is solved across a long delay has no other gradient.
+    adds_up = stream.credit_depth != 1 or reading.gate or reading.gain != 0
+    if ratio is not None and ratio > DWARFED and adds_up:
         remedy = "Use credit_depth=1." if stream.credit_depth != 1 else "Lower summary_gain."
         yield "credit", f"its gradient is {ratio:.3g} times the window's. {remedy}"
 

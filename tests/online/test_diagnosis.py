@@ -147,8 +147,8 @@ DISEASES: dict[str, tuple[str, dict[str, Any], Callable[[OnlineLearner], object]
     "uncredited": ("uncredited", {"core": "sab_uncredited"}, recalls(1000, starts=True), "core='sab'"),
     "chains": (
         "credit",
-        {"write": "every", "attention": "mlp", "credit_depth": None, "summary_gain": 0.9},
-        recalls(3000),
+        {"write": "every", "attention": "mlp", "credit_depth": None, "learning_rate": 1e-6},
+        recalls(1000),
         "credit_depth=1",
     ),
     "reads add up": ("large h", {"write": "every"}, recalls(2000), "summary_gain=0"),
@@ -193,6 +193,18 @@ def test_who_takes_the_advice_no_longer_gets_it(name: str, remedy: dict[str, Any
     made = learner(**settings | remedy)
     run(made)
     assert disease not in made.diagnose().advice
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [({}, False), ({"summary_gain": 0.5}, True), ({"credit_depth": 2}, True)]
+)
+def test_large_credit_is_a_disease_only_where_reads_or_links_add_up(
+    settings: dict[str, Any], said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sab_agents.online.diagnosis.DWARFED", 0.02)
+    made = OnlineLearner(FEATURES, SYMBOLS, **settings)
+    recalls(1500, starts=True)(made)
+    assert ("credit" in made.diagnose().advice) == said
 
 
 def test_what_follows_from_lost_parameters_is_not_said() -> None:
