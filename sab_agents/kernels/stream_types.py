@@ -66,7 +66,7 @@ class WindowRecord(NamedTuple):
 
 Eviction = Literal["oldest", "least_used", "least_credited", "most_redundant", "reservoir", "least_useful"]
 EVICTIONS: tuple[Eviction, ...] = get_args(Eviction)
-Write = Literal["every", "novel", "refresh"]
+Write = Literal["every", "changed", "novel", "refresh"]
 WRITES: tuple[Write, ...] = get_args(Write)
 
 
@@ -82,6 +82,7 @@ class StreamRules(NamedTuple):
         decay: of usage and credit, for each step.
         seed: of the reservoir.
         refresh: whether a write near a slot goes to that slot; else it is skipped.
+        last: whether h is compared with the slot that was written last alone.
     """
 
     reading: Reading
@@ -92,6 +93,7 @@ class StreamRules(NamedTuple):
     decay: float
     seed: int
     refresh: bool = False
+    last: bool = False
 
 
 class StreamState(NamedTuple):

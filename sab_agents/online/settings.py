@@ -33,7 +33,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "attention": "mlp",
         "top_k": 16,
         "eviction": "least_useful",
-        "write": "every",
+        "write": "changed",
+        "novelty": None,  # a half where states are compared with the one before, 1 where with all
         "age_scale": None,  # half of the capacity
     },
     # Hidden layers follow its core; with a gate it has not been measured.
@@ -78,6 +79,8 @@ def chosen_settings(user: str, spec: CoreSpec, passed: Mapping[str, Any]) -> tup
     chosen = {name: value for name, value in DEFAULTS[user].items() if name in known} | dict(passed)
     if chosen.get("age_scale", 1) is None:
         chosen["age_scale"] = _age_scale(user, chosen)
+    if chosen.get("novelty", 1) is None:
+        chosen["novelty"] = 0.5 if chosen["write"] == "changed" else 1.0
     of_core = {name: value for name, value in chosen.items() if name in spec.settings}
     return of_core, {name: value for name, value in chosen.items() if name not in spec.settings}
 

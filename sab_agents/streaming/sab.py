@@ -83,8 +83,9 @@ class SABStream(Stream):
             end, that of the smallest squared distance for each step of its age, up to 16 · capacity), or "reservoir"
             (the memory is a uniform sample of the episode). A `least_*` rule never takes one of the newest slots: of a
             quarter of them, and "least_useful" of three quarters.
-        write: "every" (the paper's); "novel", which skips a write whose h lies within `novelty` · ‖h‖ of a slot; or
-            "refresh", by which such a write goes to that slot.
+        write: "every" (the paper's); "changed", which skips a write whose h lies within `novelty` · ‖h‖ of the slot
+            that was written last, so that of steps with nearly the same state the first is held; "novel", which skips
+            one that lies as near to any slot; or "refresh", by which such a write goes to that slot.
         novelty: see `write`.
         decay: of usage and credit, for each step.
         credit_depth: links that credit follows from slot to slot; 0 for none, None for all that are still held.

@@ -82,6 +82,7 @@ def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay:
         decay=float(decay),
         seed=at_least("SABStream", "seed", seed, 0) % (1 << 32),
         refresh=write == "refresh",
+        last=write == "changed",
     )
 
 

@@ -211,3 +211,28 @@ def test_the_nearest_slot_is_near_if_it_lies_within_the_distance() -> None:
     for h, near in (([3.0, 4.4], 0), ([3.0, 4.1], 1), ([3.0, 5.0], -1), ([0.0, 0.1], -1)):
         assert near_slot(torch.tensor([h]), memory, filled, 0.1).tolist() == [near]
     assert near_slot(torch.zeros(1, 2), memory, torch.zeros_like(filled), 0.1).tolist() == [-1]
+
+
+@pytest.mark.parametrize("kernel", dict.fromkeys([kernel_in_use("cpu", torch.float32), "torch"]))
+def test_of_steps_with_nearly_the_same_state_as_the_last_slot_the_first_is_held(kernel: str) -> None:
+    torch.manual_seed(0)
+    sab = SAB(3, 8, capacity=16, top_k=2)
+    weights = sab.step_weights()
+    with torch.no_grad():  # a state follows from its input alone
+        weights.weight_hh.zero_()
+        weights.bias_ih[8:16] = -100
+        weights.weight_ih.mul_(5)
+    seen = torch.eye(3)[[0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 2, 2]] + 0.01 * torch.rand(12, 3)
+    with forced_kernel(kernel):
+        stream = SABStream(sab, 2, write="changed", novelty=0.4)
+        for step, x in enumerate(seen):
+            stream.step(x.expand(2, 3), torch.tensor([step == 8, False]))
+        stream.advance()
+    held = [
+        at[filled].sort().values.tolist()
+        for at, filled in zip(stream.state.written_at, stream.state.filled, strict=True)
+    ]
+    assert held == [
+        [0, 2],
+        [0, 3, 5, 6, 10],
+    ]  # the second row's third input of the first kind too: the last slot differs

@@ -65,6 +65,7 @@ def step(
         weight=None,
         stored=None,
         novelty=None,
+        last=0,
         near=None,
     ).run()
     return (output, new) if finite else None
@@ -119,6 +120,7 @@ def lstm_step(
         weight=None,
         stored=None,
         novelty=None,
+        last=0,
         near=None,
     ).run()
     return (output.narrow(1, 0, H).contiguous(), new_c) if finite else None

@@ -78,6 +78,7 @@ class CompiledStream:
             weight=weight,
             stored=stored,
             novelty=self.limit,
+            last=self.rules.last,
             near=near,
         )
 

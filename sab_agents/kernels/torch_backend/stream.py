@@ -74,8 +74,16 @@ def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamS
         read_slot=slot.masked_fill(~there, -1),
         weight=weight,
         stored=hidden if reading.apart else None,
-        near=None if rules.novelty is None else near_slot(stored, state.memory, state.filled, rules.novelty),
+        near=None if rules.novelty is None else near_slot(stored, state.memory, looked_at(rules, state), rules.novelty),
     )
+
+
+def looked_at(rules: StreamRules, state: StreamState) -> Tensor:
+    """The slots (B, S) with which a write is compared: all that are filled, or the one written last."""
+    if not rules.last:
+        return state.filled
+    written_at = state.written_at.masked_fill(~state.filled, -1)
+    return state.filled & (written_at == written_at.amax(dim=1, keepdim=True))
 
 
 def near_slot(h: Tensor, memory: Tensor, filled: Tensor, novelty: float) -> Tensor:

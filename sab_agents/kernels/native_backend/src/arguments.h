@@ -371,6 +371,7 @@ struct Step {
     FIELD(Optional<float>, weight);             // out: (B, R) of these
     FIELD(Optional<float>, stored);             // out: (B, H) what it stores if it writes
     FIELD(Optional<const float>, novelty);      // one number, there where `near` is
+    FIELD(int64_t, last);                       // 1: only the slot written last is compared
     FIELD(Optional<int64_t>, near);             // out: (B) the slot nearest to that, −1 if beyond novelty · its norm
 };
 

@@ -137,6 +137,17 @@ struct StepRow {
     // The slot nearest to what would be stored; −1 if it is farther than novelty · its norm, or there is none.
     int64_t near() const {
         const float* h = stored();
+        const float limit = *of.novelty * std::sqrt(dot(h, h, H));
+        if (of.last) {
+            const int64_t slot = written_last();
+            if (slot < 0) return -1;
+            Vec apart{};
+            for (int64_t j = 0; j < H; j += LANES) {
+                const Vec each = load(memory + slot * H + j, H - j) - load(h + j, H - j);
+                apart += each * each;
+            }
+            return std::sqrt(sum(apart)) > limit ? -1 : slot;
+        }
         Vec nearest = broadcast(INFINITY);  // squared, in each lane of all blocks
         IntVec from{};                      // the block of each
         for (int64_t i = 0; i < slots.extent; i += LANES) {
@@ -150,8 +161,16 @@ struct StepRow {
         int best = 0;
         for (int lane = 1; lane < LANES; ++lane)
             if (nearest[lane] < nearest[best] || (nearest[lane] == nearest[best] && from[lane] < from[best])) best = lane;
-        const float limit = *of.novelty * std::sqrt(dot(h, h, H));
         return slots.extent == 0 || std::sqrt(nearest[best]) > limit ? -1 : from[best] + best;
+    }
+
+    // The newest slot; −1 if none is held.
+    int64_t written_last() const {
+        const int64_t* at = of.state.written_at + row * S;
+        int64_t newest = -1;
+        for (int64_t i = 0; i < slots.extent; ++i)
+            if (of.state.filled[row * S + i] != 0 && (newest < 0 || at[i] > at[newest])) newest = i;
+        return newest;
     }
 
     void write() {
