@@ -26,7 +26,7 @@ def random_settings(rng: random.Random) -> dict[str, Any]:
     return {
         "eviction": rng.choice(EVICTIONS),
         "write": rng.choice(WRITES),
-        "novelty": rng.choice([0.05, 0.3, 0.6]),
+        "novelty": rng.choice([0.05, 0.31, 0.6]),
         "decay": rng.choice([0.5, 0.99]),
         "credit_depth": rng.choice([0, 1, 2, None]),
     }
