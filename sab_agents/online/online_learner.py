@@ -81,7 +81,7 @@ class OnlineLearner:
             top_k=16: slots that take part in one read. write_every=1: steps between two writes. bptt_steps=8: length of
             a segment. capacity=64: slots of the memory. attention="mlp", or "dot". attention_size=32; None is H.
             recipe="default", and the settings that it chooses: see `SAB`. eviction="least_useful", write="changed",
-            novelty=None (0.5 with that, otherwise 1.0), decay=0.99, credit_depth=1 (links that credit follows; None
+            novelty=None (0.3 with that, otherwise 1.0), decay=0.99, credit_depth=1 (links that credit follows; None
             for all): see `SABStream`.
             age_scale=None: half the capacity, so that the newest of several like slots can be told from those before.
 

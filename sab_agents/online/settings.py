@@ -34,7 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "top_k": 16,
         "eviction": "least_useful",
         "write": "changed",
-        "novelty": None,  # a half where states are compared with the one before, 1 where with all
+        "novelty": None,  # 0.3 where states are compared with the one before, 1 where with all
         "age_scale": None,  # half of the capacity
     },
     # Hidden layers follow its core; with a gate it has not been measured.
@@ -80,7 +80,7 @@ def chosen_settings(user: str, spec: CoreSpec, passed: Mapping[str, Any]) -> tup
     if chosen.get("age_scale", 1) is None:
         chosen["age_scale"] = _age_scale(user, chosen)
     if chosen.get("novelty", 1) is None:
-        chosen["novelty"] = 0.5 if chosen["write"] == "changed" else 1.0
+        chosen["novelty"] = 0.3 if chosen["write"] == "changed" else 1.0
     of_core = {name: value for name, value in chosen.items() if name in spec.settings}
     return of_core, {name: value for name, value in chosen.items() if name not in spec.settings}
 
