@@ -34,7 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "top_k": 16,
         "eviction": "least_useful",
         "write": "changed",
-        "novelty": None,  # 0.3 where states are compared with the one before, 1 where with all
+        "novelty": None,  # 0.3 where states are compared with the last slot, 1 where with all
         "age_scale": None,  # half of the capacity
     },
     # Hidden layers follow its core; with a gate it has not been measured.
