@@ -106,7 +106,7 @@ def test_inference_mode_and_a_frozen_part(name: str, kernel: str) -> None:
     with forced_kernel(kernel):
         expected = core(x)[0].detach()
         with torch.inference_mode():
-            assert torch.equal(core(x)[0], expected)
+            torch.testing.assert_close(core(x)[0], expected)  # without gradients torch's LSTM may use another kernel
         first = next(core.parameters()).requires_grad_(False)
         learned(core, core(x)[0])
         assert first.grad is None
