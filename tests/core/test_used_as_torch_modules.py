@@ -106,7 +106,11 @@ def test_inference_mode_and_a_frozen_part(name: str, kernel: str) -> None:
     with forced_kernel(kernel):
         expected = core(x)[0].detach()
         with torch.inference_mode():
-            torch.testing.assert_close(core(x)[0], expected)  # without gradients torch's LSTM may use another kernel
+            found = core(x)[0]
+        if kernel == "torch" and name.startswith("lstm"):  # without gradients torch's own LSTM may use another kernel
+            torch.testing.assert_close(found, expected)
+        else:
+            assert torch.equal(found, expected)
         first = next(core.parameters()).requires_grad_(False)
         learned(core, core(x)[0])
         assert first.grad is None
