@@ -15,7 +15,7 @@ from sab_agents.streaming import EVICTIONS, WRITES, SABStream, SlotState, make_s
 from tests.kernels.extension import needs_native
 from tests.readings import BEYOND
 
-OBSERVED, ROWS, STEPS = 3, 3, 60
+OBSERVED, ROWS, STEPS = 3, 3, 42
 KERNELS = [pytest.param("native", marks=needs_native), "torch"]
 ALL_RULES = [(eviction, write) for eviction in EVICTIONS for write in WRITES]
 READINGS = pytest.mark.parametrize("reading", [{}, BEYOND], ids=["paper", "beyond"])

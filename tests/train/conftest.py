@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from sab_agents.train.supervised.config import TrainConfig
 
@@ -30,6 +31,13 @@ TINY = TrainConfig(
 )
 
 MakeConfig = Callable[..., TrainConfig]
+
+
+@pytest.fixture(autouse=True)
+def drafts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn small and not laid out, which takes most of a tiny run, but where a test looks at them."""
+    if request.node.get_closest_marker("plots") is None:
+        monkeypatch.setattr("sab_agents.train.figures.canvas.Figure", lambda figsize, **_: Figure(figsize, dpi=20))
 
 
 @pytest.fixture(autouse=True)

@@ -122,6 +122,7 @@ def test_on_a_gpu_the_fused_kernel_is_measured_beside_torch() -> None:
     assert "SAB mlp, torch" in [row.side for row in rows]
 
 
+@pytest.mark.plots
 def test_a_stream_is_timed_and_followed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,12 +37,13 @@ def comparing(folder: Path, *cores_and_flags: str) -> list[str]:
     return ["suite", "run", str(folder / "c.yaml"), "--cores", *cores_and_flags, "--out", str(folder / "out")]
 
 
+@pytest.mark.plots
 def test_it_trains_every_core_with_every_seed_and_repeats_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
     out = tmp_path / "out"
-    flags = ("--seeds", "0", "--jobs", "2", "--core_settings.bptt_steps", "3")
+    flags = ("--seeds", "0", "--core_settings.bptt_steps", "3")
     arguments = comparing(tmp_path, "lstm", "lstm_tbptt", *flags)
     assert main(arguments) == 0
     table = (out / "table.md").read_text(encoding="utf-8")

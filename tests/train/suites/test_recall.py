@@ -53,6 +53,7 @@ def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys
     assert "| 3 | lstm | 0 of 1 |" in capsys.readouterr().out
 
 
+@pytest.mark.plots
 def test_tensorboard_shows_the_accuracy_and_who_credited_whom(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL)
     assert main(["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]) == 0

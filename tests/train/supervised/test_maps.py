@@ -91,6 +91,7 @@ def colours(path: Path) -> int:
     return len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0))
 
 
+@pytest.mark.plots
 def test_the_plots_show_something(make_config: MakeConfig) -> None:
     config = make_config(task="copying", core="sab", length=3, symbols=None)
     train(config)

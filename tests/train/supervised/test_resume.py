@@ -52,7 +52,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     ("changes", "kills"),
     [
         ({"core": "lstm", "final_learning_rate": 1e-4}, 3),
-        ({"core": "sab", "task": "characters", "symbols": None, "length": 5, "core_settings": {"capacity": 4}}, 10),
+        ({"core": "sab", "task": "characters", "symbols": None, "length": 5, "core_settings": {"capacity": 4}}, 5),
     ],
     ids=["recall with a decaying rate", "characters with a carried memory"],
 )
