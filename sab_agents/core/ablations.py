@@ -37,7 +37,7 @@ class UncreditedSAB(SAB):
         self.rules = replace(self.rules, reading=self.rules.reading._replace(credit=False))
 
 
-UNUSED = ("top_k", "floor")
+UNUSED = ("top_k", "floor", "sharpness")
 """Settings of a SAB that choose and weigh the slots of a sparse read."""
 
 
@@ -45,8 +45,8 @@ UNUSED = ("top_k", "floor")
 class SoftmaxSAB(SAB):
     """SAB with dense softmax weights over all slots instead of the sparsifier: an ablation.
 
-    Every stored state is read and credited at every step. Takes SAB's arguments but `top_k` and `floor`, which
-    have no meaning here, and is computed in plain torch. `ReadLog` names all S slots.
+    Every stored state is read and credited at every step. Takes SAB's arguments but `top_k`, `floor` and `sharpness`,
+    which have no meaning here, and is computed in plain torch. `ReadLog` names all S slots.
 
     Args:
         input_size: I.
@@ -55,7 +55,7 @@ class SoftmaxSAB(SAB):
         settings: SAB's.
 
     Raises:
-        TypeError: `top_k` or `floor` is given.
+        TypeError: `top_k`, `floor` or `sharpness` is given.
         ValueError: the temperature is not positive and finite.
 
     Examples:
@@ -77,5 +77,5 @@ class SoftmaxSAB(SAB):
         super().__init__(input_size, hidden_size, **settings)
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")
-        reading = self.rules.reading._replace(sparsifier="softmax", temperature=float(temperature), floor=0.0)
+        reading = self.rules.reading._replace(sparsifier="softmax", temperature=float(temperature), floor=0.0, sharpness=0.0)
         self.rules = replace(self.rules, reading=reading)

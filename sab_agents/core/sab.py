@@ -114,13 +114,15 @@ class SAB(Core[SABState]):
         capacity: slots that the memory can hold; when all are filled the oldest is overwritten. None: unbounded.
         attention: "mlp", the paper's a_i = w₃ᵀ tanh(W₁m_i + W₂ĥ + b₂), or "dot", (W₁m_i)·(W₂ĥ + b₂)/√A.
         attention_size: A; None is H.
-        recipe: values of the next five settings where they are None, by name: "default" or "paper".
+        recipe: values of the next six settings where they are None, by name: "default" or "paper".
         summary_gain: g in h = ĥ + g · s; 1 is the paper's, and with 0 memory is read into the output alone. "gate" is
             g = σ(W ĥ + b) for each feature, which begins with W = 0 and b = −3.
         age: whether λ(ĥ) · log(1 + age/τ) is subtracted from the score of a slot, with λ(ĥ) = u·ĥ + β, which begins as
             0; the age of a slot is the number of steps since it was written, less one. False is the paper's.
-        floor: m in the weights u_i / (m + Σu), u_i what the score of slot i stands above the threshold. With m > 0 the
-            weights sum to less than 1, and a read can be declined. 0 is the paper's.
+        floor: m in the weights g_i / (m + Σg), g_i what the score of slot i stands above the threshold, u_i, or more by
+            the next setting. With m > 0 the weights sum to less than 1, and a read can be declined. 0 is the paper's.
+        sharpness: κ in g_i = (exp(κu_i) − 1)/κ; 0, the paper's, is g_i = u_i. With κ > 0 the best of scores that differ
+            by more than 1/κ takes nearly all, so that a read can learn to single out one slot of K.
         stored: what is written to a slot: "output" is h, the paper's, which holds what was read before, so that it can
             grow with the number of reads; "cell" is ĥ, whose features lie in (−1, 1).
         output_gate: whether the output has 2σ(w ⊙ h + b) ⊙ s in place of s, with w = b = 0 at first. So a layer after
@@ -163,6 +165,7 @@ class SAB(Core[SABState]):
         summary_gain: float | Literal["gate"] | None = None,
         age: bool | None = None,
         floor: float | None = None,
+        sharpness: float | None = None,
         stored: Stored | None = None,
         output_gate: bool | None = None,
         age_scale: int = 1,
@@ -178,7 +181,7 @@ class SAB(Core[SABState]):
                 name,
                 top_k,
                 attention,
-                chosen_recipe(name, recipe, summary_gain, age, floor, stored, output_gate),
+                chosen_recipe(name, recipe, summary_gain, age, floor, sharpness, stored, output_gate),
                 age_scale,
             ),
             write_every=at_least(name, "write_every", write_every, 1),
@@ -204,7 +207,7 @@ class SAB(Core[SABState]):
             f"bptt_steps={rules.bptt_steps}, capacity={rules.capacity}, attention={self.attention.kind!r}, "
             f"summary_gain={'gate' if reading.gate else reading.gain!r}, age={reading.age}, "
             f"age_scale={reading.age_scale}, floor={reading.floor}, "
-            f"stored={reading.stored!r}, output_gate={reading.output_gate}"
+            f"sharpness={reading.sharpness}, stored={reading.stored!r}, output_gate={reading.output_gate}"
         )
 
     def initial_state(self, batch_size: int) -> SABState:
@@ -425,21 +428,23 @@ class SAB(Core[SABState]):
 
 
 def _reading(name: str, top_k: int, attention: str, recipe: Recipe, age_scale: int) -> Reading:
-    gain, age, floor, stored, output_gate = recipe
+    gain, age, floor, sharpness, stored, output_gate = recipe
     gated = gain == "gate"
     if not gated and not (is_number(gain) and 0 <= gain <= 1):  # type: ignore[operator]
         raise ValueError(f'{name}: summary_gain must be a number from 0 to 1, or "gate", but is {gain!r}.')
     for setting, value in (("age", age), ("output_gate", output_gate)):
         if not isinstance(value, bool):
             raise TypeError(f"{name}: {setting} must be True or False, but is {value!r}.")
-    if not (is_number(floor) and 0 <= floor < math.inf):
-        raise ValueError(f"{name}: floor must be a finite number of at least 0, but is {floor!r}.")
+    for setting, number in (("floor", floor), ("sharpness", sharpness)):
+        if not (is_number(number) and 0 <= number < math.inf):
+            raise ValueError(f"{name}: {setting} must be a finite number of at least 0, but is {number!r}.")
     return Reading(
         top_k=at_least(name, "top_k", top_k, 1),
         score=attention,
         gain=0.0 if gated else float(gain),
         age=age,
         floor=float(floor),
+        sharpness=float(sharpness),
         gate=gated,
         stored=one_of(name, "stored", stored, STORED),
         output_gate=output_gate,

@@ -480,7 +480,7 @@ TENSORS = """Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor bias_ih, Tenso
     Tensor? gate_weight, Tensor? gate_bias, Tensor? output_gate_weight, Tensor? output_gate_bias, Tensor h, Tensor c,
     Tensor memory, Tensor start, Tensor cut, Tensor write_slot, Tensor filled, Tensor? step, Tensor? written_at"""
 SETTINGS = """SymInt slots, int top_k, bool credit, str score, float gain, str sparsifier, float temperature, bool age,
-    float floor, bool gate, str stored, bool output_gate, int age_scale"""
+    float floor, float sharpness, bool gate, str stored, bool output_gate, int age_scale"""
 SCHEMAS = {
     "scan": f"({TENSORS}, {SETTINGS}, str kernel) -> "
     "(Tensor output, Tensor last_c, Tensor versions, Tensor weights, Tensor[] kept)",

@@ -95,6 +95,7 @@ def exact(sab: SAB) -> PlainSAB:
         age=rules.reading.age,
         output_gate=rules.reading.output_gate,
         floor=rules.reading.floor,
+        sharpness=rules.reading.sharpness,
         age_scale=rules.reading.age_scale,
         stored=rules.reading.stored,
         dtype=torch.float64,

@@ -235,7 +235,7 @@ def test_a_module_survives_pickling_and_copying() -> None:
         assert torch.equal(again(x)[0], sab(x)[0])
 
 
-@pytest.mark.parametrize(("name", "value"), [("top_k", 5), ("floor", 0.1), ("floor", 0.0)])
+@pytest.mark.parametrize(("name", "value"), [("top_k", 5), ("floor", 0.1), ("floor", 0.0), ("sharpness", 1.0)])
 def test_a_softmax_refuses_the_settings_that_it_does_not_use(name: str, value: float) -> None:
     with pytest.raises(TypeError, match=rf"SoftmaxSAB: {name} has no meaning where every slot is read, but is {value}"):
         SoftmaxSAB(3, 4, **{name: value})

@@ -97,6 +97,7 @@ def beyond_the_paper(choose: random.Random, plan: ScanPlan) -> ScanPlan:
     reading = plan.reading._replace(
         age=choose.random() < 0.6,
         floor=choose.choice([0.0, 0.1, 1.0]),
+        sharpness=choose.choice([0.0, 0.0, 0.5, 4.0]),
         gate=choose.random() < 0.4,
         stored=choose.choice(["output", "cell"]),
         output_gate=choose.random() < 0.5,
@@ -266,7 +267,7 @@ def blocked_scan(
     cut = (torch.rand(T, B) < 0.2) | start
     reading = Reading(top_k=top_k, score=score)
     if beyond:
-        reading = reading._replace(age=True, floor=0.1, gate=True, stored="cell", output_gate=True)
+        reading = reading._replace(age=True, floor=0.1, sharpness=2.0, gate=True, stored="cell", output_gate=True)
     step, written_at = torch.full((B,), 100), torch.randint(0, 100, (B, held))
     plan = ScanPlan(start, cut, write_slot, filled, held, reading, step, written_at)
     return fitting(arguments, plan), plan

@@ -130,6 +130,7 @@ class Calls:
             "summary_gain": self.number(0.0, 0.5, 1.0, "gate"),
             "age": self.number(False, True),
             "floor": self.number(0.0, 0.1, 3),
+            "sharpness": self.number(0.0, 1.0, 100.0),
             "age_scale": self.number(1, 7, 10**6),
             "stored": self.number("output", "cell"),
         }

@@ -34,7 +34,9 @@ def read(sab: SAB, memories: list[Tensor], ages: list[int], hidden: Tensor) -> T
     ranked = a.sort(descending=True).values
     threshold = ranked[top_k] if len(memories) > top_k else ranked[-1] - 1
     u = (a - threshold).clamp(min=0)
-    weights = u / (floor + u.sum()).clamp(min=1e-8)
+    sharpness = sab.rules.reading.sharpness
+    g = u if sharpness == 0 else (torch.exp(sharpness * u) - 1) / sharpness
+    weights = g / (floor + g.sum()).clamp(min=1e-8)
     return torch.stack(memories).t() @ weights
 
 

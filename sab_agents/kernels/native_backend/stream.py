@@ -69,6 +69,7 @@ class CompiledStream:
             score=SCORES.index(self.rules.reading.score),
             gain=self.rules.reading.gain,
             floor=self.rules.reading.floor,
+            sharpness=self.rules.reading.sharpness,
             age_scale=self.rules.reading.age_scale,
             apart=self.rules.reading.apart,
             state=self.state,

@@ -12,20 +12,26 @@ EPSILON = 1e-8
 """Smallest sum that the weights are divided by, so that exact ties give zeros and not NaN."""
 
 
-def sparsify(scores: Tensor, filled: Tensor, top_k: int, floor: float = 0.0) -> Tensor:
+def sparsify(scores: Tensor, filled: Tensor, top_k: int, floor: float = 0.0, sharpness: float = 0.0) -> Tensor:
     """Keeps the `top_k` best scores, shifted so that the next one is zero, and scales them to sum 1 at most.
 
     With n filled slots, θ is the (K+1)-th largest score, or the smallest filled score − 1 where n ≤ K, so that every
-    filled slot takes part; with u_i = max(a_i − θ, 0) and the floor m the weights are u_i / max(m + Σu, 1e-8). θ
+    filled slot takes part; with u_i = max(a_i − θ, 0), the sharpness κ, g_i = (exp(κu_i) − 1)/κ, which is u_i for κ = 0,
+    and the floor m the weights are g_i / max(m + Σg, 1e-8). θ
     carries gradient. At an exact tie with θ the subgradient of max is 0; which of several slots that tie for θ is
     credited is not specified. Without a floor the slope grows without bound as the best scores approach a tie: clip the
     gradient norm when you train. With one it is at most about 1/m.
+
+    Without sharpness only ratios of u count, and no scale of the scores makes one slot stand out among K. With it,
+    scores that differ by less than 1/κ are weighed as without, and the best of scores that differ by more take all, as
+    in a softmax.
 
     Args:
         scores: (B, S) any finite real numbers; values of empty slots are ignored.
         filled: (B, S) bool, which slots hold a memory.
         top_k: how many slots may take part, at least 1.
         floor: m, at least 0; 0 is the paper's.
+        sharpness: κ, at least 0; 0 is the paper's.
 
     Returns:
         (B, S) weights: at most `top_k` non-zero in a row. Rows sum to 1 without a floor, to less with one, and to 0
@@ -54,13 +60,32 @@ def sparsify(scores: Tensor, filled: Tensor, top_k: int, floor: float = 0.0) -> 
     if slots > top_k:
         next_best = masked.topk(top_k + 1, dim=1).values[:, top_k:]
         lowest = torch.where(next_best > -torch.inf, next_best, lowest)
-    above = torch.relu(scores - lowest).masked_fill(~filled, 0.0)
-    return above / divisor(above.sum(dim=1, keepdim=True), floor)
+    return weighed(masked, lowest, floor, sharpness)
 
 
-def divisor(total: Tensor, floor: float) -> Tensor:
-    """What the parts above the threshold, whose sum is `total`, are divided by."""
-    return (total + floor if floor else total).clamp(min=EPSILON)
+def weighed(scores: Tensor, theta: Tensor, floor: float, sharpness: float) -> Tensor:
+    """The weights (…, S) of scores (…, S), −inf where there is none, with thresholds θ (…, 1)."""
+    mass, total, _ = masses(scores, theta, floor, sharpness)
+    return mass / total.clamp(min=EPSILON)
+
+
+def masses(scores: Tensor, theta: Tensor, floor: float, sharpness: float) -> tuple[Tensor, Tensor, Tensor | None]:
+    """g (…, S), m + Σg (…, 1), and the slope ∂g/∂u (…, S) above θ, None where it is 1.
+
+    With κ all three are multiplied by exp(κ(θ − best)), which changes no weight: no exponential is above 1.
+    """
+    above = torch.relu(scores - theta)
+    if not sharpness:
+        total = above.sum(dim=-1, keepdim=True)
+        return above, total + floor if floor else total, None
+    best = scores.detach().amax(dim=-1, keepdim=True)
+    best = best.masked_fill(best == -torch.inf, 0.0)  # a row without memory, whose weights are 0
+    slope = torch.exp(sharpness * (scores - best))
+    mass = slope * torch.expm1(-sharpness * above) / -sharpness
+    total = mass.sum(dim=-1, keepdim=True)
+    if floor:
+        total = total + floor * torch.exp(sharpness * (theta - best))
+    return mass, total, slope
 
 
 def softmax(scores: Tensor, filled: Tensor, temperature: float) -> Tensor:
@@ -79,11 +104,13 @@ def threshold(best: Tensor, *, full: bool) -> Tensor:
     return torch.where(last > -torch.inf, last, smallest - 1)
 
 
-def summary_by_scores(best: Tensor, weights: Tensor, values: Tensor, summary: Tensor, floor: float) -> Tensor:
+def summary_by_scores(
+    best: Tensor, weights: Tensor, values: Tensor, summary: Tensor, floor: float, sharpness: float
+) -> Tensor:
     """∂s/∂scores of the sparsifier, transposed: (steps, B, R, H), written over `values`.
 
-    With u_i = relu(a_i − θ), Σ = m + Σu and D = max(Σ, ε): ∂s/∂u_i = (m_i − [Σ > ε]·s)/D where u_i > 0, else 0; a_i
-    receives it, and the score that set θ receives minus their sum.
+    With u_i = relu(a_i − θ), Σ = m + Σg and D = max(Σ, ε): ∂s/∂u_i = ∂g_i/∂u_i · (m_i − [Σ > ε]·s)/D where u_i > 0,
+    else 0; a_i receives it, and the score that set θ receives minus their sum.
 
     Args:
         best: (steps, B, R) scores, falling, −inf where there is none.
@@ -91,11 +118,14 @@ def summary_by_scores(best: Tensor, weights: Tensor, values: Tensor, summary: Te
         values: (steps, B, R, H) what the slots held.
         summary: (steps, B, H).
         floor: m.
+        sharpness: κ.
     """
     filled = best > -torch.inf
-    above = torch.relu(best - threshold(best, full=False))
-    total = above.sum(dim=-1, keepdim=True) + floor
-    scale = (above > 0) / total.clamp(min=EPSILON)
+    theta = threshold(best, full=False)
+    _, total, slope = masses(best, theta, floor, sharpness)
+    scale = (best > theta) / total.clamp(min=EPSILON)
+    if slope is not None:
+        scale = scale * slope
     normalised = (total > EPSILON).to(summary.dtype)
     derivative = values.sub_((summary * normalised).unsqueeze(2)).mul_(scale.unsqueeze(3))
     lowest = (filled.sum(dim=-1, keepdim=True) - 1).clamp(min=0)

@@ -194,7 +194,9 @@ def _local_derivatives(plan: ScanPlan, inputs: ScanInputs, tape: Tape, first: in
     tanh_cell = tape.tanh_cell[first:end]
     input_gates = torch.stack([g * i * (1 - i), tape.cell[first:end] * f * (1 - f), i * (1 - g * g)], dim=2)
     return _Block(
-        score_by_summary=summary_by_scores(tape.scores[first:end], weights, values, summary, reading.floor),
+        score_by_summary=summary_by_scores(
+            tape.scores[first:end], weights, values, summary, reading.floor, reading.sharpness
+        ),
         score=score,
         log_age=_log_ages(plan, index, first, weights.dtype) if reading.age else None,
         input_gates=input_gates,

@@ -86,7 +86,7 @@ def reference_scan(inputs: ScanArguments, plan: ScanPlan) -> ScanOutputs:
 def _weights(scores: Tensor, filled: Tensor, plan: ScanPlan) -> Tensor:
     if plan.reading.sparsifier == "softmax":
         return softmax(scores, filled, plan.reading.temperature)
-    return sparsify(scores, filled, plan.reading.top_k, plan.reading.floor)
+    return sparsify(scores, filled, plan.reading.top_k, plan.reading.floor, plan.reading.sharpness)
 
 
 def _extents(plan: ScanPlan) -> list[int]:

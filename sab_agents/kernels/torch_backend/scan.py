@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sab_agents.kernels.torch_backend.attention import divisor, threshold
+from sab_agents.kernels.torch_backend.attention import EPSILON, masses, threshold
 from sab_agents.kernels.torch_backend.backward import Backward, Tape, outer
 from sab_agents.kernels.torch_backend.output_gate import GateGradients, opened, through_output_gate
 from sab_agents.kernels.torch_backend.reference import reference_scan
@@ -268,8 +268,8 @@ class _Forward:
             scores = scores.masked_fill_(self.empty[:, :n], -torch.inf)
         best, slots = torch.topk(scores, R, dim=1, out=(self.scores[t], self.best_slots))
         torch.gather(self.slot_index, 1, slots, out=self.read[t])
-        above = (best - threshold(best, full=not masked)).relu_()
-        weights = torch.div(above, divisor(above.sum(dim=1, keepdim=True), reading.floor), out=self.weights[t])
+        mass, total, _ = masses(best, threshold(best, full=not masked), reading.floor, reading.sharpness)
+        weights = torch.div(mass, total.clamp_(min=EPSILON), out=self.weights[t])
         values = self.tape.hidden.view(-1, self.size).index_select(0, self.read[t].view(-1))
         torch.bmm(weights.unsqueeze(1), values.view(self.batch, R, self.size), out=self.summary[t].unsqueeze(1))
 

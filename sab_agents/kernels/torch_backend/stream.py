@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sab_agents.kernels.stream_types import Contexts, PieceInputs, StreamRules, StreamState, StreamStep
-from sab_agents.kernels.torch_backend.attention import divisor, threshold
+from sab_agents.kernels.torch_backend.attention import threshold, weighed
 from sab_agents.kernels.torch_backend.output_gate import opened
 from sab_agents.kernels.torch_backend.scores import SCORES
 from sab_agents.kernels.types import StepWeights
@@ -55,8 +55,7 @@ def computed(weights: StepWeights, rules: StreamRules, x: Tensor, state: StreamS
         scores = functional.pad(scores, (0, reads - scores.shape[1]), value=-torch.inf)
     best, slot = scores.topk(reads, dim=1)
     there = best > -torch.inf
-    above = (best - threshold(best, full=False)).masked_fill(~there, 0).relu()
-    weight = above / divisor(above.sum(dim=1, keepdim=True), reading.floor)
+    weight = weighed(best, threshold(best, full=False), reading.floor, reading.sharpness)
     index = slot.masked_fill(~there, 0).unsqueeze(2).expand(-1, -1, hidden.shape[1])
     summary = (weight.unsqueeze(2) * state.memory.gather(1, index)).sum(dim=1)
     if reading.gate:

@@ -8,22 +8,22 @@ Versions belong to one row and are distinct within a read, so what a read sends 
 import triton
 import triton.language as tl
 
-from sab_agents.kernels.triton_backend.parts import EPSILON, above_threshold, log_ages, product, tanh
+from sab_agents.kernels.triton_backend.parts import EPSILON, log_ages, masses, product, tanh
 from sab_agents.kernels.triton_backend.scores import through_scores
 
 
 @triton.jit
-def _score_gradients(best, agreement, READS: tl.constexpr, RANKS: tl.constexpr, FLOOR: tl.constexpr):
+def _score_gradients(best, agreement, READS: tl.constexpr, RANKS: tl.constexpr, FLOOR: tl.constexpr, SHARPNESS: tl.constexpr):
     """The gradient of the best scores and their weights, (ROWS, RANKS), from `agreement`, each slot's m_i · ∂loss/∂s.
 
-    With u_i = relu(a_i − θ), Σ = FLOOR + Σu and D = max(Σ, ε): ∂s/∂u_i = (m_i − [Σ > ε]·s)/D where u_i > 0, else 0; a_i
-    receives it, and the score that set θ receives minus their sum.
+    With u_i = relu(a_i − θ), Σ = FLOOR + Σg and D = max(Σ, ε): ∂s/∂u_i = ∂g_i/∂u_i · (m_i − [Σ > ε]·s)/D where u_i > 0,
+    else 0; a_i receives it, and the score that set θ receives minus their sum.
     """
-    above, total, count = above_threshold(best, READS, FLOOR)
+    above, total, slope, count = masses(best, READS, FLOOR, SHARPNESS)
     divisor = tl.maximum(total, EPSILON)[:, None]
     weight = above / divisor
     through_sum = tl.where(total > EPSILON, tl.sum(weight * agreement, axis=1), 0.0)
-    gradient = tl.where(above > 0.0, (agreement - through_sum[:, None]) / divisor, 0.0)
+    gradient = tl.where(above > 0.0, slope * (agreement - through_sum[:, None]) / divisor, 0.0)
     at_threshold = tl.arange(0, RANKS)[None, :] == (count - 1)[:, None]
     return tl.where(at_threshold, gradient - tl.sum(gradient, axis=1)[:, None], gradient), weight
 
@@ -126,6 +126,7 @@ def backward(  # noqa: PLR0915
     APART: tl.constexpr,
     GAIN: tl.constexpr,
     FLOOR: tl.constexpr,
+    SHARPNESS: tl.constexpr,
     CREDIT: tl.constexpr,
     ROWS: tl.constexpr,
     WIDE: tl.constexpr,
@@ -171,7 +172,7 @@ def backward(  # noqa: PLR0915
         place, inside = of[:, :, None] * H + column[:, None, :], found[:, :, None] & (column < H)[:, None, :]
         values = tl.load(hidden + place, mask=inside, other=0.0).to(tl.float32)
         agreement = tl.sum(values * of_summary[:, None, :], axis=2)
-        grad_score, weight = _score_gradients(best, agreement, READS, RANKS, FLOOR)
+        grad_score, weight = _score_gradients(best, agreement, READS, RANKS, FLOOR, SHARPNESS)
         if CREDIT:
             sent = weight[:, :, None] * of_summary[:, None, :]
             tl.store(grad_versions + place, tl.load(grad_versions + place, mask=inside, other=0.0) + sent, mask=inside)

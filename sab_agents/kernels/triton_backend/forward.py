@@ -18,9 +18,9 @@ import triton.language as tl
 
 from sab_agents.kernels.triton_backend.parts import (
     EPSILON,
-    above_threshold,
     add_products,
     log_ages,
+    masses,
     no_sum,
     product,
     summed,
@@ -182,6 +182,7 @@ def forward(  # noqa: PLR0912, PLR0915
     APART: tl.constexpr,
     GAIN: tl.constexpr,
     FLOOR: tl.constexpr,
+    SHARPNESS: tl.constexpr,
     KEEP: tl.constexpr,
     ROWS: tl.constexpr,
     WIDE: tl.constexpr,
@@ -278,7 +279,7 @@ def forward(  # noqa: PLR0912, PLR0915
 
         found = best > float("-inf")
         version = tl.load(table + row[:, None] * S + chosen, mask=live[:, None] & found, other=-1)
-        above, total, _ = above_threshold(best, READS, FLOOR)
+        above, total, _, _ = masses(best, READS, FLOOR, SHARPNESS)
         weight = above / tl.maximum(total, EPSILON)[:, None] + broken[:, None]
         of = (version.to(tl.int64) * B + row[:, None])[:, :, None]
         inside = (live[:, None] & found)[:, :, None] & (column < H)[:, None, :]

@@ -127,6 +127,7 @@ def _blocks_for(inputs: ScanInputs, plan: ScanPlan) -> tuple[Blocks, dict[str, A
     dot_type = tl.bfloat16 if inputs.gates.dtype == torch.bfloat16 and not INTERPRETED else tl.float32
     shared = {
         **{"H": H, "A": A, "Q": reading.attended(H, A), "READS": R, "GAIN": reading.gain, "FLOOR": reading.floor},
+        **{"SHARPNESS": reading.sharpness},
         **{"SCORE": SCORES.index(reading.score), "VECTOR": inputs.score_weight is not None},
         **{"AGE": reading.age and reading.age_scale, "GATE": reading.gate, "APART": reading.apart},
         **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "RANKS": size.ranks, "TERMS": size.terms},

@@ -70,17 +70,27 @@ def product(
 
 
 @triton.jit
-def above_threshold(best, READS: tl.constexpr, FLOOR: tl.constexpr):
-    """How far the best scores (ROWS, RANKS), −inf where there is none, stand above θ; FLOOR + their sum; their count.
+def masses(best, READS: tl.constexpr, FLOOR: tl.constexpr, SHARPNESS: tl.constexpr):
+    """Of the best scores (ROWS, RANKS), falling, −inf where there is none: g, FLOOR + Σg, ∂g/∂u, and their count.
 
-    θ is the last of READS scores, or 1 below the lowest where there are fewer.
+    θ is the last of READS scores, or 1 below the lowest where there are fewer. With κ = SHARPNESS the first three are
+    multiplied by exp(κ(θ − best)), as in `sab_agents.kernels.torch_backend.attention.masses`.
     """
     found = best > float("-inf")
     count = tl.sum(found.to(tl.int32), axis=1)
     lowest = tl.min(tl.where(found, best, float("inf")), axis=1)
     theta = tl.where(count == READS, lowest, lowest - 1.0)
     above = tl.where(found, tl.maximum(best - theta[:, None], 0.0), 0.0)
-    return above, FLOOR + tl.sum(above, axis=1), count
+    floor, slope = FLOOR + 0.0 * theta, tl.where(found, 1.0, 0.0)
+    if SHARPNESS > 0.0:
+        highest = tl.max(best, axis=1)
+        floor = tl.where(count > 0, FLOOR * tl.exp(SHARPNESS * (theta - highest)), FLOOR)
+        slope = tl.where(found, tl.exp(SHARPNESS * (best - highest[:, None])), 0.0)
+        x = SHARPNESS * above
+        # 1 − exp(−x), by its series where x is small and the difference would lose digits.
+        rise = tl.where(x < 0.03, x * (1.0 - x * (0.5 - x * (1.0 / 6.0 - x / 24.0))), 1.0 - tl.exp(-x))
+        above = slope * rise * (1.0 / SHARPNESS)
+    return above, floor + tl.sum(above, axis=1), slope, count
 
 
 @triton.jit

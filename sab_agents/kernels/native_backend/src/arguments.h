@@ -114,6 +114,7 @@ struct Forward {
     FIELD(int64_t, score);                      // the kind, by its place in `Scores`
     FIELD(double, gain);                        // of s in h = ĥ + gain · s, where there is no gate
     FIELD(double, floor);                       // what is added to the sum that the weights are divided by
+    FIELD(double, sharpness);                   // κ: weights follow from (exp(κu) − 1)/κ of what is above the threshold
     FIELD(int64_t, age_scale);                  // τ in λ · log(1 + age/τ)
     FIELD(int64_t, apart);                      // 1: ĥ is stored, and not h
     FIELD(const float*, x);                     // (T, B, I); or (T, B, 4H), the gates, where there is no projection
@@ -160,6 +161,7 @@ struct Backward {
     FIELD(int64_t, score);                      // the kind, by its place in `Scores`
     FIELD(double, gain);
     FIELD(double, floor);
+    FIELD(double, sharpness);
     FIELD(int64_t, age_scale);
     FIELD(int64_t, apart);
     FIELD(int64_t, last_only);                  // 1: the gradients of h and s are those of the last step, (B, H)
@@ -356,7 +358,8 @@ struct Step {
     FIELD(int64_t, write_every);
     FIELD(int64_t, score);                      // the kind, by its place in `Scores`
     FIELD(double, gain);                        // of s in h, where there is no gate
-    FIELD(double, floor);                       // as in `Forward`, as the next two
+    FIELD(double, floor);                       // as in `Forward`, as the next three
+    FIELD(double, sharpness);
     FIELD(int64_t, age_scale);
     FIELD(int64_t, apart);
     FIELD(const float*, x);                     // (B, I)

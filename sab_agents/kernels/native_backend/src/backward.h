@@ -155,7 +155,7 @@ struct BackwardGroup {
         else add_scaled(grad_summary, static_cast<float>(of.gain), grad_of_h(t, r), H);
         for (int64_t i = 0; i < filled; ++i)
             scratch.value_grads[i] = dot(of.version_of(versions[i], first + r), grad_summary, H);
-        score_gradients(of.tape.scores + now * R, filled, R, static_cast<float>(of.floor), scratch.value_grads,
+        score_gradients(of.tape.scores + now * R, filled, R, Weighing(of), scratch.value_grads,
                         dot(of.tape.summary + now * H, grad_summary, H), scratch.score_grads);
         if (of.recurrence.ages()) {
             log_ages(t, r, filled);

@@ -321,7 +321,7 @@ struct ForwardGroup {
             if (held.extent > 0 && of.recurrence.ages()) held.subtract_ages(t, rate, scores(i));
             rank_slots(held, scores(i), best);
         }
-        weigh(best, static_cast<float>(of.floor), of.tape.weights + now * R);
+        weigh(best, Weighing(of), of.tape.weights + now * R);
         for (int64_t k = 0; k < best.count; ++k) {
             const int64_t version = best.versions[k];
             prefetch(of.version_of(version, first + r), H);

@@ -93,7 +93,7 @@ struct StepRow {
         Ranking best{scratch.best, of.read_slot == nullptr ? scratch.best_slots : of.read_slot + row * R, R};
         float* weights = of.weight == nullptr ? scratch.weights : of.weight + row * R;
         rank_slots(slots, scratch.scores, best);
-        weigh(best, static_cast<float>(of.floor), weights);
+        weigh(best, Weighing(of), weights);
         const float* opened = best.count > 0 ? scratch.opened : nullptr;
         float* h = of.output + row * 2 * H;
         const Vec gain = broadcast(static_cast<float>(of.gain));
