@@ -77,5 +77,7 @@ class SoftmaxSAB(SAB):
         super().__init__(input_size, hidden_size, **settings)
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"SoftmaxSAB: temperature must be positive and finite, but is {temperature!r}.")
-        reading = self.rules.reading._replace(sparsifier="softmax", temperature=float(temperature), floor=0.0, sharpness=0.0)
+        reading = self.rules.reading._replace(
+            sparsifier="softmax", temperature=float(temperature), floor=0.0, sharpness=0.0
+        )
         self.rules = replace(self.rules, reading=reading)

@@ -17,14 +17,13 @@ class Recipe(NamedTuple):
     summary_gain: float | Literal["gate"]
     age: bool
     floor: float
-    sharpness: float
     stored: Stored
     output_gate: bool
 
 
 RECIPES = {
-    DEFAULT: Recipe(summary_gain=0.0, age=True, floor=0.1, sharpness=1.0, stored="cell", output_gate=True),
-    PAPER: Recipe(summary_gain=1.0, age=False, floor=0.0, sharpness=0.0, stored="output", output_gate=False),
+    DEFAULT: Recipe(summary_gain=0.0, age=True, floor=0.1, stored="cell", output_gate=True),
+    PAPER: Recipe(summary_gain=1.0, age=False, floor=0.0, stored="output", output_gate=False),
 }
 """What `SAB` does where a setting is not given. "paper" is the network of Ke et al. 2018."""
 
@@ -43,7 +42,7 @@ def former_settings(saved: Mapping[str, Any], known: tuple[str, ...], settings: 
     Args:
         saved: what the file says of its settings: `recipe`, the one that is meant where they name none. A file without
             it was written when there was only the paper's. One whose settings lack `output_gate` was written when no
-            recipe had one, and one without `age_scale` or `sharpness` when that was 1 or 0.
+            recipe had one, and one without `age_scale` or `sharpness` when they were 1 and 0.
         known: the names of the core's settings.
         settings: those of the file.
     """
@@ -51,4 +50,4 @@ def former_settings(saved: Mapping[str, Any], known: tuple[str, ...], settings: 
         return dict(settings)
     if "recipe" in saved or "recipe" in settings:
         return {"output_gate": False, "age_scale": 1, "sharpness": 0.0, **settings}
-    return {"recipe": PAPER, "age_scale": 1, **settings}
+    return {"recipe": PAPER, "age_scale": 1, "sharpness": 0.0, **settings}

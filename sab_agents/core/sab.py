@@ -114,21 +114,22 @@ class SAB(Core[SABState]):
         capacity: slots that the memory can hold; when all are filled the oldest is overwritten. None: unbounded.
         attention: "mlp", the paper's a_i = w₃ᵀ tanh(W₁m_i + W₂ĥ + b₂), or "dot", (W₁m_i)·(W₂ĥ + b₂)/√A.
         attention_size: A; None is H.
-        recipe: values of the next six settings where they are None, by name: "default" or "paper".
+        recipe: values of the next five settings where they are None, by name: "default" or "paper".
         summary_gain: g in h = ĥ + g · s; 1 is the paper's, and with 0 memory is read into the output alone. "gate" is
             g = σ(W ĥ + b) for each feature, which begins with W = 0 and b = −3.
         age: whether λ(ĥ) · log(1 + age/τ) is subtracted from the score of a slot, with λ(ĥ) = u·ĥ + β, which begins as
             0; the age of a slot is the number of steps since it was written, less one. False is the paper's.
-        floor: m in the weights g_i / (m + Σg), g_i what the score of slot i stands above the threshold, u_i, or more by
-            the next setting. With m > 0 the weights sum to less than 1, and a read can be declined. 0 is the paper's.
-        sharpness: κ in g_i = (exp(κu_i) − 1)/κ; 0, the paper's, is g_i = u_i. With κ > 0 the best of scores that differ
-            by more than 1/κ takes nearly all, so that a read can learn to single out one slot of K.
+        floor: m in the weights g_i / (m + Σg), g_i what the score of slot i stands above the threshold (`sharpness`).
+            With m > 0 the weights sum to less than 1, and a read can be declined. 0 is the paper's.
         stored: what is written to a slot: "output" is h, the paper's, which holds what was read before, so that it can
             grow with the number of reads; "cell" is ĥ, whose features lie in (−1, 1).
         output_gate: whether the output has 2σ(w ⊙ h + b) ⊙ s in place of s, with w = b = 0 at first. So a layer after
             this one can take from one slot what it needs at this step, and no more. False is the paper's.
         age_scale: τ, in steps. The scores of slots much younger than that hardly differ by age, and of older ones the
             ratio of their ages counts. Where the newest of several like slots is wanted, as many as the memory has.
+        sharpness: κ in g_i = (exp(κu_i) − 1)/κ, u_i what the score of slot i stands above the threshold; 0, the
+            paper's, is g_i = u_i. Scores that differ by less than 1/κ are weighed nearly so with any κ; of others the
+            best takes nearly all. So a read can learn to single out one slot of K, by making scores larger.
         batch_first: sequences are (B, T, …), as in `nn.LSTM`.
         device: where the parameters are made.
         dtype: of the parameters.
@@ -165,10 +166,10 @@ class SAB(Core[SABState]):
         summary_gain: float | Literal["gate"] | None = None,
         age: bool | None = None,
         floor: float | None = None,
-        sharpness: float | None = None,
         stored: Stored | None = None,
         output_gate: bool | None = None,
         age_scale: int = 1,
+        sharpness: float = 0.0,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -181,8 +182,9 @@ class SAB(Core[SABState]):
                 name,
                 top_k,
                 attention,
-                chosen_recipe(name, recipe, summary_gain, age, floor, sharpness, stored, output_gate),
+                chosen_recipe(name, recipe, summary_gain, age, floor, stored, output_gate),
                 age_scale,
+                sharpness,
             ),
             write_every=at_least(name, "write_every", write_every, 1),
             bptt_steps=at_least(name, "bptt_steps", bptt_steps, 1),
@@ -427,8 +429,8 @@ class SAB(Core[SABState]):
                 raise ValueError(f"{name}: state.{field} must be {dtype}, but is {received}.")
 
 
-def _reading(name: str, top_k: int, attention: str, recipe: Recipe, age_scale: int) -> Reading:
-    gain, age, floor, sharpness, stored, output_gate = recipe
+def _reading(name: str, top_k: int, attention: str, recipe: Recipe, age_scale: int, sharpness: float) -> Reading:
+    gain, age, floor, stored, output_gate = recipe
     gated = gain == "gate"
     if not gated and not (is_number(gain) and 0 <= gain <= 1):  # type: ignore[operator]
         raise ValueError(f'{name}: summary_gain must be a number from 0 to 1, or "gate", but is {gain!r}.')

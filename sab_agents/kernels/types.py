@@ -36,7 +36,7 @@ class Reading(NamedTuple):
         age: whether λ(ĥ) · log(1 + age/τ) is subtracted from each score, with λ(ĥ) = u·ĥ + β. The age of a slot is the
             number of steps since it was written, less one.
         floor: m in weight_i = g_i / (m + Σg).
-        sharpness: κ in g_i = (exp(κu_i) − 1)/κ, u_i the part of the score that is above the threshold; with 0 it is u_i.
+        sharpness: κ in g_i = (exp(κu_i) − 1)/κ, u_i the part of the score that is above the threshold; 0 is g_i = u_i.
         gate: whether g = σ(W_g ĥ + b_g), for each feature, is in place of the gain.
         stored: what is written to a slot: "output" is h, "cell" is ĥ.
         output_gate: whether the output has 2σ(w ⊙ h + b) ⊙ s in place of s.

@@ -84,6 +84,7 @@ class OnlineLearner:
             novelty=None (0.3 with that, otherwise 1.0), decay=0.99, credit_depth=1 (links that credit follows; None
             for all): see `SABStream`.
             age_scale=None: half the capacity, so that the newest of several like slots can be told from those before.
+            sharpness=None: 0.5, so that a read can single out one of `top_k` slots; 0.0 with the paper's recipe.
 
     Raises:
         TypeError: a count is not an int, or the core has no such setting.

@@ -7,7 +7,7 @@ from typing import Any
 
 from sab_agents.checks import did_you_mean
 from sab_agents.core import CORES, CoreSpec
-from sab_agents.core.recipes import DEFAULT, Recipe, chosen_recipe
+from sab_agents.core.recipes import DEFAULT, PAPER, Recipe, chosen_recipe
 from sab_agents.core.sab import GREATEST_AGE_SCALE
 from sab_agents.streaming import stream_settings
 
@@ -16,6 +16,7 @@ _SHARED = {
     "recipe": DEFAULT,
     "output_gate": None,  # the recipe's; files name it, for those of when there was none do not
     "age_scale": 1,
+    "sharpness": 0.0,
     "top_k": 4,
     "write_every": 1,
     "bptt_steps": 8,
@@ -36,6 +37,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write": "changed",
         "novelty": None,  # 0.3 where states are compared with the last slot, 1 where with all
         "age_scale": None,  # half of the capacity
+        "sharpness": None,  # 0.5, and 0 with the recipe of the paper
     },
     # Hidden layers follow its core; with a gate it has not been measured.
     "StreamAC": {**_SHARED, "attention": "mlp", "output_gate": False},
@@ -79,6 +81,8 @@ def chosen_settings(user: str, spec: CoreSpec, passed: Mapping[str, Any]) -> tup
     chosen = {name: value for name, value in DEFAULTS[user].items() if name in known} | dict(passed)
     if chosen.get("age_scale", 1) is None:
         chosen["age_scale"] = _age_scale(user, chosen)
+    if chosen.get("sharpness", 0) is None:
+        chosen["sharpness"] = 0.0 if chosen["recipe"] == PAPER else 0.5
     if chosen.get("novelty", 1) is None:
         chosen["novelty"] = 0.3 if chosen["write"] == "changed" else 1.0
     of_core = {name: value for name, value in chosen.items() if name in spec.settings}

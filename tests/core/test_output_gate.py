@@ -91,7 +91,7 @@ def test_files_of_when_there_was_none_have_none() -> None:
         "age_scale": 1,
         "sharpness": 0.0,
     }
-    assert former_settings({}, known, {"top_k": 3}) == {"recipe": "paper", "age_scale": 1, "top_k": 3}
+    assert former_settings({}, known, {"top_k": 3}) == {"recipe": "paper", "age_scale": 1, "sharpness": 0.0, "top_k": 3}
     assert former_settings({"recipe": "default"}, known, {"recipe": "default", "output_gate": None}) == {
         "recipe": "default",
         "output_gate": None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from dataclasses import replace
 from typing import Any
@@ -90,6 +91,41 @@ def test_one_step_reads_nothing_and_a_second_reads_the_first() -> None:
     torch.testing.assert_close(output[0, 0, 4:], 0.8 * state.memory[0, 0])
     assert log.steps[0, 0, 0] == 0
     assert log.weights[0, 0, 0] == pytest.approx(1 / 1.25)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3])
+@pytest.mark.parametrize("sharpness", [0.5, 3.0])
+def test_sharp_weights_are_a_softmax_of_the_best_less_the_next(floor: float, sharpness: float) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(6, 9, dtype=torch.float64)
+    weights = sparsify(scores, torch.ones(6, 9, dtype=torch.bool), 4, floor, sharpness)
+    ranked = scores.sort(dim=1, descending=True).values
+    for row in range(6):
+        beyond = torch.exp(sharpness * ranked[row, :4]) - torch.exp(sharpness * ranked[row, 4])
+        expected = beyond / (beyond.sum() + floor * sharpness * torch.exp(sharpness * ranked[row, 4]))
+        torch.testing.assert_close(weights[row].sort(descending=True).values[:4], expected)
+    assert bool(((weights > 0).sum(dim=1) == 4).all())
+
+
+def test_sharp_weights_stay_finite_however_far_apart_scores_are_and_are_the_papers_when_they_are_close() -> None:
+    filled = torch.tensor([[True] * 5, [False] * 5])
+    scores = torch.tensor([[0.0, 900.0, 1.0, -900.0, 899.0]] * 2, requires_grad=True)
+    for floor in (0.0, 0.1):
+        weights = sparsify(scores, filled, 2, floor, 4.0)
+        (gradient,) = torch.autograd.grad(weights[0, 1], scores)
+        assert bool(torch.isfinite(weights).all())
+        assert bool(torch.isfinite(gradient).all())
+        assert float(weights[0, 1].detach()) == pytest.approx(1 / (1 + math.exp(-4)), rel=1e-5)
+        assert float(weights[1].detach().abs().max()) == 0
+    close = torch.randn(3, 6) * 1e-3
+    every = torch.ones(3, 6, dtype=torch.bool)
+    torch.testing.assert_close(sparsify(close, every, 3, 0.1, 1.0), sparsify(close, every, 3, 0.1), rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize("sharpness", [-1.0, math.inf, math.nan, "2"])
+def test_a_sharpness_that_is_no_finite_number_of_at_least_0_is_refused(sharpness: Any) -> None:
+    with pytest.raises(ValueError, match="SAB: sharpness must be a finite number of at least 0, but is"):
+        SAB(2, 4, sharpness=sharpness)
 
 
 def test_a_sequence_of_length_zero_returns_nothing_and_the_state_as_it_was() -> None:

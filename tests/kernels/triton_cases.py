@@ -181,7 +181,9 @@ def ring(
     cut = (torch.arange(T) % bptt_steps == 0).unsqueeze(1) | start
     reading = Reading(3, credit, kind_of(seed), gain)
     if beyond:
-        reading = reading._replace(age=True, floor=0.1, sharpness=2.0, gate=True, stored="cell", output_gate=True, age_scale=7)
+        reading = reading._replace(
+            age=True, floor=0.1, sharpness=2.0, gate=True, stored="cell", output_gate=True, age_scale=7
+        )
     filled, written_at = torch.rand(B, held) < 0.5, torch.randint(0, 50, (B, held))
     step = torch.full((B,), 50)
     return ScanPlan(start, cut, write_slot, filled, held, reading, step, written_at)

@@ -379,6 +379,15 @@ def test_ages_are_in_units_of_half_the_memory_unless_scores_do_not_know_them(
     assert core.rules.reading.age_scale == steps
 
 
+@pytest.mark.parametrize(
+    ("settings", "sharpness"), [({}, 0.5), ({"recipe": "paper"}, 0.0), ({"recipe": "paper", "sharpness": 2.0}, 2.0)]
+)
+def test_reads_are_sharp_unless_the_recipe_is_the_papers(settings: dict[str, Any], sharpness: float) -> None:
+    core = OnlineLearner(3, 2, **settings).core
+    assert isinstance(core, SAB)
+    assert core.rules.reading.sharpness == sharpness
+
+
 def test_credit_is_reported_with_its_distance() -> None:
     learner = OnlineLearner(3, 2, credit_depth=2, **SETTINGS)
     for x, y in stream(40):

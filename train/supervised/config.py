@@ -42,16 +42,15 @@ ALL_FORMER_KEYS = frozenset(name for names in FORMER_KEYS.values() for name in n
 def _with_recipe(core: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all settings of a core of a run; one that names no recipe was trained when there was only the paper's.
 
-    One without `output_gate` or `sharpness` was trained when there was none. Settings that a softmax over all slots does not use were
+    One without `output_gate` was trained when there was none. Settings that a softmax over all slots does not use were
     once written, too.
     """
     if not settings.keys() >= set(_SAB_KEYS):
         return dict(settings)
-    unused = ("top_k", "floor", "sharpness") if core == "sab_softmax" else ()
+    unused = ("top_k", "floor") if core == "sab_softmax" else ()
     return {
         "recipe": "paper",
         "output_gate": False,
-        "sharpness": 0.0,
         **{name: value for name, value in settings.items() if name not in unused},
     }
 

@@ -16,15 +16,15 @@ def sparsify(scores: Tensor, filled: Tensor, top_k: int, floor: float = 0.0, sha
     """Keeps the `top_k` best scores, shifted so that the next one is zero, and scales them to sum 1 at most.
 
     With n filled slots, θ is the (K+1)-th largest score, or the smallest filled score − 1 where n ≤ K, so that every
-    filled slot takes part; with u_i = max(a_i − θ, 0), the sharpness κ, g_i = (exp(κu_i) − 1)/κ, which is u_i for κ = 0,
-    and the floor m the weights are g_i / max(m + Σg, 1e-8). θ
-    carries gradient. At an exact tie with θ the subgradient of max is 0; which of several slots that tie for θ is
-    credited is not specified. Without a floor the slope grows without bound as the best scores approach a tie: clip the
-    gradient norm when you train. With one it is at most about 1/m.
+    filled slot takes part; with u_i = max(a_i − θ, 0), the sharpness κ and g_i = (exp(κu_i) − 1)/κ, or u_i for κ = 0,
+    the weights are g_i / max(m + Σg, 1e-8) with the floor m. θ carries gradient. At an exact tie with θ the subgradient
+    of max is 0; which of several slots that tie for θ is credited is not specified. Without a floor the slope grows
+    without bound as the best scores approach a tie: clip the gradient norm when you train. With one it is at most about
+    1/m + κ.
 
     Without sharpness only ratios of u count, and no scale of the scores makes one slot stand out among K. With it,
-    scores that differ by less than 1/κ are weighed as without, and the best of scores that differ by more take all, as
-    in a softmax.
+    scores that differ by less than 1/κ are weighed much as without, and of scores that differ by more the best takes
+    nearly all, as in a softmax of the K.
 
     Args:
         scores: (B, S) any finite real numbers; values of empty slots are ignored.
@@ -70,7 +70,7 @@ def weighed(scores: Tensor, theta: Tensor, floor: float, sharpness: float) -> Te
 
 
 def masses(scores: Tensor, theta: Tensor, floor: float, sharpness: float) -> tuple[Tensor, Tensor, Tensor | None]:
-    """g (…, S), m + Σg (…, 1), and the slope ∂g/∂u (…, S) above θ, None where it is 1.
+    """The parts g (…, S), m + Σg (…, 1), and the slope ∂g/∂u (…, S) above θ, None where it is 1.
 
     With κ all three are multiplied by exp(κ(θ − best)), which changes no weight: no exponential is above 1.
     """

@@ -13,7 +13,9 @@ from sab_agents.kernels.triton_backend.scores import through_scores
 
 
 @triton.jit
-def _score_gradients(best, agreement, READS: tl.constexpr, RANKS: tl.constexpr, FLOOR: tl.constexpr, SHARPNESS: tl.constexpr):
+def _score_gradients(
+    best, agreement, READS: tl.constexpr, RANKS: tl.constexpr, FLOOR: tl.constexpr, SHARPNESS: tl.constexpr
+):
     """The gradient of the best scores and their weights, (ROWS, RANKS), from `agreement`, each slot's m_i · ∂loss/∂s.
 
     With u_i = relu(a_i − θ), Σ = FLOOR + Σg and D = max(Σ, ε): ∂s/∂u_i = ∂g_i/∂u_i · (m_i − [Σ > ε]·s)/D where u_i > 0,
