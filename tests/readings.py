@@ -28,7 +28,7 @@ def random_reading(seed: int) -> dict[str, Any]:
         "age": age,
         "age_scale": rng.choice([1, 1, 5, 64]) if age else 1,
         "floor": rng.choice([0.0, 0.1, 1.0]),
-        "sharpness": rng.choice([0.0, 0.5, 4.0]),
         "stored": rng.choice(["output", "cell"]),
         "output_gate": rng.random() < 0.5,
+        "sharpness": rng.choice([0.0, 0.5, 2.0]),
     }

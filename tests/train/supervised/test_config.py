@@ -149,6 +149,7 @@ BY_NAME = {
     "summary_gain": "gate",
     "age": True,
     "floor": 0.25,
+    "sharpness": 0.5,
     "stored": "cell",
     "output_gate": False,
 }
@@ -206,7 +207,7 @@ def test_all_settings_of_the_core_are_written_with_their_defaults() -> None:
     settings = TrainConfig(core="sab_softmax", core_settings={"write_every": 3}).settings()["core_settings"]
     defaults = {"bptt_steps": 10, "capacity": None, "attention": "mlp", "temperature": 1.0}
     assert settings.items() >= {"write_every": 3, **defaults}.items()
-    assert not settings.keys() & {"top_k", "floor"}
+    assert not settings.keys() & {"top_k", "floor", "sharpness"}
     assert TrainConfig(core="lstm_tbptt").settings()["core_settings"]["bptt_steps"] == 10
 
 
