@@ -2,7 +2,7 @@
 
 Triton's interpreter takes much that its compiler refuses. What is checked here is that both kernels become code for a
 processor, in float32 with few rows a program and in bfloat16 with many, and that the latter use tensor cores; each for
-reads as the paper's and for reads that know age, have a floor and enter through a gate, with ĥ in the memory.
+reads as the paper's and for reads that know age, are sharp, have a floor and enter through a gate, with ĥ in the memory.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def main() -> None:
         size = sizes.blocks(batch, 128, 32, 100, 6, PROCESSORS)
         constants = {
             **{"H": 128, "A": 32, "Q": 32 + 129 * beyond, "READS": 6, "KEEP": True, "CREDIT": True},
-            **{"AGE": 64 * beyond, "GATE": beyond, "APART": beyond, "GAIN": 1.0, "FLOOR": 0.1 * beyond},
+            **{"AGE": 64 * beyond, "GATE": beyond, "APART": beyond, "GAIN": 1.0},
+            **{"FLOOR": 0.1 * beyond, "SHARPNESS": 0.5 * beyond},
             **{"SCORE": SCORES.index("mlp" if mlp else "dot"), "VECTOR": mlp},
             **{"ROWS": size.rows, "WIDE": size.wide, "NARROW": size.narrow, "PLACES": size.places, "RANKS": size.ranks},
             **{"SLOTS": size.slots, "GATE_TERMS": size.gate_terms, "TERMS": size.terms, "DOT": size.dot},

@@ -182,7 +182,7 @@ def ring(
     reading = Reading(3, credit, kind_of(seed), gain)
     if beyond:
         reading = reading._replace(
-            age=True, floor=0.1, sharpness=2.0, gate=True, stored="cell", output_gate=True, age_scale=7
+            age=True, floor=0.1, sharpness=1.0, gate=True, stored="cell", output_gate=True, age_scale=7
         )
     filled, written_at = torch.rand(B, held) < 0.5, torch.randint(0, 50, (B, held))
     step = torch.full((B,), 50)

@@ -81,11 +81,12 @@ def masses(best, READS: tl.constexpr, FLOOR: tl.constexpr, SHARPNESS: tl.constex
     lowest = tl.min(tl.where(found, best, float("inf")), axis=1)
     theta = tl.where(count == READS, lowest, lowest - 1.0)
     above = tl.where(found, tl.maximum(best - theta[:, None], 0.0), 0.0)
-    floor, slope = FLOOR + 0.0 * theta, tl.where(found, 1.0, 0.0)
+    floor, slope = tl.zeros_like(theta) + FLOOR, tl.where(found, 1.0, 0.0)
     if SHARPNESS > 0.0:
-        highest = tl.max(best, axis=1)
-        floor = tl.where(count > 0, FLOOR * tl.exp(SHARPNESS * (theta - highest)), FLOOR)
-        slope = tl.where(found, tl.exp(SHARPNESS * (best - highest[:, None])), 0.0)
+        highest = tl.where(count > 0, tl.max(best, axis=1), 0.0)
+        below = tl.where(count > 0, theta - highest, 0.0)
+        floor = FLOOR * tl.exp(SHARPNESS * below)
+        slope = tl.where(found, tl.exp(SHARPNESS * (tl.where(found, best, 0.0) - highest[:, None])), 0.0)
         x = SHARPNESS * above
         # 1 − exp(−x), by its series where x is small and the difference would lose digits.
         rise = tl.where(x < 0.03, x * (1.0 - x * (0.5 - x * (1.0 / 6.0 - x / 24.0))), 1.0 - tl.exp(-x))
