@@ -2,7 +2,7 @@
 
 Triton's interpreter takes much that its compiler refuses. What is checked here is that both kernels become code for a
 processor, in float32 with few rows a program and in bfloat16 with many, and that the latter use tensor cores; each for
-reads as the paper's and for reads that know age, are sharp, have a floor and enter through a gate, with ĥ in the memory.
+reads as the paper's and for reads that know age, are sharp, have a floor and enter through a gate, ĥ in the memory.
 """
 
 from __future__ import annotations
