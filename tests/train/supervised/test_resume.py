@@ -51,8 +51,8 @@ def logged(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("changes", "kills"),
     [
-        ({"core": "lstm", "final_learning_rate": 1e-4}, 3),
-        ({"core": "sab", "task": "characters", "symbols": None, "length": 5, "core_settings": {"capacity": 4}}, 5),
+        ({"core": "lstm", "final_learning_rate": 1e-4}, 2),
+        ({"core": "sab", "task": "characters", "symbols": None, "length": 5, "core_settings": {"capacity": 4}}, 3),
     ],
     ids=["recall with a decaying rate", "characters with a carried memory"],
 )
