@@ -10,7 +10,7 @@ demo: $(READY)
 	@echo; echo 'To use these commands: . .venv/bin/activate'
 
 test: $(READY)
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 test-learning: $(READY)
 	$(BIN)/pytest -m learning
