@@ -48,6 +48,5 @@ def former_settings(saved: Mapping[str, Any], known: tuple[str, ...], settings: 
     """
     if "recipe" not in known:
         return dict(settings)
-    if "recipe" in saved or "recipe" in settings:
-        return {"output_gate": False, "age_scale": 1, "sharpness": 0.0, **settings}
-    return {"recipe": PAPER, "age_scale": 1, "sharpness": 0.0, **settings}
+    former = {"output_gate": False} if "recipe" in saved or "recipe" in settings else {"recipe": PAPER}
+    return {**former, "age_scale": 1, "sharpness": 0.0, **settings}

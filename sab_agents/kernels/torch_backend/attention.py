@@ -70,7 +70,7 @@ def weighed(scores: Tensor, theta: Tensor, floor: float, sharpness: float) -> Te
 
 
 def masses(scores: Tensor, theta: Tensor, floor: float, sharpness: float) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The parts g (…, S), m + Σg (…, 1), and the slope ∂g/∂u (…, S) above θ, None where it is 1.
+    """The parts g (…, S), m + Σg (…, 1), and the slope ∂g/∂u (…, S) above θ, or None for 1.
 
     With κ all three are multiplied by exp(κ(θ − best)), which changes no weight: no exponential is above 1.
     """
