@@ -49,4 +49,7 @@ def former_settings(saved: Mapping[str, Any], known: tuple[str, ...], settings: 
     if "recipe" not in known:
         return dict(settings)
     former = {"output_gate": False} if "recipe" in saved or "recipe" in settings else {"recipe": PAPER}
-    return {**former, "age_scale": 1, "sharpness": 0.0, **settings}
+    chosen = {**former, "age_scale": 1, "sharpness": 0.0, **settings}
+    if chosen.get("write") == "every":  # a novelty beside it, which nothing asked for, was no error
+        chosen.pop("novelty", None)
+    return chosen

@@ -9,7 +9,7 @@ from sab_agents.checks import did_you_mean
 from sab_agents.core import CORES, CoreSpec
 from sab_agents.core.recipes import DEFAULT, PAPER, Recipe, chosen_recipe
 from sab_agents.core.sab import GREATEST_AGE_SCALE
-from sab_agents.streaming import stream_settings
+from sab_agents.streaming import chosen_novelty, stream_settings
 
 # Applied to cores and streams that have the setting; every other setting has the default of its core or stream.
 _SHARED = {
@@ -24,7 +24,7 @@ _SHARED = {
     "attention_size": 32,
     "eviction": "least_used",
     "write": "novel",
-    "novelty": 1.0,
+    "novelty": None,  # by what is compared, see `chosen_novelty`
     "decay": 0.99,
     "credit_depth": 1,
 }
@@ -35,7 +35,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "top_k": 16,
         "eviction": "least_useful",
         "write": "changed",
-        "novelty": None,  # 0.3 where states are compared with the last slot, 1 where with all
         "age_scale": None,  # half of the capacity
         "sharpness": None,  # 0.5, and 0 with the recipe of the paper
     },
@@ -83,8 +82,8 @@ def chosen_settings(user: str, spec: CoreSpec, passed: Mapping[str, Any]) -> tup
         chosen["age_scale"] = _age_scale(user, chosen)
     if chosen.get("sharpness", 0) is None:
         chosen["sharpness"] = 0.0 if chosen["recipe"] == PAPER else 0.5
-    if chosen.get("novelty", 1) is None:
-        chosen["novelty"] = 0.3 if chosen["write"] == "changed" else 1.0
+    if "novelty" in chosen:
+        chosen["novelty"] = chosen_novelty(chosen["write"], chosen["novelty"])
     of_core = {name: value for name, value in chosen.items() if name in spec.settings}
     return of_core, {name: value for name, value in chosen.items() if name not in spec.settings}
 

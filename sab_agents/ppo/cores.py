@@ -29,6 +29,9 @@ Array = npt.NDArray[Any]
 SUMMARY_SCALE = 0.2
 """Of a SAB's s in what the networks behind it read: at first s is as large as h and of little use."""
 
+NOVELTY = 0.3
+"""What an agent must remember, such as its own first action, may be a small part of what it sees."""
+
 REPLAY_STEPS = 8
 """Steps of the segments that credit replays, unless a setting says otherwise."""
 
@@ -40,8 +43,6 @@ SAB_DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "capacity": 64,
         "attention": "dot",
         "attention_size": 32,
-        # What an agent must remember, such as its own first action, may be a small part of what it sees.
-        "novelty": 0.3,
         # With the recipe's two of seven agents fell back to 360 of 500 in the masked CartPole, with 0 none of six.
         "floor": 0.0,
         # Episodes are marked: with age two of three agents opened half of the doors of Key-to-Door, without it none.
@@ -117,6 +118,7 @@ class CoreSettings:
             settings = {**SAB_DEFAULTS, **settings}
             bptt_steps, settings["bptt_steps"] = settings["bptt_steps"], _replay_steps(owner, settings)
             del settings["rerun_steps"]
+            settings.setdefault("novelty", None if settings.get("write") == "every" else NOVELTY)
             if settings.get("eviction") in {"least_credited", "least_useful"}:
                 raise ValueError(
                     f"{owner}: eviction must go by what is known while a rollout is collected, but is "

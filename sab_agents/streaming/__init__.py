@@ -14,7 +14,7 @@ from sab_agents.streaming.memory_figures import (
 from sab_agents.streaming.real_time import RealTimeStream, RealTimeWindow
 from sab_agents.streaming.sab import SABStream
 from sab_agents.streaming.sab_window import SABWindow
-from sab_agents.streaming.slots import SlotState, without_contexts
+from sab_agents.streaming.slots import SlotState, chosen_novelty, without_contexts
 from sab_agents.streaming.truncated import TruncatedStream, TruncatedWindow
 from sab_agents.streaming.window import ClosedWindow, Credit
 
@@ -39,6 +39,7 @@ __all__ = [
     "TruncatedStream",
     "TruncatedWindow",
     "Write",
+    "chosen_novelty",
     "credit_figures",
     "credited",
     "held_figures",

@@ -86,7 +86,7 @@ class SABStream(Stream):
         write: "every" (the paper's); "changed", which skips a write whose h lies within `novelty` · ‖h‖ of the slot
             that was written last, so that of steps with nearly the same state the first is held; "novel", which skips
             one that lies as near to any slot; or "refresh", by which such a write goes to that slot.
-        novelty: see `write`.
+        novelty: see `write`; None is 0.3 with "changed", otherwise 1. With "every" it must be None.
         decay: of usage and credit, for each step.
         credit_depth: links that credit follows from slot to slot; 0 for none, None for all that are still held.
         seed: of the reservoir.
@@ -121,7 +121,7 @@ class SABStream(Stream):
         observation_shape: tuple[int, ...] | None = None,
         eviction: Eviction = "least_used",
         write: Write = "novel",
-        novelty: float = 1.0,
+        novelty: float | None = None,
         decay: float = 0.99,
         credit_depth: int | None = 1,
         seed: int = 0,

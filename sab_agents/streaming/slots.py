@@ -53,7 +53,29 @@ class SlotState(SABState):
         return StreamState(*self.tensors())
 
 
-def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay: float, seed: int) -> StreamRules:
+def chosen_novelty(write: str, novelty: float | None) -> float | None:
+    """Returns the novelty that is meant: 0.3 where states are compared with the last slot, 1 where with all.
+
+    Raises:
+        ValueError: it is out of range, or there is one although every step writes.
+    """
+    if write == "every":
+        if novelty is not None:
+            raise ValueError(
+                f"SABStream: with write='every' nothing asks for novelty, but it is {novelty!r}. "
+                "Leave it out, or use write='changed'."
+            )
+        return None
+    if novelty is None:
+        return 0.3 if write == "changed" else 1.0
+    if not 0 <= novelty < float("inf"):
+        raise ValueError(f"SABStream: novelty must be at least 0 and finite, but is {novelty!r}.")
+    return float(novelty)
+
+
+def rules_of(
+    core: SAB, eviction: Eviction, write: Write, novelty: float | None, decay: float, seed: int
+) -> StreamRules:
     """Returns the rules of a stream through a core.
 
     Raises:
@@ -70,15 +92,13 @@ def rules_of(core: SAB, eviction: Eviction, write: Write, novelty: float, decay:
     for name, value, known in (("eviction", eviction, EVICTIONS), ("write", write, WRITES)):
         if value not in known:
             raise ValueError(f"SABStream: {name} must be one of {', '.join(map(repr, known))}, but is {value!r}.")
-    if not 0 <= novelty < float("inf"):
-        raise ValueError(f"SABStream: novelty must be at least 0 and finite, but is {novelty!r}.")
     fraction("SABStream", "decay", decay)
     return StreamRules(
         reading=core.rules.reading,
         write_every=core.rules.write_every,
         bptt_steps=core.rules.bptt_steps,
         eviction=eviction,
-        novelty=None if write == "every" else float(novelty),
+        novelty=chosen_novelty(write, novelty),
         decay=float(decay),
         seed=at_least("SABStream", "seed", seed, 0) % (1 << 32),
         refresh=write == "refresh",

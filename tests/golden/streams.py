@@ -41,7 +41,7 @@ def stream(eviction: Any, write: Any, seed: int) -> Groups:
         ROWS,
         eviction=eviction,
         write=write,
-        novelty=0.3,
+        novelty=None if write == "every" else 0.3,
         credit_depth=(1, None)[seed % 2],
         seed=seed,
     )

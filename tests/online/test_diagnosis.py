@@ -57,7 +57,6 @@ MEMORY = {
     "eviction": "least_used",
 } | {
     "write": "novel",
-    "novelty": 1.0,
     "credit_depth": 1,
 }
 """Settings with which some diseases come by themselves, whatever the defaults are."""

@@ -388,6 +388,22 @@ def test_reads_are_sharp_unless_the_recipe_is_the_papers(settings: dict[str, Any
     assert core.rules.reading.sharpness == sharpness
 
 
+@pytest.mark.parametrize(("write", "novelty"), [("changed", 0.3), ("novel", 1.0), ("refresh", 1.0), ("every", None)])
+def test_novelty_is_that_of_the_rule_of_writing(write: str, novelty: float | None) -> None:
+    learner = OnlineLearner(3, 2, write=write)
+    assert isinstance(learner.stream, SABStream)
+    assert learner.stream.rules.novelty == learner.settings["novelty"] == novelty
+
+
+def test_a_novelty_that_nothing_asks_for_is_refused_but_not_in_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nothing asks for novelty, but it is 0\.4\. Leave it out"):
+        OnlineLearner(3, 2, write="every", novelty=0.4)
+    learner = OnlineLearner(3, 2, write="every")
+    learner.settings["novelty"] = 1.0  # as files had it when it was no error
+    learner.save(tmp_path / "learner.zip")
+    assert OnlineLearner.load(tmp_path / "learner.zip").settings["novelty"] is None
+
+
 def test_credit_is_reported_with_its_distance() -> None:
     learner = OnlineLearner(3, 2, credit_depth=2, **SETTINGS)
     for x, y in stream(40):

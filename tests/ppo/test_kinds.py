@@ -129,6 +129,14 @@ def test_an_unknown_setting_names_the_nearest(kind: str, setting: str, nearest: 
         agent(kind, policy_kwargs={"core_kwargs": {setting: 1}})
 
 
+@pytest.mark.parametrize(("settings", "novelty"), [({}, 0.3), ({"write": "refresh"}, 0.3), ({"write": "every"}, None)])
+def test_novelty_is_0_3_where_writes_ask_for_it(settings: dict[str, Any], novelty: float | None) -> None:
+    policy = agent(policy_kwargs={"core_kwargs": settings}).policy
+    assert policy.core_settings.stream["novelty"] == novelty
+    with pytest.raises(ValueError, match=r"nothing asks for novelty, but it is 0\.2"):
+        agent(policy_kwargs={"core_kwargs": {"write": "every", "novelty": 0.2}}).learn(8)
+
+
 @pytest.mark.parametrize("kind", ["AttentionLstm", "Rtu"])
 def test_a_setting_of_streams_that_learn_at_every_step_is_unknown(kind: str) -> None:
     with pytest.raises(TypeError, match="unknown setting 'bptt_steps'"):

@@ -53,7 +53,7 @@ def test_acting_leaves_the_memory_that_the_stream_leaves(
     eviction: Any, write: Any, kernel: str, write_every: int, reading: dict[str, Any]
 ) -> None:
     sab, (x, start) = network(write_every=write_every, **reading), inputs()
-    stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=0.1)
+    stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=None if write == "every" else 0.1)
     evicted, credited = 0, False
     with forced_kernel(kernel):
         for t in range(STEPS):
@@ -75,7 +75,7 @@ def test_acting_leaves_the_memory_that_the_stream_leaves(
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_a_whole_episode_acted_out_is_the_streams(eviction: Any, write: Any, kernel: str) -> None:
     sab, (x, start) = network(), inputs()
-    settings = {"eviction": eviction, "write": write, "novelty": 0.1}
+    settings = {"eviction": eviction, "write": write, "novelty": None if write == "every" else 0.1}
     stream, together = (SABStream(sab, ROWS, **settings) for _ in range(2))
     with forced_kernel(kernel):
         state = stream.state.clone()
@@ -91,7 +91,10 @@ def test_a_whole_episode_acted_out_is_the_streams(eviction: Any, write: Any, ker
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_what_is_held_does_not_depend_on_where_windows_end(eviction: Any, write: Any, kernel: str) -> None:
     sab, (x, start) = network(), inputs()
-    streams = [SABStream(sab, ROWS, eviction=eviction, write=write, novelty=0.1) for _ in range(3)]
+    streams = [
+        SABStream(sab, ROWS, eviction=eviction, write=write, novelty=None if write == "every" else 0.1)
+        for _ in range(3)
+    ]
     with forced_kernel(kernel):
         for t in range(STEPS):
             for every, stream in zip((1, 5, STEPS), streams, strict=True):
@@ -106,7 +109,9 @@ def test_what_is_held_does_not_depend_on_where_windows_end(eviction: Any, write:
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_steps_that_are_replayed_at_once_are_the_same_steps(eviction: Any, write: Any, kernel: str) -> None:
     sab, (x, start) = network(), inputs(1)
-    streams = [SABStream(sab, eviction=eviction, write=write, novelty=0.1) for _ in range(2)]
+    streams = [
+        SABStream(sab, eviction=eviction, write=write, novelty=None if write == "every" else 0.1) for _ in range(2)
+    ]
     with forced_kernel(kernel):
         for t in range(STEPS):
             streams[0].step(x[t], start[t])
@@ -130,7 +135,7 @@ def test_an_exported_step_leaves_the_memory_that_the_stream_leaves(
     eviction: Any, write: Any, reading: dict[str, Any]
 ) -> None:
     sab, (x, start) = network(**reading), inputs()
-    stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=0.1)
+    stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=None if write == "every" else 0.1)
     with forced_kernel("torch"), torch.no_grad():
         state = stream.state.clone()
         assert [each.shape for each in stream.fixed_state(ROWS).tensors()] == [each.shape for each in state.tensors()]

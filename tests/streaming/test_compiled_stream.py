@@ -23,10 +23,11 @@ OBSERVED = 3
 
 
 def random_settings(rng: random.Random) -> dict[str, Any]:
+    eviction, write, novelty = rng.choice(EVICTIONS), rng.choice(WRITES), rng.choice([0.05, 0.31, 0.6])
     return {
-        "eviction": rng.choice(EVICTIONS),
-        "write": rng.choice(WRITES),
-        "novelty": rng.choice([0.05, 0.31, 0.6]),
+        "eviction": eviction,
+        "write": write,
+        "novelty": None if write == "every" else novelty,
         "decay": rng.choice([0.5, 0.99]),
         "credit_depth": rng.choice([0, 1, 2, None]),
     }

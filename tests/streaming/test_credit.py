@@ -145,7 +145,7 @@ def test_at_every_depth_it_has_the_paths_of_so_many_links(seed: int, depth: int 
 )
 def test_with_evictions_exactly_the_lost_links_are_cut(eviction: str, write: str, depth: int | None) -> None:
     lost = 0
-    rules: dict[str, Any] = {"eviction": eviction, "write": write, "novelty": 0.3}
+    rules: dict[str, Any] = {"eviction": eviction, "write": write, "novelty": None if write == "every" else 0.3}
     windows = 25 if (eviction, write) == ("reservoir", "novel") else 15
     for seed in range(3):
         case = Case(200 + seed, windows=windows, capacity=3 + seed, credit_depth=depth, **rules)

@@ -18,7 +18,8 @@ from sab_agents.streaming.memory_figures import TAKEN
 def stream(**settings: Any) -> SABStream:
     torch.manual_seed(0)
     core = SAB(3, 6, attention_size=4, top_k=2, bptt_steps=4, capacity=5, attention="dot")
-    return SABStream(core, rows=3, **{"write": "novel", "novelty": 0.5, **settings})
+    chosen = {"write": "novel", **({} if settings.get("write") == "every" else {"novelty": 0.5}), **settings}
+    return SABStream(core, rows=3, **chosen)
 
 
 def taken(steps: int, **settings: Any) -> SABStream:

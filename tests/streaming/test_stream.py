@@ -194,7 +194,8 @@ def test_wrong_steps_are_refused_before_anything_changes(observation: Any, start
     [
         ({"eviction": "newest"}, "eviction must be one of"),
         ({"write": "never"}, "write must be one of"),
-        ({"novelty": -1.0}, "novelty must be at least 0"),
+        ({"write": "novel", "novelty": -1.0}, "novelty must be at least 0"),
+        ({"write": "every", "novelty": 0.5}, "nothing asks for novelty, but it is 0.5. Leave it out"),
         ({"decay": 1.5}, "decay must be a number from 0 to 1"),
         ({"credit_depth": -1}, "credit_depth"),
         ({"rows": 0}, "rows"),
