@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sab_agents.online.answers import Answers
 from sab_agents.streaming import RECORDED, Credit, GradientNorms, Reads, SABStream, Stream, held_figures
 
 NOTED, RAREST = 8, 256
@@ -42,6 +43,10 @@ NO_CHANGE = 0.05
 """A mean change of reads below which they do not depend on the step; of learners that learn it is above 0.5."""
 DECLINED = 0.99
 OVERFLOWED = 0.1
+GUESSED = 0.97
+"""The loss, as a fraction of a constant answer's, from which on nothing of the answers is known."""
+MANY_ANSWERS, MANY_UPDATES = 32, 500
+"""Without which nothing is said about that."""
 LARGE_RATE = 0.1
 """With which Adam moves every parameter by as much as it is large itself."""
 
@@ -198,6 +203,8 @@ class Diagnosis:
         updates: made; each learns from a window with a target.
         windows: that were noted.
         slots: of the memory of a row.
+        loss: mean over the latest answers, the older ones with less weight.
+        constant_loss: the least that the same answer to all of them would have had.
         filled_slots: of a row, on average.
         episode_steps: steps since the episode's start; mean over the rows.
         held_age: mean steps since a held slot was written.
@@ -229,6 +236,8 @@ class Diagnosis:
     updates: int
     windows: int
     slots: int | None
+    loss: float | None = _figure("answers", ".3g", "mean loss of late")
+    constant_loss: float | None = _figure("answers", ".3g", "that of the same answer to all")
     filled_slots: float | None = _figure("memory", ".1f", "slots of a row hold something, of {slots}")
     episode_steps: float | None = _figure("memory", ",.1f", "steps since an episode started")
     held_age: float | None = _figure("memory", ",.1f", "steps since a held slot was written")
@@ -311,15 +320,16 @@ class Facts(NamedTuple):
     encodes: bool
 
 
-def diagnosed(stream: Stream, history: WindowHistory, facts: Facts) -> Diagnosis:
+def diagnosed(stream: Stream, history: WindowHistory, answers: Answers, facts: Facts) -> Diagnosis:
     """Returns the diagnosis of a learner.
 
     Args:
         stream: that is learnt from.
         history: of its windows.
+        answers: to its latest targets.
         facts: what else is known.
     """
-    figures: dict[str, Any] = {"learning_rate": facts.learning_rate}
+    figures: dict[str, Any] = {"learning_rate": facts.learning_rate, **answers.figures()}
     if facts.updates:
         figures["skipped_updates"] = facts.skipped / facts.updates
     numbers, slots = history.numbers(), None
@@ -334,7 +344,10 @@ def diagnosed(stream: Stream, history: WindowHistory, facts: Facts) -> Diagnosis
     figures = {name: value for name, value in figures.items() if not math.isnan(value)}
     counted = {"core": facts.settings["core"], "steps": facts.steps, "updates": facts.updates}
     found = Diagnosis(**counted, windows=len(history), slots=slots, **figures)
-    return replace(found, advice=dict(_diseases(found, facts, stream)))
+    advice = dict(_diseases(found, facts, stream))
+    if not advice and answers.count >= MANY_ANSWERS:
+        advice = dict(_guesses(found, facts))
+    return replace(found, advice=advice)
 
 
 def _of_windows(numbers: Sequence[Numbers], *, encodes: bool) -> dict[str, float]:
@@ -379,6 +392,14 @@ def _diseases(found: Diagnosis, facts: Facts, stream: Stream) -> Iterator[tuple[
         yield from _diseases_of_memory(found, facts.steps, stream)
         if found.windows >= ENOUGH:
             yield from _diseases_of_reads(found, facts, stream)
+
+
+def _guesses(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yields advice for a learner that knows nothing of its answers, although nothing else is known to be wrong."""
+    loss, least = found.loss or 0.0, found.constant_loss or 0.0
+    if facts.updates >= MANY_UPDATES and 0 < GUESSED * least <= loss:
+        slower = "attention_rate=0.3, head_rate=0.3" if found.slots is not None else "another learning_rate"
+        yield "guessing", f"loss {loss:.3g}; {least:.3g} for one answer to all. Learn on, or try {slower}."
 
 
 def _diseases_of_scale(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:

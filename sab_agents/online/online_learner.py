@@ -23,6 +23,7 @@ from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core import CoreSpec, SABState, build_core
 from sab_agents.core.recipes import PAPER, former_settings
 from sab_agents.kernels import all_finite
+from sab_agents.online.answers import Answers
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, WindowHistory, diagnosed
 from sab_agents.online.growth import laid_into, require_growable
@@ -76,7 +77,7 @@ class OnlineLearner:
         seed: of the parameters and of the stream. The input weights of LSTMs and GRUs, SAB's among them unless its
             recipe is the paper's, are drawn with a variance of 2.5² / I; all else begins as its core does.
         device: of everything.
-        history: windows whose reads and gradients are kept for `diagnose`; 0 keeps none.
+        history: windows whose reads and gradients are kept for `diagnose`; with 0 nothing is noted for it.
         settings: of the core and its stream; `OnlineLearner.settings_of(core)` names them. For "sab", with defaults:
             top_k=16: slots that take part in one read. write_every=1: steps between two writes. bptt_steps=8: length of
             a segment. capacity=64: slots of the memory. attention="mlp", or "dot". attention_size=32; None is H.
@@ -177,6 +178,7 @@ class OnlineLearner:
         self.ledger = CreditLedger()
         self.steps = self.updates = self.skipped = 0
         self.labels = WindowLabels(self.targets, rows)
+        self._answers = Answers(self.targets)
         self._peeked: _Peeked | None = None
 
     @staticmethod
@@ -342,7 +344,7 @@ class OnlineLearner:
             credited=self.ledger.slots,
             encodes=self._encodes,
         )
-        return diagnosed(self.stream, self.history, facts)
+        return diagnosed(self.stream, self.history, self._answers, facts)
 
     @in_own_modes
     def grow(self, input_size: int | None = None, output_size: int | None = None) -> Self:
@@ -399,6 +401,7 @@ class OnlineLearner:
         self._stream.reset()
         self.ledger = CreditLedger()
         self.history.clear()
+        self._answers.clear()
         self.steps = 0
         self.labels.clear()
         self._peeked = None
@@ -419,6 +422,7 @@ class OnlineLearner:
             **under("label", self.labels.state_dict()),
             **under("ledger", self.ledger.state_dict()),
             **under("history", self.history.state_dict()),
+            **under("answers", self._answers.state_dict()),
             **under("count", {name: getattr(self, name) for name in _COUNTS}),
             "names": self._inputs.names,
         }
@@ -440,6 +444,7 @@ class OnlineLearner:
         self.labels.load_state_dict(within("label", state_dict))
         self.ledger.load_state_dict(within("ledger", state_dict))
         self.history.load_state_dict(within("history", state_dict))
+        self._answers.load_state_dict(within("answers", state_dict))
         for name in _COUNTS:
             setattr(self, name, state_dict[f"count.{name}"])
         self._inputs.names = state_dict["names"]
@@ -531,6 +536,8 @@ class OnlineLearner:
         replay = stream.replay()
         replay.backward(self.head.gradient(replay.outputs, self.labels))
         before, first = stream.before, self.steps - stream.steps
+        if self._answers.wants(self.updates) and self.settings["history"]:
+            self._answers.add(*self.head.answered(replay.outputs.detach(), self.labels))
         if self.history.wants(self.updates):
             credit, norms = credited(self.core, stream.credit)
             self.history.add(stream, first, replay.outputs.detach(), credit, norms)

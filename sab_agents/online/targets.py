@@ -227,6 +227,13 @@ class Head(nn.Linear):
         """Returns outputs (B, C) for a core's outputs (B, F)."""
         return self.forward(output)
 
+    @torch.no_grad()
+    def answered(self, outputs: Tensor, labels: WindowLabels) -> tuple[Tensor, Tensor]:
+        """Returns what a core's outputs (T, B, F) give where a window has targets, (n, C), and these, on the CPU."""
+        place, target = labels.selected()
+        flat = outputs.flatten(0, 1)
+        return self.predicted(flat if place is None else flat[place.to(flat.device)]), target
+
     def gradient(self, outputs: Tensor, labels: WindowLabels) -> Tensor:
         """Adds the gradient of the mean loss of a window to the head's; returns that of a core's outputs (T, B, F)."""
         place, target = labels.selected()

@@ -355,7 +355,7 @@ def test_agents_log_the_same_figures_by_the_same_names(tmp_path: Path) -> None:
     )  # fmt: skip
     ppo.learn(64)
     found = logged(tmp_path / "ppo")
-    of_learning = {"skipped_updates", "learning_rate", "h_growth", "input_scale"}
+    of_learning = {"skipped_updates", "learning_rate", "h_growth", "input_scale", "loss", "constant_loss"}
     assert figures - found == of_learning
     assert found <= figures
     for policy in ("MlpSabPolicy", "MlpRtuPolicy"):
