@@ -52,6 +52,9 @@ class CueStream(ABC):
         says_starts: whether `episode_start` marks the beginning of each round; otherwise it is never True.
         jitter: each round draws its delay, uniform among the whole numbers that differ from `delay` by at most this
             fraction of it; at least 0 and below 1.
+        min_delay: each round draws its delay from this many steps to `delay`, as evenly on a logarithmic scale as whole
+            numbers allow, so that a stream has short and very long ones; None for those of `jitter`, which must be 0
+            otherwise.
         asked: "newest" or "oldest" of two cues in each round; None for rounds of one cue.
         seed: seed of all random numbers.
 
@@ -67,6 +70,7 @@ class CueStream(ABC):
         rows: int = 1,
         says_starts: bool = True,
         jitter: float = 0.0,
+        min_delay: int | None = None,
         asked: Asked | None = None,
         seed: int = 0,
     ) -> None:
@@ -76,6 +80,12 @@ class CueStream(ABC):
         if not 0 <= jitter < 1:
             raise ValueError(
                 f"{owner}: jitter must be at least 0 and below 1, but is {jitter!r}. Pass a fraction of the delay."
+            )
+        self.min_delay = None if min_delay is None else at_least(owner, "min_delay", min_delay, 1)
+        if self.min_delay is not None and (self.min_delay > self.delay or jitter):
+            raise ValueError(
+                f"{owner}: min_delay must be at most delay, without jitter, but is {min_delay}, with a delay of "
+                f"{delay} and a jitter of {jitter!r}. Lower it, or leave one out."
             )
         if not isinstance(says_starts, bool):
             raise TypeError(f"{owner}: says_starts must be a bool, but is {says_starts!r}. Pass True or False.")
@@ -137,6 +147,9 @@ class CueStream(ABC):
         delay: int | Ints = self.delay
         if self.spread:
             delay = self.generator.integers(self.delay - self.spread, self.delay + self.spread + 1, self.rows)
+        if self.min_delay is not None:
+            shares = self.generator.random(self.rows)
+            delay = np.floor(self.min_delay * ((self.delay + 1) / self.min_delay) ** shares).astype(np.int64)
         self.end = np.where(begins, self.second + delay, self.end)
 
 

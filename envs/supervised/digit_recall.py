@@ -368,6 +368,7 @@ class DigitStream(CueStream):
         rows: B, the number of parallel streams.
         says_starts: see `CueStream`.
         jitter: see `CueStream`.
+        min_delay: see `CueStream`.
         asked: "newest" or "oldest" of two cues in each round; None for rounds of one cue.
         seed: seed of all random numbers.
 
@@ -389,13 +390,16 @@ class DigitStream(CueStream):
         rows: int = 1,
         says_starts: bool = True,
         jitter: float = 0.0,
+        min_delay: int | None = None,
         asked: Asked | None = None,
         seed: int = 0,
     ) -> None:
         owner = type(self).__name__
         check_digits(owner, dataset, split)
         self.noise = check_noise(owner, noise)
-        super().__init__(delay, rows=rows, says_starts=says_starts, jitter=jitter, asked=asked, seed=seed)
+        super().__init__(
+            delay, rows=rows, says_starts=says_starts, jitter=jitter, min_delay=min_delay, asked=asked, seed=seed
+        )
         self.frames = DigitFrames(dataset, split, data_dir, pairs=check_pairs(owner, pairs))
 
     @property

@@ -198,6 +198,7 @@ class RecallStream(CueStream):
         noise: standard deviation of the noise in the distractors' channels.
         says_starts: see `CueStream`.
         jitter: see `CueStream`.
+        min_delay: see `CueStream`.
         asked: "newest" or "oldest" of two cues in each round; None for rounds of one cue.
         seed: seed of all random numbers.
 
@@ -216,6 +217,7 @@ class RecallStream(CueStream):
         noise: float = 0.0,
         says_starts: bool = True,
         jitter: float = 0.0,
+        min_delay: int | None = None,
         asked: Asked | None = None,
         seed: int = 0,
     ) -> None:
@@ -223,7 +225,9 @@ class RecallStream(CueStream):
         self.symbols = at_least(owner, "symbols", symbols, 2)
         self.distractors = at_least(owner, "distractors", distractors, 1)
         self.noise = check_noise(owner, noise)
-        super().__init__(delay, rows=rows, says_starts=says_starts, jitter=jitter, asked=asked, seed=seed)
+        super().__init__(
+            delay, rows=rows, says_starts=says_starts, jitter=jitter, min_delay=min_delay, asked=asked, seed=seed
+        )
         self.cue = self.generator.integers(0, symbols, rows)
 
     @property

@@ -55,6 +55,8 @@ class RecallConfig(Settings):
         distractors: number of tokens between a symbol and the question.
         says_starts: whether the learners are told where each round begins; they then empty their memory there.
         jitter: the fraction of the delay by which that of each round varies.
+        min_delay: rounds draw their delays from this to that of the cell, evenly on a logarithmic scale; those of
+            `test_delays` do not vary then. null for those of `jitter`.
         seeds: of learner and stream.
         recent: answers over which the accuracy is measured, at the end of a cell and against the target.
         target: a cell ends when this fraction of its `recent` last answers was right; null never ends it.
@@ -77,6 +79,7 @@ class RecallConfig(Settings):
     distractors: int = 8
     says_starts: bool = True
     jitter: float = 0.0
+    min_delay: int | None = None
     seeds: tuple[int, ...] = (0,)
     recent: int = 400
     target: float | None = 0.99
@@ -121,14 +124,25 @@ class RecallConfig(Settings):
 
     def stream_settings(self) -> dict[str, Any]:
         """Returns the settings of the streams that all cells share and that are not the defaults."""
-        shared = {name: getattr(self, name) for name in ("cues", "pairs", "distractors", "says_starts", "jitter")}
+        names = ("cues", "pairs", "distractors", "says_starts", "jitter", "min_delay")
+        shared = {name: getattr(self, name) for name in names}
         return {name: value for name, value in shared.items() if value != getattr(RecallConfig, name)}
 
     def stream(self, delay: int, noise: float, asked: Asked | None, *, seed: int, test: bool = False) -> CueStream:
         """Returns a stream of a cell; one for its test has images that the other has not."""
+        varies = {"jitter": self.jitter, "min_delay": self.min_delay}
+        return self._stream(delay, noise, asked, seed=seed, test=test, **varies)
+
+    def test_stream(self, delay: int, noise: float, asked: Asked | None, *, seed: int) -> CueStream:
+        """Returns a stream for a test at another delay."""
+        return self._stream(delay, noise, asked, seed=seed, test=True, jitter=self.jitter)
+
+    def _stream(
+        self, delay: int, noise: float, asked: Asked | None, *, seed: int, test: bool, **varies: Any
+    ) -> CueStream:
         rounds: dict[str, Any] = {
-            **{"rows": self.rows, "noise": noise, "asked": asked, "seed": seed},
-            **{"says_starts": self.says_starts, "jitter": self.jitter},
+            **{"rows": self.rows, "noise": noise, "asked": asked, "seed": seed, "says_starts": self.says_starts},
+            **varies,
         }
         if self.of_images:
             split: Split = "test" if test else "train"
@@ -231,16 +245,13 @@ class Recall(Suite[RecallConfig, RecallCell]):
             "dropped": report.dropped,
         }
         if config.of_images:
-            unseen = {
-                delay: recall(
-                    learner,
-                    config.stream(delay, cell.noise, cell.asked, seed=TEST_SEED + cell.seed, test=True),
-                    config.tests,
-                )
-                for delay in (cell.delay, *config.test_delays)
+            seed = TEST_SEED + cell.seed
+            as_learnt = config.stream(cell.delay, cell.noise, cell.asked, seed=seed, test=True)
+            result["unseen"] = recall(learner, as_learnt, config.tests)
+            others = {
+                delay: config.test_stream(delay, cell.noise, cell.asked, seed=seed) for delay in config.test_delays
             }
-            result["unseen"] = unseen[cell.delay]
-            result["tests"] = {str(delay): unseen[delay] for delay in config.test_delays}
+            result["tests"] = {str(delay): recall(learner, other, config.tests) for delay, other in others.items()}
         yield cell, result
 
     def _learner(self, cell: RecallCell) -> tuple[CueStream, OnlineLearner]:
@@ -274,6 +285,8 @@ class Recall(Suite[RecallConfig, RecallCell]):
         """Returns the accuracies; with several noises, or of two cues, a learner at each counts as one of its own."""
         config = self.config
         starts = "Each round's start is said" if config.says_starts else "Nobody says where a round begins"
+        if config.min_delay is not None:
+            starts += f", and delays are drawn from {config.min_delay:,} steps on"
         steps = "steps of one row" if config.rows == 1 else f"steps of {config.rows} rows together"
         counts = {name: Column(name, "{:,.0f}") for name in ("answers", "steps", "seconds")}
         columns = {"accuracy": Column("accuracy", "{:.1%}", spread=True), **counts}

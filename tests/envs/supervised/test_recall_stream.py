@@ -85,6 +85,20 @@ def test_the_delay_of_each_round_varies_evenly_within_the_jitter(delay: int, jit
     assert (abs(counts - even) < 5 * even**0.5 + 1).all()
 
 
+@pytest.mark.parametrize(("delay", "least"), [(40, 1), (100, 25), (7, 7)])
+def test_delays_from_the_least_on_are_drawn_evenly_on_a_logarithmic_scale(delay: int, least: int) -> None:
+    stream = RecallStream(delay, rows=2000, min_delay=least)
+    drawn = stream.end  # by the first rounds of all rows, of which short ones are no more than long ones
+    assert drawn.min() == least
+    assert drawn.max() == delay
+    # Of delay d a share of log((d + 1) / d), of those that there are.
+    for d in range(least, delay + 1, max(1, (delay - least) // 5)):
+        expected = np.log((d + 1) / least) / np.log((delay + 1) / least)
+        assert (drawn <= d).mean() == pytest.approx(expected, abs=0.05)
+    gaps = {one.gaps[0] for row in rounds_of(stream, 3 * delay) for one in row}
+    assert gaps == set(range(least, delay + 1))
+
+
 @pytest.mark.parametrize("asked", ["newest", "oldest"])
 def test_the_newest_or_the_oldest_of_two_cues_is_asked(asked: Any) -> None:
     stream = RecallStream(6, rows=50, symbols=4, asked=asked, says_starts=False)
@@ -143,6 +157,9 @@ def test_a_row_that_begins_inside_a_round_is_not_asked_for_what_it_never_saw() -
     [
         ({"jitter": 1.0}, ValueError, "jitter must be at least 0 and below 1, but is 1.0"),
         ({"jitter": float("nan")}, ValueError, "jitter must be at least 0 and below 1, but is nan"),
+        ({"min_delay": 6}, ValueError, "min_delay must be at most delay, without jitter, but is 6, with a delay of 5"),
+        ({"min_delay": 2, "jitter": 0.5}, ValueError, "min_delay must be at most delay, without jitter, but is 2"),
+        ({"min_delay": 0}, ValueError, "min_delay must be at least 1, but is 0"),
         ({"noise": -1.0}, ValueError, "noise must be at least 0"),
         ({"asked": "latest"}, ValueError, "asked must be one of newest, oldest, but is 'latest'"),
         ({"says_starts": "no"}, TypeError, "says_starts must be a bool, but is 'no'"),
