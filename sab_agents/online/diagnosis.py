@@ -398,8 +398,12 @@ def _guesses(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
     """Yields advice for a learner that knows nothing of its answers, although nothing else is known to be wrong."""
     loss, least = found.loss or 0.0, found.constant_loss or 0.0
     if facts.updates >= MANY_UPDATES and 0 < GUESSED * least <= loss:
-        slower = "attention_rate=0.3, head_rate=0.3" if found.slots is not None else "another learning_rate"
-        yield "guessing", f"loss {loss:.3g}; {least:.3g} for one answer to all. Learn on, or try {slower}."
+        slower = facts.settings["attention_rate"] < 1 and facts.settings["head_rate"] < 1
+        if found.slots is None:
+            remedy = "try another learning_rate"
+        else:
+            remedy = "let shorter delays come first" if slower else "try attention_rate=0.3, head_rate=0.3"
+        yield "guessing", f"loss {loss:.3g}; {least:.3g} for one answer to all. Learn on, or {remedy}."
 
 
 def _diseases_of_scale(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:

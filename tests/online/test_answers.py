@@ -84,9 +84,16 @@ def guesser(**settings: Any) -> OnlineLearner:
     return made
 
 
-@pytest.mark.parametrize(("core", "remedy"), [("sab", "head_rate=0.3"), ("lstm_tbptt", "another learning_rate")])
-def test_who_guesses_is_told_so(core: str, remedy: str) -> None:
-    made = guesser(core=core)
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({}, "try attention_rate=0.3, head_rate=0.3"),
+        ({"attention_rate": 0.3, "head_rate": 0.3}, "let shorter delays come first"),
+        ({"core": "lstm_tbptt"}, "try another learning_rate"),
+    ],
+)
+def test_who_guesses_is_told_so(settings: dict[str, Any], remedy: str) -> None:
+    made = guesser(**settings)
     found = made.diagnose()
     assert list(found.advice) == ["guessing"]
     assert remedy in found.advice["guessing"]
