@@ -77,11 +77,12 @@ dist-test: $(READY)
 sanitize: $(READY)
 	sh tests/kernels/sanitize.sh $(BIN)/python 1000 10000
 
-# torch first and pinned: a looser request would bring gigabytes of CUDA.
+# torch first and pinned: a looser request would bring gigabytes of CUDA. Python compiles what is imported, of which there is much
+# less than what is installed.
 $(READY): pyproject.toml setup.py constraints.txt $(wildcard sab_agents/kernels/native_backend/src/*)
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
 clean:

@@ -95,8 +95,10 @@ def test_delays_from_the_least_on_are_drawn_evenly_on_a_logarithmic_scale(delay:
     for d in range(least, delay + 1, max(1, (delay - least) // 5)):
         expected = np.log((d + 1) / least) / np.log((delay + 1) / least)
         assert (drawn <= d).mean() == pytest.approx(expected, abs=0.05)
-    gaps = {one.gaps[0] for row in rounds_of(stream, 3 * delay) for one in row}
-    assert gaps == set(range(least, delay + 1))
+    few = RecallStream(delay, rows=100, min_delay=least)
+    gaps = [one.gaps[0] for row in rounds_of(few, 5 * delay) for one in row]
+    assert least <= min(gaps) <= max(gaps) <= delay
+    assert len(set(gaps)) > (delay - least) / 2
 
 
 @pytest.mark.parametrize("asked", ["newest", "oldest"])
