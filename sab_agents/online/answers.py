@@ -5,6 +5,7 @@ Dimensions: C outputs of the head, n targets.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Answers:
 
     @torch.no_grad()
     def add(self, given: Tensor, target: Tensor) -> None:
-        """Notes the targets of a window.
+        """Notes the targets of a window, unless their loss is not finite.
 
         Args:
             given: (n, C) of the head.
@@ -64,6 +65,8 @@ class Answers:
             loss = functional.binary_cross_entropy_with_logits(given, target.double())
         else:
             loss = functional.mse_loss(given, target.double())
+        if not math.isfinite(loss):  # which no later window would get out of the sums
+            return
         target = target.double()
         self.count = KEPT * self.count + count
         self.loss = KEPT * self.loss + count * float(loss)

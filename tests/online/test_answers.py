@@ -71,6 +71,8 @@ def test_huge_and_single_targets_have_figures() -> None:
     tally = Answers(Targets("squared_error", 1))
     tally.add(torch.zeros(2, 1), torch.full((2, 1), 1e30))
     assert tally.figures() == pytest.approx({"loss": 1e60, "constant_loss": 0.0}, abs=1e53)
+    tally.add(torch.full((2, 1), torch.inf), torch.zeros(2, 1))
+    assert np.isfinite(list(tally.figures().values())).all()
     tally = Answers(Targets("cross_entropy", 3))
     tally.add(torch.zeros(2, 3), torch.tensor([1, 1]))
     assert tally.figures() == pytest.approx({"loss": np.log(3), "constant_loss": 0.0})
