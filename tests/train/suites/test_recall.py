@@ -183,6 +183,29 @@ def test_digits_are_learnt_from_training_images_and_measured_on_unseen_ones(
     assert "| 3 | sab | 1 |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
 
 
+def test_drawn_delays_are_learnt_from_and_single_ones_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn")
+    streams: list[tuple[int, int | None]] = []
+    make = DigitStream.__init__
+
+    def made(self: DigitStream, delay: int, **settings: Any) -> None:
+        make(self, delay, **settings)
+        streams.append((self.delay, self.min_delay))
+
+    monkeypatch.setattr(DigitStream, "__init__", made)
+    (tmp_path / "digits.yaml").write_text(DIGITS)
+    command = ["online", str(tmp_path / "digits.yaml"), "--learners", "sab", "--delays", "5", "--test_delays", "2", "5"]
+    command += ["--answers", "6"]
+    assert main([*command, "--min_delay", "3", "--out", str(tmp_path / "out")]) == 0
+    # Those that are learnt from, the test of the same delays, then those of single ones.
+    assert set(streams[:-2]) == {(5, 3)}
+    assert streams[-2:] == [(2, None), (5, None)]
+    assert "and delays are drawn from 3 steps on" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    (cell,) = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]
+    assert set(cell["tests"]) == {"2", "5"}
+    assert main([*command, "--min_delay", "6", "--out", str(tmp_path / "other")]) == 2
+
+
 def test_a_convolutional_encoder_is_learnt_with_the_rest(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     convolutions = {"core": "sab", "encoder": "convolutions", "hidden_size": 4}
