@@ -59,6 +59,8 @@ def tiny_flags(name: str, content: dict[str, Any]) -> list[str]:
         flags += ["--length", "6"]
     if "tests" in content:
         flags += ["--tests", "4"]
+    if "min_delay" in content:
+        flags += ["--min_delay", "2"]
     if "test_delays" in content:
         flags += ["--test_delays", "4", "5"]
     if "learners" in content and "values" in content:
