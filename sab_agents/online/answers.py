@@ -21,6 +21,13 @@ NOTED = 1 / 8
 """Of the windows that are learnt from: what is noted costs a hundredth of an update."""
 
 
+def is_noted(update: int, fraction: float) -> bool:
+    """Whether the window of this update, counted from 0, is among that fraction of them."""
+    # Multiples of the golden ratio spread evenly over [0, 1), whatever the period one looks at: no rhythm of the data
+    # hides from it.
+    return update * 0.6180339887498949 % 1 < fraction
+
+
 class Answers:
     """Sums over the targets of some latest windows, the older ones with ever less weight.
 
@@ -45,8 +52,7 @@ class Answers:
     @staticmethod
     def wants(update: int) -> bool:
         """Whether the window of this update, counted from 0, is to be noted."""
-        # Multiples of the golden ratio spread evenly over [0, 1), whatever the period of the data.
-        return update * 0.6180339887498949 % 1 < NOTED
+        return is_noted(update, NOTED)
 
     @torch.no_grad()
     def add(self, given: Tensor, target: Tensor) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sab_agents.online.answers import Answers
+from sab_agents.online.answers import Answers, is_noted
 from sab_agents.streaming import RECORDED, Credit, GradientNorms, Reads, SABStream, Stream, held_figures
 
 NOTED, RAREST = 8, 256
@@ -98,9 +98,7 @@ class WindowHistory:
         if self._windows.maxlen == 0:
             return False
         fraction = max(1 / RAREST, min(1.0, NOTED / (update + 1)))
-        # Multiples of the golden ratio spread evenly over [0, 1), whatever the period one looks at: no rhythm of the
-        # data hides from it.
-        return update * 0.6180339887498949 % 1 < fraction
+        return is_noted(update, fraction)
 
     def clear(self) -> None:
         """Forgets all windows."""

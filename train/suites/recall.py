@@ -128,21 +128,16 @@ class RecallConfig(Settings):
         shared = {name: getattr(self, name) for name in names}
         return {name: value for name, value in shared.items() if value != getattr(RecallConfig, name)}
 
-    def stream(self, delay: int, noise: float, asked: Asked | None, *, seed: int, test: bool = False) -> CueStream:
-        """Returns a stream of a cell; one for its test has images that the other has not."""
-        varies = {"jitter": self.jitter, "min_delay": self.min_delay}
-        return self._stream(delay, noise, asked, seed=seed, test=test, **varies)
-
-    def test_stream(self, delay: int, noise: float, asked: Asked | None, *, seed: int) -> CueStream:
-        """Returns a stream for a test at another delay."""
-        return self._stream(delay, noise, asked, seed=seed, test=True, jitter=self.jitter)
-
-    def _stream(
-        self, delay: int, noise: float, asked: Asked | None, *, seed: int, test: bool, **varies: Any
+    def stream(
+        self, delay: int, noise: float, asked: Asked | None, *, seed: int, test: bool = False, drawn: bool = True
     ) -> CueStream:
+        """Returns a stream of a cell; one for its test has images that the other has not.
+
+        Unless delays are to be drawn from `min_delay` on, `delay` is that of all rounds, but for jitter.
+        """
         rounds: dict[str, Any] = {
             **{"rows": self.rows, "noise": noise, "asked": asked, "seed": seed, "says_starts": self.says_starts},
-            **varies,
+            **{"jitter": self.jitter, "min_delay": self.min_delay if drawn else None},
         }
         if self.of_images:
             split: Split = "test" if test else "train"
@@ -245,13 +240,15 @@ class Recall(Suite[RecallConfig, RecallCell]):
             "dropped": report.dropped,
         }
         if config.of_images:
-            seed = TEST_SEED + cell.seed
-            as_learnt = config.stream(cell.delay, cell.noise, cell.asked, seed=seed, test=True)
-            result["unseen"] = recall(learner, as_learnt, config.tests)
-            others = {
-                delay: config.test_stream(delay, cell.noise, cell.asked, seed=seed) for delay in config.test_delays
-            }
-            result["tests"] = {str(delay): recall(learner, other, config.tests) for delay, other in others.items()}
+            unseen: dict[tuple[int, bool], float] = {}
+            tests = [(delay, False) for delay in config.test_delays]
+            as_learnt = cell.delay, config.min_delay is not None
+            for delay, drawn in dict.fromkeys([as_learnt, *tests]):
+                seed = TEST_SEED + cell.seed
+                stream = config.stream(delay, cell.noise, cell.asked, seed=seed, test=True, drawn=drawn)
+                unseen[delay, drawn] = recall(learner, stream, config.tests)
+            result["unseen"] = unseen[as_learnt]
+            result["tests"] = {str(test[0]): unseen[test] for test in tests}
         yield cell, result
 
     def _learner(self, cell: RecallCell) -> tuple[CueStream, OnlineLearner]:
