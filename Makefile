@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-learning test-triton test-contrib matrix check bench docs notebooks dist-test sanitize clean
+.PHONY: demo test test-slow test-learning test-triton test-contrib matrix check bench docs notebooks dist-test sanitize clean
 
 demo: $(READY)
 	$(BIN)/sab-agents demo
@@ -11,6 +11,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n auto --dist worksteal
+
+# More cases of what `make test` checks with a few: every combination of settings, every core in every format.
+test-slow: $(READY)
+	$(BIN)/pytest -n auto --dist worksteal -m slow
 
 test-learning: $(READY)
 	$(BIN)/pytest -m learning

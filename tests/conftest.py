@@ -1,10 +1,26 @@
 """One thread for torch in every test: workers that run side by side would wait for each other's threads."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from tests.selection import covering
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    products: dict[str, list[pytest.Function]] = defaultdict(list)
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("pairs"):
+            products[item.nodeid.partition("[")[0]].append(item)
+    for cases in products.values():
+        chosen = set(covering([{name: id(value) for name, value in case.callspec.params.items()} for case in cases]))
+        for place, case in enumerate(cases):
+            if place not in chosen:
+                case.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,6 +16,7 @@ from sab_agents.core import build_core
 from sab_agents.kernels import EVICTIONS, forced_kernel
 from sab_agents.streaming import SABStream
 from tests.kernels.extension import needs_native
+from tests.streaming.rules import rules
 
 T = 13
 every_kernel = pytest.mark.parametrize("kernel", [pytest.param("native", marks=needs_native), "torch"])
@@ -74,6 +75,7 @@ def test_a_core_goes_on_from_any_step(kernel: str, far: int, name: str, settings
     assert torch.equal(found[1][1].step, found[0][1].step + far)
 
 
+@pytest.mark.pairs
 @every_kernel
 @every_distance
 @pytest.mark.parametrize("eviction", [each for each in EVICTIONS if each != "reservoir"])
@@ -98,10 +100,7 @@ def test_a_stream_goes_on_from_any_step(kernel: str, far: int, eviction: Any, wr
         return found
 
     with forced_kernel(kernel):
-        near, distant = (
-            SABStream(core, 2, eviction=eviction, write=write, novelty=None if write == "every" else 0.3)
-            for _ in range(2)
-        )
+        near, distant = (SABStream(core, 2, **rules(eviction, write)) for _ in range(2))
         learned(near, x[:22], None)
         distant.load_state_dict(moved(near.state_dict(), far))
         for one, other in zip(learned(near, x[22:], 30), learned(distant, x[22:], 30), strict=True):

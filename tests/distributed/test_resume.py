@@ -84,6 +84,7 @@ def content(file: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_all_and_the_run_continues_to_the_bit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_observations_lie_in_the_space_that_is_announced(observation: str, actio
         ended = terminated or truncated
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("observation", OBSERVATIONS)
 @pytest.mark.parametrize("action", ACTIONS)

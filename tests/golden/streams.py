@@ -13,6 +13,7 @@ from sab_agents import SAB, SABStream
 from tests.golden.case import Case
 from tests.golden.record import Groups, Unordered
 from tests.golden.sequences import drawn, numbers, real_tensors, tensors_of
+from tests.streaming.rules import rules
 
 SEEDS = 5
 WINDOWS, STEPS, ROWS, INPUTS = 4, 5, 2, 3
@@ -39,9 +40,7 @@ def stream(eviction: Any, write: Any, seed: int) -> Groups:
     streams = SABStream(
         core,
         ROWS,
-        eviction=eviction,
-        write=write,
-        novelty=None if write == "every" else 0.3,
+        **rules(eviction, write, 0.3),
         credit_depth=(1, None)[seed % 2],
         seed=seed,
     )

@@ -15,7 +15,9 @@ from tests.golden.case import native_is_available
 from tests.golden.collection import CASES
 from tests.golden.record import FINGERPRINTS, RESULTS, differences, key_of
 from tests.golden.record import read as read_file
+from tests.selection import slow
 
+SLOW = {f"export/{file}/{core}" for file in ("onnx", "pt2") for core in ("AttentionLstm", "Lstm", "Transformer")}
 AGAIN = "If that was meant, store it again and say so in tests/golden/changed.md: python -m tests.golden.make"
 
 
@@ -38,7 +40,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [slow(name) if name in SLOW else name for name in CASES])
 def test_a_result_is_the_stored_one(name: str) -> None:
     case = CASES[name]
     if case.kernel == "native" and not has_native():

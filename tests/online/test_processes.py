@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.selection import slow
+
 BEGIN = """
 import copy, multiprocessing, os, sys
 import numpy as np
@@ -79,7 +81,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     "arguments",
-    [(FORKED,), (LOADED,), (STARTED, "spawn"), (STARTED, "forkserver")],
+    [slow((FORKED,)), (LOADED,), (STARTED, "spawn"), slow((STARTED, "forkserver"))],
     ids=["fork", "DataLoader", "spawn", "forkserver"],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")

@@ -14,6 +14,7 @@ from sab_agents.kernels import forced_kernel
 from sab_agents.streaming import EVICTIONS, WRITES, SABStream, SlotState, make_stream
 from tests.kernels.extension import needs_native
 from tests.readings import BEYOND
+from tests.streaming.rules import rules
 
 OBSERVED, ROWS, STEPS = 3, 3, 42
 KERNELS = [pytest.param("native", marks=needs_native), "torch"]
@@ -45,6 +46,7 @@ def assert_equal(found: SlotState, expected: SlotState) -> None:
         assert torch.equal(one, other), name
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 @pytest.mark.parametrize("write_every", [1, 2])
@@ -53,7 +55,7 @@ def test_acting_leaves_the_memory_that_the_stream_leaves(
     eviction: Any, write: Any, kernel: str, write_every: int, reading: dict[str, Any]
 ) -> None:
     sab, (x, start) = network(write_every=write_every, **reading), inputs()
-    stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=None if write == "every" else 0.1)
+    stream = SABStream(sab, ROWS, **rules(eviction, write))
     evicted, credited = 0, False
     with forced_kernel(kernel):
         for t in range(STEPS):
@@ -75,8 +77,7 @@ def test_acting_leaves_the_memory_that_the_stream_leaves(
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_a_whole_episode_acted_out_is_the_streams(eviction: Any, write: Any, kernel: str) -> None:
     sab, (x, start) = network(), inputs()
-    settings = {"eviction": eviction, "write": write, "novelty": None if write == "every" else 0.1}
-    stream, together = (SABStream(sab, ROWS, **settings) for _ in range(2))
+    stream, together = (SABStream(sab, ROWS, **rules(eviction, write)) for _ in range(2))
     with forced_kernel(kernel):
         state = stream.state.clone()
         for t in range(STEPS):
@@ -91,10 +92,7 @@ def test_a_whole_episode_acted_out_is_the_streams(eviction: Any, write: Any, ker
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_what_is_held_does_not_depend_on_where_windows_end(eviction: Any, write: Any, kernel: str) -> None:
     sab, (x, start) = network(), inputs()
-    streams = [
-        SABStream(sab, ROWS, eviction=eviction, write=write, novelty=None if write == "every" else 0.1)
-        for _ in range(3)
-    ]
+    streams = [SABStream(sab, ROWS, **rules(eviction, write)) for _ in range(3)]
     with forced_kernel(kernel):
         for t in range(STEPS):
             for every, stream in zip((1, 5, STEPS), streams, strict=True):
@@ -109,9 +107,7 @@ def test_what_is_held_does_not_depend_on_where_windows_end(eviction: Any, write:
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_steps_that_are_replayed_at_once_are_the_same_steps(eviction: Any, write: Any, kernel: str) -> None:
     sab, (x, start) = network(), inputs(1)
-    streams = [
-        SABStream(sab, eviction=eviction, write=write, novelty=None if write == "every" else 0.1) for _ in range(2)
-    ]
+    streams = [SABStream(sab, **rules(eviction, write)) for _ in range(2)]
     with forced_kernel(kernel):
         for t in range(STEPS):
             streams[0].step(x[t], start[t])
@@ -129,13 +125,14 @@ class Exported(nn.Module):
         return (output, *after.tensors())
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 @READINGS
 def test_an_exported_step_leaves_the_memory_that_the_stream_leaves(
     eviction: Any, write: Any, reading: dict[str, Any]
 ) -> None:
     sab, (x, start) = network(**reading), inputs()
-    stream = SABStream(sab, ROWS, eviction=eviction, write=write, novelty=None if write == "every" else 0.1)
+    stream = SABStream(sab, ROWS, **rules(eviction, write))
     with forced_kernel("torch"), torch.no_grad():
         state = stream.state.clone()
         assert [each.shape for each in stream.fixed_state(ROWS).tensors()] == [each.shape for each in state.tensors()]

@@ -17,6 +17,7 @@ from sab_agents.kernels.stream import NativeStream, TorchStream
 from sab_agents.streaming import EVICTIONS, WRITES, SABStream, TruncatedStream
 from tests.kernels.extension import needs_native
 from tests.readings import random_reading
+from tests.streaming.rules import rules
 
 pytestmark = needs_native
 OBSERVED = 3
@@ -25,9 +26,7 @@ OBSERVED = 3
 def random_settings(rng: random.Random) -> dict[str, Any]:
     eviction, write, novelty = rng.choice(EVICTIONS), rng.choice(WRITES), rng.choice([0.05, 0.31, 0.6])
     return {
-        "eviction": eviction,
-        "write": write,
-        "novelty": None if write == "every" else novelty,
+        **rules(eviction, write, novelty),
         "decay": rng.choice([0.5, 0.99]),
         "credit_depth": rng.choice([0, 1, 2, None]),
     }

@@ -17,6 +17,7 @@ import pytest
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised.config import TrainConfig
 from sab_agents.train.supervised.loop import train
+from tests.selection import slow
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -51,7 +52,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("changes", "kills"),
     [
-        ({"core": "lstm", "final_learning_rate": 1e-4}, 2),
+        slow({"core": "lstm", "final_learning_rate": 1e-4}, 2),
         ({"core": "sab", "task": "characters", "symbols": None, "length": 5, "core_settings": {"capacity": 4}}, 3),
     ],
     ids=["recall with a decaying rate", "characters with a carried memory"],
