@@ -1,4 +1,4 @@
-"""One thread for torch in every test: workers that run side by side would wait for each other's threads."""
+"""What holds for every test: which cases are slow, one thread for torch, and a kernel that nobody forced."""
 
 import os
 from collections import defaultdict
@@ -12,6 +12,7 @@ from tests.selection import covering
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow what tests marked `pairs` leave out."""
     products: dict[str, list[pytest.Function]] = defaultdict(list)
     for item in items:
         if isinstance(item, pytest.Function) and item.get_closest_marker("pairs"):
@@ -25,6 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def single_thread() -> None:
+    """Workers that run side by side would wait for each other's threads."""
     torch.set_num_threads(1)
 
 

@@ -100,7 +100,7 @@ def test_a_stream_goes_on_from_any_step(kernel: str, far: int, eviction: Any, wr
         return found
 
     with forced_kernel(kernel):
-        near, distant = (SABStream(core, 2, **rules(eviction, write)) for _ in range(2))
+        near, distant = (SABStream(core, 2, **rules(eviction, write, 0.3)) for _ in range(2))
         learned(near, x[:22], None)
         distant.load_state_dict(moved(near.state_dict(), far))
         for one, other in zip(learned(near, x[22:], 30), learned(distant, x[22:], 30), strict=True):
