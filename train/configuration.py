@@ -13,6 +13,7 @@ import json
 import re
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
@@ -113,7 +114,7 @@ def build(cls: type[SettingsT], values: Mapping[str, Any], source: Any = lambda 
         UserError: a key is unknown or missing, or a value has the wrong type or range.
     """
     _check_keys(cls, values, "")
-    parser, typed = _parser(cls), {}
+    parser, typed = _parser(cls), {}  # type: ignore[arg-type]  # a class is hashable
     types = {field.name: str(field.type) for field in _fields(cls)}
     for name, value in values.items():
         try:
@@ -153,6 +154,7 @@ def _meanings(cls: type[Settings]) -> dict[str, str]:
     return found
 
 
+@cache
 def _parser(cls: type[Settings]) -> TypedParser:
     """Returns a parser that knows the type of each key, none of which is required."""
     parser = TypedParser(exit_on_error=False)

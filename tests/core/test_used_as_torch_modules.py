@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from sab_agents.core import CORES, build_core
 from sab_agents.kernels import forced_kernel
 from tests.kernels.extension import needs_native
-from tests.selection import first
+from tests.selection import first, only, slow
 
 every_core = pytest.mark.parametrize("name", CORES)
 every_kernel = pytest.mark.parametrize("kernel", [pytest.param("native", marks=needs_native), "torch"])
@@ -132,6 +132,7 @@ def shapes_of(core: Any, x: Tensor, start: Tensor) -> list[tuple[torch.Size, tor
 
 BOUNDED = [(name, {"capacity": 3} if name.startswith("sab") else {}) for name in CORES]
 bounded_core = pytest.mark.parametrize(("name", "settings"), BOUNDED, ids=[name for name, _ in BOUNDED])
+EXPORTED = ["sab", "lstm", "transformer"]  # by default; an export takes a second
 
 
 @bounded_core
@@ -171,7 +172,7 @@ def test_a_saved_state_is_loaded_as_tensors_are(name: str) -> None:
 # ---- exports --------------------------------------------------------------------------------------------------------
 
 
-@bounded_core
+@pytest.mark.parametrize(("name", "settings"), [case if case[0] in EXPORTED else slow(*case) for case in BOUNDED])
 @pytest.mark.parametrize("strict", first(1, [False, True]))
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*lift_constants:UserWarning"
@@ -194,7 +195,7 @@ def test_a_whole_core_is_exported_with_its_state(name: str, settings: dict[str, 
     torch.testing.assert_close(core(x, final)[0], core(x, after)[0])
 
 
-@every_core
+@pytest.mark.parametrize("name", only(EXPORTED, CORES))
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_export_leaves_the_number_of_rows_open(name: str) -> None:
     core, x = core_and_input(name)

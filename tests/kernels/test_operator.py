@@ -23,6 +23,7 @@ from sab_agents.kernels import ScanArguments, ScanPlan, forced_kernel, reference
 from tests.core.test_scan_equals_reference import VALUES, by_torch, place, random_scan, results
 from tests.kernels.extension import needs_native
 from tests.readings import BEYOND
+from tests.selection import first, slow
 
 F64 = torch.float64
 scans: Any = import_module("sab_agents.kernels.scan")
@@ -44,8 +45,9 @@ def goes_beyond(seed: int) -> bool:
 
 
 BEYOND_SEEDS = [seed for seed in range(120) if goes_beyond(seed)][:2]
+DTYPES = [torch.float32, F64]
 every_core = pytest.mark.parametrize("name", CORES)
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, F64], ids=["float32", "float64"])
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
 def made(name: str, dtype: torch.dtype = F64) -> Any:
@@ -220,7 +222,7 @@ def operator_arguments(seed: int, dtype: torch.dtype, kernel: str) -> tuple[Any,
 
 @pytest.mark.parametrize(
     ("dtype", "kernel"),
-    [(F64, "torch"), (F64, ""), pytest.param(torch.float32, "native", marks=needs_native)],
+    [slow(F64, "torch"), (F64, ""), pytest.param(torch.float32, "native", marks=needs_native)],
     ids=str,
 )
 def test_the_operators_keep_torchs_rules(dtype: torch.dtype, kernel: str) -> None:
@@ -239,7 +241,7 @@ def test_the_operators_keep_torchs_rules(dtype: torch.dtype, kernel: str) -> Non
 
 
 @every_core
-@every_dtype
+@pytest.mark.parametrize("dtype", first(1, DTYPES), ids=str)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_a_compiled_module_computes_the_same(name: str, dtype: torch.dtype) -> None:
     core, x, start = made(name, dtype), inputs(dtype), torch.rand(T, B) < 0.2
@@ -305,7 +307,7 @@ class Outputs(nn.Module):
 
 
 @every_core
-@every_dtype
+@pytest.mark.parametrize("dtype", first(1, DTYPES), ids=str)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_exported_program_computes_the_same_and_can_be_trained(name: str, dtype: torch.dtype) -> None:
     core, x = made(name, dtype), inputs(dtype)

@@ -21,6 +21,7 @@ from sab_agents.online import Diagnosis
 from sab_agents.online.diagnosis import ENOUGH, NOTED, WindowHistory
 from sab_agents.online.settings import endless_cores
 from tests.online.conftest import Clock
+from tests.selection import slow
 
 FEATURES, SYMBOLS = 6, 4
 Run = Callable[[OnlineLearner], float]
@@ -75,12 +76,12 @@ ENDLESS = {"summary_gain": 0.0, "write": "every", "eviction": "oldest", "capacit
     [
         ({}, recalls(4000, starts=True)),
         ({"rows": 16}, recalls(1500, starts=True)),
-        ({"write": "every"}, recalls(4000, starts=True)),
-        ({"attention": "mlp", "credit_depth": None}, recalls(4000, starts=True)),
+        slow({"write": "every"}, recalls(4000, starts=True)),
+        slow({"attention": "mlp", "credit_depth": None}, recalls(4000, starts=True)),
         ({"update_every": 24}, recalls(6000, starts=True)),  # a window holds whole episodes: nothing is to be credited
         (ENDLESS, recalls(6000)),
         ({"core": "lstm_tbptt", "update_every": 24}, recalls(4000, 2, starts=True)),
-        ({"core": "rtu", "learning_rate": 0.01}, recalls(6000, 2)),
+        slow({"core": "rtu", "learning_rate": 0.01}, recalls(6000, 2)),
     ],
 )
 def test_a_healthy_learner_gets_no_advice(settings: dict[str, Any], run: Run) -> None:

@@ -73,6 +73,7 @@ def test_acting_leaves_the_memory_that_the_stream_leaves(
     assert credited
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_a_whole_episode_acted_out_is_the_streams(eviction: Any, write: Any, kernel: str) -> None:
@@ -88,6 +89,7 @@ def test_a_whole_episode_acted_out_is_the_streams(eviction: Any, write: Any, ker
         assert_equal(together.state, stream.state)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_what_is_held_does_not_depend_on_where_windows_end(eviction: Any, write: Any, kernel: str) -> None:
@@ -103,6 +105,7 @@ def test_what_is_held_does_not_depend_on_where_windows_end(eviction: Any, write:
         assert_equal(stream.state, streams[0].state)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 def test_steps_that_are_replayed_at_once_are_the_same_steps(eviction: Any, write: Any, kernel: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sab_agents import SAB
 from sab_agents.streaming import SABStream
 from tests.readings import random_reading
-from tests.selection import first
+from tests.selection import first, slow
 from tests.streaming.by_hand import Row
 from tests.streaming.rules import rules
 
@@ -137,12 +137,12 @@ def test_at_every_depth_it_has_the_paths_of_so_many_links(seed: int, depth: int 
     ("eviction", "write"),
     [
         ("oldest", "every"),
-        ("least_used", "every"),
+        slow("least_used", "every"),
         ("least_credited", "novel"),
         ("least_used", "refresh"),
-        ("most_redundant", "every"),
+        slow("most_redundant", "every"),
         ("reservoir", "every"),
-        ("reservoir", "novel"),
+        slow("reservoir", "novel"),
     ],
 )
 def test_with_evictions_exactly_the_lost_links_are_cut(eviction: str, write: str, depth: int | None) -> None:

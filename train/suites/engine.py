@@ -248,8 +248,12 @@ def run_suite(
     here = cluster is None and jobs <= 1
     with Progress(suite.name, transient=True, quiet=not here) as bar:
         bar.update(0.0, f"0 of {len(left)}")
+        begun: set[int] = set()
 
         def shown(place: int, done: float, note: str, figures: Figures | None) -> None:
+            if place not in begun:  # where a chain begins is what an interrupted run of it had done
+                begun.add(place)
+                bar.before += done / len(left)
             bar.update((place + done) / len(left), f"{place} of {len(left)} · {note}", figures)
 
         works = [

@@ -110,6 +110,7 @@ def test_a_sweep_is_written_and_its_cells_are_run_once(tmp_path: Path, capsys: p
     assert "| best | 1.00 | 1.00 |" in table
 
 
+@pytest.mark.slow
 def test_a_cell_does_not_depend_on_the_process_it_runs_in(tmp_path: Path) -> None:
     config = tiny(values=[2], seeds=[0], learners={"sab": TINY["learners"]["sab"]})
     alone, again = (run_alone(config, tmp_path / name, AgentsCell("sab", 2, 0)) for name in ("alone", "again"))

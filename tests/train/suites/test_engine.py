@@ -31,6 +31,7 @@ from sab_agents.train.suites.study import (
     spread_of,
     table_of,
 )
+from tests.selection import first
 
 
 @dataclass(frozen=True)
@@ -188,12 +189,33 @@ def test_without_jobs_what_is_finished_is_written_and_nothing_is_run(tmp_path: P
     assert [row.value for row in read_study(tmp_path)[1].rows] == [2, 2]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", first(1, [1, 2]))
 def test_a_failure_leaves_the_other_cells(jobs: int, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="1 of 2 runs failed; the first says: 13 cannot be added"):
         run_suite(count(learners={"one": {"adds": 1}}, values=(13, 2)), tmp_path, jobs=jobs)
     assert [path.name for path in (tmp_path / "cells").iterdir()] == ["one-2.json"]
     assert "| 2 | one |" in (tmp_path / "table.md").read_text()
+
+
+class Continued(Count):
+    """Half of each chain was done before."""
+
+    def run(self, work: Work[CountCell]) -> Iterator[tuple[CountCell, dict[str, Any]]]:
+        for done in (0.5, 0.75):
+            work.progress(done, "adds", None)
+            clock[0] += 10.0
+        yield from super().run(work)
+
+
+clock = [0.0]
+
+
+def test_what_an_interrupted_run_had_done_does_not_shorten_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    run_suite(Continued(count(learners={"one": {"adds": 1}}, values=(2,)).config), tmp_path)
+    assert "75% · 10 s left · 0 of 1 · adds · count" in capsys.readouterr().out.splitlines()
 
 
 def test_a_chain_is_run_in_order_until_it_is_over(tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ def test_tensorboard_shows_the_accuracy_and_who_credited_whom(tmp_path: Path) ->
     assert min(image.width, image.height) > 400
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command of a suite that was run."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "small.yaml").write_text(SMALL)
+    command = ["suite", "run", str(folder / "small.yaml"), "--out", str(folder / "out")]
+    assert main(command) == 0
+    return command
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -83,13 +93,10 @@ def test_tensorboard_shows_the_accuracy_and_who_credited_whom(tmp_path: Path) ->
     ],
 )
 def test_what_does_not_fit_is_one_line_of_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+    finished: list[str], capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
-    (tmp_path / "small.yaml").write_text(SMALL)
-    command = ["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
-    assert main(command) == 0
     capsys.readouterr()
-    assert main([*command, *options]) == 2
+    assert main([*finished, *options]) == 2
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1

@@ -18,6 +18,7 @@ from sab_agents.train.supervised.config import TrainConfig
 from sab_agents.train.supervised.evaluate import evaluate_run
 from sab_agents.train.supervised.loop import train
 from sab_agents.train.supervised.rollouts import make, play
+from tests.selection import slow
 
 MakeConfig = Callable[..., TrainConfig]
 
@@ -35,7 +36,8 @@ NAMES = {"cross_entropy": "CE10", "accuracy": "accuracy"}
 @pytest.mark.parametrize(
     ("core", "task", "env_id", "names"),
     [
-        *((core, "copying", "SAB/Copying-v0", NAMES) for core in ("sab", "lstm", "lstm_attention", "transformer")),
+        *((core, "copying", "SAB/Copying-v0", NAMES) for core in ("sab", "transformer")),
+        *(slow(core, "copying", "SAB/Copying-v0", NAMES) for core in ("lstm", "lstm_attention")),
         ("sab", "recall", "SAB/DelayedRecall-v0", {**NAMES, "cross_entropy": "cross_entropy"}),
         ("sab", "characters", "SAB/Characters-v0", {"bits_per_character": "bits_per_character"}),
         ("lstm", "adding", "SAB/Adding-v0", {"squared_error": "mean_squared_error"}),
