@@ -12,13 +12,15 @@ from tests.selection import covering
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks as slow what tests marked `pairs` leave out."""
-    products: dict[str, list[pytest.Function]] = defaultdict(list)
+    """Marks as slow what tests marked `each` or `pairs` leave out."""
+    products: dict[tuple[str, int], list[pytest.Function]] = defaultdict(list)
     for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("pairs"):
-            products[item.nodeid.partition("[")[0]].append(item)
-    for cases in products.values():
-        chosen = set(covering([{name: id(value) for name, value in case.callspec.params.items()} for case in cases]))
+        for marker, together in (("each", 1), ("pairs", 2)):
+            if isinstance(item, pytest.Function) and item.get_closest_marker(marker):
+                products[item.nodeid.partition("[")[0], together].append(item)
+    for (_, together), cases in products.items():
+        values = [{name: id(value) for name, value in case.callspec.params.items()} for case in cases]
+        chosen = set(covering(values, together))
         for place, case in enumerate(cases):
             if place not in chosen:
                 case.add_marker(pytest.mark.slow)

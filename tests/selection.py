@@ -26,16 +26,16 @@ def only(chosen: Iterable[str], cases: Iterable[str]) -> list[Any]:
     return [case if case in chosen else slow(case) for case in cases]
 
 
-def covering(cases: Sequence[Mapping[str, int]]) -> list[int]:
-    """Places of some of the `cases`, values of names, in which every two values that meet in a case meet, too.
+def covering(cases: Sequence[Mapping[str, int]], together: int) -> list[int]:
+    """Places of some of the `cases`, values of names, in which so many values as meet in a case meet, too.
 
-    Chosen greedily: each has the most pairs that were not met before it, and is the first of those.
+    Chosen greedily: each has the most meetings that were not there before it, and is the first of those.
     """
-    pairs: list[set[Any]] = [set(combinations(sorted(case.items()), 2)) or set(case.items()) for case in cases]
-    missing = set().union(*pairs)
+    meetings: list[set[Any]] = [set(combinations(sorted(case.items()), min(together, len(case)))) for case in cases]
+    missing = set().union(*meetings)
     chosen = []
     while missing:
-        best = max(range(len(cases)), key=lambda place: len(pairs[place] & missing))
+        best = max(range(len(cases)), key=lambda place: len(meetings[place] & missing))
         chosen.append(best)
-        missing -= pairs[best]
+        missing -= meetings[best]
     return sorted(chosen)

@@ -27,6 +27,7 @@ def assert_learnt(whole: Iterable[nn.Parameter], before: list[Tensor], kept: lis
     assert any(moved) == (len(kept) < len(moved))
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("kernel", [pytest.param("native", marks=needs_native), "torch"])
 @pytest.mark.parametrize("core", ["sab", "lstm_tbptt", "rtu", "gru", "mingru"])
 @pytest.mark.parametrize("parts", [["core"], ["head"], ["encoder"], ["core", "encoder"], ["core", "head", "encoder"]])

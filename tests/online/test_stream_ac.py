@@ -149,6 +149,7 @@ COPIES: dict[str, Callable[[StreamAC], StreamAC]] = {
 }
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("shared_core", [True, False], ids=["shared", "separate"])
 @pytest.mark.parametrize("way", COPIES)

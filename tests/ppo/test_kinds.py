@@ -169,6 +169,7 @@ def test_a_subclass_of_a_policy_is_taken() -> None:
         RecurrentPPO(dict, env)  # type: ignore[arg-type]
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("sde", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_copy_of_a_policy_that_has_learnt_is_independent(kind: str, sde: bool) -> None:

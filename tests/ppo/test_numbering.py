@@ -48,6 +48,7 @@ def agent(
     return RecurrentPPO(f"{prefix}{kind}Policy", env, **{**defaults, **settings})
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("action", DISCRETE.values(), ids=DISCRETE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_actions_are_those_of_the_space_wherever_they_are_seen(

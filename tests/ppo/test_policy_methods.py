@@ -59,6 +59,7 @@ def test_the_distribution_is_that_by_which_predict_acts(kind: str) -> None:
                 np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("critic", CRITICS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_sequences_are_the_steps_one_by_one(kind: str, critic: str) -> None:

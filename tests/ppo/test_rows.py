@@ -32,6 +32,7 @@ def assert_same(model: RecurrentPPO, rows: Tensor | None = None) -> None:
     torch.testing.assert_close(found.values, batch.values, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("observation", OBSERVATIONS)
 def test_ratios_before_the_first_update_are_one_for_every_observation(kind: str, observation: str) -> None:
@@ -40,6 +41,7 @@ def test_ratios_before_the_first_update_are_one_for_every_observation(kind: str,
     assert_same(model)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("action", ACTIONS)
 def test_ratios_before_the_first_update_are_one_for_every_action(kind: str, action: str) -> None:
@@ -71,6 +73,7 @@ def test_ratios_before_the_first_update_are_one_for_every_setting(
     assert_same(model)
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("n_steps", "batch_size", "segment"), [(8, 4, 4), (12, 8, 4), (8, 24, 8), (8, 1000, 8)])
 def test_rows_that_are_cut_into_segments_go_on_from_the_carried_state(

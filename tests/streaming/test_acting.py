@@ -128,7 +128,7 @@ class Exported(nn.Module):
         return (output, *after.tensors())
 
 
-@pytest.mark.pairs
+@pytest.mark.each
 @pytest.mark.parametrize(("eviction", "write"), ALL_RULES)
 @READINGS
 def test_an_exported_step_leaves_the_memory_that_the_stream_leaves(

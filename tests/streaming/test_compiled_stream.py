@@ -17,6 +17,7 @@ from sab_agents.kernels.stream import NativeStream, TorchStream
 from sab_agents.streaming import EVICTIONS, WRITES, SABStream, TruncatedStream
 from tests.kernels.extension import needs_native
 from tests.readings import random_reading
+from tests.selection import first
 from tests.streaming.rules import rules
 
 pytestmark = needs_native
@@ -109,7 +110,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], context: 
         assert apart <= close, f"{context}: {name} is {apart} apart"
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", first(15, range(40)))
 def test_both_ways_take_the_same_steps_and_learn_the_same(seed: int) -> None:
     rng = random.Random(seed)
     native, plain = Side(seed, "native"), Side(seed, "torch")

@@ -51,6 +51,7 @@ def learn(stream: Stream, x: Tensor, *, at_once: bool) -> list[Tensor]:
     return found
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("pickles", [False, True], ids=["deepcopy", "pickle"])
 @pytest.mark.parametrize("at_once", [True, False], ids=["steps", "windows"])

@@ -67,6 +67,7 @@ def windows(kernel: str, changes: list[Change]) -> list[Tensor]:
     return found
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("first", CHANGES)
 @pytest.mark.parametrize("second", CHANGES)
 def test_gradients_are_those_of_plain_torch_after_weights_or_gradients_were_replaced(

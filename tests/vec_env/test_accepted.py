@@ -86,6 +86,7 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
 }
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("form", ["single", "vector", "same step", "vec_env"])
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("name", OBSERVATIONS)
@@ -116,6 +117,7 @@ def dummy(make: Callable[[], Any]) -> Any:
     return DummyVecEnv([make])
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("form", ["single", "vector"])
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("name", ACTIONS)

@@ -178,6 +178,7 @@ def check_equal(bridge: Any, dummy: Any, actions: Any, count: int = 40) -> None:
     assert ends > 3
 
 
+@pytest.mark.each
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", EACH)
 def test_a_wrapper_of_all_copies_gives_what_wrappers_of_single_copies_give(

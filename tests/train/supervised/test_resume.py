@@ -60,7 +60,7 @@ def logged(folder: Path) -> list[dict[str, Any]]:
 def test_a_run_that_is_killed_again_and_again_ends_the_same_to_the_bit(
     changes: dict[str, Any], kills: int, make_config: MakeConfig, text_file: str
 ) -> None:
-    changes = {"steps": 400, "eval_every": 100, "checkpoint_every": 3, "log_every": 5} | changes
+    changes = {"steps": 200, "eval_every": 100, "checkpoint_every": 3, "log_every": 5} | changes
     if changes.get("task") == "characters":
         changes["corpus"] = text_file
     train(make_config(**changes, out="whole"))
