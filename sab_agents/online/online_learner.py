@@ -26,6 +26,7 @@ from sab_agents.kernels import all_finite
 from sab_agents.online.answers import Answers
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
 from sab_agents.online.diagnosis import Diagnosis, Facts, WindowHistory, diagnosed
+from sab_agents.online.former_files import learner_state
 from sab_agents.online.growth import laid_into, require_growable
 from sab_agents.online.inputs import Inputs, WaitingSteps, flag, numbers
 from sab_agents.online.rates import MakeOptimizer, optimizer_of
@@ -483,7 +484,9 @@ class OnlineLearner:
         """Returns a learner of the settings and the state that a file holds."""
         settings = saved["settings"]
         if "counts" in saved:
-            settings, state = _translated(saved, state)
+            known = {*inspect.signature(cls).parameters, *cls.settings_of(settings["core"])}
+            settings = {name: value for name, value in settings.items() if name in known}
+            state = learner_state(saved, state)
         if settings["observation_shape"] is not None:
             settings["observation_shape"] = tuple(settings["observation_shape"])
         settings = former_settings(settings, cls.settings_of(settings["core"]), settings)
@@ -648,18 +651,3 @@ def _spec(core: str) -> CoreSpec:
     if core not in known:
         raise ValueError(f"OnlineLearner: core {core!r} is unknown or not endless. {did_you_mean(str(core), known)}")
     return known[core]
-
-
-def _translated(saved: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns settings and state of a file of before settings were checked against the core."""
-    settings, core = saved["settings"], saved["settings"]["core"]
-    known = {*inspect.signature(OnlineLearner).parameters, *OnlineLearner.settings_of(core)}
-    state = {
-        **tensors,
-        **{f"count.{name}": value for name, value in zip(_COUNTS, saved["counts"], strict=True)},
-        **under("ledger", saved["ledger"]),
-        "label.steps": saved["open_steps"],
-        "optimizer.groups": saved["groups"],
-        "names": saved["names"],
-    }
-    return {name: value for name, value in settings.items() if name in known}, state

@@ -29,10 +29,11 @@ from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core.recipes import DEFAULT, former_settings
 from sab_agents.core.registry import core_spec
 from sab_agents.online.distributions import Array
+from sab_agents.online.former_files import agent_state
 from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
-from sab_agents.streaming import Stream, in_own_modes, open_figures, without_contexts
+from sab_agents.streaming import in_own_modes, open_figures, without_contexts
 from sab_agents.vec_env.layers import single_wrapped
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_STREAMS
@@ -441,7 +442,7 @@ class StreamAC(BaseAlgorithm):
         agent.n_envs = 1
         agent._setup_model()
         if "counts" in settings:
-            state = _translated(settings, state, agent.policy.streams())
+            state = agent_state(settings, state, agent.policy.streams())
         agent.load_state_dict(state)
         if env is not None:
             agent.set_env(env, force_reset=force_reset)
@@ -512,44 +513,3 @@ def _single(env: Any, owner: str) -> Any:
         return as_vec_env(env, owner, FOR_STREAMS)
     remedy = "a VecEnv of one, or a plain one" if isinstance(env, VecEnv) else f"env = {single_wrapped(env, copies=1)}"
     raise ValueError(f"{owner}: learns from one environment, but got {count}. Use {remedy}.")
-
-
-def _translated(facts: dict[str, Any], tensors: dict[str, Tensor], streams: dict[str, Stream]) -> dict[str, Any]:
-    """Returns the state of a file that was written when each kind of core had a class of its own for streams."""
-    state: dict[str, Any] = {
-        **under("count", facts["counts"]),
-        **under("reward_scaler", facts["reward_scaler"]),
-        "normaliser.count": facts["observations_seen"],
-        **{name: facts[name] for name in ("generators", "episodes", "successes", "episode_start") if name in facts},
-    }
-    for name, tensor in tensors.items():
-        if name.startswith("policy."):
-            state[name.replace("_core.core.", "_core.")] = tensor
-        elif name.startswith("trace."):
-            state[f"optimiser.{name.removeprefix('trace.')}.trace"] = tensor
-        elif not name.startswith("core."):
-            state[name] = tensor
-    for name, stream in streams.items():
-        carried = _translated_stream(within(f"core.{name}", tensors))
-        known = stream.state_dict()
-        # The generator of acting is of use only to a stream whose acting draws.
-        state |= under(f"stream.{name}", {key: carried[key] for key in carried if key != "acting" or key in known})
-    return state
-
-
-def _translated_stream(carried: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the state of a stream, given what the class of its core carried."""
-    if "sensitivity" in carried:  # trace units
-        state = carried["state"]
-        return {"state.0": state, "before.0": state, "sensitivity.0": carried["sensitivity"].unsqueeze(0)}
-    if "segment" in carried:  # an LSTM, whose steps were counted from its segment's start
-        ends: dict[str, Tensor] = {}
-        observation = carried["segment"].unsqueeze(1)
-        for name, old, steps in (("before", "start", 0), ("state", "end", len(observation))):
-            h, c = (carried[f"{old}_{each}"].unsqueeze(1) for each in "hc")
-            ends |= under(name, {"0": h, "1": c, "2": torch.tensor([steps])})
-        if not len(observation):
-            return ends
-        start = torch.zeros(len(observation), 1, dtype=torch.bool)
-        return ends | under("window", {"observation": observation, "start": start})
-    return carried
