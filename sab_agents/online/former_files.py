@@ -22,11 +22,10 @@ def learner_state(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
         facts: what a file holds beside tensors; it was written before settings were checked against the core.
         tensors: by name.
     """
+    counts = dict(zip(("steps", "updates", "skipped"), facts["counts"], strict=True))
     return {
         **tensors,
-        **{
-            f"count.{name}": value for name, value in zip(("steps", "updates", "skipped"), facts["counts"], strict=True)
-        },
+        **under("count", counts),
         **under("ledger", facts["ledger"]),
         "label.steps": facts["open_steps"],
         "optimizer.groups": facts["groups"],
@@ -38,7 +37,7 @@ def agent_state(facts: dict[str, Any], tensors: dict[str, Tensor], streams: dict
     """Returns the state of an agent, for `StreamAC.load_state_dict`.
 
     Args:
-        facts: what a file holds beside tensors; it was written when each kind of core had a class of its own for streams.
+        facts: what a file holds beside tensors; it was of when each kind of core had a class of its own for streams.
         tensors: by name.
         streams: the agent's, by name.
     """
