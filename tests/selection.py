@@ -27,7 +27,7 @@ def only(chosen: Iterable[str], cases: Iterable[str]) -> list[Any]:
 
 
 def covering(cases: Sequence[Mapping[str, int]], together: int) -> list[int]:
-    """Places of some of the `cases`, values of names, in which so many values as meet in a case meet, too.
+    """Places of some of the `cases`, values of names, in which any so many values that meet in a case meet, too.
 
     Chosen greedily: each has the most meetings that were not there before it, and is the first of those.
     """

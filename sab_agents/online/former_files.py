@@ -19,7 +19,7 @@ def learner_state(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> di
     """Returns the state of a learner, for `OnlineLearner.load_state_dict`.
 
     Args:
-        facts: what a file holds beside tensors; it was written before settings were checked against the core.
+        facts: what a file holds beside tensors, written before settings were checked against the core.
         tensors: by name.
     """
     counts = dict(zip(("steps", "updates", "skipped"), facts["counts"], strict=True))
@@ -37,7 +37,7 @@ def agent_state(facts: dict[str, Any], tensors: dict[str, Tensor], streams: dict
     """Returns the state of an agent, for `StreamAC.load_state_dict`.
 
     Args:
-        facts: what a file holds beside tensors; it was of when each kind of core had a class of its own for streams.
+        facts: what a file holds beside tensors, written when each kind of core had a class of its own for streams.
         tensors: by name.
         streams: the agent's, by name.
     """

@@ -208,7 +208,7 @@ def untouched(name: str, _kernel: str) -> list[Tensor]:
     return found
 
 
-@pytest.mark.each
+@pytest.mark.pairs
 @every_learner
 @every_kernel
 @pytest.mark.parametrize("way", WAYS)
@@ -269,7 +269,7 @@ def test_frozen_parameters_stay_and_the_others_learn(name: str, kernel: str) -> 
         assert not torch.equal(whole, kind.values(learner))
 
 
-@pytest.mark.each
+@pytest.mark.pairs
 @every_learner
 @every_kernel
 @pytest.mark.parametrize("wrap", [parametrizations.weight_norm, parametrizations.orthogonal, pruned])
