@@ -5,6 +5,7 @@ Dimensions: T steps, B rows, I input size, H hidden size.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from sab_agents.checks import at_least
+from sab_agents.checks import above_zero, at_least
 from sab_agents.core.state import State, register_state
 from sab_agents.kernels import all_finite
 
@@ -296,3 +297,18 @@ class leaves_of:  # noqa: N801 - it is used as a function
         for weight, leaf in zip(self._weights, self._leaves, strict=True):
             if leaf is not weight and leaf.grad is not None:
                 weight.backward(leaf.grad)  # type: ignore[no-untyped-call]
+
+
+def draw_input_weights(core: nn.Module, gain: float | None) -> None:
+    """Draws the input weights of all layers of an LSTM or a GRU uniform in ±gain · √(3 / I); None leaves them.
+
+    Raises:
+        ValueError: the gain is not a number above 0.
+    """
+    if gain is None:
+        return
+    above_zero(type(core).__name__, "input_gain", gain)
+    for name, parameter in core.named_parameters():
+        if "weight_ih" in name:
+            bound = gain * math.sqrt(3 / parameter.shape[1])
+            nn.init.uniform_(parameter, -bound, bound)

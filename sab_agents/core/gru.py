@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sab_agents.checks import at_least
-from sab_agents.core.base import Core, recompute_weights
+from sab_agents.core.base import Core, draw_input_weights, recompute_weights
 from sab_agents.core.lstm import WEIGHTS
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
@@ -57,6 +57,7 @@ class GRU(Core[GRUState]):
         bptt_steps: n, at least 1; None backpropagates through the whole episode.
         layers: L, each of which reads the hidden states of the one before.
         dropout: fraction of the features between layers that are zeroed in training.
+        input_gain: g of the weights by which inputs enter, which begin uniform in ±g√(3/I); None is PyTorch's, ±1/√H.
         batch_first: sequences are (B, T, …) instead of (T, B, …).
         device: of the parameters.
         dtype: of the parameters.
@@ -83,6 +84,7 @@ class GRU(Core[GRUState]):
         bptt_steps: int | None = None,
         layers: int = 1,
         dropout: float = 0.0,
+        input_gain: float | None = None,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -95,6 +97,7 @@ class GRU(Core[GRUState]):
             raise ValueError(f"GRU: dropout must be a fraction between 0 and 1, but is {dropout!r}.")
         between = dropout if layers > 1 else 0.0  # one layer has nothing between
         self.gru = nn.GRU(input_size, hidden_size, layers, dropout=between, device=device, dtype=dtype)
+        draw_input_weights(self, input_gain)
 
     def extra_repr(self) -> str:
         """Shows the truncation, which no submodule shows."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least
-from sab_agents.core.base import Core, recompute_weights
+from sab_agents.core.base import Core, draw_input_weights, recompute_weights
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
 from sab_agents.kernels import Layout, LSTMWeights, Replay, lstm, lstm_step, replay_lstm, steps_in_episode
@@ -50,6 +50,7 @@ class LSTM(Core[LSTMState]):
         bptt_steps: n, at least 1; None backpropagates through the whole episode.
         layers: L, each of which reads the hidden states of the one before.
         dropout: fraction of the features between layers that are zeroed in training.
+        input_gain: g of the weights by which inputs enter, which begin uniform in ±g√(3/I); None is PyTorch's, ±1/√H.
         batch_first: sequences are (B, T, …) instead of (T, B, …).
         device: of the parameters.
         dtype: of the parameters.
@@ -77,6 +78,7 @@ class LSTM(Core[LSTMState]):
         bptt_steps: int | None = None,
         layers: int = 1,
         dropout: float = 0.0,
+        input_gain: float | None = None,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -90,6 +92,7 @@ class LSTM(Core[LSTMState]):
         self.dropout = dropout if layers > 1 else 0.0  # there is nothing between the layers of one
         self._names = [tuple(f"{name}_l{layer}" for name in WEIGHTS) for layer in range(layers)]
         self.lstm = nn.LSTM(input_size, hidden_size, layers, dropout=self.dropout, device=device, dtype=dtype)
+        draw_input_weights(self, input_gain)
 
     def extra_repr(self) -> str:
         """Shows the truncation, which no submodule does."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least
-from sab_agents.core.base import Core, recompute_weights
+from sab_agents.core.base import Core, draw_input_weights, recompute_weights
 from sab_agents.core.lstm import LSTM, LSTMState
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import State
@@ -52,6 +52,7 @@ class LSTMAttention(Core[LSTMAttentionState]):
         input_size: I.
         hidden_size: H; an output [h_t, s_t] has 2H numbers.
         attention_size: A, size of queries and keys; None takes H.
+        input_gain: g of the weights by which inputs enter, which begin uniform in ±g√(3/I); None is PyTorch's, ±1/√H.
         batch_first: sequences are (B, T, …) instead of (T, B, …).
         device: of the parameters.
         dtype: of the parameters.
@@ -77,6 +78,7 @@ class LSTMAttention(Core[LSTMAttentionState]):
         hidden_size: int,
         *,
         attention_size: int | None = None,
+        input_gain: float | None = None,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -89,6 +91,7 @@ class LSTMAttention(Core[LSTMAttentionState]):
         self.query = nn.Linear(hidden_size, size, device=device, dtype=dtype)
         # A bias would add the same number to all scores of a query, which softmax ignores.
         self.key = nn.Linear(hidden_size, size, bias=False, device=device, dtype=dtype)
+        draw_input_weights(self, input_gain)
 
     def initial_state(self, batch_size: int) -> LSTMAttentionState:
         """The state of `batch_size` rows at the start of an episode: all zeros, with n = 0 columns of memory.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sab_agents.checks import at_least, int_between, is_number, one_of
 from sab_agents.core.attention import Attention, AttentionKind, constant_linear
-from sab_agents.core.base import Core, recompute_weights
+from sab_agents.core.base import Core, draw_input_weights, recompute_weights
 from sab_agents.core.recipes import DEFAULT, Recipe, chosen_recipe
 from sab_agents.core.registry import register_core
 from sab_agents.core.state import SABState
@@ -130,6 +130,8 @@ class SAB(Core[SABState]):
         sharpness: κ in g_i = (exp(κu_i) − 1)/κ, u_i what the score of slot i stands above the threshold; 0, the
             paper's, is g_i = u_i. Scores that differ by less than 1/κ are weighed nearly so with any κ; of others the
             best takes nearly all. So a read can learn to single out one slot of K, by making scores larger.
+        input_gain: g of the weights by which inputs enter, which begin uniform in ±g√(3/I), with a standard deviation
+            of g/√I. None: PyTorch's, ±1/√H, by which a single number hardly shows in the state.
         batch_first: sequences are (B, T, …), as in `nn.LSTM`.
         device: where the parameters are made.
         dtype: of the parameters.
@@ -170,6 +172,7 @@ class SAB(Core[SABState]):
         output_gate: bool | None = None,
         age_scale: int = 1,
         sharpness: float = 0.0,
+        input_gain: float | None = None,
         batch_first: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -200,6 +203,7 @@ class SAB(Core[SABState]):
         self.output_gate: OutputGate | None = None
         if reading.output_gate:
             self.output_gate = OutputGate(hidden_size, device=device, dtype=dtype)
+        draw_input_weights(self, input_gain)
 
     def extra_repr(self) -> str:
         """The settings, for `print`."""

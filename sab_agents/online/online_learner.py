@@ -21,7 +21,7 @@ from sab_agents.checkpoint import archive
 from sab_agents.checkpoint.archive import all_or_nothing, on_device, under, within
 from sab_agents.checks import above_zero, at_least, did_you_mean, plain
 from sab_agents.core import CoreSpec, SABState, build_core
-from sab_agents.core.recipes import PAPER, former_settings
+from sab_agents.core.recipes import former_settings
 from sab_agents.kernels import all_finite
 from sab_agents.online.answers import Answers
 from sab_agents.online.credit_ledger import CreditLedger, CreditReport
@@ -36,10 +36,6 @@ from sab_agents.optim.flat import FlatAdam, FlatGradient, Follower
 from sab_agents.streaming import SABStream, Stream, credited, in_own_modes, make_stream, stream_settings
 
 KIND = "online-learner"
-
-INPUT_GAIN = 2.5
-"""Of the input weights at the start. With those that PyTorch draws, a state hardly shows which of some symbols its
-input was, and what is read of it teaches little."""
 
 
 class OnlineLearner:
@@ -75,8 +71,7 @@ class OnlineLearner:
         optimizer: makes another optimiser of the parameters, with one rate for all unless it takes care of that.
         encoder: makes inputs (N, I) of observations (N, …) and is learnt with the rest.
         observation_shape: of one observation; None is (I,).
-        seed: of the parameters and of the stream. The input weights of LSTMs and GRUs, SAB's among them unless its
-            recipe is the paper's, are drawn with a variance of 2.5² / I; all else begins as its core does.
+        seed: of the parameters and of the stream.
         device: of everything.
         history: windows whose reads and gradients are kept for `diagnose`; with 0 nothing is noted for it.
         settings: of the core and its stream; `OnlineLearner.settings_of(core)` names them. For "sab", with defaults:
@@ -87,6 +82,8 @@ class OnlineLearner:
             for all): see `SABStream`.
             age_scale=None: half the capacity, so that the newest of several like slots can be told from those before.
             sharpness=None: 0.5, so that a read can single out one of `top_k` slots; 0.0 with the paper's recipe.
+            input_gain=2.5, so that a state shows what its input was before anything is learnt; None with the paper's
+            recipe. LSTMs and GRUs have it, too.
 
     Raises:
         TypeError: a count is not an int, or the core has no such setting.
@@ -158,8 +155,6 @@ class OnlineLearner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.core = build_core(core, input_size, hidden_size, **of_core).to(device)
-            if of_core.get("recipe") != PAPER:
-                _widen_inputs(self.core)
             self.head = Head(self.core.output_size, self.targets).to(device)
         shape = (input_size,) if observation_shape is None else tuple(observation_shape)
         if "seed" in stream_settings(spec):
@@ -631,14 +626,6 @@ class _Peeked(NamedTuple):
 
 _COUNTS = ("steps", "updates", "skipped")
 _DTYPES = frozenset({torch.float32, torch.float64})
-
-
-def _widen_inputs(core: nn.Module) -> None:
-    """Draws the input weights of LSTMs and GRUs with a variance of INPUT_GAIN² / I."""
-    for name, parameter in core.named_parameters():
-        if "weight_ih" in name:
-            bound = INPUT_GAIN * math.sqrt(3 / parameter.shape[1])
-            nn.init.uniform_(parameter, -bound, bound)
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

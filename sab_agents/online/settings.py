@@ -37,6 +37,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "write": "changed",
         "age_scale": None,  # half of the capacity
         "sharpness": None,  # 0.5, and 0 with the recipe of the paper
+        # With PyTorch's weights a state hardly shows which of some symbols its input was, and what is read of it
+        # teaches little. The paper's recipe keeps them.
+        "input_gain": 2.5,
     },
     # Hidden layers follow its core; with a gate it has not been measured.
     "StreamAC": {**_SHARED, "attention": "mlp", "output_gate": False},
@@ -82,6 +85,8 @@ def chosen_settings(user: str, spec: CoreSpec, passed: Mapping[str, Any]) -> tup
         chosen["age_scale"] = _age_scale(user, chosen)
     if chosen.get("sharpness", 0) is None:
         chosen["sharpness"] = 0.0 if chosen["recipe"] == PAPER else 0.5
+    if chosen.get("recipe") == PAPER and "input_gain" not in passed:
+        chosen.pop("input_gain", None)
     if "novelty" in chosen:
         chosen["novelty"] = chosen_novelty(chosen["write"], chosen["novelty"])
     of_core = {name: value for name, value in chosen.items() if name in spec.settings}
