@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 DOCS = Path(__file__).parent
@@ -35,3 +37,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for name, content in resources["outputs"].items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Leads the first page's links, which are those of the repository, to the pages that `on_files` adds."""
+    if page.file.src_uri != "index.md":
+        return markdown
+    return re.sub(r"\((notebooks/\w+)\.ipynb\)", r"(\1.md)", markdown)

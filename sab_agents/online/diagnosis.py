@@ -189,11 +189,11 @@ def _figure(group: str, form: str, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `OnlineLearner.diagnose` found; printed, it is a table and a line of advice for each disease.
+    """What `OnlineLearner.diagnose` found; printed, it is a table and a line of advice for each problem.
 
     Figures of writes, reads, credit and gradients are means over the latest windows that were noted, those of held
-    slots are of now. A figure that there is nothing to compute from, such as those of slots with a core that has none,
-    is None.
+    slots describe the present. A figure that there is nothing to compute from, such as those of slots with a core
+    that has none, is None.
 
     Attributes:
         core: name of the learner's core.
@@ -208,7 +208,7 @@ class Diagnosis:
         held_age: mean steps since a held slot was written.
         steps_since_write: steps since the last write, or since the episode's start; mean over the rows.
         write_rate: fraction of steps that wrote.
-        used_slots: filled slots of a row that were read of late.
+        used_slots: filled slots of a row that were read lately.
         reading_steps: fraction of steps that read something.
         declined_reads: fraction of the steps with a filled slot that read nothing: all scores tied, or it declined.
         read_distance: mean steps back to what was read, weighted by attention.
@@ -226,7 +226,7 @@ class Diagnosis:
         largest_h: greatest absolute value of h, of the windows' outputs and of the slots.
         h_growth: greatest absolute output of the newer half of the windows, over that of the older half.
         input_scale: root mean square of the feature of the inputs for which it is greatest; None with an encoder.
-        advice: for each disease that was found its name and a line that says what to change.
+        advice: for each problem that was found its name and a line that says what to change.
     """
 
     core: str
@@ -234,7 +234,7 @@ class Diagnosis:
     updates: int
     windows: int
     slots: int | None
-    loss: float | None = _figure("answers", ".3g", "mean loss of late")
+    loss: float | None = _figure("answers", ".3g", "mean of the latest losses")
     constant_loss: float | None = _figure("answers", ".3g", "that of the same answer to all")
     filled_slots: float | None = _figure("memory", ".1f", "slots of a row hold something, of {slots}")
     episode_steps: float | None = _figure("memory", ",.1f", "steps since an episode started")
@@ -342,7 +342,7 @@ def diagnosed(stream: Stream, history: WindowHistory, answers: Answers, facts: F
     figures = {name: value for name, value in figures.items() if not math.isnan(value)}
     counted = {"core": facts.settings["core"], "steps": facts.steps, "updates": facts.updates}
     found = Diagnosis(**counted, windows=len(history), slots=slots, **figures)
-    advice = dict(_diseases(found, facts, stream))
+    advice = dict(_problems(found, facts, stream))
     if not advice and answers.count >= MANY_ANSWERS:
         advice = dict(_guesses(found, facts))
     return replace(found, advice=advice)
@@ -374,8 +374,8 @@ def _of_credit(numbers: Sequence[Numbers], rows: int) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _diseases(found: Diagnosis, facts: Facts, stream: Stream) -> Iterator[tuple[str, str]]:
-    """Yields the name of each disease that the figures show, with a line of advice."""
+def _problems(found: Diagnosis, facts: Facts, stream: Stream) -> Iterator[tuple[str, str]]:
+    """Yields the name of each problem that the figures show, with a line of advice."""
     if not facts.targets and facts.steps >= facts.settings["update_every"]:
         yield "no target", f"no y in {facts.steps:,} steps. Pass it to learn_one where it is known."
     if not 0 < facts.learning_rate < math.inf:
@@ -385,11 +385,11 @@ def _diseases(found: Diagnosis, facts: Facts, stream: Stream) -> Iterator[tuple[
     if not facts.finite:
         yield "parameters", "NaN or infinite. Make a new learner, with a smaller learning_rate."
         return  # what else there is to see follows from that
-    yield from _diseases_of_scale(found, facts)
+    yield from _problems_of_scale(found, facts)
     if isinstance(stream, SABStream):
-        yield from _diseases_of_memory(found, facts.steps, stream)
+        yield from _problems_of_memory(found, facts.steps, stream)
         if found.windows >= ENOUGH:
-            yield from _diseases_of_reads(found, facts, stream)
+            yield from _problems_of_reads(found, facts, stream)
 
 
 def _guesses(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
@@ -404,7 +404,7 @@ def _guesses(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
         yield "guessing", f"loss {loss:.3g}; {least:.3g} for one answer to all. Learn on, or {remedy}."
 
 
-def _diseases_of_scale(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
+def _problems_of_scale(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, str]]:
     slots = found.slots is not None
     if (found.skipped_updates or 0) > OVERFLOWED:
         remedy = "Use summary_gain=0 and credit_depth=1." if slots else "Use a smaller learning_rate."
@@ -421,7 +421,7 @@ def _diseases_of_scale(found: Diagnosis, facts: Facts) -> Iterator[tuple[str, st
         yield "large h", f"|h| reaches {found.largest_h:.3g}: {remedy}"
 
 
-def _diseases_of_memory(found: Diagnosis, steps: int, stream: SABStream) -> Iterator[tuple[str, str]]:
+def _problems_of_memory(found: Diagnosis, steps: int, stream: SABStream) -> Iterator[tuple[str, str]]:
     since, write_every = found.steps_since_write or 0, stream.rules.write_every
     if not found.filled_slots:
         if found.windows >= ENOUGH and not found.write_rate:
@@ -439,7 +439,7 @@ def _is_still(found: Diagnosis, steps: int, write_every: int) -> bool:
     """Whether hardly anything was written in a stream whose present episodes are most of it.
 
     As long as there are empty slots, each write has filled one. A long episode of which little is worth a slot, among
-    others, is no disease.
+    others, is no problem.
     """
     filled, due = found.filled_slots or 0, (found.episode_steps or 0) / write_every
     endless = due >= STILL and 2 * (found.episode_steps or 0) >= steps
@@ -455,7 +455,7 @@ def _is_old(found: Diagnosis, steps: int, write_every: int) -> bool:
     return 2 * length >= steps and length >= MANY_TIMES * slots * write_every and 4 * age >= length
 
 
-def _diseases_of_reads(found: Diagnosis, facts: Facts, stream: SABStream) -> Iterator[tuple[str, str]]:
+def _problems_of_reads(found: Diagnosis, facts: Facts, stream: SABStream) -> Iterator[tuple[str, str]]:
     if (found.declined_reads or 0) > DECLINED:
         yield "nothing read", "scores tie or decline. Lower learning_rate, or use write='novel'."
     elif found.read_change is not None and found.read_change < NO_CHANGE and (found.filled_slots or 0) >= 2:

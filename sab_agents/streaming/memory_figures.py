@@ -120,7 +120,7 @@ def held_figures(state: SABState) -> dict[str, float]:
 
     Returns:
         filled_slots: of a row, on average.
-        used_slots: those of them that were read of late, see `SlotState.usage`.
+        used_slots: those of them that were read lately, see `SlotState.usage`.
         episode_steps: steps since the episode's start, mean over the rows.
         steps_since_write: the same since the last write, or since the start if nothing was written in the episode.
         held_age: mean steps since a slot was written; missing if none is filled.

@@ -1,4 +1,4 @@
-"""`OnlineLearner.diagnose` sees each known disease in a learner that has it, and nothing in one that learns."""
+"""`OnlineLearner.diagnose` sees each known problem in a learner that has it, and nothing in one that learns."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ MEMORY = {
     "write": "novel",
     "credit_depth": 1,
 }
-"""Settings with which some diseases come by themselves, whatever the defaults are."""
+"""Settings with which some problems come by themselves, whatever the defaults are."""
 
 
 def learner(core: str = "sab", **settings: Any) -> OnlineLearner:
@@ -134,7 +134,7 @@ def huge_targets(made: OnlineLearner) -> None:
         made.learn_one(np.ones(FEATURES, np.float32), np.full(SYMBOLS, 1e30))
 
 
-DISEASES: dict[str, tuple[str, dict[str, Any], Callable[[OnlineLearner], object], str]] = {
+PROBLEMS: dict[str, tuple[str, dict[str, Any], Callable[[OnlineLearner], object], str]] = {
     "frozen": ("frozen", {}, recalls(3000), "write='every'"),
     "hardly ever written": ("frozen", {}, recalls(4800), "lower novelty"),
     "frozen by novelty": ("frozen", {"novelty": 100.0}, recalls(1000), "lower novelty"),
@@ -163,16 +163,16 @@ DISEASES: dict[str, tuple[str, dict[str, Any], Callable[[OnlineLearner], object]
 }
 
 
-@pytest.mark.parametrize(("disease", "settings", "run", "remedy"), DISEASES.values(), ids=DISEASES)
-def test_a_disease_is_seen(
-    disease: str, settings: dict[str, Any], run: Callable[[OnlineLearner], object], remedy: str
+@pytest.mark.parametrize(("problem", "settings", "run", "remedy"), PROBLEMS.values(), ids=PROBLEMS)
+def test_a_problem_is_seen(
+    problem: str, settings: dict[str, Any], run: Callable[[OnlineLearner], object], remedy: str
 ) -> None:
     made = learner(**settings)
     with np.errstate(all="ignore"):
         run(made)
     found = made.diagnose()
-    assert remedy in found.advice[disease]
-    assert f"{disease}: {found.advice[disease]}" in str(found).splitlines()
+    assert remedy in found.advice[problem]
+    assert f"{problem}: {found.advice[problem]}" in str(found).splitlines()
     assert max(map(len, str(found).splitlines())) <= 80
 
 
@@ -189,16 +189,16 @@ def test_a_disease_is_seen(
     ],
 )
 def test_who_takes_the_advice_no_longer_gets_it(name: str, remedy: dict[str, Any]) -> None:
-    disease, settings, run, _ = DISEASES[name]
+    problem, settings, run, _ = PROBLEMS[name]
     made = learner(**settings | remedy)
     run(made)
-    assert disease not in made.diagnose().advice
+    assert problem not in made.diagnose().advice
 
 
 @pytest.mark.parametrize(
     ("settings", "said"), [({}, False), ({"summary_gain": 0.5}, True), ({"credit_depth": 2}, True)]
 )
-def test_large_credit_is_a_disease_only_where_reads_or_links_add_up(
+def test_large_credit_is_a_problem_only_where_reads_or_links_add_up(
     settings: dict[str, Any], said: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sab_agents.online.diagnosis.DWARFED", 0.02)
@@ -213,7 +213,7 @@ def test_what_follows_from_lost_parameters_is_not_said() -> None:
     assert set(made.diagnose().advice) == {"learning rate", "parameters"}
 
 
-def test_few_writes_in_a_long_episode_among_others_are_no_disease() -> None:
+def test_few_writes_in_a_long_episode_among_others_are_no_problem() -> None:
     made = learner()
     recalls(4000, delay=598, starts=True)(made)  # the window of a question ends with it, and holds no write
     found = made.diagnose()
@@ -223,7 +223,7 @@ def test_few_writes_in_a_long_episode_among_others_are_no_disease() -> None:
     assert "frozen" not in found.advice
 
 
-def test_slots_of_a_long_episodes_start_are_no_disease() -> None:
+def test_slots_of_a_long_episodes_start_are_no_problem() -> None:
     made = learner(write="every", summary_gain=0.0, capacity=6)
     recalls(4000, delay=598, starts=True)(made)
     found = made.diagnose()

@@ -64,7 +64,7 @@ class Row:
 
 
 def hidden_regime(samples: int = 10_000, seed: int = 0) -> Iterator[tuple[dict[str, float], str]]:
-    """Yields samples whose label depends on which of two regimes holds; nobody says where one ends.
+    """Yields samples whose label depends on which of two regimes holds, without a sign of where one ends.
 
     A regime lasts for 10 to 40 steps, and a feature of its own is 1 in its first step. `value` is uniform in (−1, 1).
     The label is "up" where it is positive in the regime "a" and where it is negative in "b", else "down". Who remembers

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from rich.markup import escape
 from rich.table import Table
 
 from sab_agents.checks import did_you_mean
@@ -129,7 +130,7 @@ def list_configs(arguments: Sequence[str]) -> int:
     table.add_column("suite", no_wrap=True)
     table.add_column("about")
     for name, path in shipped_configs().items():
-        table.add_row(name, kind_of(path, read_yaml(path)), _about(path))
+        table.add_row(name, kind_of(path, read_yaml(path)), escape(_about(path)))
     console = terminal(WIDTH)
     console.print(table)
     console.print("sab-agents suite run CONFIG --out FOLDER; the first ones, of one task, also train: ", end="")

@@ -169,7 +169,7 @@ class Conditioning(Suite[ConditioningConfig, ConditioningCell]):
             for cell, result in results.items()
         )
         return Study(
-            title="Trace conditioning in an endless stream, starts not said",
+            title="Trace conditioning in an endless stream without episode starts",
             size="interval",
             values=config.intervals,
             learners=config.learners,
@@ -184,7 +184,7 @@ class Conditioning(Suite[ConditioningConfig, ConditioningCell]):
                 interval: {"best": stream.best, "memoryless": stream.memoryless} for interval, stream in streams.items()
             },
             note=(
-                f"Nobody says where a trial begins. Squared error of the predicted return, with {config.distractors} "
+                f"Starts of trials are not given. Squared error of the predicted return, with {config.distractors} "
                 f"distractors, over {config.test_steps:,} steps after the last one that was learnt from; best and "
                 "memoryless are computed."
             ),

@@ -281,7 +281,7 @@ class Recall(Suite[RecallConfig, RecallCell]):
     def study(self, results: Mapping[RecallCell, Result]) -> Study:
         """Returns the accuracies; with several noises, or of two cues, a learner at each counts as one of its own."""
         config = self.config
-        starts = "Each round's start is said" if config.says_starts else "Nobody says where a round begins"
+        starts = "Episode starts are given" if config.says_starts else "Episode starts are not given"
         if config.min_delay is not None:
             starts += f", and delays are drawn from {config.min_delay:,} steps on"
         steps = "steps of one row" if config.rows == 1 else f"steps of {config.rows} rows together"
@@ -321,7 +321,7 @@ class Recall(Suite[RecallConfig, RecallCell]):
         cue = "one of two digits" if config.pairs else "a digit"
         recalled = f"Recall of {cue} ({config.cues})" if config.of_images else "Delayed recall"
         return Study(
-            title=f"{recalled} in an endless stream, {'starts said' if config.says_starts else 'starts not said'}",
+            title=f"{recalled} in an endless stream {'with' if config.says_starts else 'without'} episode starts",
             size="delay",
             values=config.delays,
             learners={

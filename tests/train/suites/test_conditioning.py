@@ -76,7 +76,7 @@ def test_it_prints_the_table_and_repeats_no_finished_cell(tmp_path: Path, capsys
     assert written == [path.stat().st_mtime_ns for path in sorted((tmp_path / "out" / "cells").glob("*.json"))]
     printed = capsys.readouterr().out
     stream = TraceConditioning(4)
-    assert "Nobody says where a trial begins." in printed
+    assert "Starts of trials are not given." in printed
     assert f"| best | {stream.best:.4f} |" in printed
     assert f"| memoryless | {stream.memoryless:.4f} |" in printed
     again = ["suite", "run", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "again")]

@@ -109,19 +109,19 @@ def test_the_table_says_whether_starts_are_said_and_which_cue_is_asked(
     command = ["suite", "run", str(tmp_path / "small.yaml"), "--rows", "1", "--recent", "2"]
     assert main([*command, "--out", str(tmp_path / "said")]) == 0
     said = (tmp_path / "said" / "table.md").read_text(encoding="utf-8")
-    assert "Each round's start is said. Accuracy of the last 2 answers" in said
+    assert "Episode starts are given. Accuracy of the last 2 answers" in said
     flags = ["--says_starts", "false", "--jitter", "0.5", "--asked", "newest", "oldest", "--out", str(tmp_path / "not")]
     assert main([*command, *flags]) == 0
     table = (tmp_path / "not" / "table.md").read_text(encoding="utf-8")
-    assert "Nobody says where a round begins." in table
+    assert "Episode starts are not given." in table
     for learner in ("sab", "lstm"):
         for asked in ("newest", "oldest"):
             assert f"| 3 | {learner}, {asked} of two | 0 of 1 |" in table
     assert len(list((tmp_path / "not" / "cells").glob("sab-3-0-oldest-0.json"))) == 1
     capsys.readouterr()
-    for folder, title in (("said", "starts said"), ("not", "starts not said")):
+    for folder, title in (("said", "with episode starts"), ("not", "without episode starts")):
         assert main(["report", str(tmp_path / folder), "--out", str(tmp_path / "page")]) == 0
-        assert f"Delayed recall in an endless stream, {title}" in (tmp_path / "page" / "report.md").read_text("utf-8")
+        assert f"Delayed recall in an endless stream {title}" in (tmp_path / "page" / "report.md").read_text("utf-8")
 
 
 class Oracle:
