@@ -24,3 +24,4 @@ def test_the_list_has_every_config(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert all(name in printed for name in shipped_configs())
     assert len(shipped_configs()) > 20
+    assert "sab-agents[peers]" in printed  # brackets are text here, not markup
