@@ -43,7 +43,7 @@ class CueStream(ABC):
     newest or always the oldest of the round's two cues that must be named. The rows start at different steps of their
     rounds, so that questions are spread over time.
 
-    With `says_starts`, `episode_start` marks each round's first cue, and a learner that empties its memory there
+    With episode starts, `episode_start` marks each round's first cue, and a learner that empties its memory there
     holds nothing else when it is asked. Without them a learner must itself find which of all cues so far is meant.
 
     Args:

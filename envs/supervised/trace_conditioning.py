@@ -40,7 +40,7 @@ class TraceConditioning:
     puff of air) comes `interval` steps after its onset, the inter-stimulus interval, and is on for 2 steps. Each
     trial's interval is uniform among the whole numbers that differ from `interval` by at most a third of it. The next
     trial begins 80 to 120 steps after the onset of the US. Distractor k = 1, 2, … has nothing to do with this: while it
-    is off, it goes on with probability 1/(10 k) at each step, for 4 steps. Starts of trials are not given.
+    is off, it switches on with probability 1/(10 k) at each step, for 4 steps. Starts of trials are not given.
 
     At each step the return is to be predicted, G_t = Σ_k γ^k US_{t + 1 + k} with γ = 1 - 1/`interval`; the score is the
     mean squared error. Between the CS and the US the input says nothing about what comes, and after the US it looks as
