@@ -12,8 +12,11 @@ from typing import Any
 import gymnasium as gym
 
 from sab_agents.checks import did_you_mean
-from sab_agents.envs.dynamics import Dynamics
+from sab_agents.envs.dynamics import Dynamics, Returns
 from sab_agents.envs.forms import DynamicsEnv, build_dynamics
+
+GYMNASIUMS = frozenset({"max_episode_steps", "render_mode"})
+"""Arguments of `gymnasium.make` and `make_vec` that are no settings of an environment."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,20 @@ class Registered:
         """
         return build_dynamics(self.dynamics_class(), {**self.arguments, **arguments})
 
+    def returns(self, arguments: Mapping[str, Any]) -> Returns:
+        """Returns what is known of the returns in an environment that Gymnasium makes with these arguments.
+
+        Nothing is known where `max_episode_steps` may cut episodes short.
+        """
+        if arguments.get("max_episode_steps") is not None:
+            return Returns(None, None, None)
+        return self.dynamics(**_settings_in(arguments)).returns
+
+    def horizon(self, arguments: Mapping[str, Any]) -> int | None:
+        """Returns the steps of the longest episode in an environment that Gymnasium makes with these arguments."""
+        limits = (self.dynamics(**_settings_in(arguments)).horizon, arguments.get("max_episode_steps"))
+        return min((limit for limit in limits if limit is not None), default=None)
+
     def dynamics_class(self) -> type[Dynamics]:
         """Returns the class of the dynamics."""
         env_class: type[DynamicsEnv] = self.load("Env")
@@ -56,6 +73,10 @@ class Registered:
         """Imports the module and returns its object `Name` + `suffix`."""
         module, name = self.name.split(":")
         return getattr(importlib.import_module(module), f"{name}{suffix}")
+
+
+def _settings_in(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in GYMNASIUMS}
 
 
 DELAYED = (

@@ -73,6 +73,12 @@ def above_zero(owner: str, name: str, value: object) -> None:
         raise ValueError(f"{owner}: {name} must be a number above 0, but is {value!r}.")
 
 
+def zero_or_above(owner: str, name: str, value: object) -> None:
+    """Raises ValueError unless `value` is a finite number of at least 0."""
+    if not is_number(value) or not 0 <= value < math.inf:  # type: ignore[operator]
+        raise ValueError(f"{owner}: {name} must be a number of at least 0, but is {value!r}.")
+
+
 def one_of(owner: str, name: str, value: object, valid: Iterable[Word]) -> Word:
     """Returns the valid word that `value` equals.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import maybe_transpose
 from torch import Tensor, nn
 
 from sab_agents.checks import at_least
@@ -214,6 +215,10 @@ class StreamPolicy(BasePolicy):
         observations, shape = np.asarray(observation), self.observation_space.shape or ()
         if observations.shape == shape:
             return observations[None], True
+        if observations.shape[1:] != shape:  # perhaps images as the environment has them, with their channels last
+            observations = maybe_transpose(observations, self.observation_space)
+            if observations.shape == shape:
+                return observations[None], True
         if observations.shape[1:] != shape or observations.ndim != len(shape) + 1:
             raise ValueError(
                 f"StreamAC.predict: an observation must have shape {shape}, or a batch of them one more axis in front, "

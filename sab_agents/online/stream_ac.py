@@ -34,11 +34,14 @@ from sab_agents.online.normalise import RewardScaler
 from sab_agents.online.policies import POLICY_ALIASES, Decision, StreamPolicy
 from sab_agents.optim.obgd import ObGD
 from sab_agents.streaming import in_own_modes, open_figures, without_contexts
+from sab_agents.vec_env.copying import copyable
 from sab_agents.vec_env.layers import single_wrapped
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_STREAMS
 
 KIND = "stream-ac"
+NORMALISER = "policy.normaliser"
+"""Under which name `get_parameters` has the statistics that normalise observations."""
 # The constructor's arguments that a file holds and that are attributes of the agent under the same name.
 _ARGUMENTS = (
     *("learning_rate", "gamma", "trace_decay", "ent_coef", "kappa_policy", "kappa_value"),
@@ -448,14 +451,18 @@ class StreamAC(BaseAlgorithm):
             agent.set_env(env, force_reset=force_reset)
         return agent
 
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """Returns the parameters, and the statistics that normalise observations, by the objects' names."""
+        return {**super().get_parameters(), NORMALISER: self.policy.normaliser.state_dict()}
+
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
     ) -> None:
         """Takes over the parameters of a file that `save` wrote, or of a dict as `get_parameters` returns it.
 
         Args:
-            load_path_or_dict: the path, or the dict. Of a file the statistics that normalise observations are taken,
-                too, without which its parameters mean something else.
+            load_path_or_dict: the path, or the dict. The statistics that normalise observations are taken, too, where
+                it has them, since without them the parameters mean something else.
             exact_match: all parameters must be there.
             device: accepted for stable-baselines3's sake; parameters stay on the agent's device.
 
@@ -464,12 +471,20 @@ class StreamAC(BaseAlgorithm):
             ValueError: an object's name is unknown or missing, or the file is not ours.
         """
         if isinstance(load_path_or_dict, dict):
-            super().set_parameters(load_path_or_dict, exact_match, device)
+            parameters = dict(load_path_or_dict)
+            statistics = parameters.pop(NORMALISER, None)
+            super().set_parameters(parameters, exact_match, device)
+            if statistics is not None:
+                self.policy.normaliser.load_state_dict(statistics)
             return
         _, state = archive.load(load_path_or_dict, KIND)
-        parameters: Any = {"policy": within("policy", state)}
+        parameters = {"policy": within("policy", state)}
         super().set_parameters(parameters, exact_match, device)
         self.policy.normaliser.load_state_dict(within("normaliser", state))
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        return copyable(BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper))
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         """Learns in another environment of the same spaces; `force_reset` as for `load`."""

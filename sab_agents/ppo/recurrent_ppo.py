@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
@@ -23,7 +24,7 @@ from stable_baselines3.common.utils import FloatSchedule, explained_variance, ob
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from sab_agents.checks import at_least, plain
+from sab_agents.checks import above_zero, all_finite, at_least, fraction, is_number, plain, zero_or_above
 from sab_agents.distributed import Ranks
 from sab_agents.optim.adam import Steps, steps_of
 from sab_agents.optim.flat import FlatGradient, Follower
@@ -46,6 +47,9 @@ Array = npt.NDArray[Any]
 
 UNUSED = ("forward", "evaluate_actions", "predict_values")
 """Methods of a policy for its users: learning goes by rows, in ways that need no state from outside."""
+
+CLASSES = ("activation_fn", "features_extractor_class", "optimizer_class")
+"""Entries of `policy_kwargs` that are classes, or functions that make what they would."""
 
 
 class RecurrentPPO(SavedAlgorithm):
@@ -71,18 +75,18 @@ class RecurrentPPO(SavedAlgorithm):
             `Transformer` or any other registered core in place of `Sab` (`policy_aliases` has them all); or a class
             derived from one of them.
         env: an environment or its id, a VecEnv, or a Gymnasium vector environment.
-        learning_rate: a number, or a function of the remaining progress (from 1 to 0).
+        learning_rate: a number of at least 0, or a function of the remaining progress (from 1 to 0).
         n_steps: steps of a rollout in each environment.
         batch_size: steps of a minibatch; all of a rollout's if it has fewer.
         n_epochs: passes over a rollout.
-        gamma: discount.
-        gae_lambda: λ of the generalised advantage estimator.
-        clip_range: ε of the surrogate; a number or a function as above.
-        clip_range_vf: greatest change of a value; None for any.
+        gamma: discount, from 0 to 1.
+        gae_lambda: λ of the generalised advantage estimator, from 0 to 1.
+        clip_range: ε of the surrogate; a number above 0 or a function as above.
+        clip_range_vf: greatest change of a value, as `clip_range`; None for any.
         normalize_advantage: whether advantages are normalised in each minibatch.
-        ent_coef: weight of the policy's entropy.
-        vf_coef: weight of the value loss.
-        max_grad_norm: greatest norm of the gradient.
+        ent_coef: weight of the policy's entropy, at least 0.
+        vf_coef: weight of the value loss, at least 0.
+        max_grad_norm: greatest norm of the gradient, above 0; infinity for any.
         use_sde: generalised state-dependent exploration.
         sde_sample_freq: steps between two draws of its noise; −1 draws at a rollout's start only.
         target_kl: stop an update once the policy has moved by more than 1.5 times this; None never.
@@ -152,6 +156,15 @@ class RecurrentPPO(SavedAlgorithm):
         self._normalisers = Normalisers(self.ranks, None)
         if env is not None or _init_setup_model:  # loading sets the spaces up later
             env = as_vec_env(env, name, FOR_PPO, observe_previous=observe_previous)
+        _check_settings(
+            name,
+            shares={"gamma": gamma, "gae_lambda": gae_lambda},
+            weights={"learning_rate": learning_rate, "ent_coef": ent_coef, "vf_coef": vf_coef},
+            limits={"clip_range": clip_range, "clip_range_vf": clip_range_vf, "target_kl": target_kl},
+            max_grad_norm=max_grad_norm,
+            normalize_advantage=plain(normalize_advantage),
+            policy_kwargs=policy_kwargs,
+        )
         super().__init__(
             policy,
             env,
@@ -163,7 +176,7 @@ class RecurrentPPO(SavedAlgorithm):
             vf_coef=plain(vf_coef),
             max_grad_norm=plain(max_grad_norm),
             use_sde=use_sde,
-            sde_sample_freq=plain(sde_sample_freq),
+            sde_sample_freq=at_least(name, "sde_sample_freq", sde_sample_freq, -1),
             stats_window_size=plain(stats_window_size),
             tensorboard_log=tensorboard_log,
             policy_kwargs=plain(policy_kwargs),
@@ -175,7 +188,7 @@ class RecurrentPPO(SavedAlgorithm):
         )
         self.observe_previous = observe_previous
         self.clip_range, self.clip_range_vf = plain(clip_range), plain(clip_range_vf)
-        self.normalize_advantage, self.target_kl = normalize_advantage, plain(target_kl)
+        self.normalize_advantage, self.target_kl = plain(normalize_advantage), plain(target_kl)
         self.skipped_updates = 0
         if _init_setup_model:
             self._setup_model()
@@ -209,10 +222,6 @@ class RecurrentPPO(SavedAlgorithm):
         self.rows_of_minibatch = batch_size // self.segment_steps
         self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
-            if isinstance(self.clip_range_vf, float | int) and self.clip_range_vf <= 0:
-                raise ValueError(
-                    f"RecurrentPPO: clip_range_vf must be above 0, but is {self.clip_range_vf}. Pass None for no limit."
-                )
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
     def set_random_seed(self, seed: int | None = None) -> None:
@@ -248,6 +257,7 @@ class RecurrentPPO(SavedAlgorithm):
             clipped_actions = self.policy.bounded(actions)
             seen, first = self._last_obs, self._last_episode_starts
             new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self._check_rewards(rewards)
             self.collector.take()
             # Before the callback, so that what it saves is where the environments are.
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
@@ -288,6 +298,17 @@ class RecurrentPPO(SavedAlgorithm):
         callback.on_rollout_end()
         self._normalisers.merge()
         return not self.ranks.any(not finished)
+
+    def _check_rewards(self, rewards: Array) -> None:
+        """Raises ValueError if one is not finite: no update of the rollout that holds it would be."""
+        if not all_finite(rewards):
+            wrong = ", ".join(
+                f"{rewards[copy]} in environment {copy}" for copy in np.flatnonzero(~np.isfinite(rewards))
+            )
+            raise ValueError(
+                f"RecurrentPPO.learn: rewards must be finite, but there is {wrong}. Clean it in the environment first; "
+                "statistics of VecNormalize that have seen it must be made anew."
+            )
 
     @property
     def _last_lstm_states(self) -> RNNStates:
@@ -432,11 +453,15 @@ class RecurrentPPO(SavedAlgorithm):
         Raises:
             RankLost: another rank has died.
             TypeError: `log_interval` is not an integer.
-            ValueError: `log_interval` is below 1, or the ranks differ in the sizes of what they learn from, or in how
-                far they have come.
+            ValueError: `log_interval` is below 1, there is no environment, a reward or an observation is not finite, or
+                the ranks differ in the sizes of what they learn from, or in how far they have come.
         """
         if log_interval is not None:
             log_interval = at_least("RecurrentPPO.learn", "log_interval", log_interval, 1)
+        if self.env is None:
+            raise ValueError(
+                "RecurrentPPO.learn: needs an environment, but has none. Use set_env, or load(path, env=env)."
+            )
         self._join_in()
         return super().learn(
             total_timesteps,
@@ -465,6 +490,38 @@ class RecurrentPPO(SavedAlgorithm):
         """Learns in another environment of the same spaces and number of copies; see stable-baselines3."""
         name = type(self).__name__
         super().set_env(as_vec_env(env, name, FOR_PPO, observe_previous=self.observe_previous), force_reset)
+
+
+def _check_settings(
+    name: str,
+    *,
+    shares: Mapping[str, Any],
+    weights: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    max_grad_norm: Any,
+    normalize_advantage: Any,
+    policy_kwargs: Any,
+) -> None:
+    """Checks the numbers among the settings; functions of the progress are the caller's, and None is no limit."""
+    for setting, value in shares.items():
+        fraction(name, setting, value)
+    for setting, value in weights.items():
+        if not (setting == "learning_rate" and callable(value)):
+            zero_or_above(name, setting, value)
+    for setting, value in limits.items():
+        if not (callable(value) or (value is None and setting != "clip_range")):
+            above_zero(name, setting, value)
+    if not is_number(max_grad_norm) or not max_grad_norm > 0:
+        raise ValueError(
+            f"{name}: max_grad_norm must be a number above 0, but is {max_grad_norm!r}. Pass math.inf for no limit."
+        )
+    if not isinstance(normalize_advantage, bool):
+        raise TypeError(f"{name}: normalize_advantage must be True or False, but is {normalize_advantage!r}.")
+    if policy_kwargs is not None and not isinstance(policy_kwargs, Mapping):
+        raise TypeError(f"{name}: policy_kwargs must be a dict, but is {policy_kwargs!r}.")
+    for setting, value in (policy_kwargs or {}).items():
+        if setting in CLASSES and not callable(value):
+            raise TypeError(f"{name}: policy_kwargs: {setting} must be a class, but is {value!r}.")
 
 
 def _check_policy(name: str, policy: Any, known: Mapping[str, type[BasePolicy]]) -> None:

@@ -16,6 +16,7 @@ from stable_baselines3.common.distributions import StateDependentNoiseDistributi
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import check_for_correct_spaces
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sab_agents.checkpoint import archive
@@ -27,6 +28,7 @@ from sab_agents.ppo.collector import Collector
 from sab_agents.ppo.compression import compressed, expanded
 from sab_agents.ppo.cores import former_core_kwargs
 from sab_agents.ppo.policies import SPACES, RecurrentActorCriticPolicy
+from sab_agents.vec_env.copying import copyable
 from sab_agents.vec_env.make import as_vec_env
 from sab_agents.vec_env.usable import FOR_PPO
 
@@ -69,6 +71,10 @@ class SavedAlgorithm(OnPolicyAlgorithm):
     def seed_of_rank(self, seed: int) -> int:
         """Returns the seed of this process, whose environments follow those of the ranks before."""
         return seed + self.ranks.rank * self.n_envs
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        return copyable(OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper))
 
     def save(
         self, path: archive.Target, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None

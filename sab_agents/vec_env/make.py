@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -112,22 +113,34 @@ def make_vector_env(
         TypeError, gymnasium.error.Error: an argument or a wrapper does not fit.
         OSError, ImportError: the environment's data or package is missing.
     """
+    env_id = _checked(env_id, wrappers)
+    if env_id in ENVIRONMENTS and not wrappers:
+        return gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **arguments)
+    single = partial(make_single_env, env_id, arguments, wrappers)
+    return SyncVectorEnv([single] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def make_single_env(env_id: str, arguments: Mapping[str, Any], wrappers: Sequence[str] = ()) -> Single:
+    """Makes one environment with its wrappers; arguments and errors are those of `make_vector_env`."""
+    made = gym.make(_checked(env_id, wrappers), **arguments)
+    for name in wrappers:
+        made = WRAPPERS[name](made)
+    return made
+
+
+def _checked(env_id: str, wrappers: Sequence[str]) -> str:
+    """Returns the id under which Gymnasium knows the environment.
+
+    Raises:
+        ValueError: there is no such id or wrapper.
+    """
     env_id = registered_id(env_id)
     if env_id not in gym.registry:
         raise ValueError(f"env must be a registered id, but is '{env_id}'. {did_you_mean(env_id, gym.registry)}")
     for name in wrappers:
         if name not in WRAPPERS:
             raise ValueError(f"wrappers: there is no '{name}'. {did_you_mean(name, WRAPPERS)}")
-
-    def single() -> Single:
-        made = gym.make(env_id, **arguments)
-        for name in wrappers:
-            made = WRAPPERS[name](made)
-        return made
-
-    if env_id in ENVIRONMENTS and not wrappers:
-        return gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=AutoresetMode.SAME_STEP, **arguments)
-    return SyncVectorEnv([single] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+    return env_id
 
 
 def registered_id(env_id: str) -> str:
@@ -180,7 +193,7 @@ def horizon_of(env_id: str, arguments: Mapping[str, Any]) -> int:
         ValueError: there is no longest one.
     """
     if env_id in ENVIRONMENTS:
-        horizon = ENVIRONMENTS[env_id].dynamics(**arguments).horizon
+        horizon = ENVIRONMENTS[env_id].horizon(arguments)
     else:
         horizon = arguments.get("max_episode_steps", gym.spec(env_id).max_episode_steps)
     if horizon is None:

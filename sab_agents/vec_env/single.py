@@ -34,7 +34,8 @@ class SingleVecEnv(DummyVecEnv):
         done = bool(terminated or truncated)
         info["TimeLimit.truncated"] = truncated and not terminated
         if done:
-            info["terminal_observation"] = observation
+            # A copy, since the environment may write the next episode's start into the same array.
+            info["terminal_observation"] = deepcopy(observation)
             observation, self.reset_infos[0] = env.reset()
         self.buf_infos[0], self.buf_dones[0], self.buf_rews[0] = info, done, reward
         self._save_obs(0, observation)

@@ -310,3 +310,28 @@ def test_a_policy_without_a_state_says_how_it_acts() -> None:
     for call in (policy, policy._predict):
         with pytest.raises(TypeError, match=r"MlpSabPolicy: a policy with memory acts by predict\(observation, state"):
             call(torch.zeros(1, 4))
+
+
+class Pictures(Clock):
+    """Shows a picture with its channels last, as cameras do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+
+    def observation(self) -> Any:
+        return np.arange(36 * 36 * 3, dtype=np.uint8).reshape(36, 36, 3) + np.uint8(self.now % 7)
+
+
+def test_predict_takes_the_pictures_of_the_environment() -> None:
+    model = agent(env=Pictures()).learn(10)
+    first, _ = Pictures().reset(seed=0)
+    transposed = np.moveaxis(first, -1, 0)
+    for batch in (first, first[None]):
+        action, state = model.predict(batch, deterministic=True)
+        expected, kept = model.predict(transposed.reshape(*batch.shape[:-3], 3, 36, 36), deterministic=True)
+        np.testing.assert_equal((action, state), (expected, kept))
+    mean, _ = evaluate_policy(model, Monitor(Pictures()), n_eval_episodes=2)
+    assert np.isfinite(mean)
+    with pytest.raises(ValueError, match="must have shape"):
+        model.predict(np.zeros((35, 36, 3), np.uint8))

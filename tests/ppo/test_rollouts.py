@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 from torch import Tensor
 
 from sab_agents import RecurrentPPO, SABState, VectorToVecEnv
@@ -176,7 +177,18 @@ def test_a_vec_env_that_is_not_ours_is_taken_as_it_is() -> None:
     [
         ({"n_steps": 0}, "n_steps must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"clip_range_vf": -1.0}, "clip_range_vf must be above 0"),
+        ({"clip_range_vf": -1.0}, "clip_range_vf must be a number above 0"),
+        ({"clip_range": 0}, "clip_range must be a number above 0"),
+        ({"clip_range": None}, "clip_range must be a number above 0"),
+        ({"target_kl": -1}, "target_kl must be a number above 0"),
+        ({"max_grad_norm": -1}, "max_grad_norm must be a number above 0"),
+        ({"max_grad_norm": None}, "max_grad_norm must be a number above 0, but is None. Pass math.inf for no limit."),
+        ({"gamma": 5.0}, "gamma must be a number from 0 to 1"),
+        ({"gamma": "x"}, "gamma must be a number from 0 to 1, but is 'x'"),
+        ({"gae_lambda": -0.1}, "gae_lambda must be a number from 0 to 1"),
+        ({"ent_coef": -1}, "ent_coef must be a number of at least 0"),
+        ({"vf_coef": None}, "vf_coef must be a number of at least 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number of at least 0"),
         ({"policy_kwargs": {"shared_lstm": True}}, "shared_lstm and enable_critic_lstm"),
         ({"policy_kwargs": {"n_lstm_layers": 2}}, "n_lstm_layers must be 1"),
         ({"policy_kwargs": {"core_kwargs": {"eviction": "least_credited"}}}, "least_credited"),
@@ -185,6 +197,24 @@ def test_a_vec_env_that_is_not_ours_is_taken_as_it_is() -> None:
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         agent(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"normalize_advantage": "no"}, "normalize_advantage must be True or False, but is 'no'"),
+        ({"policy_kwargs": {"activation_fn": "ReLU"}}, "activation_fn must be a class, but is 'ReLU'"),
+        ({"sde_sample_freq": "x"}, "sde_sample_freq must be an int"),
+    ],
+)
+def test_settings_of_another_type_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        agent(**settings)
+
+
+def test_settings_of_the_policy_are_a_dict() -> None:
+    with pytest.raises(TypeError, match="policy_kwargs must be a dict, but is 3"):
+        RecurrentPPO("MlpSabPolicy", "CartPole-v1", policy_kwargs=3)  # type: ignore[arg-type]
 
 
 def test_an_unknown_policy_is_refused() -> None:
@@ -262,3 +292,37 @@ def test_what_learning_reads_is_what_the_stream_recorded(kind: str) -> None:
     rollout = images.collector.rollout()
     assert rollout.stored.shape[2] == 1
     assert (rollout.stored is rollout.actor.observation) == (kind == "Sab")
+
+
+class Priceless(FailsOnce):
+    """Rewards with what is not finite at one call of `step`."""
+
+    def __init__(self, env: gym.Env[Any, Any], at: int, reward: float) -> None:
+        super().__init__(env, at)
+        self.reward = reward
+
+    def step(self, action: Any) -> Any:
+        self.called += 1
+        observation, reward, *rest = self.env.step(action)
+        return (observation, self.reward if self.called == self.at else reward, *rest)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # by VecNormalize
+@pytest.mark.parametrize("reward", [np.nan, -np.inf])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_reward_that_is_not_finite_is_refused_before_anything_is_learnt_from_it(
+    reward: float, normalised: bool
+) -> None:
+    env: Any = DummyVecEnv([lambda: gym.make("CartPole-v1"), lambda: Priceless(gym.make("CartPole-v1"), 11, reward)])
+    env = VecNormalize(env) if normalised else env
+    model = RecurrentPPO("MlpSabPolicy", env, policy_kwargs={"lstm_hidden_size": 4}, n_steps=8, batch_size=8, seed=0)
+    shown = "nan in environment 0, nan in environment 1" if normalised else f"{reward} in environment 1"
+    with pytest.raises(ValueError, match=rf"rewards must be finite, but there is {shown}\."):
+        model.learn(64)
+    assert (model.num_timesteps, model.skipped_updates) == (20, 0)
+
+
+def test_learning_without_an_environment_names_the_remedy(tmp_path: Path) -> None:
+    agent().save(tmp_path / "agent")
+    with pytest.raises(ValueError, match=r"needs an environment, but has none\. Use set_env, or load"):
+        RecurrentPPO.load(tmp_path / "agent").learn(8)

@@ -38,6 +38,12 @@ def test_the_elapsed_time_needs_a_flat_box_and_a_longest_episode() -> None:
         horizon_of("CartPole-v1", {"max_episode_steps": None})
 
 
+def test_a_limit_of_gymnasium_shortens_the_longest_episode() -> None:
+    assert horizon_of("SAB/MemoryChain-v0", {"length": 9}) == 10
+    assert horizon_of("SAB/MemoryChain-v0", {"length": 9, "max_episode_steps": 4, "render_mode": "ansi"}) == 4
+    assert horizon_of("SAB/MemoryChain-v0", {"length": 9, "max_episode_steps": 40}) == 10
+
+
 def test_environments_of_others_are_made_of_single_ones_with_their_wrappers() -> None:
     plain = make_vec_env("CartPole-v1", 3, {"max_episode_steps": 20})
     positions = make_vec_env("CartPole-v1", 3, {"max_episode_steps": 20}, wrappers=["mask_velocity"])

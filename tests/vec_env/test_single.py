@@ -76,3 +76,29 @@ def test_an_environment_is_monitored_once() -> None:
     monitored = Monitor(Counting(dicts=False, nested=False))
     assert SingleVecEnv(monitored).envs[0] is monitored
     assert SingleVecEnv(monitored).env_is_wrapped(Monitor) == [True]
+
+
+class Rewriting(gym.Env[Any, Any]):
+    """Returns one array at every step, and writes into it."""
+
+    observation_space, action_space = spaces.Box(0, 9, (1,)), spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.observed = np.zeros(1, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.observed[:] = 0
+        return self.observed, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        self.observed += 1
+        return self.observed, 0.0, False, bool(self.observed[0] == 3), {}
+
+
+def test_the_last_observation_is_not_the_next_episodes_first() -> None:
+    env = SingleVecEnv(Rewriting())
+    env.reset()
+    infos = [env.step(np.zeros(1, int))[3][0] for _ in range(3)]
+    assert infos[2]["terminal_observation"].tolist() == [3.0]
