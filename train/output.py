@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from sab_agents.train.errors import UserError
+from sab_agents.train.errors import UserError, one_line
 
 
 def is_main() -> bool:
@@ -38,22 +41,55 @@ def terminal(width: int = 120) -> Console:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that at any moment the old one or the new one is there, whole, whatever is killed."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file atomically.
+    """Writes a file so that at any moment the old one or the new one is there, whole, whatever is killed.
 
     Raises:
         UserError: the file cannot be written.
     """
+    temporary = path.with_name(path.name + ".tmp")
+    with writing(path):
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, unless it is there.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an error of writing, inside, into one line.
+
+    Raises:
+        UserError: the file or the folder cannot be written.
+    """
     try:
-        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+        yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}.") from error
+        raise UserError(f"{path}: cannot be written: {error.strerror or one_line(error)}.") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file atomically; numbers that are not finite, which JSON does not have, are null in it.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write_atomically(path, (json.dumps(_finite(content), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from sab_agents.train.configuration import read_yaml
-from sab_agents.train.errors import UserError
-from sab_agents.train.output import write_atomically, write_json
+from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.output import make_folder, write_atomically, write_json
 
 
 class RunFolder:
@@ -50,11 +50,8 @@ class RunFolder:
                 f"{self.path} already holds a run. Continue it with sab-agents resume {self.path}, or choose another "
                 "--out."
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.config, yaml.safe_dump(dict(settings), sort_keys=False).encode())
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}.") from error
+        make_folder(self.path)
+        write_atomically(self.config, yaml.safe_dump(dict(settings), sort_keys=False).encode())
 
     def read_settings(self) -> dict[str, Any]:
         """Returns the run's settings.
@@ -76,10 +73,14 @@ class RunFolder:
         return "policy" in self.read_settings()
 
     def read_result(self) -> dict[str, Any] | None:
-        """Returns the outcome, or None while the run is not finished."""
+        """Returns the outcome, or None while the run is not finished.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         if not self.result.exists():
             return None
-        result: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
+        result: dict[str, Any] = _parsed(self.result, self.result.read_text(encoding="utf-8"))
         return result
 
     def write_result(self, result: dict[str, Any]) -> None:
@@ -87,13 +88,25 @@ class RunFolder:
         write_json(self.result, result)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Returns the logged lines, oldest first, without a last one that a kill left half-written."""
+        """Returns the logged lines, oldest first, without a last one that a kill left half-written.
+
+        Raises:
+            UserError: another line is damaged.
+        """
         if not self.metrics.exists():
             return []
         lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [_parsed(self.metrics, line) for line in lines if line.endswith("\n")]
 
     def cut_metrics(self, step: int) -> None:
         """Removes the lines that were logged after the checkpoint at `step`, and those of a finished run's test."""
         kept = [line for line in self.read_metrics() if line["step"] <= step and line["split"] != "test"]
         write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def _parsed(file: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        remedy = "Remove that line." if file.suffix == ".jsonl" else "Remove the file: the run is continued without it."
+        raise UserError(f"{file}: damaged: {one_line(text)[:40]!r} is no JSON. {remedy}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,14 @@ def test_a_reader_that_has_enough_is_no_error(arguments: list[str]) -> None:
         run.stdout.close()
         assert run.stderr.read() == b""
     assert run.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_a_sign_shows_another(encoding: str) -> None:
+    command = [sys.executable, "-m", "sab_agents", "--help"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"usage: sab-agents COMMAND ?" in done.stdout
 
 
 @pytest.mark.parametrize("name", FORMER)

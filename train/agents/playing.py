@@ -14,17 +14,21 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents.train.agents.config import AgentConfig
-from sab_agents.train.agents.training import environment, known_returns, load_agent
+from sab_agents.train.agents.training import environment, known_returns, load_agent, single_environment
 from sab_agents.train.configuration import load
+from sab_agents.train.device import device_of
 from sab_agents.train.errors import UserError, one_line
+from sab_agents.train.output import make_folder, writing
 from sab_agents.train.progress import Progress
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.suites.episodes import endings
 from sab_agents.train.supervised.evaluate_env import length_setting
 from sab_agents.vec_env.make import registered_id
+from sab_agents.vec_env.single import SingleVecEnv
 
 COPIES = 8
 VIDEOS = (".gif", ".webp")
+PICTURE = "sab_agents.picture"
 FPS = 30.0  # where an environment names none
 
 
@@ -58,6 +62,7 @@ def agent_in(
     """
     folder = RunFolder(run)
     config = load(AgentConfig, folder.config, [] if device is None else ["--device", device])
+    device_of(config.device)
     env = environment(config.env, copies, {**config.env_arg, **arguments}, config.wrappers)
     model = load_agent(folder, config, env)
     inside = model.get_env()
@@ -113,7 +118,7 @@ def evaluate_agent(
                 "episodes": episodes,
                 "steps": float(np.mean([episode["l"] for episode in played])),
                 "mean": float(returns.mean()),
-                "error": float(returns.std(ddof=1) / np.sqrt(episodes)) if episodes > 1 else float("nan"),
+                "error": float(returns.std(ddof=1) / np.sqrt(episodes)) if episodes > 1 else None,
                 "returns": known | known_returns(config.env, {**config.env_arg, **changed}),
                 "metrics": {"least": float(returns.min()), "greatest": float(returns.max())},
             }
@@ -146,8 +151,13 @@ def played(
     Raises:
         UserError: the folder holds no agent, an argument does not fit, or there are no pictures.
     """
-    shown = {} if render_mode is None else {"render_mode": render_mode}
-    _, model, env = agent_in(run, 1, {**arguments, **shown})
+    folder, shown = RunFolder(run), {} if render_mode is None else {"render_mode": render_mode}
+    config = load(AgentConfig, folder.config)
+    device_of(config.device)
+    single = single_environment(config.env, {**config.env_arg, **arguments, **shown}, config.wrappers)
+    model = load_agent(folder, config, SingleVecEnv(_Pictured(single)))
+    env = model.get_env()
+    assert env is not None
     for episode in range(episodes):
         env.seed(seed + episode)
         observation: Any = _reset(env)
@@ -158,8 +168,7 @@ def played(
             observation, rewards, start, infos = env.step(action)
             total = float(infos[0]["episode"]["r"]) if start[0] else total + float(rewards[0])
             ends = bool(start[0]) or number == most
-            picture = _picture(env) if render_mode in ("rgb_array", "ansi") else None
-            yield Step(number, seen, action[0], float(rewards[0]), picture, total if ends else None)
+            yield Step(number, seen, action[0], float(rewards[0]), infos[0].get(PICTURE), total if ends else None)
             if ends:
                 break
     env.close()
@@ -191,11 +200,9 @@ def write_video(file: Path, frames: Sequence[Any], fps: float) -> None:
         UserError: the file cannot be written.
     """
     first, *others = [Image.fromarray(np.asarray(frame, np.uint8)) for frame in frames]
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
+    with writing(file):
         first.save(file, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written: {one_line(error)}.") from error
 
 
 def pause(fps: float) -> None:
@@ -213,8 +220,14 @@ def _reset(env: VecEnv) -> Any:
         raise UserError(f"The window cannot be opened: {one_line(error)}. Use --text, or --video FILE.") from error
 
 
-def _picture(env: VecEnv) -> Any:
-    try:
-        return env.get_images()[0]
-    except (gym.error.Error, ImportError, NotImplementedError) as error:
-        raise UserError(one_line(error)) from error
+class _Pictured(gym.Wrapper[Any, Any, Any, Any]):
+    """Puts a picture of the state after each step into its info, before a VecEnv can start the next episode."""
+
+    def step(self, action: Any) -> Any:
+        *found, info = self.env.step(action)
+        if self.env.render_mode in ("rgb_array", "ansi"):
+            try:
+                info = {**info, PICTURE: self.env.render()}
+            except (gym.error.Error, ImportError, NotImplementedError) as error:
+                raise UserError(one_line(error)) from error
+        return (*found, info)

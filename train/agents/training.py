@@ -28,6 +28,7 @@ from sab_agents.train.agents.config import OWN, WATCH_KEYS, AgentConfig
 from sab_agents.train.agents.savings import Savings
 from sab_agents.train.board import Tracked, open_logger
 from sab_agents.train.configuration import plain
+from sab_agents.train.device import device_of
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.figures.runs import plot_returns
 from sab_agents.train.interrupts import Stop
@@ -35,12 +36,13 @@ from sab_agents.train.output import lines
 from sab_agents.train.progress import Progress
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.trackers import check_trackers
-from sab_agents.vec_env.make import make_vec_env, registered_id
+from sab_agents.vec_env.make import make_single_env, make_vec_env, registered_id
 
 ALGORITHM: Mapping[str, type[BaseAlgorithm]] = {"ppo": RecurrentPPO, "stream": StreamAC}
 LINES = 200  # of metrics.jsonl, about
 
 Loaded = TypeVar("Loaded")
+Made = TypeVar("Made")
 
 
 def train_agent(config: AgentConfig, *, track: Sequence[str] = ()) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def train_agent(config: AgentConfig, *, track: Sequence[str] = ()) -> dict[str, 
     folder = RunFolder(config.folder)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    device_of(config.device)  # stable-baselines3 would take the CPU where there is no GPU, and not say so
     ranks = _ranks_of(config)
     resumed = config.resume and folder.agent.exists()
     if resumed:
@@ -126,10 +129,19 @@ def environment(env_id: str, copies: int, arguments: Mapping[str, Any], wrappers
     Raises:
         UserError: there is no such id, module, argument or wrapper, or what the environment needs is not installed.
     """
+    return _made(env_id, lambda: make_vec_env(env_id, copies, arguments, wrappers=wrappers))
+
+
+def single_environment(env_id: str, arguments: Mapping[str, Any], wrappers: tuple[str, ...] = ()) -> gym.Env[Any, Any]:
+    """Makes one environment, which does not reset itself; otherwise as `environment`."""
+    return _made(env_id, lambda: make_single_env(env_id, arguments, wrappers))
+
+
+def _made(env_id: str, make: Callable[[], Made]) -> Made:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
-        return make_vec_env(env_id, copies, arguments, wrappers=wrappers)
+        return make()
     except (TypeError, ValueError, OSError, ImportError, gym.error.Error) as error:
         raise UserError(f"{env_id}: {one_line(error)}") from error
 
@@ -147,7 +159,7 @@ def new_agent(config: AgentConfig, env: VecEnv) -> BaseAlgorithm:
             raise UserError(f"setting: {algorithm.__name__} has no '{name}'. {did_you_mean(name, known)}")
     try:
         return algorithm(config.policy, env, seed=config.seed, device=config.device, **config.setting)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # stable-baselines3 asserts what fits
         raise UserError(one_line(error)) from error
 
 
@@ -282,6 +294,6 @@ def known_returns(env_id: str, arguments: Mapping[str, Any]) -> dict[str, float]
     name = registered_id(env_id)
     if name not in ENVIRONMENTS:
         return {}
-    known = ENVIRONMENTS[name].dynamics(**arguments).returns
+    known = ENVIRONMENTS[name].returns(arguments)
     named = {"best": known.best, "random": known.random, "memoryless": known.memoryless}
     return {policy: value for policy, value in named.items() if value is not None}

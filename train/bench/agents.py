@@ -16,9 +16,10 @@ from rich.table import Table
 from stable_baselines3.common.vec_env import VecEnv
 
 from sab_agents import RecurrentPPO
-from sab_agents.train.bench.device import add_device, check_device, name_of
+from sab_agents.train.bench.device import add_device, name_of
 from sab_agents.train.bench.timing import Timing, clock, finished, thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
+from sab_agents.train.device import device_of
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
 from sab_agents.vec_env.make import make_vec_env
@@ -198,7 +199,7 @@ def command(arguments: Sequence[str]) -> int:
     add_device(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
-    check_device(given.device)
+    device_of(given.device)
     version = contrib().__version__
     console = terminal()
     rows = []

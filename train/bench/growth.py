@@ -16,8 +16,8 @@ from rich.table import Table
 
 from sab_agents.train.bench.scaling import NAMES, Axis, Figure
 from sab_agents.train.bench.scaling_work import LSTM, PLAIN_LOOPS, TRAINING
-from sab_agents.train.errors import UserError
 from sab_agents.train.figures.canvas import log_ticks, panels, tidy
+from sab_agents.train.output import writing
 
 EXPECTED: Mapping[str, float] = MappingProxyType({"steps": 0, "batch": 1, "slots": 1, "hidden_size": 2})
 """Exponents of one step of all rows where the dimension dominates: of slots, beyond what the LSTM costs."""
@@ -104,7 +104,5 @@ def plot(courses: Sequence[tuple[Axis, Sequence[Figure]]], path: Path) -> None:
         log_ticks(panel)
         tidy(panel, f"Growing {NAMES[axis.field]}: {what}", NAMES[axis.field], "microseconds a step")
         panel.legend(frameon=False, fontsize=9)
-    try:
+    with writing(path):
         canvas.savefig(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}.") from error

@@ -17,7 +17,7 @@ from rich.status import Status
 from rich.table import Table
 
 from sab_agents.checks import did_you_mean
-from sab_agents.train.commands.arguments import Parser, at_least_one
+from sab_agents.train.commands.arguments import Parser, at_least_one, at_least_zero
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
 
@@ -176,7 +176,7 @@ def command(arguments: Sequence[str]) -> int:
         "--estimators", nargs="+", default=list(SIDES), metavar="NAME", help="of those in the table; default: all"
     )
     parser.add_argument("--samples", type=at_least_one, metavar="N", help="the first N of each set; default: all")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that draw random numbers; default: 0")
+    parser.add_argument("--seed", type=at_least_zero, default=0, metavar="S", help="of all random draws; default: 0")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
     for name in given.sets:

@@ -25,7 +25,7 @@ from sab_agents.train.bench.timing import Work, in_turn, thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
 from sab_agents.train.errors import UserError
 from sab_agents.train.figures.canvas import BLUE, GREEN, ORANGE, PURPLE, VERMILION, panels, tidy
-from sab_agents.train.output import terminal, write_json
+from sab_agents.train.output import terminal, write_json, writing
 
 LEAST_SECONDS = 4e-3
 """Shorter calls are repeated until a timing takes as long."""
@@ -352,7 +352,5 @@ def plot(cells: Sequence[Cell], peaks: Mapping[int, Peak], path: Path) -> None:
     ratios.set_yticks(marks, [f"{mark:g}" for mark in marks])
     ratios.minorticks_off()
     ratios.axhline(1, color="#000000", linewidth=1)
-    try:
+    with writing(path):
         canvas.savefig(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}.") from error

@@ -15,9 +15,10 @@ from sab_agents.core.recipes import DEFAULT, RECIPES
 from sab_agents.kernels import kernel_in_use
 from sab_agents.train.bench import growth, scaling
 from sab_agents.train.bench.core import DTYPES, GPU_SHAPES, SHAPES, Row, measure
-from sab_agents.train.bench.device import add_device, check_device, name_of
+from sab_agents.train.bench.device import add_device, name_of
 from sab_agents.train.bench.timing import thread_counts
 from sab_agents.train.commands.arguments import Parser, at_least_one
+from sab_agents.train.device import device_of
 from sab_agents.train.output import terminal, write_json
 from sab_agents.train.progress import Progress
 
@@ -52,7 +53,7 @@ def _command(what: Literal["core", "scaling"], arguments: Sequence[str]) -> int:
         parser.add_argument("--plot", type=Path, metavar="FILE", help="draw how the cost of a step grows, as PNG")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     given = parser.parse(arguments)
-    check_device(given.device)
+    device_of(given.device)
     settings = {
         "attention_size": given.attention_size,
         "top_k": given.top_k,

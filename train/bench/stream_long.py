@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sab_agents import OnlineLearner
 from sab_agents.train.errors import UserError
 from sab_agents.train.figures.canvas import panels, tidy
+from sab_agents.train.output import writing
 
 SETTLED = 10_000
 """Steps after which a process has loaded and allocated everything that it needs once."""
@@ -190,7 +191,5 @@ def plot(course: Course, path: Path) -> None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlim(0, course.steps)
-    try:
+    with writing(path):
         canvas.savefig(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}.") from error

@@ -49,3 +49,14 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is '{text}'")
     return int(text)
+
+
+def at_least_zero(text: str) -> int:
+    """Converts an argument to a whole number of at least 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, but is '{text}'")
+    return int(text)

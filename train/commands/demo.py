@@ -15,7 +15,7 @@ from sab_agents.train.commands.arguments import Parser
 from sab_agents.train.figures.ledger import plot_ledger
 from sab_agents.train.interrupts import continued_by
 from sab_agents.train.live import learner_lines
-from sab_agents.train.output import lines
+from sab_agents.train.output import lines, make_folder
 from sab_agents.train.progress import Progress
 from sab_agents.train.suites.agents import Agents, AgentsConfig
 from sab_agents.train.suites.engine import run_suite
@@ -170,7 +170,7 @@ def _stream(console: Console, out: Path, delays: Sequence[int]) -> Path:
             recalled = learn_recall(learner, stream, target=TARGET, answers=ANSWERS, watch=watch)
         console.print(_accuracy(delay, recalled, learner.steps - began))
     picture = out / "credit_ledger.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(picture.parent)
     plot_ledger(picture, f"Who credited whom, delay {delays[-1]:,}", learner.credit_report().entries, delays[-1])
     return picture
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from rich.table import Table
 
 from sab_agents.envs.supervised.task import Split
-from sab_agents.train.commands.arguments import Parser, at_least_one
+from sab_agents.train.commands.arguments import Parser, at_least_one, at_least_zero
 from sab_agents.train.configuration import settings_of
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import terminal, write_json
@@ -40,7 +40,7 @@ def command(arguments: Sequence[str]) -> int:
         "--sequences", type=at_least_one, metavar="N", help="how many; default: the run's eval_sequences"
     )
     parser.add_argument("--episodes", type=at_least_one, metavar="N", help=f"that are played; default: {EPISODES}")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the episodes; default: 0")
+    parser.add_argument("--seed", type=at_least_zero, default=0, metavar="N", help="of the episodes; default: 0")
     parser.add_argument(
         *("--env-arg", "--set"),
         dest="settings",

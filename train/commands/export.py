@@ -27,7 +27,7 @@ def command(arguments: Sequence[str]) -> int:
     try:
         model = RecurrentPPO.load(saved, device="cpu")
         path = export_policy(model, given.file, batch_size=given.rows, max_steps=given.max_steps)
-    except (OSError, TypeError, ValueError, ImportError) as error:
+    except (OSError, TypeError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(one_line(error)) from error
     lines().print(f"{type(model.policy).__name__} -> {path}")
     return 0

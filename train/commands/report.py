@@ -16,7 +16,7 @@ from sab_agents.train.commands.arguments import Parser
 from sab_agents.train.errors import UserError
 from sab_agents.train.figures.canvas import png_of, svg_of
 from sab_agents.train.figures.studies import Styles, curves_figure, scores_figure, styles_of
-from sab_agents.train.output import lines, write_atomically
+from sab_agents.train.output import lines, make_folder, write_atomically
 from sab_agents.train.suites.page import Block, Heading, Picture, Table, Text, html_of, markdown_of
 from sab_agents.train.suites.runs import studies_in
 from sab_agents.train.suites.study import Study, blocks_of, results_of
@@ -56,7 +56,7 @@ def write_report(studies: Sequence[tuple[str, Study]], out: Path, title: str) ->
     blocks: list[Block] = [Heading(1, title)]
     for number, (name, study) in enumerate(studies, start=1):
         blocks += _section(name, study, styles, f"{number}-{name}")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for block in blocks:
         if isinstance(block, Picture):
             write_atomically(out / block.file, block.png)
@@ -82,7 +82,7 @@ def write_page(studies: Sequence[tuple[str, Study]], page: Path, question: str |
     before, after = _by_hand(page, question, tuned)
     styles = styles_of(study for _, study in studies)
     blocks: list[Block] = []
-    page.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(page.parent)
     for name, study in studies:
         stem = name if name.startswith(page.stem) else f"{page.stem}-{name}"
         figure = scores_figure(study, styles)

@@ -148,6 +148,8 @@ def _resumable(folder: RunFolder) -> Iterator[None]:
 def _advice(folder: RunFolder) -> str:
     if folder.agent.exists() or folder.checkpoint.exists():
         return f"Continue: {program()} resume {folder.path}"
+    if not folder.config.exists():
+        return "Nothing was saved yet. Start again with the same command."
     return f"Nothing was saved yet. Start again: {program()} resume {folder.path}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sab_agents.train.commands.arguments import Parser, at_least_one
+from sab_agents.train.commands.arguments import Parser, at_least_one, at_least_zero
 from sab_agents.train.configuration import settings_of
 from sab_agents.train.errors import UserError
 from sab_agents.train.output import lines
@@ -23,7 +23,7 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--video", type=Path, metavar="FILE", help="write a .gif or .webp instead")
     parser.add_argument("--episodes", type=at_least_one, default=1, metavar="N", help="default: 1")
     parser.add_argument("--most", type=at_least_one, default=1000, metavar="N", help="steps of each; default: 1000")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the environment; default: 0")
+    parser.add_argument("--seed", type=at_least_zero, default=0, metavar="N", help="of the environment; default: 0")
     parser.add_argument("--text", action="store_true", help="print each step, also where there is a window")
     parser.add_argument("--env-arg", nargs="+", default=(), metavar="NAME=VALUE", help="arguments of the environment")
     given = parser.parse(arguments)

@@ -83,15 +83,17 @@ def scores_figure(study: Study, styles: Styles) -> Figure:
     """Draws the scores by size."""
     canvas = empty_figure(6.4, 3.8, dpi=110)
     axes = canvas.subplots()
+    name = study.score.name  # which a run has none of whose episodes have not ended
     scores = {
         learner: {
-            value: [float(row.numbers[study.score.name]) for row in study.of(learner, value)] for value in study.values
+            value: [float(row.numbers[name]) for row in study.of(learner, value) if name in row.numbers]
+            for value in study.values
         }
         for learner in study.learners
     }
     draw_scores(axes, scores, styles, {value: study.known.get(value, {}) for value in study.values})
     one = _sized(study, study.values[0]) if len(study.values) == 1 else ""
-    tidy(axes, one, study.size.replace("_", " ") if len(study.values) > 1 else "", study.score.name)
+    tidy(axes, one, study.size.replace("_", " ") if len(study.values) > 1 else "", name)
     legend_below(canvas)
     return canvas
 

@@ -41,7 +41,7 @@ from sab_agents.train.configuration import Settings, as_json, flat, help_of, loa
 from sab_agents.train.errors import TrainingError, UserError
 from sab_agents.train.figures.canvas import png_of, svg_of
 from sab_agents.train.figures.studies import curves_figure, scores_figure, styles_of
-from sab_agents.train.output import lines, write_atomically
+from sab_agents.train.output import lines, make_folder, write_atomically
 from sab_agents.train.progress import Figures, Progress
 from sab_agents.train.suites.cluster import Cluster, check_ray, run_on
 from sab_agents.train.suites.page import markdown_of
@@ -239,7 +239,7 @@ def run_suite(
         )
     if left:
         prepare_trackers(track, group)
-    (out / "cells").mkdir(parents=True, exist_ok=True)
+    make_folder(out / "cells")
     settings = {"suite": suite.name, **as_json(suite.config)}
     write_atomically(out / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
     if len(missing) < len(chains):

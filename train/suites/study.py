@@ -231,7 +231,7 @@ def known_returns(env: str, argument: str | None, value: Value, env_arguments: M
     """Returns the returns of the best, the random and the best memoryless policy, as far as they are known."""
     if env not in ENVIRONMENTS or argument is None:
         return dict.fromkeys(POLICIES)
-    return dataclasses.asdict(ENVIRONMENTS[env].dynamics(**{**env_arguments, argument: value}).returns)
+    return dataclasses.asdict(ENVIRONMENTS[env].returns({**env_arguments, argument: value}))
 
 
 def check_sizes(owner: str, name: str, given: int | Mapping[Any, int], values: Sequence[Value]) -> None:

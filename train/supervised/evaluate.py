@@ -11,12 +11,12 @@ from rich.table import Table
 
 from sab_agents.envs.supervised.task import SequenceTask, Split
 from sab_agents.train.configuration import load
+from sab_agents.train.device import device_of
 from sab_agents.train.errors import UserError, one_line
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised import metrics
 from sab_agents.train.supervised.checkpoint import load_model
 from sab_agents.train.supervised.config import TrainConfig
-from sab_agents.train.supervised.loop import device_of
 from sab_agents.train.supervised.model import SequenceModel, model_of, task_of
 
 

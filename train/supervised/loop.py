@@ -20,7 +20,8 @@ from torch import Tensor
 from sab_agents.distributed import Ranks
 from sab_agents.optim.flat import FlatGradient
 from sab_agents.train.board import Tracked, open_board
-from sab_agents.train.errors import TrainingError, UserError, one_line
+from sab_agents.train.device import device_of
+from sab_agents.train.errors import TrainingError
 from sab_agents.train.figures.runs import plot_attention, plot_credit, plot_learning_curve
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised.checkpoint import Progress, load_checkpoint, save_checkpoint, save_model
@@ -260,17 +261,3 @@ def title_of(config: TrainConfig, task: SequenceTask) -> str:
     """Returns the title of a run's figures: the task and its length, the core and the seed."""
     length = "" if task.length is None else f", length {task.length}"
     return f"{config.task}{length} · {config.core} · seed {config.seed}"
-
-
-def device_of(name: str) -> torch.device:
-    """Returns the torch device of that name.
-
-    Raises:
-        UserError: torch does not know it, or it is not available.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used: {one_line(error)}") from error
-    return device

@@ -23,7 +23,6 @@ SMALL = ["--steps", "64", "--num-envs", "2", "--setting", "n_steps=16", "policy_
 OWN = """
 import gymnasium as gym
 import numpy as np
-import numpy as np
 
 
 class Walk(gym.Env):
@@ -170,6 +169,7 @@ def test_a_file_of_the_same_keys_trains_the_same_agent(tmp_path: Path) -> None:
         (["--env", "CartPole-v1", "--setting", "seed=3"], "setting: seed is set by the run itself."),
         (["--env", "CartPole-v1", "--algo", "sac"], "algo must be one of ppo, stream"),
         (["--env", "CartPole-v1", "--algo", "stream", "--num-envs", "2"], "num_envs must be 1 for algo stream"),
+        (["--env", "CartPole-v1", "--device", "cuda:99"], "device 'cuda:99' cannot be used: "),
         (["--env", "CartPole-v1", "--env-arg", "length"], "env_arg"),
         (["--env", "CartPole-v1", "--env-arg", "lenth=3"], "lenth"),
     ],
@@ -196,6 +196,7 @@ def test_a_folder_keeps_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for arguments, message in (
         (["watch", str(tmp_path / "run"), "--video", "film.avi"], "must end in .gif or .webp"),
         (["evaluate", str(tmp_path / "run"), "--env", "CartPole-v1"], "scored in its own environment"),
+        (["evaluate", str(tmp_path / "run"), "--device", "cuda:99"], "device 'cuda:99' cannot be used: "),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
@@ -270,3 +271,73 @@ def test_runs_are_reported_a_section_for_each_environment_and_task(
     Path("gru/result.json").unlink()
     assert main(["report", "gru", "--out", "page"]) == 2
     assert "gru is not finished. Continue it with sab-agents resume gru." in capsys.readouterr().err
+
+
+def test_a_limit_of_gymnasium_is_trained_resumed_and_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    limit = ["--env-arg", "length=9", "max_episode_steps=4"]
+    assert main(["train", "--env", "SAB/MemoryChain-v0", *SMALL, "--out", run, *limit]) == 0
+    assert result_of(tmp_path / "run")["length"] == 4
+    assert main(["resume", run, "--steps", "96"]) == 0
+    scores = tmp_path / "scores.json"
+    assert main(["evaluate", run, "--episodes", "1", "--json", str(scores)]) == 0
+    (row,) = json.loads(scores.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert (row["steps"], row["error"]) == (4, None)
+    assert row["returns"] == {"best": None, "random": None, "memoryless": None}  # of longer episodes
+    assert main(["evaluate", run, "--seed", "-1"]) == 2
+    assert "must be a whole number of at least 0, but is '-1'" in capsys.readouterr().err
+
+
+def test_the_last_picture_of_an_episode_is_of_its_end(own_module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--env", own_module, *SMALL, "--out", "run"]) == 0
+    assert main(["watch", "run", "--video", "film.gif", "--episodes", "2", "--env-arg", "length=3"]) == 0
+    with Image.open("film.gif") as film:
+        shades = [int(np.asarray(frame.convert("L")).flat[0]) for frame in ImageSequence.Iterator(film)]
+    assert shades == [1, 2, 3, 1, 2, 3]
+    chain = ["--env", "SAB/MemoryChain-v0", "--env-arg", "length=3"]
+    assert main(["train", *chain, *SMALL, "--out", "chain"]) == 0
+    capsys.readouterr()
+    assert main(["watch", "chain", "--text"]) == 0
+    *_, last, total = capsys.readouterr().out.splitlines()
+    assert "step 4 of 4" in last
+    assert total.startswith("return ")
+
+
+def test_a_run_without_an_ended_episode_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stream = ["train", "--env", "SAB/MemoryChain-v0", "--algo", "stream", "--steps", "5", "--out"]
+    assert main([*stream, "short"]) == 0
+    assert main(["train", "--env", "SAB/MemoryChain-v0", "--env-arg", "length=3", *SMALL, "--out", "long"]) == 0
+    assert main(["report", "short", "long", "--out", "page"]) == 0
+    assert "MlpSabPolicy, stream" in Path("page/report.md").read_text(encoding="utf-8")
+
+
+def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(["train", "--env", "SAB/MemoryChain-v0", *SMALL, "--out", str(run)]) == 0
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    under_a_file = str(tmp_path / "file" / "page")
+    for arguments in (["report", str(run), "--out", under_a_file], ["export", str(run), f"{under_a_file}.pt2"]):
+        capsys.readouterr()
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    (run / "result.json").write_text('{"steps": 6', encoding="utf-8")
+    for command in (["report", str(run), "--out", str(tmp_path / "page")], ["resume", str(run)]):
+        assert main(command) == 2
+        assert "result.json: damaged: '{\"steps\": 6' is no JSON. Remove the file" in capsys.readouterr().err
+    (run / "result.json").unlink()
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8")
+    (run / "metrics.jsonl").write_text("{]\n" + lines, encoding="utf-8")
+    assert main(["resume", str(run)]) == 2
+    assert "metrics.jsonl: damaged: '{]' is no JSON. Remove that line." in capsys.readouterr().err
+
+
+def test_an_interrupt_before_there_is_a_run_does_not_name_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sab_agents.train.agents.training.new_agent", interrupted)
+    assert main(["train", "--env", "CartPole-v1", "--out", str(tmp_path / "run")]) == 130
+    assert "Nothing was saved yet. Start again with the same command." in capsys.readouterr().err
