@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import safetensors.torch as safetensors
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 VERSION = 1
 CONTEXTS = "contexts"
@@ -191,3 +191,15 @@ def with_suffix(path: str | Path) -> Path:
     """Returns the path, with `.zip` added to a name without suffix."""
     path = Path(path)
     return path if path.suffix else path.with_name(path.name + ".zip")
+
+
+def frozen(named: Iterable[tuple[str, nn.Parameter]]) -> list[str]:
+    """Returns the names of the parameters that are not learnt, for the settings of an archive."""
+    return [name for name, parameter in named if not parameter.requires_grad]
+
+
+def freeze(named: Iterable[tuple[str, nn.Parameter]], names: Collection[str]) -> None:
+    """Freezes the parameters of these names."""
+    for name, parameter in named:
+        if name in names:
+            parameter.requires_grad_(False)

@@ -107,7 +107,7 @@ class LSTM(Core[LSTMState]):
         """
         batch_size = self._checked_rows(batch_size)
         zeros = self.like.new_zeros(batch_size, self.layers, self.hidden_size)
-        return LSTMState(zeros, zeros, torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
+        return LSTMState(zeros, zeros.clone(), torch.zeros(batch_size, dtype=torch.int64, device=zeros.device))
 
     def step(
         self, x: Tensor, state: LSTMState | None = None, episode_start: Tensor | None = None

@@ -102,10 +102,10 @@ class LSTMAttention(Core[LSTMAttentionState]):
         """
         batch_size = self._checked_rows(batch_size)
         lstm = self.lstm.initial_state(batch_size)
-        zeros = lstm.h.squeeze(1)
-        memory = zeros.new_zeros(batch_size, 0, self.hidden_size)
+        h, c = lstm.h.squeeze(1), lstm.c.squeeze(1)
+        memory = h.new_zeros(batch_size, 0, self.hidden_size)
         filled = torch.zeros(batch_size, 0, dtype=torch.bool, device=memory.device)
-        return LSTMAttentionState(zeros, zeros, memory, filled, lstm.step)
+        return LSTMAttentionState(h, c, memory, filled, lstm.step)
 
     def _check_state(self, name: str, state: LSTMAttentionState) -> None:
         super()._check_state(name, state)

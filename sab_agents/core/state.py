@@ -27,6 +27,7 @@ class State:
     """
 
     __match_args__: ClassVar[tuple[str, ...]]
+    _grows_behind: ClassVar[bool] = False  # where `joined` adds empty columns
 
     def __repr__(self) -> str:
         shapes = (f"{name}={tuple(getattr(self, name).shape)}" for name in self.__match_args__)
@@ -79,10 +80,11 @@ class State:
     def joined(cls, states: Sequence[Self]) -> Self:
         """The rows of several states, one after the other.
 
-        Where one's memory has fewer columns than another's, it gets empty ones in front.
+        Where one's memory has fewer columns than another's, it gets empty ones: in front, so that the newest stay last;
+        behind in a `SABState`, whose slots are found by the number of writes before them.
         """
         columns = zip(*(state.tensors() for state in states), strict=True)
-        return states[0]._replace([_stacked(tensors) for tensors in columns])
+        return states[0]._replace([_stacked(tensors, states[0]._grows_behind) for tensors in columns])
 
     def reset(self, rows: Tensor) -> Self:
         """Puts the given rows at the start of an episode, and cuts them from the autograd graph.
@@ -93,11 +95,11 @@ class State:
         Raises:
             ValueError: `rows` is not a bool tensor of shape (B,).
         """
+        expected = f"{type(self).__name__}.reset: rows must be a bool tensor of shape ({self.batch_size},), but is"
+        if not isinstance(rows, Tensor):
+            raise ValueError(f"{expected} of type {type(rows).__name__}. Use torch.as_tensor(rows, dtype=torch.bool).")
         if rows.dtype != torch.bool or rows.shape != self.tensors()[0].shape[:1]:
-            raise ValueError(
-                f"{type(self).__name__}.reset: rows must be a bool tensor of shape ({self.batch_size},), "
-                f"but is {rows.dtype} of shape {tuple(rows.shape)}. Pass one flag per row."
-            )
+            raise ValueError(f"{expected} {rows.dtype} of shape {tuple(rows.shape)}. Pass one flag per row.")
         rows = rows.to(self.tensors()[0].device)
 
         def cleared(tensor: Tensor) -> Tensor:
@@ -151,15 +153,17 @@ def register_state(state_class: type[State]) -> None:
 _REGISTERED: set[type[State]] = set()
 
 
-def _stacked(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors (B, …) one after the other, filled up with zeros in front of every other axis."""
+def _stacked(tensors: Sequence[Tensor], behind: bool) -> Tensor:
+    """Tensors (B, …) one after the other, filled up with zeros in front of every other axis, or behind."""
     whole = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
 
     def filled_up(tensor: Tensor) -> Tensor:
         missing = [size - own for size, own in zip(whole, tensor.shape[1:], strict=True)]
         if not any(missing):
             return tensor
-        return functional.pad(tensor, [side for size in reversed(missing) for side in (size, 0)])
+        return functional.pad(
+            tensor, [side for size in reversed(missing) for side in ((0, size) if behind else (size, 0))]
+        )
 
     return torch.cat([filled_up(tensor) for tensor in tensors])
 
@@ -176,6 +180,8 @@ class SABState(State):
         written_at: (B, S) int64, 0-based step of the episode at which each slot was written; 0 in empty slots.
         step: (B,) int64, steps taken since the episode's start.
     """
+
+    _grows_behind: ClassVar[bool] = True
 
     h: Tensor
     c: Tensor

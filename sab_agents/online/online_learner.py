@@ -413,6 +413,7 @@ class OnlineLearner:
         }
         return {
             **under("parameter", {str(index): parameter for index, parameter in enumerate(self.parameters)}),
+            **under("buffer", self._buffers()),
             **under("stream", self.stream.state_dict()),
             **under("optimizer", {**moments, "groups": optimizer["param_groups"]}),
             **under("label", self.labels.state_dict()),
@@ -435,6 +436,8 @@ class OnlineLearner:
 
     def _load(self, state_dict: dict[str, Any]) -> None:
         self._load_parameters(within("parameter", state_dict))
+        self._load_buffers(within("buffer", state_dict))
+        self.gradient.begin()  # with the parameters that were frozen, thawed or converted
         self._load_optimizer(within("optimizer", state_dict))
         self.stream.load_state_dict(on_device(within("stream", state_dict), self._like().device))
         self.labels.load_state_dict(within("label", state_dict))
@@ -449,9 +452,12 @@ class OnlineLearner:
     def save(self, path: str | Path) -> None:
         """Writes settings and state to a file without code, from which `load` resumes bit-exactly.
 
-        An `encoder` and an `optimizer` are code: only their parameters and moments are in the file.
+        An `encoder` and an `optimizer` are code: only their parameters, buffers and moments are in the file.
         """
-        archive.save(path, KIND, {"settings": self.settings}, self.state_dict())
+        self.gradient.begin()  # with the parameters that were frozen, thawed or converted
+        changed = {name: getattr(self, name) for name in ("clip_norm", "update_every", "refresh_every")}
+        held = {"frozen": archive.frozen(self.gradient.named.items()), "dtype": str(self._like().dtype)}
+        archive.save(path, KIND, {"settings": {**self.settings, **plain(changed)}, **held}, self.state_dict())
 
     @classmethod
     def load(
@@ -486,6 +492,10 @@ class OnlineLearner:
             settings["observation_shape"] = tuple(settings["observation_shape"])
         settings = former_settings(settings, cls.settings_of(settings["core"]), settings)
         learner = cls(**settings, **code)
+        if saved.get("dtype") == str(torch.float64):
+            learner.core.double()
+            learner.head.double()
+        archive.freeze(learner.gradient.named.items(), saved.get("frozen", ()))
         learner.load_state_dict(state)
         return learner
 
@@ -504,12 +514,27 @@ class OnlineLearner:
             for index, parameter in enumerate(self.parameters):
                 parameter.copy_(saved[str(index)])
 
+    def _buffers(self) -> dict[str, Tensor]:
+        """Returns what core, head and encoder carry beside parameters, such as the statistics of a BatchNorm."""
+        found: dict[str, Tensor] = {}
+        for number, module in enumerate(self._modules()):
+            parameters = dict(module.named_parameters(remove_duplicate=False))
+            found |= {f"{number}.{name}": each for name, each in module.state_dict().items() if name not in parameters}
+        return found
+
+    def _load_buffers(self, saved: dict[str, Tensor]) -> None:
+        """Takes them over; files of earlier versions have none."""
+        with torch.no_grad():
+            for name, buffer in self._buffers().items():
+                if name in saved:
+                    buffer.copy_(saved[name])
+
     def _load_optimizer(self, saved: dict[str, Any]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
         groups = saved.pop("groups")
         for name, value in saved.items():
             index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = value
+            state.setdefault(int(index), {})[key] = value.clone()  # torch's optimisers would go on with the other's
         try:
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         except (ValueError, KeyError) as error:

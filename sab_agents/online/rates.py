@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -40,7 +41,7 @@ def optimizer_of(
         head_rate: the head's, as a fraction of that.
 
     Raises:
-        ValueError: a fraction is not 1, and there is a function, or no attention.
+        ValueError: a fraction is not 1, and there is a function, or no attention; or the optimiser needs a closure.
     """
     if attention_rate != 1 and not any(_of_attention(name) for name in gradient.named):
         raise ValueError(
@@ -54,7 +55,14 @@ def optimizer_of(
                     f"OnlineLearner: {name} must be 1 beside an optimizer, which has rates of its own, but is {rate}. "
                     "Make a group of parameters there."
                 )
-        return make([*gradient.named.values()])
+        made = make([*gradient.named.values()])
+        closure = inspect.signature(made.step).parameters.get("closure")
+        if closure is not None and closure.default is closure.empty:
+            raise ValueError(
+                f"OnlineLearner: optimizer must take a step without a closure, but {type(made).__name__} computes the "
+                "loss again, which a stream cannot. Use one such as torch.optim.Adam."
+            )
+        return made
     factor = partial(_factor, attention=attention_rate, head=head_rate)
     if device.type in {"cpu", "cuda"}:
         return FlatAdam(gradient, learning_rate, factor)

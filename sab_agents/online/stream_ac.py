@@ -406,6 +406,7 @@ class StreamAC(BaseAlgorithm):
             "recipe": DEFAULT,
             "observation_space": to_json(self.observation_space),
             "action_space": to_json(self.action_space),
+            "frozen": archive.frozen(self.policy.named_parameters()),
         }
         archive.save(path, KIND, built, self.state_dict(contexts=CONTEXTS not in absent))
 
@@ -446,6 +447,7 @@ class StreamAC(BaseAlgorithm):
         agent._setup_model()
         if "counts" in settings:
             state = agent_state(settings, state, agent.policy.streams())
+        archive.freeze(agent.policy.named_parameters(), settings.get("frozen", ()))
         agent.load_state_dict(state)
         if env is not None:
             agent.set_env(env, force_reset=force_reset)

@@ -110,10 +110,11 @@ class SavedAlgorithm(OnPolicyAlgorithm):
             if {argument, attribute} <= names
         }
         spaces = {name: to_json(getattr(self, name)) for name in SPACES}
+        frozen = archive.frozen(self.policy.named_parameters())
         archive.save(
             file_of_rank(path, self.ranks.rank) if isinstance(path, str | Path) else path,
             KIND,
-            {"arguments": arguments, "recipe": DEFAULT, **spaces, "versions": _versions()},
+            {"arguments": arguments, "recipe": DEFAULT, **spaces, "versions": _versions(), "frozen": frozen},
             self.state_dict(names),
         )
 
@@ -173,6 +174,7 @@ class SavedAlgorithm(OnPolicyAlgorithm):
         model.observation_space, model.action_space = spaces
         model.n_envs = state["n_envs"] if wrapped is None else wrapped.num_envs
         model._setup_model()
+        archive.freeze(model.policy.named_parameters(), settings.get("frozen", ()))
         model.load_state_dict(state, same_place=not force_reset)
         if wrapped is not None:
             model.set_env(wrapped, force_reset=force_reset)

@@ -298,6 +298,7 @@ class Stream(ABC):
         Raises:
             ValueError: a tensor is missing, unexpected, or of another shape or dtype. Nothing has changed.
         """
+        self._require_followed(self.core.like)
         state = self._updated(state)
         self._refuse_others(state)
         self._load(state)

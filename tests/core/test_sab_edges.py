@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -287,3 +289,32 @@ def test_a_printed_state_says_its_shapes() -> None:
         "SABState(h=(2, 4), c=(2, 4), memory=(2, 2, 4), filled=(2, 2), written_at=(2, 2), step=(2,))"
     )
     assert repr(LSTM(3, 4)(torch.zeros(5, 2, 3))[1]) == "LSTMState(h=(2, 1, 4), c=(2, 1, 4), step=(2,))"
+
+
+@pytest.mark.parametrize("make", [partial(SAB, top_k=20), SoftmaxSAB])
+def test_joined_rows_of_unbounded_memories_go_on_as_each_alone(make: Callable[..., SAB]) -> None:
+    torch.manual_seed(0)
+    core = make(4, 8, bptt_steps=3).double()
+    x = torch.randn(16, 2, 4, dtype=torch.float64)
+    states = [core(x[:steps, row : row + 1])[1] for row, steps in enumerate((3, 9))]
+    following = x[9:]
+    joined, state = core(following, SABState.joined(states))
+    for row, alone in enumerate(states):
+        expected, after = core(following[:, row : row + 1], alone)
+        torch.testing.assert_close(joined[:, row : row + 1], expected, rtol=0, atol=1e-12)
+        slots = after.slots
+        assert torch.equal(state.filled[row, :slots], after.filled[0])
+        assert torch.equal(state.written_at[row, :slots], after.written_at[0])
+
+
+def test_a_reset_by_a_list_names_the_remedy() -> None:
+    state = SAB(3, 4).initial_state(2)
+    with pytest.raises(ValueError, match=r"rows must be a bool tensor of shape \(2,\), but is of type list"):
+        state.reset([True, False])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["sab", "lstm", "gru", "lstm_attention", "transformer", "mingru", "rtu"])
+def test_the_tensors_of_a_first_state_are_apart(name: str) -> None:
+    state = build_core(name, 3, 4).initial_state(2)
+    places = [tensor.data_ptr() for tensor in state.tensors() if tensor.numel()]
+    assert len(set(places)) == len(places)
