@@ -283,7 +283,7 @@ class OnlineLearner:
 
     @property
     def peeked(self) -> Tensor | None:
-        """What `peek_many` returned last; None if that step has been learnt, or core and head were converted since."""
+        """What `peek_many` returned last; None if that step has been learnt, or weights or stream were changed since."""
         peeked = self._held_peek()
         return None if peeked is None else peeked.step.output
 
@@ -616,11 +616,15 @@ class OnlineLearner:
         return self.head.predicted(self._peek(name, x, episode_start).step.output)
 
     def _held_peek(self) -> _Peeked | None:
-        """Returns the step that was computed last, unless core and head were converted since."""
+        """Returns the step that was computed last, unless its weights or its stream were changed since."""
         peeked, like = self._peeked, self._like()
         if peeked is None or peeked.inputs.dtype is not like.dtype or peeked.inputs.device != like.device:
             return None
-        return peeked
+        return peeked if peeked.before == self._before() else None
+
+    def _before(self) -> tuple[int, int]:
+        """Returns counts that tell whether weights were changed in place, or the stream was moved, by somebody else."""
+        return sum(parameter._version for parameter in self.gradient.named.values()), self._stream.steps
 
     def _peek(self, name: str, x: Any, episode_start: Any) -> _Peeked:
         """Computes the next step without taking it; one that was computed for the same arguments is used again."""
@@ -637,7 +641,7 @@ class OnlineLearner:
             raise ValueError(
                 f"OnlineLearner.{name}: x must be finite, but holds NaN or infinity. Clean it first."
             ) from error
-        self._peeked = _Peeked(inputs, start, step)
+        self._peeked = _Peeked(inputs, start, step, self._before())
         return self._peeked
 
 
@@ -647,6 +651,7 @@ class _Peeked(NamedTuple):
     inputs: Tensor
     start: Tensor | None
     step: Any
+    before: tuple[int, int]
 
 
 _COUNTS = ("steps", "updates", "skipped")

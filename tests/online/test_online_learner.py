@@ -524,3 +524,28 @@ def test_credit_reaches_beyond_the_window_where_truncation_does_not() -> None:
         scores[core] = np.mean(right[-320:])
     assert scores["sab"] > 0.95
     assert scores["lstm_tbptt"] < 0.65
+
+
+@pytest.mark.parametrize("core", ["sab", "lstm_tbptt"])
+def test_a_prediction_is_made_again_once_weights_or_the_stream_were_changed(core: str) -> None:
+    first, other = (learnt_for(20, core, seed) for seed in (0, 1))
+    x = np.array([0.3, -0.2, 0.1])
+    before = first.predict_proba_one(x)
+    first.core.load_state_dict(other.core.state_dict())
+    changed = first.predict_proba_one(x)
+    assert changed != before
+    first._peeked = None
+    assert first.predict_proba_one(x) == changed
+    first.stream.reset()
+    anew = first.predict_proba_one(x)
+    assert anew != changed
+    first._peeked = None
+    assert first.predict_proba_one(x) == anew
+
+
+def learnt_for(steps: int, core: str, seed: int) -> OnlineLearner:
+    learner = OnlineLearner(3, 2, core=core, hidden_size=6, seed=seed)
+    rng = np.random.default_rng(seed)
+    for step in range(steps):
+        learner.learn_one(rng.standard_normal(3), step % 2)
+    return learner
