@@ -283,7 +283,7 @@ class OnlineLearner:
 
     @property
     def peeked(self) -> Tensor | None:
-        """What `peek_many` returned last; None if that step has been learnt, or weights or stream were changed since."""
+        """What `peek_many` returned last; None if that step has been learnt, or weights or stream changed since."""
         peeked = self._held_peek()
         return None if peeked is None else peeked.step.output
 
