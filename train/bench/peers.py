@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -173,7 +174,7 @@ class Run:
         steps: of the environments.
         collecting: seconds, see `clock`.
         learning: seconds.
-        score: at the end.
+        score: at the end; None if no episode has ended.
         solved: seconds of collecting and learning until the target was reached; None if it was not.
     """
 
@@ -184,7 +185,7 @@ class Run:
     steps: int
     collecting: float
     learning: float
-    score: float
+    score: float | None
     solved: float | None
 
 
@@ -247,7 +248,8 @@ def run(name: str, task: Task, side: str, seed: int, most: float) -> Run:
         reached = len(returns) >= RECENT and task.score(returns) >= task.target
     solved = collecting + learning if reached else None
     score = task.score(learner.returns)
-    return Run(name, side, seed, learner.parameters, steps, collecting, learning, score, solved)
+    ended = None if math.isnan(score) else score
+    return Run(name, side, seed, learner.parameters, steps, collecting, learning, ended, solved)
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -340,6 +342,7 @@ def peers_table(runs: Sequence[Run]) -> Table:
     for (task, side), found in groups.items():
         median = partial(_median, found)
         solved = [each.solved for each in found if each.solved is not None]
+        scores = [each.score for each in found if each.score is not None]
         table.add_row(
             task,
             side,
@@ -349,7 +352,7 @@ def peers_table(runs: Sequence[Run]) -> Table:
             f"{median(lambda each: each.steps / (each.collecting + each.learning)):,.0f}",
             f"{len(solved)} of {len(found)}",
             f"{statistics.median(solved):.1f}" if solved else "-",
-            f"{median(lambda each: each.score):.2f}",
+            f"{statistics.median(scores):.2f}" if scores else "-",
         )
     return table
 
