@@ -21,7 +21,6 @@ CASES: dict[str, dict[str, Any]] = {
     "sab": {"task": "recall", "length": 12},
     "lstm": {"task": "recall", "length": 12, "core": "lstm"},
     "gru": {"task": "adding", "length": 12, "core": "gru"},
-    "weights left out": {"task": "recall", "length": 12, "weight_dropout": 0.3},
     "lengths that differ": {"task": "copying", "length": 8, "min_length": 2},
     "a state that is carried": {"task": "characters", "length": 6, "final_learning_rate": 1e-3},
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sab_agents.checks import above_zero, at_least, did_you_mean, float_between
+from sab_agents.checks import above_zero, at_least, did_you_mean
 from sab_agents.train.configuration import Settings
 
 TASK_KEYS = ("length", "min_length", "symbols", "distractors", "corpus", "dataset", "permuted", "carry", "data_dir")
@@ -83,7 +83,6 @@ class TrainConfig(Settings):
         learning_rate: of Adam, at the start.
         final_learning_rate: at the end of a cosine decay over all steps; null keeps the rate constant.
         clip_norm: greatest norm of the gradient.
-        weight_dropout: chance of each recurrent weight to be left out of an update, from 0 (none) to 0.9.
         threads: CPU threads; null leaves the choice to torch.
         device: a torch device, such as cpu or cuda.
         eval_every: updates between two evaluations on validation data.
@@ -115,7 +114,6 @@ class TrainConfig(Settings):
     learning_rate: float = 1e-3
     final_learning_rate: float | None = None
     clip_norm: float = 1.0
-    weight_dropout: float = 0.0
     threads: int | None = None
     device: str = "cpu"
     eval_every: int = 500
@@ -137,7 +135,6 @@ class TrainConfig(Settings):
         for name in ("learning_rate", "clip_norm", "minutes"):
             if getattr(self, name) is not None:
                 above_zero("train", name, getattr(self, name))
-        float_between("train", "weight_dropout", self.weight_dropout, 0, 0.9)
         if self.final_learning_rate is not None and not 0 <= self.final_learning_rate <= self.learning_rate:
             raise ValueError(
                 f"train: final_learning_rate must be between 0 and learning_rate = {self.learning_rate}, "

@@ -25,7 +25,6 @@ from sab_agents.train.errors import TrainingError
 from sab_agents.train.figures.runs import plot_attention, plot_credit, plot_learning_curve
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.supervised.checkpoint import Progress, load_checkpoint, save_checkpoint, save_model
-from sab_agents.train.supervised.dropout import dropped, recurrent_weights
 from sab_agents.train.supervised.journal import Journal, ProgressBar, Rate
 from sab_agents.train.supervised.maps import maps_of
 from sab_agents.train.supervised.metrics import carried, evaluate, loss_of, part_of, reached, tensors_of
@@ -94,7 +93,6 @@ class Trainer:
         self.model: SequenceModel = model_of(config, self.task).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
         self._gradient = None if self.ranks.alone else FlatGradient([self.model], figures=1)
-        self._dropped = recurrent_weights(self.model.core) if config.weight_dropout else []
         if not self.ranks.main:
             torch.manual_seed(config.seed + self.ranks.rank)  # after the parameters, which are the same
         self.progress = Progress()
@@ -176,18 +174,17 @@ class Trainer:
         whole = self.task.train_batch(progress.step, ranks.size * config.batch_size, config.seed)
         batch = part_of(whole, ranks.rank, ranks.size)
         x, targets, episode_start = tensors_of(batch, self.device)
-        with dropped(self._dropped, config.weight_dropout, seed=(config.seed, progress.step)):
-            predictions, state = self.model(x, carried(batch, progress.state), episode_start)
-            trained = torch.as_tensor(batch.trained, device=self.device)
-            loss: Tensor = loss_of(self.task.loss, predictions[trained], targets[trained])
-            if self._gradient is None:
-                self.optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-            else:
-                loss = loss * (ranks.size * int(batch.trained.sum()) / int(whole.trained.sum()))  # the part's weight
-                self._gradient.begin()
-                loss.backward()  # type: ignore[no-untyped-call]
-                (loss,) = self._gradient.average(ranks, [loss.detach()])
+        predictions, state = self.model(x, carried(batch, progress.state), episode_start)
+        trained = torch.as_tensor(batch.trained, device=self.device)
+        loss: Tensor = loss_of(self.task.loss, predictions[trained], targets[trained])
+        if self._gradient is None:
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            loss = loss * (ranks.size * int(batch.trained.sum()) / int(whole.trained.sum()))  # the part's weight
+            self._gradient.begin()
+            loss.backward()  # type: ignore[no-untyped-call]
+            (loss,) = self._gradient.average(ranks, [loss.detach()])
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         loss_value, norm_value = float(loss.detach()), float(norm)
         sound = math.isfinite(norm_value)
