@@ -378,8 +378,6 @@ class OnlineLearner:
             module.to(like.dtype).train(before.training)
             for parameter, former in zip(module.parameters(), before.parameters(), strict=True):
                 parameter.requires_grad_(former.requires_grad)
-        for each in (self, wider):
-            each.gradient.begin()  # with the parameters that were frozen or thawed
         wider._load(laid_into(self.state_dict(), wider.state_dict(), inputs))  # nothing of which is to be put back
         wider.clip_norm, wider.update_every, wider.refresh_every = self.clip_norm, self.update_every, self.refresh_every
         self.__dict__.update(wider.__dict__)
@@ -405,6 +403,7 @@ class OnlineLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that learning changes: tensors, and values that JSON can hold, by name."""
+        self.gradient.follow()  # so that the optimiser's moments are those of the parameters that are learnt now
         optimizer = self.optimizer.state_dict()
         moments = {
             f"{index}.{name}": torch.as_tensor(value)
@@ -437,7 +436,7 @@ class OnlineLearner:
     def _load(self, state_dict: dict[str, Any]) -> None:
         self._load_parameters(within("parameter", state_dict))
         self._load_buffers(within("buffer", state_dict))
-        self.gradient.begin()  # with the parameters that were frozen, thawed or converted
+        self.gradient.follow()  # so that the optimiser's moments are those of the parameters that are learnt now
         self._load_optimizer(within("optimizer", state_dict))
         self.stream.load_state_dict(on_device(within("stream", state_dict), self._like().device))
         self.labels.load_state_dict(within("label", state_dict))
@@ -454,10 +453,10 @@ class OnlineLearner:
 
         An `encoder` and an `optimizer` are code: only their parameters, buffers and moments are in the file.
         """
-        self.gradient.begin()  # with the parameters that were frozen, thawed or converted
+        state = self.state_dict()
         changed = {name: getattr(self, name) for name in ("clip_norm", "update_every", "refresh_every")}
         held = {"frozen": archive.frozen(self.gradient.named.items()), "dtype": str(self._like().dtype)}
-        archive.save(path, KIND, {"settings": {**self.settings, **plain(changed)}, **held}, self.state_dict())
+        archive.save(path, KIND, {"settings": {**self.settings, **plain(changed)}, **held}, state)
 
     @classmethod
     def load(

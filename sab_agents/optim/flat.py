@@ -165,14 +165,19 @@ class FlatGradient:
 
     @property
     def parts(self) -> list[tuple[list[nn.Parameter], list[Tensor]]]:
-        """For each vector, the parameters and their views of it, as they were at the last `begin`."""
+        """For each vector, the parameters and their views of it, as they were at the last `begin` or `follow`."""
         return self._parts
 
     def begin(self) -> None:
-        """Sets every gradient to zero, and makes it a view again if something else was put there.
+        """Sets every gradient to zero, and makes it a view again if something else was put there; follows before."""
+        self.follow()
+        self.clear()
+        for members, views in self._parts:
+            for parameter, view in zip(members, views, strict=True):
+                parameter.grad = view
 
-        Parameters that were replaced, converted, frozen or thawed since get new vectors.
-        """
+    def follow(self) -> None:
+        """Makes new vectors if parameters were replaced, converted, frozen or thawed since the last time."""
         named = self._owned.now()
         if (
             named is not self._named
@@ -181,10 +186,6 @@ class FlatGradient:
             or [view.data_ptr() for _, views in self._parts for view in views] != self._addresses
         ):
             self._build()
-        self.clear()
-        for members, views in self._parts:
-            for parameter, view in zip(members, views, strict=True):
-                parameter.grad = view
 
     def clear(self) -> None:
         """Sets every gradient to zero, where nobody has changed parameters or gradients since `begin`."""

@@ -59,11 +59,11 @@ def test_frozen_and_converted_parts_stay_so(change: Change, steps: int, optimize
     learner = learn(made, steps)
     change(learner)
     learn(learner, 21 - steps)
-    learner.save(tmp_path / "learner")
-    loaded = OnlineLearner.load(tmp_path / "learner", optimizer=optimizer)
     alike = OnlineLearner(4, 2, hidden_size=6, optimizer=optimizer)
     change(alike)
     alike.load_state_dict(learner.state_dict())
+    learner.save(tmp_path / "learner")
+    loaded = OnlineLearner.load(tmp_path / "learner", optimizer=optimizer)
     assert_same_future(copy.deepcopy(learner), alike)
     assert_same_future(learner, loaded)
 
