@@ -306,8 +306,8 @@ class RecurrentPPO(SavedAlgorithm):
                 f"{rewards[copy]} in environment {copy}" for copy in np.flatnonzero(~np.isfinite(rewards))
             )
             raise ValueError(
-                f"RecurrentPPO.learn: rewards must be finite, but there is {wrong}. Clean it in the environment first; "
-                "statistics of VecNormalize that have seen it must be made anew."
+                f"RecurrentPPO.learn: rewards must be finite, but there is {wrong}. Clean it in the environment first, "
+                "and make a new VecNormalize if one has seen it."
             )
 
     @property

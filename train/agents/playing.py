@@ -23,7 +23,6 @@ from sab_agents.train.progress import Progress
 from sab_agents.train.run_folder import RunFolder
 from sab_agents.train.suites.episodes import endings
 from sab_agents.train.supervised.evaluate_env import length_setting
-from sab_agents.vec_env.make import registered_id
 from sab_agents.vec_env.single import SingleVecEnv
 
 COPIES = 8
@@ -52,22 +51,19 @@ class Step(NamedTuple):
     total: float | None
 
 
-def agent_in(
-    run: str | Path, copies: int, arguments: Mapping[str, Any], device: str | None = None
-) -> tuple[AgentConfig, BaseAlgorithm, VecEnv]:
-    """Returns a run's settings and its agent in copies of its environment with other arguments, and these copies.
+def agent_in(run: str | Path, env: VecEnv, device: str | None = None) -> tuple[BaseAlgorithm, VecEnv]:
+    """Returns a run's agent in an environment, and the environment as the agent sees it.
 
     Raises:
-        UserError: the folder holds no agent, or an argument does not fit.
+        UserError: the folder holds no agent, the environment has other spaces, or the device cannot be used.
     """
     folder = RunFolder(run)
     config = load(AgentConfig, folder.config, [] if device is None else ["--device", device])
     device_of(config.device)
-    env = environment(config.env, copies, {**config.env_arg, **arguments}, config.wrappers)
     model = load_agent(folder, config, env)
     inside = model.get_env()
     assert inside is not None
-    return config, model, inside
+    return model, inside
 
 
 def evaluate_agent(
@@ -95,12 +91,13 @@ def evaluate_agent(
     Raises:
         UserError: the folder holds no agent, or an argument does not fit.
     """
-    trained = load(AgentConfig, RunFolder(run).config)
-    copies = min(COPIES, episodes) if trained.algo == "ppo" else 1  # the agent of a stream takes one
+    config = load(AgentConfig, RunFolder(run).config)
+    copies = min(COPIES, episodes) if config.algo == "ppo" else 1  # the agent of a stream takes one
     rows = []
     for length in lengths:
-        changed = {**(arguments or {}), **length_setting(trained.env.rpartition(":")[2], length)}
-        config, model, env = agent_in(run, copies, changed, device)
+        changed = {**(arguments or {}), **length_setting(config.env.rpartition(":")[2], length)}
+        settings = {**config.env_arg, **changed}
+        model, env = agent_in(run, environment(config.env, copies, settings, config.wrappers), device)
         at = "" if length is None else f", length {length}"
         with Progress(f"{config.env}{at}", transient=True) as bar:
 
@@ -119,7 +116,7 @@ def evaluate_agent(
                 "steps": float(np.mean([episode["l"] for episode in played])),
                 "mean": float(returns.mean()),
                 "error": float(returns.std(ddof=1) / np.sqrt(episodes)) if episodes > 1 else None,
-                "returns": known | known_returns(config.env, {**config.env_arg, **changed}),
+                "returns": known | known_returns(config.env, settings),
                 "metrics": {"least": float(returns.min()), "greatest": float(returns.max())},
             }
         )
@@ -151,13 +148,10 @@ def played(
     Raises:
         UserError: the folder holds no agent, an argument does not fit, or there are no pictures.
     """
-    folder, shown = RunFolder(run), {} if render_mode is None else {"render_mode": render_mode}
-    config = load(AgentConfig, folder.config)
-    device_of(config.device)
+    config = load(AgentConfig, RunFolder(run).config)
+    shown = {} if render_mode is None else {"render_mode": render_mode}
     single = single_environment(config.env, {**config.env_arg, **arguments, **shown}, config.wrappers)
-    model = load_agent(folder, config, SingleVecEnv(_Pictured(single)))
-    env = model.get_env()
-    assert env is not None
+    model, env = agent_in(run, SingleVecEnv(_Pictured(single)))
     for episode in range(episodes):
         env.seed(seed + episode)
         observation: Any = _reset(env)
@@ -181,13 +175,7 @@ def render_modes(run: str | Path) -> tuple[list[str], float]:
         UserError: the folder holds no agent, or there is no such environment.
     """
     config = load(AgentConfig, RunFolder(run).config)
-    made = environment(config.env, 1, config.env_arg, config.wrappers)
-    made.close()
-    try:
-        spec = gym.spec(registered_id(config.env))
-        single = gym.make(spec, **config.env_arg)
-    except (gym.error.Error, TypeError, ValueError) as error:
-        raise UserError(f"{config.env}: {one_line(error)}") from error
+    single = single_environment(config.env, config.env_arg, config.wrappers)
     metadata = single.metadata
     single.close()
     return list(metadata.get("render_modes") or []), float(metadata.get("render_fps") or FPS)

@@ -46,9 +46,7 @@ def at_least_one(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is none.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, but is '{text}'")
-    return int(text)
+    return _whole(text, 1)
 
 
 def at_least_zero(text: str) -> int:
@@ -57,6 +55,10 @@ def at_least_zero(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is none.
     """
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, but is '{text}'")
+    return _whole(text, 0)
+
+
+def _whole(text: str, minimum: int) -> int:
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, but is '{text}'")
     return int(text)
